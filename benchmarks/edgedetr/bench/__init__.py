@@ -1,0 +1,1 @@
+"""Measure models and show them side by side."""

@@ -1,0 +1,118 @@
+"""Detector families, one file each, and the values that they exchange.
+
+A family's file has module functions, no class of its own::
+
+    PRESETS: dict[str, ...]                         names of the sizes
+    build(preset, num_classes, input_hw) -> nn.Module
+    encode(model, images) -> Memory                 backbone and encoder
+    own_queries(model, memory) -> Queries           what the model itself would ask
+    decode(model, memory, queries) -> DetrOutputs   with any queries: ground truth, teacher, random
+    detection_loss(model, images, truths) -> ...    the family's own training loss
+
+`detector` gives the file's module, checked against `DetectorModule`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from edgedetr.runtime.plugins import find
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What the encoder hands to the decoder.
+
+    Attributes:
+        tokens: Features of every cell of every level, (B, P, D).
+        spatial_shapes: Height and width of each level, L pairs; their products add up to P.
+        mask: True where a cell lies in the image, (B, P).
+        decoder_inputs: Whatever else the family's decoder wants, untouched.
+    """
+
+    tokens: Tensor
+    spatial_shapes: tuple[tuple[int, int], ...]
+    mask: Tensor
+    decoder_inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """What a decoder is asked.
+
+    Attributes:
+        content: Embeddings (B, Q, D).
+        boxes: Reference boxes, cxcywh in [0, 1] of the network input, (B, Q, 4).
+        valid: False in slots that only fill up the batch, (B, Q).
+        groups: Number of equal groups of slots that must not see one another.
+    """
+
+    content: Tensor
+    boxes: Tensor
+    valid: Tensor
+    groups: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class DetrOutputs:
+    """What a decoder answers, layer by layer.
+
+    Attributes:
+        logits: Class logits, (E, B, Q, K).
+        boxes: cxcywh in [0, 1] of the network input, (E, B, Q, 4).
+    """
+
+    logits: Tensor
+    boxes: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The truth of one image of a batch, in the frame of the network input.
+
+    Attributes:
+        labels: Class indices, int64 (G,).
+        boxes: cxcywh in [0, 1], float32 (G, 4).
+        ignored: Areas that are neither object nor background, cxcywh in [0, 1], float32 (M, 4).
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    ignored: Tensor
+
+
+class DetectorModule(Protocol):
+    """What a family's file must define."""
+
+    PRESETS: Mapping[str, Any]
+
+    def build(self, preset: str, num_classes: int, input_hw: tuple[int, int]) -> nn.Module:
+        """Make a model with fresh weights."""
+        ...
+
+    def encode(self, model: nn.Module, images: Tensor) -> Memory:
+        """Run backbone and encoder on (B, 3, H, W)."""
+        ...
+
+    def own_queries(self, model: nn.Module, memory: Memory) -> Queries:
+        """Return the queries that the model would choose itself."""
+        ...
+
+    def label_content(self, model: nn.Module, labels: Tensor) -> Tensor | None:
+        """Embed class indices (...) as query content (..., D), or None without such a table."""
+        ...
+
+    def decode(self, model: nn.Module, memory: Memory, queries: Queries) -> DetrOutputs:
+        """Answer any queries."""
+        ...
+
+
+def detector(family: str) -> DetectorModule:
+    """Return the module of a detector family."""
+    return cast("DetectorModule", find(__name__, family))

@@ -1,0 +1,1 @@
+"""Turn a checkpoint into ONNX and ONNX into what an engine builder wants."""

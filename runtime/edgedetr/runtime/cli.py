@@ -1,0 +1,65 @@
+"""The ``edgedetr`` command: it collects the commands of every stage that is installed."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from edgedetr.runtime.errors import EdgeDetrError
+from edgedetr.runtime.plugins import names
+from edgedetr.runtime.settings import nearest
+
+
+class StageGroup(click.Group):
+    """A group whose commands are the ``COMMANDS`` of each stage's ``cli.py``, found when asked."""
+
+    def _collected(self) -> dict[str, click.Command]:
+        stages = [s for s in names("edgedetr") if "cli" in names(f"edgedetr.{s}")]
+        own = {c.name or "": c for c in COMMANDS}
+        for stage in stages:
+            if stage != "runtime":
+                found = import_module(f"edgedetr.{stage}.cli").COMMANDS
+                own |= {c.name or "": c for c in found}
+        return own
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name every stage's commands."""
+        del ctx
+        return sorted(self._collected())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, or stop with the nearest name."""
+        commands = self._collected()
+        if cmd_name not in commands:
+            ctx.fail(f"no command {cmd_name!r}{nearest(cmd_name, commands)}")
+        return commands[cmd_name]
+
+
+@click.group(cls=StageGroup)
+@click.version_option(package_name="edgedetr")
+def edgedetr() -> None:
+    """Distil, export, calibrate and run compact DETR detectors."""
+
+
+def main() -> None:
+    """Run the command line; every known error is one line and a non-zero exit status."""
+    try:
+        result = edgedetr(standalone_mode=False)
+    except click.Abort:
+        click.echo("edgedetr: stopped", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except EdgeDetrError as error:
+        _fail(str(error), error.exit_code)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo(f"edgedetr: {' '.join(message.split())}", err=True)
+    sys.exit(status)
+
+
+COMMANDS: tuple[click.Command, ...] = ()

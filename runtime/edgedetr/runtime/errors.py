@@ -1,0 +1,48 @@
+"""The errors that a user of EdgeDETR may meet.
+
+::
+
+    EdgeDetrError          exit status 1: the work could not be done
+    ├── UsageError         exit status 2: the request itself is wrong
+    │   ├── SettingsError      unknown key, wrong type, value out of range
+    │   └── UnknownNameError   no component (detector, method, backend, preset) of that name
+    ├── DataError          an image, a label or a data set folder is missing or damaged
+    ├── ArtifactError      a checkpoint, ONNX file or manifest is missing, damaged or of another model
+    └── GateError          a check ran and its gate did not hold
+
+A message says what was found, what was wanted and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+
+class EdgeDetrError(Exception):
+    """Anything that EdgeDETR reports in one line; ``exit_code`` is the command's status."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeDetrError):
+    """The request is wrong: an argument, a setting or a name."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class UnknownNameError(UsageError):
+    """No component of that name exists."""
+
+
+class DataError(EdgeDetrError):
+    """An image, a label file or a data set folder is missing or damaged."""
+
+
+class ArtifactError(EdgeDetrError):
+    """A checkpoint, ONNX file or manifest is missing, damaged or of another model."""
+
+
+class GateError(EdgeDetrError):
+    """A check ran and its gate did not hold."""

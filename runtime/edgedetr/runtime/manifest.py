@@ -1,0 +1,104 @@
+"""What an artifact is, what made it, and the hashes that tie it to its parents."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from edgedetr.runtime.errors import ArtifactError, SettingsError
+from edgedetr.runtime.files import sha256, write_text
+from edgedetr.runtime.settings import settings_from_dict
+from edgedetr.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A file that an artifact was made from, by name and SHA-256."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The record that lies beside an artifact as ``<artifact>.manifest.json``.
+
+    Attributes:
+        artifact: File name of the artifact.
+        sha256: Hash of the artifact's bytes.
+        kind: ``checkpoint``, ``onnx``, ``qdq`` or ``engine``.
+        command: What made it.
+        spec: The model's contract.
+        versions: ``name==version`` of the packages that made it.
+        parents: The files that it was made from.
+        summary: One line for a reader, for example the accuracy that was measured.
+    """
+
+    artifact: str
+    sha256: str
+    kind: str
+    command: str
+    spec: ModelSpec
+    versions: tuple[str, ...] = ()
+    parents: tuple[Parent, ...] = ()
+    summary: str = ""
+
+
+def manifest_path(artifact: Path) -> Path:
+    """Return where the manifest of an artifact lies."""
+    return artifact.with_name(artifact.name + ".manifest.json")
+
+
+def write_manifest(  # noqa: PLR0913 - the fields of a manifest
+    artifact: Path,
+    *,
+    kind: str,
+    command: str,
+    spec: ModelSpec,
+    versions: Iterable[str] = (),
+    parents: Iterable[Path] = (),
+    summary: str = "",
+) -> Manifest:
+    """Hash an artifact and its parents and write the manifest beside it."""
+    manifest = Manifest(
+        artifact=artifact.name,
+        sha256=sha256(artifact),
+        kind=kind,
+        command=command,
+        spec=spec,
+        versions=tuple(versions),
+        parents=tuple(Parent(p.name, sha256(p)) for p in parents),
+        summary=summary,
+    )
+    write_text(manifest_path(artifact), json.dumps(asdict(manifest), indent=2) + "\n")
+    return manifest
+
+
+def read_manifest(artifact: Path) -> Manifest:
+    """Read the manifest beside an artifact and verify the artifact's hash.
+
+    Raises:
+        ArtifactError: If artifact or manifest is missing or damaged, or they do not match.
+    """
+    path = manifest_path(artifact)
+    for needed in (artifact, path):
+        if not needed.is_file():
+            raise ArtifactError(f"{needed} is missing; make the artifact again")
+    try:
+        manifest = settings_from_dict(
+            Manifest, json.loads(path.read_text(encoding="utf-8")), str(path)
+        )
+    except (ValueError, SettingsError) as error:
+        raise ArtifactError(f"{path}: not a manifest: {error}") from error
+    found = sha256(artifact)
+    if found != manifest.sha256:
+        raise ArtifactError(
+            f"{artifact} does not match its manifest: its SHA-256 is {found[:12]}..., the manifest "
+            f"says {manifest.sha256[:12]}...; one of them was changed, make the artifact again"
+        )
+    return manifest

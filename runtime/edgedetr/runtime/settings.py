@@ -1,0 +1,136 @@
+"""TOML to frozen dataclass: every key known, every value checked, no setting changed silently."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import types
+from dataclasses import MISSING, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from edgedetr.runtime.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+T = TypeVar("T")
+
+
+def load_settings(kind: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
+    """Read a TOML file into a frozen dataclass, tables into nested dataclasses.
+
+    Args:
+        kind: The dataclass to fill.
+        path: The TOML file.
+        overrides: ``key=value`` strings; a dotted key reaches into a table. The value is TOML;
+            what is not TOML is taken as a string.
+
+    Raises:
+        SettingsError: If the file is no TOML, a key is unknown or a value is wrong.
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: not a readable TOML file: {error}") from error
+    for override in overrides:
+        _apply(values, override)
+    return settings_from_dict(kind, values, str(path))
+
+
+def settings_from_dict(kind: type[T], values: Mapping[str, Any], source: str) -> T:
+    """Fill a frozen dataclass from plain values.
+
+    Args:
+        kind: The dataclass.
+        values: Plain values, nested for nested dataclasses.
+        source: Where they came from, for the messages.
+
+    Raises:
+        SettingsError: If a key is unknown or missing, or a value is of the wrong type or range.
+    """
+    if not isinstance(values, dict):
+        raise SettingsError(f"{source}: wanted a table of settings, found {values!r}")
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise SettingsError(f"{source}: unknown key {key!r}{nearest(key, known)}")
+    for name, field in known.items():
+        if name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise SettingsError(f"{source}: the key {name!r} is missing")
+    converted = {k: _convert(hints[k], v, f"{source}: {k}") for k, v in values.items()}
+    try:
+        return kind(**converted)
+    except ValueError as error:
+        raise SettingsError(f"{source}: {error}") from error
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Name the choice nearest to a misspelt word, as the tail of a message.
+
+    >>> nearest("epoch", ["epochs", "seed"])
+    "; did you mean 'epochs'?"
+    >>> nearest("zzz", ["epochs", "seed"])
+    '; choose from epochs, seed'
+    """
+    choices = sorted(choices)
+    near = difflib.get_close_matches(word, choices, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(choices)}"
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise SettingsError(f"--set {override}: wanted key=value")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *tables, name = key.strip().split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"--set {override}: {table!r} is no table")
+    values[name] = value
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
+    """Check one plain value against a type hint; lists become tuples."""
+    origin, args = get_origin(hint), get_args(hint)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return settings_from_dict(hint, value, where)
+    if origin is Literal:
+        if value not in args:
+            raise SettingsError(f"{where}: {value!r} is no choice{nearest(str(value), args)}")
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, where)
+    if origin is tuple:
+        return _convert_tuple(args, value, where)
+    return _convert_scalar(hint, value, where)
+
+
+def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:  # noqa: ANN401
+    if not isinstance(value, (list, tuple)):
+        raise SettingsError(f"{where}: wanted a list, found {value!r}")
+    if args[-1] is Ellipsis:
+        args = args[:1] * len(value)
+    if len(args) != len(value):
+        raise SettingsError(f"{where}: wanted {len(args)} values, found {value!r}")
+    return tuple(_convert(a, v, where) for a, v in zip(args, value, strict=True))
+
+
+def _convert_scalar(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise SettingsError(f"{where}: wanted {hint.__name__}, found {value!r}")
+    return value
