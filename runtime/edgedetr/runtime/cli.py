@@ -50,6 +50,9 @@ def main() -> None:
     except click.Abort:
         click.echo("edgedetr: stopped", err=True)
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except EdgeDetrError as error:
