@@ -113,6 +113,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
         if value is None and type(None) in args:
             return None
         return _convert(next(a for a in args if a is not type(None)), value, where)
+    if origin is dict:
+        return _convert_scalar(dict, value, where)
     if origin is tuple:
         return _convert_tuple(args, value, where)
     return _convert_scalar(hint, value, where)

@@ -1,15 +1,8 @@
 """Detector families, one file each, and the values that they exchange.
 
-A family's file has module functions, no class of its own::
-
-    PRESETS: dict[str, ...]                         names of the sizes
-    build(preset, num_classes, input_hw) -> nn.Module
-    encode(model, images) -> Memory                 backbone and encoder
-    own_queries(model, memory) -> Queries           what the model itself would ask
-    decode(model, memory, queries) -> DetrOutputs   with any queries: ground truth, teacher, random
-    detection_loss(model, images, truths) -> ...    the family's own training loss
-
-`detector` gives the file's module, checked against `DetectorModule`.
+A family's file has module functions and no class of its own; `DetectorModule` lists them. The one
+that everything else rests on is ``decode``: it answers *external* queries (from ground truth, from
+the teacher, random), which carries query-aligned distillation between any two families.
 """
 
 from __future__ import annotations
@@ -20,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from edgedetr.runtime.plugins import find
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -92,8 +85,18 @@ class DetectorModule(Protocol):
 
     PRESETS: Mapping[str, Any]
 
-    def build(self, preset: str, num_classes: int, input_hw: tuple[int, int]) -> nn.Module:
+    def build(self, preset: str, num_classes: int) -> nn.Module:
         """Make a model with fresh weights."""
+        ...
+
+    def predict(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
+        ...
+
+    def training_pass(
+        self, model: nn.Module, images: Tensor, targets: Sequence[Targets]
+    ) -> tuple[dict[str, Tensor], Memory]:
+        """Return the family's own detection losses, weighted, and the memory they came from."""
         ...
 
     def encode(self, model: nn.Module, images: Tensor) -> Memory:
@@ -101,15 +104,15 @@ class DetectorModule(Protocol):
         ...
 
     def own_queries(self, model: nn.Module, memory: Memory) -> Queries:
-        """Return the queries that the model would choose itself."""
+        """Return the queries that the model chose itself."""
         ...
 
-    def label_content(self, model: nn.Module, labels: Tensor) -> Tensor | None:
-        """Embed class indices (...) as query content (..., D), or None without such a table."""
+    def label_content(self, model: nn.Module, labels: Tensor) -> Tensor:
+        """Embed class indices (...) as query content (..., D), detached."""
         ...
 
     def decode(self, model: nn.Module, memory: Memory, queries: Queries) -> DetrOutputs:
-        """Answer any queries."""
+        """Answer any queries, with every decoder layer."""
         ...
 
 

@@ -1,0 +1,153 @@
+"""What the families around RT-DETR share: one decoder call, captured and called again.
+
+transformers' RT-DETR v1 and v2, D-FINE and DEIMv2 call their decoder with the same keywords. A hook
+captures them: that is the `Memory`. ``decode`` calls the decoder once more with other queries.
+Reference points are logits there; boxes are cxcywh in [0, 1] everywhere in this project.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from edgedetr.distill.criterion import real_time_detr_loss
+from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Targets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def prepared(model: nn.Module) -> nn.Module:
+    """Give a fresh transformers model this project's detection loss."""
+    model.loss_function = real_time_detr_loss
+    return model
+
+
+def predict(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
+    outputs = model(pixel_values=images)
+    return outputs.logits, outputs.pred_boxes
+
+
+def training_pass(
+    model: nn.Module, images: Tensor, targets: Sequence[Targets]
+) -> tuple[dict[str, Tensor], Memory]:
+    """Return the model's own weighted losses by name, and the memory they came from."""
+    labels = [
+        {"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets
+    ]
+    with _decoder_inputs(model) as captured:
+        outputs = model(pixel_values=images, labels=labels)
+    return outputs.loss_dict, _memory(captured)
+
+
+def encode(model: nn.Module, images: Tensor) -> Memory:
+    """Run backbone and encoder on (B, 3, H, W); the decoder does not run."""
+    try:
+        with _decoder_inputs(model, stop=True) as captured:
+            model(pixel_values=images)
+    except _DecoderReachedError:
+        return _memory(captured)
+    raise RuntimeError(f"{type(model).__name__} never called its decoder")
+
+
+def own_queries(model: nn.Module, memory: Memory) -> Queries:
+    """Return the queries that the model chose itself, without its denoising queries."""
+    count = model.config.num_queries
+    content = memory.decoder_inputs["inputs_embeds"][:, -count:]
+    boxes = memory.decoder_inputs["reference_points"][:, -count:].sigmoid()
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
+    return Queries(content, boxes, valid)
+
+
+def label_content(model: nn.Module, labels: Tensor) -> Tensor:
+    """Embed class indices (...) with the table of the denoising queries, (..., D), detached."""
+    table: Tensor = model.model.denoising_class_embed.weight
+    return table.detach()[labels]
+
+
+def decode(model: nn.Module, memory: Memory, queries: Queries) -> DetrOutputs:
+    """Answer external queries with every decoder layer.
+
+    Args:
+        model: The detector.
+        memory: What its encoder gave.
+        queries: Content of the model's own width; boxes cxcywh in [0, 1].
+
+    Returns:
+        Logits (E, B, Q, K) and boxes (E, B, Q, 4). Slots that are not valid answer nonsense, and
+        no other slot sees them; neither does a group see another group.
+    """
+    decoder = model.model.decoder
+    inputs = dict(memory.decoder_inputs)
+    inputs["inputs_embeds"] = queries.content
+    inputs["reference_points"] = inverse_sigmoid(queries.boxes)
+    inputs["encoder_attention_mask"] = _self_attention_mask(queries)
+    with _every_layer_answers(decoder):
+        outputs = decoder(**inputs)
+    depth = len(decoder.layers)
+    return DetrOutputs(
+        logits=outputs.intermediate_logits[:, -depth:].transpose(0, 1),
+        boxes=outputs.intermediate_reference_points[:, -depth:].transpose(0, 1),
+    )
+
+
+def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Return the logit of x in [0, 1], finite at both ends."""
+    return torch.logit(x, eps=eps)
+
+
+class _DecoderReachedError(Exception):
+    """Stops a forward pass in front of the decoder."""
+
+
+@contextmanager
+def _decoder_inputs(model: nn.Module, *, stop: bool = False) -> Iterator[dict[str, Any]]:
+    captured: dict[str, Any] = {}
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if args:
+            raise RuntimeError("the decoder was called with positional arguments")
+        captured.update(kwargs)
+        if stop:
+            raise _DecoderReachedError
+
+    handle = model.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield captured
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _every_layer_answers(decoder: nn.Module) -> Iterator[None]:
+    """Let D-FINE's decoder answer with all layers in evaluation too; its layers stay as they are.
+
+    The flag of the decoder itself guards nothing else: dropout lies in its layers.
+    """
+    before = decoder.training
+    decoder.training = True
+    try:
+        yield
+    finally:
+        decoder.training = before
+
+
+def _memory(captured: dict[str, Any]) -> Memory:
+    tokens = captured["encoder_hidden_states"]
+    shapes = tuple((int(h), int(w)) for h, w in captured["spatial_shapes_list"])
+    mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    return Memory(tokens, shapes, mask, captured)
+
+
+def _self_attention_mask(queries: Queries) -> Tensor:
+    """Return (B, 1, Q, Q): 0 where a slot may look, -inf elsewhere; every slot sees itself."""
+    batch, count = queries.valid.shape
+    group = torch.arange(count, device=queries.valid.device) // (count // queries.groups)
+    may_look = (group[:, None] == group) & queries.valid[:, None, :]
+    may_look = may_look | torch.eye(count, dtype=torch.bool, device=may_look.device)
+    mask = torch.zeros((batch, count, count), dtype=queries.boxes.dtype, device=may_look.device)
+    return mask.masked_fill(~may_look, -torch.inf).unsqueeze(1)
