@@ -41,22 +41,35 @@ class TargetQueries:
         return Queries(content, self.boxes, self.valid, self.groups)
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Noise on target queries.
+
+    Attributes:
+        num_classes: How many classes a noisy label is drawn from.
+        label: Probability of another class in [0, 1].
+        box: Share of half a box's size in [0, 1].
+    """
+
+    num_classes: int = 1
+    label: float = 0.0
+    box: float = 0.0
+
+
 def target_queries(
-    targets: Sequence[Targets], groups: int = 1, label_noise: float = 0.0, box_noise: float = 0.0
+    targets: Sequence[Targets], groups: int = 1, noise: Noise = Noise()
 ) -> TargetQueries:
     """Build ``groups`` copies of every image's objects, each copy with noise of its own.
 
     Slot ``g * G + i`` holds copy g of object i, where G is the most objects of an image (at least
     one slot, so that a batch without objects still runs both decoders). Noise follows DN-DETR:
-    a label becomes a random class with probability ``label_noise``; a centre moves by up to
-    ``box_noise`` half sizes and a size changes by up to that share. Nothing here has a gradient.
-    The number of classes is taken from the labels' own range when noise draws a class.
+    a label becomes a random class with probability ``noise.label``; a centre moves by up to
+    ``noise.box`` half sizes and a size changes by up to that share. Nothing here has a gradient.
 
     Args:
         targets: Truth of each image.
         groups: Number of copies.
-        label_noise: Probability in [0, 1].
-        box_noise: Share in [0, 1].
+        noise: Noise on every copy.
     """
     labels = pad_sequence([t.labels for t in targets], batch_first=True)
     boxes = pad_sequence([t.boxes for t in targets], batch_first=True)
@@ -68,13 +81,14 @@ def target_queries(
     boxes = torch.where(valid.unsqueeze(-1), boxes, boxes.new_full((), 0.5))
     labels, valid = labels.repeat(1, groups), valid.repeat(1, groups)
     boxes = boxes.repeat(1, groups, 1)
-    if label_noise > 0:
-        other = torch.randint_like(labels, 0, int(labels.max()) + 1)
-        labels = torch.where(torch.rand(labels.shape, device=labels.device) < label_noise, other, labels)
-    if box_noise > 0:
+    if noise.label > 0:
+        other = torch.randint_like(labels, 0, noise.num_classes)
+        noisy = torch.rand(labels.shape, device=labels.device) < noise.label
+        labels = torch.where(noisy, other, labels)
+    if noise.box > 0:
         size = boxes[..., 2:]
-        shift = (torch.rand_like(size) * 2 - 1) * size / 2 * box_noise
-        growth = 1 + (torch.rand_like(size) * 2 - 1) * box_noise
+        shift = (torch.rand_like(size) * 2 - 1) * size / 2 * noise.box
+        growth = 1 + (torch.rand_like(size) * 2 - 1) * noise.box
         boxes = torch.cat([boxes[..., :2] + shift, size * growth], dim=-1)
     boxes = torch.cat([boxes[..., :2].clamp(0, 1), boxes[..., 2:].clamp(MIN_SIZE, 1)], dim=-1)
     return TargetQueries(labels, boxes, valid, groups)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedetr.distill.query_losses import ClassLoss, query_losses
-from edgedetr.distill.target_queries import TargetQueries, target_queries
+from edgedetr.distill.target_queries import Noise, TargetQueries, target_queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,9 +102,10 @@ class Clock(nn.Module):
             self.adapter(batch.memory.tokens), batch.memory, teacher_memory, batch.targets, settings
         )
         terms = {"lcmd": settings.lcmd_weight * memory_loss}
-        targets = target_queries(
-            batch.targets, settings.groups, settings.label_noise, settings.box_noise
+        noise = Noise(
+            len(self.student.spec.class_names), settings.label_noise, settings.box_noise
         )
+        targets = target_queries(batch.targets, settings.groups, noise)
         with torch.no_grad():
             taught = self._answers(self.teacher, self.teacher, teacher_memory, targets)
         learnt = self._answers(self.student, self.teacher, batch.memory, targets)

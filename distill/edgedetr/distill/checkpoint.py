@@ -1,0 +1,85 @@
+"""Weights on disk: one safetensors file that says itself which model it holds, and a manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model as load_weights
+from safetensors.torch import save_model as save_weights
+
+from edgedetr.distill.model import Model, new_model
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import atomic_path
+from edgedetr.runtime.manifest import Manifest, write_manifest
+from edgedetr.runtime.spec import METADATA_KEY, spec_from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+MODEL_KEY = "edgedetr.model"
+"""Key of ``{"family", "preset"}`` in the file's metadata."""
+
+PACKAGES = ("edgedetr", "torch", "torchvision", "transformers")
+
+
+def save_model(
+    path: Path, model: Model, *, command: str, parents: Iterable[Path] = (), summary: str = ""
+) -> Manifest:
+    """Write a model's weights and the manifest beside them.
+
+    Args:
+        path: The ``.safetensors`` file.
+        model: Its network is written whole; adapters and teachers are not part of it.
+        command: What made it.
+        parents: Files that it was made from.
+        summary: One line for a reader.
+    """
+    metadata = {
+        METADATA_KEY: model.spec.to_json(),
+        MODEL_KEY: json.dumps({"family": model.family, "preset": model.preset}),
+    }
+    with atomic_path(path) as temporary:
+        save_weights(model.network, os.fspath(temporary), metadata)
+    return write_manifest(
+        path,
+        kind="checkpoint",
+        command=command,
+        spec=model.spec,
+        versions=[f"{name}=={version(name)}" for name in PACKAGES],
+        parents=parents,
+        summary=summary,
+    )
+
+
+def load_model(path: Path) -> Model:
+    """Read a model, in evaluation mode, on the CPU.
+
+    Raises:
+        ArtifactError: If the file is missing, damaged or does not hold a model of this project.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"no checkpoint {path}; train one with: edgedetr distill train CONFIG")
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path} is no readable safetensors file: {error}") from error
+    if METADATA_KEY not in metadata or MODEL_KEY not in metadata:
+        raise ArtifactError(f"{path} does not say which model it holds; wanted an EdgeDETR checkpoint")
+    kind = json.loads(metadata[MODEL_KEY])
+    model = new_model(
+        kind["family"], kind["preset"], spec_from_json(metadata[METADATA_KEY], str(path))
+    )
+    try:
+        load_weights(model.network, os.fspath(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{path} does not fit {kind['family']}/{kind['preset']}: {str(error).splitlines()[0]}"
+        ) from error
+    model.network.eval()
+    return model
