@@ -15,7 +15,7 @@ from edgedetr.runtime.plugins import find
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor, device, nn
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +78,10 @@ class Targets:
     labels: Tensor
     boxes: Tensor
     ignored: Tensor
+
+    def to(self, device: device) -> Targets:
+        """Move the tensors."""
+        return Targets(self.labels.to(device), self.boxes.to(device), self.ignored.to(device))
 
 
 class DetectorModule(Protocol):

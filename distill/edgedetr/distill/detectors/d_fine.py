@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config
+from transformers import DFineConfig, DFineForObjectDetection
 
 from edgedetr.distill import real_time_detr
+from edgedetr.distill.backbones import B0, B0_TWO_LEVELS, B2, B4, B5, EDGE_SMALL, EDGE_TINY, Backbone, hgnet_config
 from edgedetr.distill.real_time_detr import (
     decode,
     encode,
@@ -24,27 +25,6 @@ from edgedetr.distill.real_time_detr import (
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """Shape of an HGNetV2: channels of the stem and of the four stages (strides 4 to 32).
-
-    Attributes:
-        stem: Input, middle and output channels of the stem.
-        mid: Channels inside each stage.
-        out: Channels that leave each stage.
-        blocks: Blocks of each stage.
-        layers: Convolutions in each block.
-        levels: How many of the last stages feed the encoder.
-    """
-
-    stem: tuple[int, int, int]
-    mid: tuple[int, int, int, int]
-    out: tuple[int, int, int, int]
-    blocks: tuple[int, int, int, int] = (1, 1, 1, 1)
-    layers: tuple[int, int, int, int] = (3, 3, 3, 3)
-    levels: int = 3
 
 
 @dataclass(frozen=True)
@@ -76,22 +56,14 @@ class Preset:
     decoder_ffn: int = 0
 
 
-_B0 = Backbone((3, 16, 16), (16, 32, 64, 128), (64, 256, 512, 1024), (1, 1, 2, 1))
-_B2 = Backbone((3, 24, 32), (32, 64, 128, 256), (96, 384, 768, 1536), (1, 1, 3, 1), (4, 4, 4, 4))
-_B4 = Backbone((3, 32, 48), (48, 96, 192, 384), (128, 512, 1024, 2048), (1, 1, 3, 1), (6, 6, 6, 6))
-_B5 = Backbone((3, 32, 64), (64, 128, 256, 512), (128, 512, 1024, 2048), (1, 2, 5, 2), (6, 6, 6, 6))
-_NANO = Backbone(_B0.stem, _B0.mid, _B0.out, _B0.blocks, _B0.layers, levels=2)
-_TINY = Backbone((3, 8, 16), (16, 16, 32, 48), (32, 96, 192, 256), layers=(2, 2, 2, 2))
-_SMALL = Backbone((3, 16, 24), (24, 32, 64, 96), (64, 160, 320, 512), layers=(4, 4, 4, 4))
-
 PRESETS: dict[str, Preset] = {
-    "edge-tiny": Preset(_TINY, 96, 192, 2, 40, 20, 0.34, 0.5),
-    "edge-small": Preset(_SMALL, 128, 384, 3, 60, 40, 0.67, 0.67),
-    "nano": Preset(_NANO, 128, 512, 3, depth=0.5, expansion=0.34),
-    "small": Preset(_B0, 256, 1024, 3, depth=0.34, expansion=0.5),
-    "medium": Preset(_B2, 256, 1024, 4, depth=0.67),
-    "large": Preset(_B4, 256, 1024, 6),
-    "xlarge": Preset(_B5, 256, 2048, 6, encoder_width=384, decoder_ffn=1024),
+    "edge-tiny": Preset(EDGE_TINY, 96, 192, 2, 40, 20, 0.34, 0.5),
+    "edge-small": Preset(EDGE_SMALL, 128, 384, 3, 60, 40, 0.67, 0.67),
+    "nano": Preset(B0_TWO_LEVELS, 128, 512, 3, depth=0.5, expansion=0.34),
+    "small": Preset(B0, 256, 1024, 3, depth=0.34, expansion=0.5),
+    "medium": Preset(B2, 256, 1024, 4, depth=0.67),
+    "large": Preset(B4, 256, 1024, 6),
+    "xlarge": Preset(B5, 256, 2048, 6, encoder_width=384, decoder_ffn=1024),
 }
 
 
@@ -101,7 +73,7 @@ def build(preset: str, num_classes: int) -> nn.Module:
     width = shape.encoder_width or shape.width
     levels = shape.backbone.levels
     config = DFineConfig(
-        backbone_config=_backbone_config(shape.backbone),
+        backbone_config=hgnet_config(shape.backbone),
         freeze_backbone_batch_norms=False,
         num_labels=num_classes,
         num_feature_levels=levels,
@@ -121,25 +93,6 @@ def build(preset: str, num_classes: int) -> nn.Module:
         hidden_expansion=shape.expansion,
     )
     return real_time_detr.prepared(DFineForObjectDetection(config))
-
-
-def _backbone_config(shape: Backbone) -> HGNetV2Config:
-    stages = range(5 - shape.levels, 5)
-    return HGNetV2Config(
-        stem_channels=list(shape.stem),
-        stage_in_channels=[shape.stem[-1], *shape.out[:3]],
-        stage_mid_channels=list(shape.mid),
-        stage_out_channels=list(shape.out),
-        stage_num_blocks=list(shape.blocks),
-        stage_numb_of_layers=list(shape.layers),
-        stage_downsample=[False, True, True, True],
-        stage_light_block=[False, False, True, True],
-        stage_kernel_size=[3, 3, 5, 5],
-        use_learnable_affine_block=True,
-        hidden_sizes=list(shape.out),
-        depths=list(shape.blocks),
-        out_indices=list(stages),
-    )
 
 
 __all__ = [

@@ -1,0 +1,150 @@
+"""From labelled frames to batches of network inputs, in an order that a seed fixes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from edgedetr.distill.augment import augmented
+from edgedetr.distill.detectors import Targets
+from edgedetr.runtime.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from edgedetr.distill.augment import Kind
+    from edgedetr.distill.data import Dataset
+    from edgedetr.runtime.preprocess import Placement
+    from edgedetr.runtime.spec import ModelSpec
+
+MEMORY_LIMIT_BYTES = 2 << 30
+"""Resized images stay in memory while a split takes less than this; else each epoch reads anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """One image as the network sees it.
+
+    Attributes:
+        pixels: uint8 (3, H, W), resized and not yet normalised.
+        targets: Truth, cxcywh in [0, 1] of the network's input.
+        place: Where the source image lies in the input.
+    """
+
+    pixels: Tensor
+    targets: Targets
+    place: Placement
+
+
+class NetworkInputs:
+    """A split's images at network size, read when first asked for.
+
+    The resize is the runtime's `Preprocessor`; its result is taken back to uint8, exactly, so that
+    augmentation works on pixels and memory holds a quarter.
+    """
+
+    def __init__(self, dataset: Dataset, spec: ModelSpec) -> None:
+        self._dataset = dataset
+        self._spec = spec
+        size = len(dataset) * 3 * spec.input_hw[0] * spec.input_hw[1]
+        self._kept: dict[int, Inputs] | None = {} if size <= MEMORY_LIMIT_BYTES else None
+        self._tables = _tables(spec)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Inputs:
+        """Read one image; raises DataError when it cannot be read."""
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        sample = self._dataset[index]
+        pixels, place = _resized(sample.frame.image, self._spec)
+        truth = sample.truth
+        targets = Targets(
+            labels=torch.from_numpy(truth.labels),
+            boxes=torch.from_numpy(place.to_input(truth.boxes)),
+            ignored=torch.from_numpy(place.to_input(truth.ignored)),
+        )
+        inputs = Inputs(torch.from_numpy(pixels), targets, place)
+        if self._kept is not None:
+            self._kept[index] = inputs
+        return inputs
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Turn uint8 (3, H, W) into the network's float32 input, as the runtime does."""
+        return torch.stack(
+            [table[p.long()] for table, p in zip(self._tables, pixels, strict=True)]
+        )
+
+
+class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
+    """Augmented network inputs; an item is asked for by epoch and index."""
+
+    def __init__(self, inputs: NetworkInputs, kind: Kind, seed: int) -> None:
+        self._inputs, self._kind, self._seed = inputs, kind, seed
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def __getitem__(self, item: Any) -> tuple[Tensor, Targets]:  # noqa: ANN401 - torch says Any
+        epoch, index = item
+        inputs = self._inputs[index]
+        seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
+        pixels, targets = augmented(inputs.pixels, inputs.targets, self._kind, seed)
+        return self._inputs.normalised(pixels), targets
+
+
+class EpochOrder:
+    """Yields (epoch, index) of whole batches in the order of an epoch."""
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self._size, self._batch_size, self._seed = size, batch_size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return max(1, self._size // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._size)
+        for step in range(len(self)):
+            chosen = order[step * self._batch_size : (step + 1) * self._batch_size]
+            yield [(self.epoch, int(index)) for index in chosen]
+
+
+def training_loader(data: TrainingInputs, order: EpochOrder, workers: int) -> DataLoader[Any]:
+    """Give batches of (images (B, 3, H, W), list of targets) in an epoch's order."""
+    return DataLoader(
+        data,
+        batch_sampler=order,  # type: ignore[arg-type] - items are (epoch, index)
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=workers > 0,
+    )
+
+
+def collate(items: Sequence[tuple[Tensor, Targets]]) -> tuple[Tensor, list[Targets]]:
+    """Stack images; leave the targets a list."""
+    return torch.stack([image for image, _ in items]), [targets for _, targets in items]
+
+
+def _resized(image: NDArray[np.uint8], spec: ModelSpec) -> tuple[NDArray[np.uint8], Placement]:
+    out = np.empty((3, *spec.input_hw), np.float32)
+    place = Preprocessor(spec)(image, out)
+    mean = np.array(spec.mean, np.float32)[:, None, None]
+    std = np.array(spec.std, np.float32)[:, None, None]
+    return np.rint((out * std + mean) * 255).astype(np.uint8), place
+
+
+def _tables(spec: ModelSpec) -> list[Tensor]:
+    levels = np.arange(256) / 255
+    channels = zip(spec.mean, spec.std, strict=True)
+    return [torch.from_numpy(((levels - m) / s).astype(np.float32)) for m, s in channels]
+

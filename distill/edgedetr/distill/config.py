@@ -1,0 +1,143 @@
+"""Settings of one training run, read from TOML and checked at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgedetr.distill.methods import method
+from edgedetr.runtime.errors import SettingsError
+from edgedetr.runtime.settings import load_settings, settings_from_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the frames come from.
+
+    Attributes:
+        root: Folder of the data set.
+        classes: The classes to train; every other known class becomes an ignored area.
+        format: File name under ``edgedetr.distill.data``.
+        train_split: Split to train on.
+        val_split: Split to evaluate on.
+        augment: ``flip`` mirrors; ``strong`` also zooms and changes light and colour.
+        workers: Processes that load images; 0 loads in the training process.
+    """
+
+    root: str
+    classes: tuple[str, ...] = ("Car", "Pedestrian", "Cyclist")
+    format: str = "kitti"
+    train_split: str = "train"
+    val_split: str = "val"
+    augment: Literal["flip", "strong"] = "flip"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """The model to train.
+
+    Attributes:
+        family: File name under ``edgedetr.distill.detectors``.
+        preset: Size within the family.
+        input_hw: Height and width of the network's input in pixels, multiples of 32.
+        resize: How frames get to that size, see `ModelSpec`.
+        init: Checkpoint of the same family and preset to start from; empty starts fresh.
+    """
+
+    family: str = "d_fine"
+    preset: str = "edge-tiny"
+    input_hw: tuple[int, int] = (96, 320)
+    resize: Literal["letterbox", "stretch"] = "stretch"
+    init: str = ""
+
+    def __post_init__(self) -> None:
+        if any(side < 32 or side % 32 for side in self.input_hw):
+            raise ValueError(f"input_hw must be multiples of 32, got {self.input_hw}")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay to zero.
+
+    Attributes:
+        learning_rate: Peak rate of encoder, decoder and adapters.
+        backbone_factor: Rate of the backbone as a share of it; 1 for one that is not pre-trained.
+        weight_decay: Of all but norms and biases.
+        warmup_steps: Steps until the peak.
+        clip_norm: Largest norm of the gradient.
+        ema_decay: Of the moving average of weights that is evaluated and saved.
+    """
+
+    learning_rate: float = 8e-4
+    backbone_factor: float = 1.0
+    weight_decay: float = 1e-4
+    warmup_steps: int = 60
+    clip_norm: float = 0.1
+    ema_decay: float = 0.998
+
+    def __post_init__(self) -> None:
+        if not (self.learning_rate > 0 and self.clip_norm > 0 and 0 < self.ema_decay < 1):
+            raise ValueError(
+                "learning_rate and clip_norm must be positive and ema_decay lie in (0, 1), got "
+                f"{self.learning_rate}, {self.clip_norm} and {self.ema_decay}"
+            )
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """What a run needs to be repeated.
+
+    Attributes:
+        data: The data set.
+        student: The model to train.
+        optimizer: How it is trained.
+        teacher: Checkpoint of the teacher; empty for a method that needs none.
+        method: ``name``, a file under ``edgedetr.distill.methods``, and that method's settings.
+        epochs: Passes over the training split.
+        batch_size: Images a step, over all devices.
+        eval_every: Epochs between evaluations; the last epoch is always evaluated.
+        seed: Of weights, order, augmentation and noise.
+    """
+
+    data: DataConfig
+    student: StudentConfig = StudentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    teacher: str = ""
+    method: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
+    epochs: int = 50
+    batch_size: int = 16
+    eval_every: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size, self.eval_every) < 1:
+            raise ValueError(
+                "epochs, batch_size and eval_every must be at least 1, got "
+                f"{self.epochs}, {self.batch_size} and {self.eval_every}"
+            )
+        if "name" not in self.method:
+            raise ValueError("the table [method] needs a name")
+        if method(self.method["name"]).NEEDS_TEACHER and not self.teacher:
+            raise ValueError(f"method {self.method['name']!r} needs a teacher checkpoint")
+        self.method_settings()
+
+    def method_settings(self) -> Any:  # noqa: ANN401 - the type belongs to the method
+        """Return the method's own settings, checked."""
+        values = {k: v for k, v in self.method.items() if k != "name"}
+        return settings_from_dict(method(self.method["name"]).Settings, values, "[method]")
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> DistillConfig:
+    """Read a run's settings.
+
+    Raises:
+        SettingsError: If the file is missing, a key is unknown or a value is wrong.
+    """
+    if not path.is_file():
+        raise SettingsError(f"no config {path}; see distill/configs for some")
+    return load_settings(DistillConfig, path, overrides)

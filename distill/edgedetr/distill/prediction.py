@@ -1,0 +1,41 @@
+"""Run a torch model over a split, for accuracy while it trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from edgedetr.runtime.postprocess import postprocess
+
+if TYPE_CHECKING:
+    from edgedetr.distill.batches import NetworkInputs
+    from edgedetr.distill.model import Model
+    from edgedetr.runtime.types import Detections
+
+
+def detections_on(
+    model: Model, inputs: NetworkInputs, batch_size: int, threshold: float = 0.0
+) -> list[Detections]:
+    """Detect in every frame of a split, in source pixels.
+
+    Args:
+        model: Its network is left in the mode it was in.
+        inputs: The split at network size.
+        batch_size: Images a pass.
+        threshold: Lowest score of a detection.
+    """
+    network = model.network
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    found: list[Detections] = []
+    with torch.inference_mode():
+        for start in range(0, len(inputs), batch_size):
+            items = [inputs[i] for i in range(start, min(start + batch_size, len(inputs)))]
+            images = torch.stack([inputs.normalised(i.pixels) for i in items]).to(device)
+            logits, boxes = model.module.predict(network, images)
+            for item, z, b in zip(items, logits.cpu().numpy(), boxes.cpu().numpy(), strict=True):
+                found.append(postprocess(z, b, item.place, model.spec, threshold))
+    network.train(was_training)
+    return found

@@ -1,0 +1,282 @@
+"""The training run, read top to bottom."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, training_loader
+from edgedetr.distill.checkpoint import load_model, save_model
+from edgedetr.distill.data import open_dataset
+from edgedetr.distill.evaluate_coco import coco_ap
+from edgedetr.distill.methods import method
+from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.prediction import detections_on
+from edgedetr.distill.run_state import RunState
+from edgedetr.distill.trainee import Trainee, parameter_groups
+from edgedetr.runtime.errors import ArtifactError, EdgeDetrError
+from edgedetr.runtime.files import write_text
+from edgedetr.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgedetr.distill.config import DistillConfig, OptimizerConfig
+    from edgedetr.distill.data import Dataset
+    from edgedetr.distill.detectors import Targets
+
+
+def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
+    """Train the student that a config describes.
+
+    Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
+    ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` holds
+    the last whole epoch; a run that was killed goes on from there with the same result.
+
+    Args:
+        config: The run's settings.
+        out: Folder of the run.
+        command: What the manifest names as maker.
+
+    Returns:
+        COCO AP and AP50 on the validation split, and the seconds that training took.
+    """
+    accelerator = Accelerator()
+    torch.manual_seed(config.seed)
+    student, teacher = student_of(config), teacher_of(config)
+    train_split, val_split = (
+        open_dataset(config.data.format, Path(config.data.root), split, config.data.classes)
+        for split in (config.data.train_split, config.data.val_split)
+    )
+    distillation = method(config.method["name"]).build(config.method_settings(), student, teacher)
+    trainee = Trainee(student, distillation)
+    optimizer = torch.optim.AdamW(parameter_groups(trainee, config.optimizer), fused=True)
+    average = AveragedModel(student.network, avg_fn=_moving_average(config), use_buffers=True)
+    average.to(accelerator.device)
+    if teacher is not None:
+        teacher.network.to(accelerator.device)
+    prepared, optimizer = accelerator.prepare(trainee, optimizer)
+    state = RunState(trainee, average, optimizer, json.dumps(asdict(config), sort_keys=True))
+    run = _Run(
+        config=config,
+        out=out,
+        accelerator=accelerator,
+        prepared=prepared,
+        averaged=Model(student.family, student.preset, student.spec, average.module),
+        state=state,
+        validation=(val_split, NetworkInputs(val_split, student.spec)),
+    )
+    metrics = run.train(TrainingInputs(
+        NetworkInputs(train_split, student.spec), config.data.augment, config.seed
+    ))
+    if accelerator.is_main_process:
+        _finish(run, metrics, command)
+    return metrics
+
+
+def student_of(config: DistillConfig) -> Model:
+    """Make the student, from scratch or from its ``init`` checkpoint."""
+    wanted = config.student
+    spec = ModelSpec(
+        input_hw=wanted.input_hw, class_names=config.data.classes, resize=wanted.resize
+    )
+    if not wanted.init:
+        return new_model(wanted.family, wanted.preset, spec)
+    model = load_model(Path(wanted.init))
+    if (model.family, model.preset) != (wanted.family, wanted.preset):
+        raise ArtifactError(
+            f"{wanted.init} holds {model.family}/{model.preset}, the config wants "
+            f"{wanted.family}/{wanted.preset}"
+        )
+    _check_classes(wanted.init, model, config)
+    return Model(model.family, model.preset, spec, model.network)
+
+
+def teacher_of(config: DistillConfig) -> Model | None:
+    """Load the frozen teacher, if the config names one."""
+    if not config.teacher:
+        return None
+    teacher = load_model(Path(config.teacher))
+    _check_classes(config.teacher, teacher, config)
+    teacher.network.requires_grad_(requires_grad=False)
+    return teacher
+
+
+def _check_classes(name: str, model: Model, config: DistillConfig) -> None:
+    if model.spec.class_names != config.data.classes:
+        raise ArtifactError(
+            f"{name} knows the classes {', '.join(model.spec.class_names)}, the config trains "
+            f"{', '.join(config.data.classes)}; they must be the same, in the same order"
+        )
+
+
+def _moving_average(config: DistillConfig) -> Any:  # noqa: ANN401 - torch's own callback
+    """Average weights with a decay that starts low, so that short runs forget their start."""
+    decay = config.optimizer.ema_decay
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        if not averaged.is_floating_point():
+            return current
+        return averaged.lerp(current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return average
+
+
+def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
+    """Return the share of the peak learning rate at a step: linear up, cosine down to 0."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    config: DistillConfig
+    out: Path
+    accelerator: Accelerator
+    prepared: Any
+    averaged: Model
+    state: RunState
+    validation: tuple[Dataset, NetworkInputs]
+
+    @property
+    def state_path(self) -> Path:
+        return self.out / "state.safetensors"
+
+    def train(self, data: TrainingInputs) -> dict[str, float]:
+        """Run the epochs that are left; return the last evaluation."""
+        config = self.config
+        order = EpochOrder(len(data), config.batch_size, config.seed)
+        loader = training_loader(data, order, config.data.workers)
+        done = self.state.load(self.state_path) if self.state_path.is_file() else 0
+        log = _Log(self.out, done, len(order))
+        started = time.perf_counter()
+        metrics: dict[str, float] = {}
+        total = config.epochs * len(order)
+        bar = tqdm(total=total, initial=done * len(order), unit="step", disable=None)
+        for epoch in range(done, config.epochs):
+            order.epoch = epoch
+            for index, (images, targets) in enumerate(loader):
+                step = epoch * len(order) + index
+                terms = self._step(images, targets, step, total)
+                log.step(step, epoch, terms)
+                bar.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
+                bar.update()
+            last = epoch + 1 == config.epochs
+            if last or (epoch + 1) % config.eval_every == 0:
+                metrics = self._evaluate()
+                log.evaluation((epoch + 1) * len(order), epoch, metrics)
+                bar.write(f"epoch {epoch + 1}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f}")
+            if self.accelerator.is_main_process:
+                self.state.save(self.state_path, epoch + 1)
+        bar.close()
+        log.close()
+        metrics = metrics or self._evaluate()
+        return metrics | {"seconds": time.perf_counter() - started}
+
+    def _step(
+        self, images: Tensor, targets: list[Targets], step: int, steps: int
+    ) -> dict[str, float]:
+        """Take one optimizer step; return the summed and the single terms."""
+        torch.manual_seed(self.config.seed * 1_000_003 + step)
+        optimizer = self.state.optimizer
+        factor = learning_rate_factor(step, steps, self.config.optimizer)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        self.prepared.train()
+        device = self.accelerator.device
+        detection, distillation = self.prepared(images.to(device), [t.to(device) for t in targets])
+        loss = torch.stack([*detection.values(), *distillation.values()]).sum()
+        terms = _summary(detection, distillation)
+        if not math.isfinite(terms["loss"]):
+            wrong = [k for k, v in terms.items() if not math.isfinite(v) and k != "loss"]
+            raise EdgeDetrError(
+                f"step {step}: the loss is not finite ({', '.join(wrong)}); the last whole epoch is "
+                f"in {self.state_path}; lower optimizer.learning_rate"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(
+            self.prepared.parameters(), self.config.optimizer.clip_norm
+        )
+        optimizer.step()
+        self.state.average.update_parameters(self.state.trainee.network)  # type: ignore[operator, union-attr]
+        return terms | {"lr": self.config.optimizer.learning_rate * factor}
+
+    def _evaluate(self) -> dict[str, float]:
+        dataset, inputs = self.validation
+        found = detections_on(self.averaged, inputs, self.config.batch_size)
+        result = coco_ap(dataset.truths, found, dataset.class_names)
+        return {"ap": result.ap, "ap50": result.ap50}
+
+
+def _summary(detection: dict[str, Tensor], distillation: dict[str, Tensor]) -> dict[str, float]:
+    """Sum a loss over the decoder layers it was taken at, and everything to ``loss``."""
+    sums: dict[str, float] = defaultdict(float)
+    names = [*detection, *distillation]
+    values = torch.stack([*detection.values(), *distillation.values()]).detach().cpu().tolist()
+    for name, value in zip(names, values, strict=True):
+        sums[name.partition("_aux_")[0].partition("_dn_")[0]] += value
+    return {"loss": sum(values), **sums}
+
+
+class _Log:
+    """``log.jsonl`` and TensorBoard scalars of one run; a resumed run goes on where it was."""
+
+    def __init__(self, out: Path, done_epochs: int, steps_per_epoch: int) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / "log.jsonl"
+        first = done_epochs * steps_per_epoch
+        kept = path.read_text(encoding="utf-8").splitlines() if first and path.is_file() else []
+        kept = [line for line in kept if json.loads(line)["epoch"] < done_epochs]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+        self._scalars = SummaryWriter(str(out / "tensorboard"), purge_step=first)
+
+    def step(self, step: int, epoch: int, terms: dict[str, float]) -> None:
+        """Write one training step."""
+        self._write({"kind": "step", "step": step, "epoch": epoch, **terms})
+
+    def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        """Write one evaluation."""
+        self._write({"kind": "evaluation", "step": step, "epoch": epoch, **metrics})
+
+    def close(self) -> None:
+        """Flush and close both."""
+        self._file.close()
+        self._scalars.close()
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in record.items():
+            if name not in {"kind", "step", "epoch"}:
+                self._scalars.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+
+def _finish(run: _Run, metrics: dict[str, float], command: str) -> None:
+    """Write the student, its manifest and its metrics; then the state is not needed any more."""
+    path = run.out / "student.safetensors"
+    save_model(
+        path,
+        run.averaged,
+        command=command,
+        parents=[Path(p) for p in (run.config.teacher, run.config.student.init) if p],
+        summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on "
+        f"{run.config.data.val_split} of {run.config.data.root}",
+    )
+    record = {"config": asdict(run.config), "metrics": metrics, "command": command}
+    write_text(run.out / "metrics.json", json.dumps(record, indent=2) + "\n")
+    run.state_path.unlink(missing_ok=True)

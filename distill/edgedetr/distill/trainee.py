@@ -1,0 +1,59 @@
+"""The module that trains: the student and what its distillation method adds to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from edgedetr.distill.methods import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgedetr.distill.config import OptimizerConfig
+    from edgedetr.distill.detectors import Targets
+    from edgedetr.distill.model import Model
+
+
+class Trainee(nn.Module):
+    """One forward pass gives every loss of a step, so that gradients are shared as one module.
+
+    The teacher lies inside the method as a plain value: it is no part of this module's parameters.
+    """
+
+    def __init__(self, student: Model, method: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+        self.network = student.network
+        self.method = method
+
+    def forward(
+        self, images: Tensor, targets: Sequence[Targets]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the weighted terms of the detection loss and of the distillation.
+
+        Args:
+            images: Network input (B, 3, H, W).
+            targets: The truth of each image.
+        """
+        detection, memory = self.student.module.training_pass(self.network, images, targets)
+        return detection, self.method(Batch(images, targets, memory))
+
+
+def parameter_groups(trainee: Trainee, config: OptimizerConfig) -> list[dict[str, object]]:
+    """Split the parameters by learning rate and weight decay.
+
+    Norms and biases (tensors of one dimension) do not decay. Each group has a ``peak`` learning
+    rate beside its ``lr``.
+    """
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in trainee.named_parameters():
+        if parameter.requires_grad:
+            factor = config.backbone_factor if ".backbone." in name else 1.0
+            decay = config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((config.learning_rate * factor, decay), []).append(parameter)
+    return [
+        {"params": params, "lr": peak, "peak": peak, "weight_decay": decay}
+        for (peak, decay), params in groups.items()
+    ]
