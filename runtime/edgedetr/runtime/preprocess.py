@@ -1,0 +1,146 @@
+"""Turn an image into the network's input, and boxes back: the only implementation there is.
+
+Training, calibration and the vehicle all call it, so that they cannot drift apart. The bilinear
+resize is OpenCV's bit-exact one and the normalisation is a table of 256 correctly rounded values
+per channel, so that training machine and vehicle compute the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from edgedetr.runtime.boxes import clip, cxcywh_from_xyxy, xyxy_from_cxcywh
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgedetr.runtime.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a source image lies in the network's input: at the top left, scaled.
+
+    Attributes:
+        source_hw: Height and width of the source image, in pixels.
+        placed_hw: Height and width that it takes in the network's input, in pixels.
+        input_hw: Height and width of the network's input, in pixels.
+    """
+
+    source_hw: tuple[int, int]
+    placed_hw: tuple[int, int]
+    input_hw: tuple[int, int]
+
+    @property
+    def scale_x(self) -> float:
+        """Pixels of the network's input per source pixel, across."""
+        return self.placed_hw[1] / self.source_hw[1]
+
+    @property
+    def scale_y(self) -> float:
+        """Pixels of the network's input per source pixel, down."""
+        return self.placed_hw[0] / self.source_hw[0]
+
+    def to_input(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Map boxes of the source image into the frame in which the network answers.
+
+        Args:
+            boxes: Corners in source pixels, (..., 4).
+
+        Returns:
+            cxcywh as a fraction of the network's input, float32 (..., 4).
+        """
+        factor = self._source_px_per_input()
+        return (cxcywh_from_xyxy(boxes) / factor).astype(np.float32)
+
+    def to_source(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Map the network's boxes back, clipped to the source image.
+
+        Args:
+            boxes: cxcywh as a fraction of the network's input, (..., 4).
+
+        Returns:
+            Corners in source pixels, float32 (..., 4).
+        """
+        corners = xyxy_from_cxcywh(boxes * self._source_px_per_input())
+        return clip(corners, self.source_hw).astype(np.float32)
+
+    def _source_px_per_input(self) -> NDArray[np.float64]:
+        width = self.input_hw[1] / self.scale_x
+        height = self.input_hw[0] / self.scale_y
+        return np.array([width, height, width, height])
+
+
+class Preprocessor:
+    """Feeds images to one model; it keeps its scratch memory, so use one per thread.
+
+    Letterboxing keeps the aspect ratio, puts the image at the top left and fills the rest with
+    the spec's grey; stretching resizes both sides freely. Growing and shrinking down to a half are
+    bilinear; shrinking further averages areas, because bilinear would skip source pixels.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        levels = np.arange(256) / 255
+        channels = zip(spec.mean, spec.std, strict=True)
+        self._tables = [((levels - mean) / std).astype(np.float32) for mean, std in channels]
+        self._spec = spec
+        self._resized = np.empty((0, 0, 3), np.uint8)
+        self._planes: list[NDArray[np.uint8]] = []
+
+    def __call__(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> Placement:
+        """Write the network's input for one image.
+
+        Args:
+            image: RGB pixels, uint8 (H, W, 3).
+            out: float32 (3, height, width) of the spec, rows contiguous; every element is written.
+                It stays the caller's.
+
+        Returns:
+            Where the image lies in ``out``.
+
+        Raises:
+            ValueError: If ``out`` is of another type or size.
+        """
+        spec = self._spec
+        if out.dtype != np.float32 or out.shape != (3, *spec.input_hw):
+            wanted = (3, *spec.input_hw)
+            raise ValueError(f"out must be float32 {wanted}, got {out.dtype} {out.shape}")
+        place = placement(_hw(image), spec)
+        height, width = place.placed_hw
+        if self._resized.shape[:2] != place.placed_hw:
+            self._resized = np.empty((height, width, 3), np.uint8)
+            self._planes = [np.empty((height, width), np.uint8) for _ in range(3)]
+        if place.source_hw == place.placed_hw:
+            cv2.split(image, self._planes)
+        else:
+            way = _interpolation(place)
+            cv2.resize(image, (width, height), dst=self._resized, interpolation=way)
+            cv2.split(self._resized, self._planes)
+        for channel, (plane, table) in enumerate(zip(self._planes, self._tables, strict=True)):
+            cv2.LUT(plane, table, out[channel, :height, :width])
+            out[channel, height:] = table[spec.pad_value]
+            out[channel, :height, width:] = table[spec.pad_value]
+        return place
+
+
+def placement(source_hw: tuple[int, int], spec: ModelSpec) -> Placement:
+    """Return where an image of height and width ``source_hw`` lies in a model's input."""
+    if spec.resize == "stretch":
+        return Placement(source_hw, spec.input_hw, spec.input_hw)
+    scale = min(wanted / found for wanted, found in zip(spec.input_hw, source_hw, strict=True))
+    height, width = (max(1, round(side * scale)) for side in source_hw)
+    return Placement(source_hw, (height, width), spec.input_hw)
+
+
+def _hw(image: NDArray[np.uint8]) -> tuple[int, int]:
+    height, width, _ = image.shape
+    return height, width
+
+
+def _interpolation(place: Placement) -> int:
+    scales = (place.scale_x, place.scale_y)
+    return cv2.INTER_AREA if min(scales) < 0.5 and max(scales) <= 1 else cv2.INTER_LINEAR_EXACT
