@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
+from time import perf_counter_ns
 
 import click
+
+from edgedetr.runtime.files import write_text
+
+PATH = click.Path(path_type=Path)
 
 
 @click.group()
@@ -40,6 +46,45 @@ def train(config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
 @click.group()
 def evaluate() -> None:
     """Score detections against labels."""
+
+
+@evaluate.command()
+@click.option("--labels", required=True, type=PATH, help="Folder of KITTI label files.")
+@click.option("--detections", required=True, type=PATH, help="Folder of KITTI result files.")
+@click.option("--json", "out", type=PATH, help="Write the figures and curves here.")
+def kitti(labels: Path, detections: Path, out: Path | None) -> None:
+    """Compute KITTI's AP11 and AP40 of the 2-D box; the frames are those with a result file."""
+    from edgedetr.distill.evaluate_kitti import CLASSES, DIFFICULTIES, evaluate_kitti
+
+    start = perf_counter_ns()
+    scores = evaluate_kitti(labels, detections)
+    seconds = (perf_counter_ns() - start) / 1e9
+    if out:
+        write_text(out, json.dumps({**scores.as_dict(), "seconds": seconds}))
+    click.echo(f"{'per cent':16}{''.join(f'{name:>10}' for name in DIFFICULTIES)}")
+    for rule, table in (("AP11", scores.ap11), ("AP40", scores.ap40)):
+        for name, row in zip(CLASSES, table, strict=True):
+            click.echo(f"{rule} {name:11}{''.join(f'{value:10.3f}' for value in row)}")
+    click.echo(f"{scores.frames} frames, {scores.detections} detections, {seconds:.1f} s")
+
+
+@evaluate.command()
+@click.option("--truth", required=True, type=PATH, help="COCO annotation file.")
+@click.option("--detections", required=True, type=PATH, help="COCO result file.")
+@click.option("--json", "out", type=PATH, help="Write the figures and curves here.")
+def coco(truth: Path, detections: Path, out: Path | None) -> None:
+    """Compute COCO's AP of boxes."""
+    from edgedetr.distill.evaluate_coco import evaluate_coco
+
+    start = perf_counter_ns()
+    scores = evaluate_coco(truth, detections)
+    seconds = (perf_counter_ns() - start) / 1e9
+    if out:
+        write_text(out, json.dumps({**scores.as_dict(), "seconds": seconds}))
+    click.echo(f"{'':16}{'AP':>8}{'AP50':>8}")
+    rows = zip(scores.class_names, scores.ap_by_class, scores.ap50_by_class, strict=True)
+    for name, ap, ap50 in (*rows, ("mean", scores.ap, scores.ap50)):
+        click.echo(f"{name:16}{ap:8.3f}{ap50:8.3f}")
 
 
 COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate)
