@@ -64,7 +64,9 @@ def _zoomed(image: Tensor, targets: Targets, rng: np.random.Generator) -> tuple[
     height, width = image.shape[-2:]
     side = rng.uniform(SMALLEST_CROP, 1)
     crop_hw = round(height * side), round(width * side)
-    top, left = (int(rng.integers(n - c + 1)) for n, c in zip((height, width), crop_hw, strict=True))
+    top, left = (
+        int(rng.integers(n - c + 1)) for n, c in zip((height, width), crop_hw, strict=True)
+    )
     image = functional.resized_crop(image, top, left, *crop_hw, size=[height, width])
     size = torch.tensor([width, height, width, height])
     origin = torch.tensor([left, top, left, top])

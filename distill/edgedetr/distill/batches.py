@@ -80,9 +80,7 @@ class NetworkInputs:
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Turn uint8 (3, H, W) into the network's float32 input, as the runtime does."""
-        return torch.stack(
-            [table[p.long()] for table, p in zip(self._tables, pixels, strict=True)]
-        )
+        return torch.stack([table[p.long()] for table, p in zip(self._tables, pixels, strict=True)])
 
 
 class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
@@ -147,4 +145,3 @@ def _tables(spec: ModelSpec) -> list[Tensor]:
     levels = np.arange(256) / 255
     channels = zip(spec.mean, spec.std, strict=True)
     return [torch.from_numpy(((levels - m) / s).astype(np.float32)) for m, s in channels]
-

@@ -70,7 +70,9 @@ def load_model(path: Path) -> Model:
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path} is no readable safetensors file: {error}") from error
     if METADATA_KEY not in metadata or MODEL_KEY not in metadata:
-        raise ArtifactError(f"{path} does not say which model it holds; wanted an EdgeDETR checkpoint")
+        raise ArtifactError(
+            f"{path} does not say which model it holds; wanted an EdgeDETR checkpoint"
+        )
     kind = json.loads(metadata[MODEL_KEY])
     model = new_model(
         kind["family"], kind["preset"], spec_from_json(metadata[METADATA_KEY], str(path))

@@ -82,7 +82,7 @@ def share_inside(boxes: Tensor, areas: Tensor) -> Tensor:
     return (shared / own[:, None]).amax(dim=1)
 
 
-def real_time_detr_loss(  # noqa: PLR0913 - transformers calls it with these
+def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with these
     logits: Tensor,
     labels: Sequence[Mapping[str, Tensor]],
     device: torch.device,

@@ -5,8 +5,8 @@ the points they average: AP11 is that of the 11-point build, which leaves out la
 the difficulty's height, AP40 that of the 40-point build, which leaves out labels *not higher* than
 it. Both are held to the figures that those builds print. What else is easy to miss:
 
-* a detection's height is cut to whole pixels before it is compared with the difficulty's height,
-  and a detection that is too low is neutral whatever its class;
+* a detection lower than the difficulty's height is neutral *whatever its class*, and can take a label
+  from a higher one (it is cut to whole pixels first, which whole limits do not notice);
 * an overlap must be strictly greater than the limit;
 * a Van is neutral for Car, a Person_sitting for Pedestrian; upper and lower case are the same;
 * a detection that lies in a DontCare area (shared area over its own) is no false alarm;
@@ -141,7 +141,7 @@ def evaluate_kitti(labels: Path, detections: Path) -> KittiScores:
     for path, label in zip(paths, label_paths, strict=True):
         if not label.is_file():
             raise DataError(f"{path}: no labels for this frame; wanted {label}")
-    return kitti_ap(read_label_table(label_paths), _read_detection_table(paths), len(paths))
+    return kitti_ap(read_label_table(label_paths), read_detection_table(paths), len(paths))
 
 
 def evaluate_kitti_frames(
@@ -207,7 +207,7 @@ def detection_table(detections: Sequence[Detections], class_names: Sequence[str]
     )
 
 
-def _read_detection_table(paths: Sequence[Path]) -> DetectionTable:
+def read_detection_table(paths: Sequence[Path]) -> DetectionTable:
     files = [read_labels(path) for path in tqdm(paths, "detections", disable=None, leave=False)]
     scores = [np.zeros(0)]
     for path, found in zip(paths, files, strict=True):
@@ -233,7 +233,7 @@ class _ClassPart:
     height: NDArray[np.float64]
     truncated: NDArray[np.float64]
     occluded: NDArray[np.int64]
-    detection_height_px: NDArray[np.int64]
+    detection_height_px: NDArray[np.float64]
 
     def contest(self, difficulty: int, high: NDArray[np.bool_]) -> Contest:
         """Narrow the class to a difficulty; ``high`` are the labels of sufficient height."""
@@ -258,7 +258,7 @@ def _class_part(labels: LabelTable, detections: DetectionTable, c: int) -> _Clas
     types = np.char.lower(labels.types)
     own, dont_care = types == CLASSES[c].lower(), types == "dontcare"
     near = own | (types == NEUTRAL[c])
-    height_px = np.abs(detections.boxes[:, 1] - detections.boxes[:, 3]).astype(np.int64)
+    height_px = np.abs(detections.boxes[:, 1] - detections.boxes[:, 3])
     of_class = np.char.lower(detections.types) == CLASSES[c].lower()
     part = of_class | (height_px < max(MIN_HEIGHT_PX))
     found = detections.frames[part], detections.boxes[part]

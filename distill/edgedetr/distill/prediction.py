@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-
 from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:

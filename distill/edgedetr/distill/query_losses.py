@@ -31,7 +31,7 @@ class ClassLoss:
     temperature: float = 1.0
 
 
-def query_losses(  # noqa: PLR0913, PLR0917 - two answers, their weights and the class loss
+def query_losses(
     logits: Tensor,
     boxes: Tensor,
     teacher_logits: Tensor,
@@ -60,7 +60,7 @@ def query_losses(  # noqa: PLR0913, PLR0917 - two answers, their weights and the
     divergence = class_divergence(logits[used], teacher_logits[used], class_loss)
     l1 = F.l1_loss(boxes[used], teacher_boxes[used], reduction="none").mean(-1)
     corners, target = (box_convert(b[used], "cxcywh", "xyxy") for b in (boxes, teacher_boxes))
-    giou = generalized_box_iou_loss(corners, target)
+    giou = generalized_box_iou_loss(corners, target, eps=1e-12)
     return {
         "class": (weights * divergence).sum() / (total if class_loss.norm == "weights" else 1),
         "l1": (weights * l1).sum() / total,

@@ -36,9 +36,7 @@ def training_pass(
     model: nn.Module, images: Tensor, targets: Sequence[Targets]
 ) -> tuple[dict[str, Tensor], Memory]:
     """Return the model's own weighted losses by name, and the memory they came from."""
-    labels = [
-        {"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets
-    ]
+    labels = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
     with _decoder_inputs(model) as captured:
         outputs = model(pixel_values=images, labels=labels)
     return outputs.loss_dict, _memory(captured)

@@ -77,9 +77,9 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         state=state,
         validation=(val_split, NetworkInputs(val_split, student.spec)),
     )
-    metrics = run.train(TrainingInputs(
-        NetworkInputs(train_split, student.spec), config.data.augment, config.seed
-    ))
+    metrics = run.train(
+        TrainingInputs(NetworkInputs(train_split, student.spec), config.data.augment, config.seed)
+    )
     if accelerator.is_main_process:
         _finish(run, metrics, command)
     return metrics
@@ -203,8 +203,8 @@ class _Run:
         if not math.isfinite(terms["loss"]):
             wrong = [k for k, v in terms.items() if not math.isfinite(v) and k != "loss"]
             raise EdgeDetrError(
-                f"step {step}: the loss is not finite ({', '.join(wrong)}); the last whole epoch is "
-                f"in {self.state_path}; lower optimizer.learning_rate"
+                f"step {step}: the loss is not finite ({', '.join(wrong)}); the last whole "
+                f"epoch is in {self.state_path}; lower optimizer.learning_rate"
             )
         optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)

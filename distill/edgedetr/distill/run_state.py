@@ -61,8 +61,9 @@ class RunState:
                 f"{path} is no readable state of a run: {error}; remove it to start anew"
             ) from error
         if metadata["config"] != self.config:
+            other = _difference(metadata["config"], self.config)
             raise ArtifactError(
-                f"{path} is an unfinished run of another config{_difference(metadata['config'], self.config)}; "
+                f"{path} is an unfinished run of another config{other}; "
                 "choose another --out, or remove it to start anew"
             )
         self.trainee.load_state_dict(_part(tensors, "trainee."))

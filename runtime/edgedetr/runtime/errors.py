@@ -7,7 +7,7 @@
     │   ├── SettingsError      unknown key, wrong type, value out of range
     │   └── UnknownNameError   no component (detector, method, backend, preset) of that name
     ├── DataError          an image, a label or a data set folder is missing or damaged
-    ├── ArtifactError      a checkpoint, ONNX file or manifest is missing, damaged or of another model
+    ├── ArtifactError      a checkpoint, ONNX file or manifest is missing, damaged or foreign
     └── GateError          a check ran and its gate did not hold
 
 A message says what was found, what was wanted and what to do, in one line.

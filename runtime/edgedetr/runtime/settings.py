@@ -100,7 +100,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[name] = value
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401, PLR0911
     """Check one plain value against a type hint; lists become tuples."""
     origin, args = get_origin(hint), get_args(hint)
     if is_dataclass(hint) and isinstance(hint, type):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.settings import load_settings, settings_from_dict
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 METADATA_KEY = "edgedetr.spec"
 """Key under which a spec lies in the metadata of ONNX and safetensors files."""

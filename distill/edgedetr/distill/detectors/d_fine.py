@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 from transformers import DFineConfig, DFineForObjectDetection
 
 from edgedetr.distill import real_time_detr
-from edgedetr.distill.backbones import B0, B0_TWO_LEVELS, B2, B4, B5, EDGE_SMALL, EDGE_TINY, Backbone, hgnet_config
+from edgedetr.distill.backbones import (
+    B0,
+    B0_TWO_LEVELS,
+    B2,
+    B4,
+    B5,
+    EDGE_SMALL,
+    EDGE_TINY,
+    Backbone,
+    hgnet_config,
+)
 from edgedetr.distill.real_time_detr import (
     decode,
     encode,

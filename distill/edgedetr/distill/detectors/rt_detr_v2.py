@@ -1,7 +1,7 @@
 """RT-DETRv2 (Lv et al., 2024) from transformers: hybrid encoder, deformable decoder.
 
-The presets ``r18`` to ``r101`` follow the published sizes; the ``edge`` ones are ours, with an HGNetV2.
-Every backbone starts without pre-trained weights, so its batch norms stay live: frozen ones
+The presets ``r18`` to ``r101`` follow the published sizes; the ``edge`` ones are ours, with an
+HGNetV2. Every backbone starts without pre-trained weights, so its batch norms stay live: frozen ones
 (transformers' default) stop all learning.
 """
 
@@ -59,6 +59,7 @@ class Preset:
         denoising: Denoising queries in training.
         encoder_width: Channels of the encoder where they differ from ``width``.
         encoder_ffn: Its feed-forward where it differs from ``ffn``.
+        heads: Attention heads; ``width / heads`` is a power of two.
     """
 
     backbone: Backbone | ResNet
@@ -70,10 +71,11 @@ class Preset:
     denoising: int = 100
     encoder_width: int = 0
     encoder_ffn: int = 0
+    heads: int = 8
 
 
 PRESETS: dict[str, Preset] = {
-    "edge-tiny": Preset(EDGE_TINY, 96, 192, 2, 0.5, 40, 20),
+    "edge-tiny": Preset(EDGE_TINY, 96, 192, 2, 0.5, 40, 20, heads=6),
     "edge-small": Preset(EDGE_SMALL, 128, 384, 3, 0.5, 60, 40),
     "r18": Preset(ResNet((2, 2, 2, 2), "basic"), layers=3, expansion=0.5),
     "r34": Preset(ResNet((3, 4, 6, 3), "basic"), layers=4, expansion=0.5),
@@ -101,6 +103,8 @@ def build(preset: str, num_classes: int) -> nn.Module:
         d_model=shape.width,
         decoder_ffn_dim=shape.ffn,
         decoder_layers=shape.layers,
+        encoder_attention_heads=shape.heads,
+        decoder_attention_heads=shape.heads,
         num_queries=shape.queries,
         num_denoising=shape.denoising,
     )

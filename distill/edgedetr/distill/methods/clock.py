@@ -102,9 +102,7 @@ class Clock(nn.Module):
             self.adapter(batch.memory.tokens), batch.memory, teacher_memory, batch.targets, settings
         )
         terms = {"lcmd": settings.lcmd_weight * memory_loss}
-        noise = Noise(
-            len(self.student.spec.class_names), settings.label_noise, settings.box_noise
-        )
+        noise = Noise(len(self.student.spec.class_names), settings.label_noise, settings.box_noise)
         targets = target_queries(batch.targets, settings.groups, noise)
         with torch.no_grad():
             taught = self._answers(self.teacher, self.teacher, teacher_memory, targets)
@@ -200,7 +198,9 @@ def tcld(
     }
     total = {name: student.logits.new_zeros(()) for name in factors}
     for layer in range(depth):
-        logits, boxes = (x[layer if paired else -1].detach() for x in (teacher.logits, teacher.boxes))
+        logits, boxes = (
+            x[layer if paired else -1].detach() for x in (teacher.logits, teacher.boxes)
+        )
         weights = valid.to(logits.dtype)
         if settings.query_weight == "teacher_score":
             weights = weights * logits.sigmoid().amax(-1)

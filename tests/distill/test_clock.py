@@ -1,0 +1,211 @@
+import pytest
+import torch
+
+from edgedetr.distill.detectors import Memory, Targets
+from edgedetr.distill.methods import Batch, clock
+from edgedetr.distill.methods.clock import Clock, Settings, cell_weights, lcmd, standardised
+from edgedetr.runtime.plugins import names
+
+FAMILIES = names("edgedetr.distill.detectors")
+TERMS = {"lcmd", "tcld_class", "tcld_l1", "tcld_giou"}
+
+
+def batch_of(model, images, targets):
+    return Batch(images, targets, model.module.encode(model.network, images))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_student_equal_to_its_teacher_costs_nothing(family, make_model, images, targets):
+    student, teacher = make_model(family), make_model(family)
+    terms = Clock(Settings(), student, teacher)(batch_of(student, images, targets))
+    assert set(terms) == TERMS
+    for name, value in terms.items():
+        assert abs(value.item()) < 1e-6, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", ["bernoulli_kl", "softmax_kl"])
+def test_each_term_reaches_the_student_and_none_the_teacher(
+    family, kind, make_model, images, targets
+):
+    student, teacher = make_model(family), make_model(family, "edge-small", seed=1)
+    teacher.network.requires_grad_(requires_grad=False)
+    method = Clock(Settings(class_loss=kind), student, teacher)
+    before = {k: v.clone() for k, v in teacher.network.state_dict().items()}
+    for name in sorted(TERMS):
+        student.network.zero_grad()
+        method(batch_of(student, images, targets))[name].backward()
+        norm = sum(p.grad.abs().sum() for p in student.network.parameters() if p.grad is not None)
+        assert norm > 0, name
+    assert all(p.grad is None for p in teacher.network.parameters())
+    assert not teacher.network.training
+    for key, value in teacher.network.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_the_adapter_is_trained_and_the_teacher_is_no_part_of_the_method(make_model):
+    method = Clock(Settings(), make_model(), make_model(preset="edge-small"))
+    assert {n for n, _ in method.named_parameters()} == {"adapter.weight", "adapter.bias"}
+    same = Clock(Settings(), make_model(), make_model())
+    assert not list(same.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_order_of_objects_does_not_matter(family, make_model, images, targets):
+    student, teacher = make_model(family), make_model(family, "edge-small", seed=1)
+    method = Clock(Settings(), student, teacher)
+    swapped = [Targets(t.labels.flip(0), t.boxes.flip(0), t.ignored) for t in targets]
+    one = method(batch_of(student, images, targets))
+    two = method(batch_of(student, images, swapped))
+    for name in TERMS:
+        assert one[name].item() == pytest.approx(two[name].item(), rel=1e-4), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_slots_change_nothing(family, make_model, images, targets):
+    """An image alone and in a batch whose other image has more objects: the same answers."""
+    from edgedetr.distill.target_queries import target_queries
+
+    model = make_model(family)
+
+    def answers(images, targets):
+        queries = target_queries(targets)
+        content = model.module.label_content(model.network, queries.labels)
+        memory = model.module.encode(model.network, images)
+        return model.module.decode(model.network, memory, queries.with_content(content))
+
+    with torch.no_grad():
+        alone, padded = answers(images[1:], targets[1:]), answers(images, targets)
+    torch.testing.assert_close(alone.logits[:, 0, 0], padded.logits[:, 1, 0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(alone.boxes[:, 0, 0], padded.boxes[:, 1, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_images_without_objects_give_finite_losses_and_gradients(make_model, make_targets, images):
+    student, teacher = make_model(), make_model(preset="edge-small", seed=1)
+    empty = [make_targets(), make_targets()]
+    terms = Clock(Settings(), student, teacher)(batch_of(student, images, empty))
+    assert terms["tcld_class"].item() == terms["tcld_l1"].item() == terms["tcld_giou"].item() == 0
+    torch.stack(list(terms.values())).sum().backward()
+    for parameter in student.network.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+def test_a_box_has_a_mass_of_one_and_so_has_the_background(make_targets):
+    # x 0.25..0.5 and y 0.125..0.375 of an 8 x 8 grid: cells 2..4 and 1..3, both ends included
+    target = make_targets((0.375, 0.25, 0.25, 0.25))
+    foreground, background = cell_weights([target], torch.ones(1, 8, 8, dtype=torch.bool))
+    assert foreground.sum().item() == pytest.approx(1)
+    torch.testing.assert_close(foreground[0, 1:4, 2:5], torch.full((3, 3), 1 / 9))
+    assert background.sum().item() == pytest.approx(1)
+    assert (foreground[0] > 0).sum() == 9
+    assert not ((foreground > 0) & (background > 0)).any()
+
+
+def test_the_smallest_box_wins_where_two_overlap(make_targets):
+    target = make_targets((0.5, 0.5, 0.7, 0.7), (0.5, 0.5, 0.1, 0.1))
+    foreground, _ = cell_weights([target], torch.ones(1, 10, 10, dtype=torch.bool))
+    assert foreground[0, 5, 5].item() == pytest.approx(1 / 9, rel=1e-3)  # 4..6 in both directions
+    assert foreground[0, 2, 2].item() == pytest.approx(1 / 81)  # 1..9
+
+
+def test_ignored_and_padded_cells_weigh_nothing(make_targets):
+    target = make_targets((0.2, 0.2, 0.1, 0.1), ignored=[(0.8, 0.5, 0.19, 0.5)])
+    mask = torch.ones(1, 10, 10, dtype=torch.bool)
+    mask[:, 8:] = False
+    foreground, background = cell_weights([target], mask)
+    assert background[0, 8:].sum() == foreground[0, 8:].sum() == 0
+    assert background[0, 3:7, 8].sum() == 0
+    assert background.sum().item() == pytest.approx(1)
+
+
+def test_the_weights_equal_a_loop_over_boxes_and_cells():
+    """The vectorised form against FGD's rule, written out."""
+    generator = torch.Generator().manual_seed(0)
+    height, width = 7, 11
+    for _ in range(50):
+        centre, size = (torch.rand(4, 2, generator=generator) for _ in range(2))
+        boxes = torch.cat([centre * 0.6 + 0.2, size * 0.3 + 0.02], 1)
+        target = Targets(torch.zeros(4, dtype=torch.long), boxes, torch.zeros(0, 4))
+        expect = torch.zeros(height, width)
+        for cx, cy, w, h in boxes:
+            x1, x2 = ((cx - w / 2) * width).floor().int(), ((cx + w / 2) * width).ceil().int()
+            y1, y2 = ((cy - h / 2) * height).floor().int(), ((cy + h / 2) * height).ceil().int()
+            mass = 1 / ((x2 - x1 + 1) * (y2 - y1 + 1))
+            for y in range(max(0, y1), min(height - 1, y2) + 1):
+                for x in range(max(0, x1), min(width - 1, x2) + 1):
+                    expect[y, x] = max(expect[y, x], mass)
+        foreground, background = cell_weights([target], torch.ones(1, height, width).bool())
+        torch.testing.assert_close(foreground[0], expect)
+        torch.testing.assert_close(background[0], (expect == 0) / max(1, (expect == 0).sum()))
+
+
+def memory_of(tokens, shapes):
+    return Memory(tokens, shapes, torch.ones(tokens.shape[:2], dtype=torch.bool), {})
+
+
+def test_lcmd_of_a_hand_worked_case(make_targets):
+    """One level of 2 x 4 cells, one box on cells 0..1 x 0..1, difference 1 in each of 3 channels.
+
+    Foreground cells carry 1/4 each and background cells 1/4 each, so with alpha 2 and beta 0.5 the
+    loss is 2 * 3 + 0.5 * 3 = 7.5.
+    """
+    shapes = ((2, 4),)
+    student, teacher = (
+        memory_of(torch.zeros(1, 8, 3), shapes),
+        memory_of(torch.ones(1, 8, 3), shapes),
+    )
+    settings = Settings(alpha=2.0, beta=0.5, memory_norm="none")
+    target = make_targets((0.125, 0.25, 0.25, 0.5))
+    loss = lcmd(student.tokens, student, teacher, [target], settings)
+    assert loss.item() == pytest.approx(7.5)
+    half = memory_of(torch.full((1, 8, 3), 0.5), shapes)
+    assert lcmd(half.tokens, half, teacher, [target], settings).item() == pytest.approx(7.5 / 4)
+
+
+def test_standardising_leaves_padding_out():
+    level = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 7 + 3
+    mask = torch.ones(2, 1, 4, 5, dtype=torch.bool)
+    mask[:, :, 3:] = False
+    level[:, :, 3:] = 1e6
+    normal = standardised(level, mask)[:, :, :3]
+    assert normal.mean((2, 3)).abs().max() < 1e-5
+    torch.testing.assert_close(
+        normal.var((2, 3), unbiased=False), torch.ones(2, 3), rtol=1e-3, atol=0
+    )
+
+
+def test_memories_of_another_grid_are_resized(make_targets):
+    student = memory_of(torch.zeros(1, 8, 3), ((2, 4),))
+    teacher = memory_of(torch.ones(1, 32, 3), ((4, 8),))
+    settings = Settings(memory_norm="none", alpha=1.0, beta=0.0)
+    target = make_targets((0.5, 0.5, 0.4, 0.4))
+    assert lcmd(student.tokens, student, teacher, [target], settings).item() == pytest.approx(3)
+
+
+def test_a_different_number_of_levels_is_named(make_targets):
+    student = memory_of(torch.zeros(1, 8, 3), ((2, 4),))
+    teacher = memory_of(torch.zeros(1, 10, 3), ((2, 4), (1, 2)))
+    with pytest.raises(ValueError, match="1 levels, the teacher's 2"):
+        lcmd(student.tokens, student, teacher, [make_targets()], Settings())
+
+
+@pytest.mark.parametrize(("choice", "wrong"), [("groups", 0), ("temperature", 0.0)])
+def test_settings_out_of_range_are_refused(choice, wrong):
+    with pytest.raises(ValueError, match=choice):
+        Settings(**{choice: wrong})
+
+
+def test_the_papers_literal_choices_run(make_model, images, targets):
+    student, teacher = make_model(), make_model(preset="edge-small", seed=1)
+    settings = clock.Settings(
+        memory_norm="none",
+        class_loss="softmax_kl",
+        class_norm="sum",
+        temperature=10.0,
+        groups=3,
+        label_noise=0.2,
+        box_noise=0.4,
+        layers="final",
+    )
+    terms = Clock(settings, student, teacher)(batch_of(student, images, targets))
+    assert all(v.isfinite() and v > 0 for v in terms.values())

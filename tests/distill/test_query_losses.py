@@ -1,0 +1,80 @@
+import math
+
+import pytest
+import torch
+
+from edgedetr.distill.query_losses import ClassLoss, class_divergence, query_losses
+
+
+def test_bernoulli_kl_of_a_hand_worked_case():
+    # teacher 0.75, student 0.5: 0.75 ln(0.75/0.5) + 0.25 ln(0.25/0.5), once a class
+    teacher = torch.full((1, 2), math.log(3.0))
+    loss = class_divergence(torch.zeros(1, 2), teacher, ClassLoss("bernoulli_kl"))
+    assert loss.item() == pytest.approx(2 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)), abs=1e-6)
+
+
+def test_softmax_kl_of_a_hand_worked_case_is_the_mean_over_classes():
+    teacher = torch.log(torch.tensor([[0.75, 0.25]]))
+    loss = class_divergence(torch.zeros(1, 2), teacher, ClassLoss("softmax_kl"))
+    assert loss.item() == pytest.approx((0.75 * math.log(1.5) + 0.25 * math.log(0.5)) / 2, abs=1e-6)
+
+
+def test_temperature_softens_and_scales_back():
+    teacher, student = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.5, 0.5]])
+    warm = class_divergence(student, teacher, ClassLoss("softmax_kl", temperature=4.0))
+    p, q = (torch.softmax(x / 4, -1) for x in (teacher, student))
+    assert warm.item() == pytest.approx(16 * (p * (p / q).log()).mean().item(), abs=1e-6)
+
+
+def test_only_bernoulli_kl_sees_a_constant_added_to_all_logits():
+    z = torch.tensor([[1.0, -2.0, 0.5]])
+    assert class_divergence(z + 3, z, ClassLoss("softmax_kl")).item() == pytest.approx(0, abs=1e-5)
+    assert class_divergence(z + 3, z, ClassLoss("bernoulli_kl")).item() > 1
+
+
+@pytest.mark.parametrize("kind", ["bernoulli_kl", "softmax_kl"])
+def test_every_term_gives_the_student_gradient(kind):
+    logits = torch.zeros(1, 2, 3, requires_grad=True)
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.4, 0.4, 0.1, 0.1]]], requires_grad=True)
+    teacher = torch.tensor([[[2.0, -1, 0.5], [0.5, 1, -2.0]]])
+    terms = query_losses(
+        logits, boxes, teacher, boxes.detach() + 0.05, torch.ones(1, 2), ClassLoss(kind)
+    )
+    terms["class"].backward(retain_graph=True)
+    assert logits.grad is not None
+    assert logits.grad.abs().min() > 0
+    for name in ("l1", "giou"):
+        boxes.grad = None
+        terms[name].backward(retain_graph=True)
+        assert boxes.grad is not None
+        assert boxes.grad.abs().sum() > 0, name
+
+
+def test_weights_average_the_boxes_and_zero_leaves_a_slot_out():
+    # errors 0.1 and 0.3 in every coordinate, weights 3 and 1: (3*0.1 + 0.3) / 4 = 0.15
+    teacher = torch.full((1, 3, 4), 0.5)
+    boxes = teacher + torch.tensor([0.1, 0.3, 0.4]).reshape(1, 3, 1)
+    logits = torch.zeros(1, 3, 2)
+    terms = query_losses(
+        logits, boxes, logits, teacher, torch.tensor([[3.0, 1.0, 0.0]]), ClassLoss()
+    )
+    assert terms["l1"].item() == pytest.approx(0.15, abs=1e-6)
+
+
+def test_sum_norm_grows_with_the_queries_and_weights_norm_does_not():
+    student, teacher = torch.zeros(1, 1, 2), torch.ones(1, 1, 2)
+    box = torch.full((1, 1, 4), 0.5)
+
+    def loss(norm, count):
+        many = [x.repeat(1, count, 1) for x in (student, box, teacher, box)]
+        return query_losses(*many, torch.ones(1, count), ClassLoss(norm=norm))["class"].item()
+
+    assert loss("sum", 4) == pytest.approx(4 * loss("sum", 1))
+    assert loss("weights", 4) == pytest.approx(loss("weights", 1))
+
+
+def test_no_query_with_weight_costs_nothing():
+    box, logits = torch.full((2, 1, 4), 0.5), torch.zeros(2, 1, 3, requires_grad=True)
+    terms = query_losses(logits, box, logits.detach(), box, torch.zeros(2, 1), ClassLoss())
+    assert [v.item() for v in terms.values()] == [0, 0, 0]
+    sum(terms.values()).backward()
