@@ -1,8 +1,8 @@
 """RT-DETRv2 (Lv et al., 2024) from transformers: hybrid encoder, deformable decoder.
 
 The presets ``r18`` to ``r101`` follow the published sizes; the ``edge`` ones are ours, with an
-HGNetV2. Every backbone starts without pre-trained weights, so its batch norms stay live: frozen ones
-(transformers' default) stop all learning.
+HGNetV2. Every backbone starts without pre-trained weights, so its batch norms stay live: frozen
+ones (transformers' default) stop all learning.
 """
 
 from __future__ import annotations

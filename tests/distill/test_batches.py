@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, training_loader
+from edgedetr.distill.data import Sample, Truth
+from edgedetr.runtime.preprocess import Preprocessor
+from edgedetr.runtime.spec import ModelSpec
+from edgedetr.runtime.types import Frame
+
+
+class Frames:
+    """Five noisy frames with one object each, read and counted."""
+
+    class_names = ("Car",)
+    ids = tuple("abcde")
+
+    def __init__(self):
+        self.reads = 0
+        self.truths = tuple(self._truth(i) for i in range(5))
+
+    @staticmethod
+    def _truth(index):
+        return Truth(
+            boxes=np.array([[10.0 + index, 5, 30, 25]], np.float32),
+            labels=np.zeros(1, np.int64),
+            truncation=np.zeros(1, np.float32),
+            occlusion=np.zeros(1, np.int64),
+            ignored=np.array([[0, 0, 5, 5]], np.float32),
+        )
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        self.reads += 1
+        image = np.random.default_rng(index).integers(0, 256, (50, 100, 3), np.uint8)
+        return Sample(Frame(image), self.truths[index])
+
+
+SPEC = ModelSpec((32, 64), ("Car",), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+
+
+def test_normalised_inputs_are_the_runtimes_bit_for_bit():
+    frames = Frames()
+    inputs = NetworkInputs(frames, SPEC)
+    for index in range(5):
+        expect = np.empty((3, 32, 64), np.float32)
+        Preprocessor(SPEC)(frames[index].frame.image, expect)
+        np.testing.assert_array_equal(inputs.normalised(inputs[index].pixels).numpy(), expect)
+
+
+def test_boxes_are_in_the_networks_frame():
+    targets = NetworkInputs(Frames(), SPEC)[0].targets
+    # letterbox 50x100 -> 32x64: scale 0.64, no border; (10, 5, 30, 25) of 100 x 50
+    torch.testing.assert_close(targets.boxes, torch.tensor([[0.2, 0.3, 0.2, 0.4]]))
+    torch.testing.assert_close(targets.ignored, torch.tensor([[0.025, 0.05, 0.05, 0.1]]))
+
+
+def test_each_image_is_read_once():
+    frames = Frames()
+    inputs = NetworkInputs(frames, SPEC)
+    for _ in range(3):
+        for index in range(5):
+            inputs[index]
+    assert frames.reads == 5
+
+
+def test_an_epoch_has_whole_batches_of_different_frames_in_a_seeded_order():
+    order = EpochOrder(size=10, batch_size=4, seed=3)
+    first = list(order)
+    assert [len(b) for b in first] == [4, 4]
+    assert len({index for batch in first for _, index in batch}) == 8
+    assert list(order) == first
+    order.epoch = 1
+    assert [[i for _, i in b] for b in order] != [[i for _, i in b] for b in first]
+    assert {epoch for batch in order for epoch, _ in batch} == {1}
+
+
+def test_a_split_smaller_than_a_batch_is_one_batch():
+    assert [len(b) for b in EpochOrder(size=3, batch_size=8, seed=0)] == [3]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loaders_give_the_same_batches_with_and_without_workers(workers):
+    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "strong", seed=0)
+    expect = list(training_loader(data, EpochOrder(5, 2, 0), 0))
+    got = list(training_loader(data, EpochOrder(5, 2, 0), workers))
+    assert len(got) == 2
+    for (images, targets), (wanted, truths) in zip(got, expect, strict=True):
+        assert images.shape == (2, 3, 32, 64)
+        assert torch.equal(images, wanted)
+        for one, two in zip(targets, truths, strict=True):
+            assert torch.equal(one.boxes, two.boxes)
