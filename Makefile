@@ -1,0 +1,87 @@
+# The pipeline as files: make knows what is stale, so only stale stages run again.
+#
+#   make distill export report                                 rendered road scenes, minutes on a CPU
+#   make distill export report CONFIG=kitti DATA=/path/to/kitti    a KITTI folder
+
+PYTHON  ?= python3
+CONFIG  ?= synth
+DATA    ?= data/synth
+RUN     ?= runs/$(CONFIG)
+TEACHER ?= distill/checkpoints/synth_teacher.safetensors
+FRAMES  ?= 1000
+TRAIN   ?=
+
+BIN    := .venv/bin
+E      := $(BIN)/edgedetr
+IMAGES := $(DATA)/training/image_2
+STUDENT = $(RUN)/student
+
+.PHONY: help setup demo distill export report test lint types check clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/installed  ## Make .venv and install what is pinned; skipped when up to date
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: setup  ## Distil, export, quantize and report on rendered scenes, into runs/demo
+	$(MAKE) --no-print-directory distill export report CONFIG=synth RUN=$(or $(DEMO_RUN),runs/demo)
+
+distill: $(STUDENT).safetensors  ## Train the student of CONFIG on DATA
+export: $(STUDENT).int8.onnx $(RUN)/verify.onnx.json $(RUN)/verify.int8.json  ## ONNX, INT8, checks
+report: $(RUN)/report.html  ## Accuracy and latency beside the teacher's
+
+data/synth/synth.json: | setup
+	$(E) data synth data/synth --frames $(FRAMES) --seed 0
+
+ifeq ($(DATA),data/synth)
+$(STUDENT).safetensors: data/synth/synth.json
+endif
+
+$(STUDENT).safetensors: distill/configs/$(CONFIG).toml $(TEACHER) | setup
+	$(E) distill train $< --out $(RUN) --set data.root=$(DATA) --set teacher=$(TEACHER) $(TRAIN)
+
+$(STUDENT).onnx: $(STUDENT).safetensors
+	$(E) export onnx $< -o $@
+
+$(RUN)/teacher.onnx: $(TEACHER) | setup
+	$(E) export onnx $< -o $@
+
+$(STUDENT).calib.json: $(STUDENT).onnx
+	$(E) calib collect $< --data $(DATA) -o $@
+
+$(STUDENT).int8.onnx: $(STUDENT).onnx $(STUDENT).calib.json
+	$(E) export qdq $^ -o $@
+
+$(RUN)/verify.onnx.json: $(STUDENT).safetensors $(STUDENT).onnx
+	$(E) verify $^ --images $(IMAGES) --frames 40 --json $@
+
+$(RUN)/verify.int8.json: $(STUDENT).onnx $(STUDENT).int8.onnx
+	$(E) verify $^ --images $(IMAGES) --frames 40 --json $@
+
+$(RUN)/report.html: $(RUN)/teacher.onnx $(STUDENT).int8.onnx $(RUN)/verify.onnx.json $(RUN)/verify.int8.json
+	$(E) report $(RUN) --data $(DATA)
+
+test: setup  ## Run the tests
+	$(BIN)/pytest -q
+
+lint: setup  ## Check style and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup  ## Check types
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+check: lint types test  ## Everything that needs no GPU
+
+clean:  ## Remove runs and rendered scenes; keep .venv
+	rm -rf runs data
