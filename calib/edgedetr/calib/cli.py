@@ -2,12 +2,68 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
 import click
+
+from edgedetr.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgedetr.calib.scales import Method
+
+METHODS = ("percentile", "entropy", "mse", "max")
+_PATH = click.Path(path_type=Path)
 
 
 @click.group()
 def calib() -> None:
     """Measure activation ranges for INT8."""
+
+
+@calib.command()
+@click.argument("model", type=_PATH)
+@click.option("--data", type=_PATH, help="A KITTI object folder; its training split is used.")
+@click.option("--images", type=_PATH, help="A folder of images, instead of --data.")
+@click.option("--frames", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True)
+@click.option(
+    "--percentile",
+    type=click.FloatRange(0, 100, min_open=True),
+    default=99.99,
+    show_default=True,
+    help="Share of values, in per cent, that the method percentile does not clip.",
+)
+@click.option("--spec", "spec_path", type=_PATH, help="TOML spec of a model that carries none.")
+@click.option("-o", "--output", type=_PATH, help="Default: MODEL with the suffix .calib.json.")
+def collect(  # noqa: PLR0913, PLR0917 - one argument per option
+    model: Path,
+    data: Path | None,
+    images: Path | None,
+    frames: int,
+    method: str,
+    percentile: float,
+    spec_path: Path | None,
+    output: Path | None,
+) -> None:
+    """Run MODEL over camera frames and write the range of every activation to a JSON file."""
+    if (data is None) == (images is None):
+        raise UsageError("give either --data KITTI_ROOT or --images DIR")
+    from edgedetr.calib import collect as collection
+    from edgedetr.calib.stats import default_stats_path
+    from edgedetr.runtime.images import list_images
+    from edgedetr.runtime.spec import spec_from_toml
+
+    found = collection.kitti_images(data) if data else list_images(cast("Path", images))
+    chosen = collection.choose_frames(found, frames)
+    spec = spec_from_toml(spec_path) if spec_path else None
+    stats = collection.collect(model, chosen, spec, cast("Method", method), percentile)
+    output = output or default_stats_path(model)
+    stats.write(output)
+    click.echo(
+        f"{output}: {len(stats.ranges)} activations over {stats.frames} of {len(found)} frames, "
+        f"method {method}"
+    )
 
 
 COMMANDS: tuple[click.Command, ...] = (calib,)

@@ -1,0 +1,202 @@
+"""Run a model over camera frames and note the range of every activation that INT8 may need.
+
+One pass, one frame at a time: memory depends on the model's size and not on the number of frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import onnx
+import onnxruntime
+from tqdm import tqdm
+
+from edgedetr.calib.histogram import Histogram
+from edgedetr.calib.onnx_file import embedded_spec, input_batch, load_onnx
+from edgedetr.calib.points import calibration_tensors, reads
+from edgedetr.calib.scales import Method, amax_from_histogram
+from edgedetr.calib.stats import CalibrationStats, TensorRange
+from edgedetr.runtime.errors import ArtifactError, DataError
+from edgedetr.runtime.files import sha256
+from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edgedetr.runtime.spec import ModelSpec
+
+_CHUNK_BYTES = 256 << 20
+"""How much activation memory one run of the network may hand out."""
+
+_FLOAT = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """A part of the network that ends at some of the wanted tensors."""
+
+    session: onnxruntime.InferenceSession
+    tensors: list[str]
+
+
+def collect(
+    path: Path,
+    images: Sequence[Path],
+    spec: ModelSpec | None = None,
+    method: Method = "percentile",
+    percentile: float = 99.99,
+) -> CalibrationStats:
+    """Calibrate a model.
+
+    Args:
+        path: A float32 ONNX model.
+        images: The frames, in order; each is read once.
+        spec: The contract of a model that carries none.
+        method: How to choose each amax, see `edgedetr.calib.scales`.
+        percentile: The share in per cent that the method ``percentile`` keeps.
+
+    Raises:
+        ArtifactError: If the model is damaged, does not fit its spec or has nothing to quantize.
+        DataError: If an image cannot be read or makes an activation that is not finite.
+    """
+    model = load_onnx(path)
+    spec = spec or embedded_spec(model, path)
+    batch = input_batch(model, spec, path)
+    tensors = calibration_tensors(model)
+    if not tensors:
+        raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")
+    histograms = {name: Histogram() for name in tensors}
+    chunks = [_open_chunk(model, names) for names in _split(model, tensors, spec.input_name)]
+    del model
+    digest = hashlib.sha256()
+    preprocess = Preprocessor(spec)
+    feed = np.empty((batch, 3, *spec.input_hw), np.float32)
+    for image_path in tqdm(images, desc="calibrating", unit="frame", disable=None):
+        image = read_image(image_path)
+        digest.update(image.tobytes())
+        preprocess(image, feed[0])
+        feed[1:] = feed[0]
+        if spec.input_name in histograms:
+            histograms[spec.input_name].add(feed)
+        for chunk in chunks:
+            _add_frame(chunk, {spec.input_name: feed}, histograms, image_path)
+    return CalibrationStats(
+        model=path.name,
+        model_sha256=sha256(path),
+        spec=spec,
+        method=method,
+        percentile=percentile,
+        frames=len(images),
+        frames_sha256=digest.hexdigest(),
+        ranges=tuple(
+            TensorRange(name, amax_from_histogram(histogram, method, percentile), histogram.max)
+            for name, histogram in histograms.items()
+        ),
+    )
+
+
+def choose_frames(images: Sequence[Path], count: int) -> list[Path]:
+    """Take at most ``count`` frames, evenly spread over all."""
+    if count >= len(images):
+        return list(images)
+    return [images[i * len(images) // count] for i in range(count)]
+
+
+def kitti_images(root: Path) -> list[Path]:
+    """List the training split's images of a KITTI object folder; all where no split is given.
+
+    Raises:
+        DataError: If the folder is missing or the split names a frame that has no image.
+    """
+    folder = root / "training" / "image_2"
+    images = list_images(folder)
+    split = root / "ImageSets" / "train.txt"
+    if not split.is_file():
+        return images
+    by_name = {image.stem: image for image in images}
+    chosen = []
+    for number, line in enumerate(split.read_text(encoding="utf-8").splitlines(), 1):
+        name = line.strip()
+        if name and name not in by_name:
+            raise DataError(f"{split}:{number}: the frame {name!r} has no image in {folder}")
+        if name:
+            chosen.append(by_name[name])
+    if not chosen:
+        raise DataError(f"{split}: names no frame")
+    return chosen
+
+
+def _add_frame(
+    chunk: _Chunk,
+    feed: dict[str, NDArray[np.float32]],
+    histograms: dict[str, Histogram],
+    image_path: Path,
+) -> None:
+    """Run a part of the network and count its tensors."""
+    values = chunk.session.run(chunk.tensors, feed)
+    name = ""
+    try:
+        for name in chunk.tensors:
+            histograms[name].add(cast("NDArray[np.float32]", values.pop(0)))
+    except ValueError as error:
+        raise DataError(
+            f"{image_path}: the activation {name} holds NaN or infinity; leave the image out or "
+            "export the model again"
+        ) from error
+
+
+def _split(model: onnx.ModelProto, tensors: Sequence[str], given: str) -> list[list[str]]:
+    """Cut the list of tensors where their sizes add up to `_CHUNK_BYTES`.
+
+    The tensor ``given`` is the network's input and needs no run. One whose size is not known
+    beforehand counts as the largest that is.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    sizes = {}
+    for value in [*inferred.input, *inferred.value_info, *inferred.output]:
+        dims = value.type.tensor_type.shape.dim
+        sizes[value.name] = 4 * int(np.prod([max(d.dim_value, 1) for d in dims]))
+    largest = max((sizes[name] for name in tensors if name in sizes), default=0)
+    chunks: list[list[str]] = [[]]
+    used = 0
+    for name in (t for t in tensors if t != given):
+        size = sizes.get(name, largest)
+        if used + size > _CHUNK_BYTES and chunks[-1]:
+            chunks.append([])
+            used = 0
+        chunks[-1].append(name)
+        used += size
+    return [names for names in chunks if names]
+
+
+def _open_chunk(model: onnx.ModelProto, tensors: list[str]) -> _Chunk:
+    """Open a session that ends at ``tensors``: what comes after them is cut off."""
+    wanted = set(tensors)
+    kept = []
+    for node in reversed(model.graph.node):
+        if not wanted.isdisjoint(node.output):
+            kept.append(node)
+            wanted.update(reads(node))
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    graph = part.graph
+    graph.ClearField("node")
+    graph.node.extend(reversed(kept))
+    for items in (graph.initializer, graph.input, graph.output):
+        used = [item for item in items if item.name in wanted and items is not graph.output]
+        del items[:]
+        items.extend(used)
+    graph.output.extend(onnx.ValueInfoProto(name=name, type=_FLOAT) for name in tensors)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        part.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return _Chunk(session, tensors)

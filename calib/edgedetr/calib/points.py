@@ -1,0 +1,186 @@
+"""Where INT8 can go in a detection transformer, and which tensors need a range for it.
+
+INT8 pays in the convolutions of backbone and hybrid encoder, and in wide linear layers. What comes
+after the choice of queries, and whatever belongs to attention, heads or position embeddings, stays
+float: that is where detectors lose their boxes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+QUERY_CHOICE = ("TopK", "GridSample")
+"""What depends on one of these operators is a part of the decoder."""
+
+FLOAT_SCOPES = re.compile(
+    r"decoder|attn|attention|_head|class_embed|bbox_embed|enc_output|position|/pos_"
+)
+"""Node names of parts that are never quantized, as PyTorch's exporter writes scopes into them."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A node that can run in INT8: its weights are constant and float32.
+
+    Attributes:
+        index: Position of the node in the graph.
+        node: Its label.
+        kind: ``conv`` or ``linear``.
+        tensor: Its activation input.
+        weight: Its weight input, by the name under which the node knows it.
+        is_first: No other convolution comes before it: it reads the image itself.
+    """
+
+    index: int
+    node: str
+    kind: Literal["conv", "linear"]
+    tensor: str
+    weight: str
+    is_first: bool = False
+
+
+class Wiring:
+    """Which node makes a tensor, which nodes read it, and which tensors are constant.
+
+    Attributes:
+        nodes: The graph's nodes, in order.
+        producer: Tensor name to the index of the node that makes it.
+        readers: Tensor name to the indices of the nodes that read it.
+        constants: Tensor name to its value, also through Constant and Identity nodes.
+    """
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.nodes = list(graph.node)
+        self.producer: dict[str, int] = {}
+        self.readers: dict[str, list[int]] = {}
+        self.constants: dict[str, onnx.TensorProto] = {t.name: t for t in graph.initializer}
+        self.inputs = [i.name for i in graph.input if i.name not in self.constants]
+        for index, node in enumerate(self.nodes):
+            for name in dict.fromkeys(node.input):
+                self.readers.setdefault(name, []).append(index)
+            for name in node.output:
+                self.producer[name] = index
+            self._note_constant(node)
+
+    def downstream(self, ops: Iterable[str]) -> set[int]:
+        """Return the indices of the nodes that depend on a node of one of these operators."""
+        ops = set(ops)
+        found: set[int] = set()
+        tainted: set[str] = set()
+        for index, node in enumerate(self.nodes):
+            if index in found or node.op_type in ops or not tainted.isdisjoint(node.input):
+                found.add(index)
+                tainted.update(node.output)
+        return found
+
+    def _note_constant(self, node: onnx.NodeProto) -> None:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            self.constants[node.output[0]] = node.attribute[0].t
+        elif node.op_type == "Identity" and node.input[0] in self.constants:
+            self.constants[node.output[0]] = self.constants[node.input[0]]
+
+
+def label(node: onnx.NodeProto) -> str:
+    """Return a node's name, or its first output where it has none."""
+    return str(node.name or node.output[0])
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Name what a node reads, the bodies of its branches and loops included."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            names.update(*(reads(inner) for inner in attribute.g.node))
+    return names
+
+
+def points(wiring: Wiring) -> list[Point]:
+    """Find the convolutions and linear layers that can run in INT8, in the order of the graph.
+
+    They have constant float32 weights, do not depend on a `QUERY_CHOICE` operator and are in none
+    of the `FLOAT_SCOPES`.
+    """
+    decoder = wiring.downstream(QUERY_CHOICE)
+    after_conv = wiring.downstream(["Conv"])
+    found = []
+    for index, node in enumerate(wiring.nodes):
+        kind = _kind(node, wiring)
+        if kind is None or index in decoder or FLOAT_SCOPES.search(label(node)):
+            continue
+        earlier = wiring.producer.get(node.input[0], -1) in after_conv
+        is_first = kind == "conv" and not earlier
+        found.append(Point(index, label(node), kind, node.input[0], node.input[1], is_first))
+    return found
+
+
+def concat_inputs(wiring: Wiring, tensor: str) -> tuple[str, ...]:
+    """Return the activations that a Concat joins into ``tensor``; empty where another node made it.
+
+    In INT8 they and the joined tensor share one scale, so that nothing is computed to join them.
+    """
+    node = wiring.nodes[wiring.producer[tensor]] if tensor in wiring.producer else None
+    if node is None or node.op_type != "Concat":
+        return ()
+    return tuple(dict.fromkeys(name for name in node.input if name not in wiring.constants))
+
+
+def residuals(wiring: Wiring, convolutions: Iterable[Point]) -> dict[int, str]:
+    """Find the additions that one of these convolutions can absorb.
+
+    The convolution's result must go into the addition and nowhere else. Where both sides are such
+    convolutions, the one with more weights absorbs it.
+
+    Returns:
+        Index of the Add node to the name of its other input, the skip.
+    """
+    owner = {wiring.nodes[p.index].output[0]: p for p in convolutions if p.kind == "conv"}
+    found = {}
+    for index, node in enumerate(wiring.nodes):
+        if node.op_type != "Add" or any(name in wiring.constants for name in node.input):
+            continue
+        sides = [s for s in node.input if s in owner and wiring.readers[s] == [index]]
+        if sides and node.input[0] != node.input[1]:
+            main = max(sides, key=lambda s: _size(wiring.constants[owner[s].weight]))
+            found[index] = next(s for s in node.input if s != main)
+    return found
+
+
+def calibration_tensors(model: onnx.ModelProto) -> list[str]:
+    """Name the activations whose range INT8 may need, in the order of the graph."""
+    wiring = Wiring(model.graph)
+    usable = points(wiring)
+    names = []
+    for point in usable:
+        names += [*concat_inputs(wiring, point.tensor), point.tensor]
+    for index in residuals(wiring, usable):
+        names += wiring.nodes[index].input
+    order = {name: i for i, name in enumerate([*wiring.inputs, *wiring.producer])}
+    return sorted(set(names), key=lambda name: order[name])
+
+
+def _kind(node: onnx.NodeProto, wiring: Wiring) -> Literal["conv", "linear"] | None:
+    """Return what a node is, or None where it cannot run in INT8."""
+    if node.op_type not in ("Conv", "MatMul", "Gemm") or node.input[0] in wiring.constants:
+        return None
+    weight = wiring.constants.get(node.input[1])
+    if weight is None or weight.data_type != onnx.TensorProto.FLOAT:
+        return None
+    rank = len(weight.dims)
+    if node.op_type == "Conv":
+        return "conv" if rank == 4 else None
+    transposed = any(a.name == "transA" and a.i for a in node.attribute)
+    return "linear" if rank == 2 and not transposed else None
+
+
+def _size(tensor: onnx.TensorProto) -> int:
+    size = 1
+    for side in tensor.dims:
+        size *= side
+    return size

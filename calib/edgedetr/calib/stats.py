@@ -1,0 +1,107 @@
+"""The ranges that calibration found, tied by hashes to the model and to the frames."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from edgedetr.calib.scales import Method, scale_from_amax
+from edgedetr.runtime.errors import ArtifactError, SettingsError
+from edgedetr.runtime.files import sha256, write_text
+from edgedetr.runtime.settings import settings_from_dict
+from edgedetr.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TensorRange:
+    """The range of one activation.
+
+    Attributes:
+        tensor: Its name in the model.
+        amax: The magnitude that INT8's 127 stands for.
+        max: The largest magnitude that calibration saw.
+    """
+
+    tensor: str
+    amax: float
+    max: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.max) and 0 <= self.amax <= self.max):
+            raise ValueError(f"amax {self.amax} of {self.tensor} must lie in 0 to {self.max}")
+
+    @property
+    def scale(self) -> float:
+        """The value of one INT8 step."""
+        return scale_from_amax(self.amax)
+
+
+@dataclass(frozen=True)
+class CalibrationStats:
+    """What `edgedetr calib collect` writes.
+
+    Attributes:
+        model: File name of the model.
+        model_sha256: Hash of the model's bytes.
+        spec: The contract by which the frames were fed.
+        method: How each amax was chosen, see `edgedetr.calib.scales`.
+        percentile: The share in per cent that the method ``percentile`` kept.
+        frames: How many frames were seen.
+        frames_sha256: Hash of their RGB pixels, in order.
+        ranges: One for each activation that INT8 may need.
+    """
+
+    model: str
+    model_sha256: str
+    spec: ModelSpec
+    method: Method
+    percentile: float
+    frames: int
+    frames_sha256: str
+    ranges: tuple[TensorRange, ...]
+
+    def __post_init__(self) -> None:
+        names = [r.tensor for r in self.ranges]
+        if len(set(names)) != len(names):
+            raise ValueError("a tensor has two ranges")
+
+    def write(self, path: Path) -> None:
+        """Write the stats as JSON, whole or not at all."""
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
+
+    def check_model(self, path: Path) -> None:
+        """Stop unless the stats were collected with exactly this model.
+
+        Raises:
+            ArtifactError: If the model is another, or was changed.
+        """
+        found = sha256(path)
+        if found != self.model_sha256:
+            raise ArtifactError(
+                f"the calibration was made with {self.model} ({self.model_sha256[:12]}...), but "
+                f"{path} has the SHA-256 {found[:12]}...; run: edgedetr calib collect {path}"
+            )
+
+
+def read_stats(path: Path) -> CalibrationStats:
+    """Read what `CalibrationStats.write` wrote.
+
+    Raises:
+        ArtifactError: If the file is missing, damaged or no calibration.
+    """
+    try:
+        return settings_from_dict(
+            CalibrationStats, json.loads(path.read_text(encoding="utf-8")), str(path)
+        )
+    except (OSError, ValueError, SettingsError) as error:
+        raise ArtifactError(f"{path}: not a calibration: {error}") from error
+
+
+def default_stats_path(model: Path) -> Path:
+    """Return where the stats of a model lie unless told otherwise."""
+    return model.with_suffix(".calib.json")

@@ -1,0 +1,338 @@
+"""Write a calibrated model with the quantize and dequantize nodes where TensorRT wants them.
+
+Every INT8 node reads ``x -> QuantizeLinear -> DequantizeLinear`` (per tensor, symmetric, zero-point
+0) and ``int8 weights -> DequantizeLinear`` (per output channel); its bias and its result stay
+float, and builders fuse the four into one INT8 kernel. By default these are the convolutions of
+backbone and hybrid encoder, save the first, which reads the image: eight unsigned bits would lose
+one of them and there is little to gain.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgedetr.calib.onnx_file import load_onnx
+from edgedetr.calib.points import Point, Wiring, concat_inputs, points, reads, residuals
+from edgedetr.calib.scales import LEVELS, scale_from_amax
+from edgedetr.calib.stats import read_stats
+from edgedetr.export.graph import int8_macs, macs
+from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.files import atomic_path
+from edgedetr.runtime.manifest import write_manifest
+from edgedetr.runtime.spec import METADATA_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edgedetr.calib.stats import CalibrationStats
+
+VERSIONS = ("edgedetr", "numpy", "onnx")
+VERSIONS_KEY = "edgedetr.versions"
+"""Key under which the versions of these packages lie in the metadata of an ONNX file."""
+
+_MIN_OPSET = 13
+
+
+@dataclass(frozen=True)
+class QuantizedShare:
+    """How much of a model runs in INT8.
+
+    Attributes:
+        nodes: Convolutions and linear layers in INT8.
+        convolutions: All convolutions of the model.
+        int8_macs: Multiply-accumulates of the former, for one batch.
+        macs: Multiply-accumulates of the model.
+    """
+
+    nodes: int
+    convolutions: int
+    int8_macs: int
+    macs: int
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        share = self.int8_macs / self.macs
+        return (
+            f"{self.nodes} nodes in INT8 of {self.convolutions} convolutions; "
+            f"{share:.1%} of {self.macs / 1e9:.3f} GMACs"
+        )
+
+
+def export_qdq(
+    path: Path, stats_path: Path, output: Path, include: str = "", exclude: str = ""
+) -> QuantizedShare:
+    """Quantize a calibrated ONNX file and write it with its manifest.
+
+    Args:
+        path: A float32 ONNX model.
+        stats_path: What ``edgedetr calib collect`` wrote for exactly this model.
+        output: Where to write.
+        include: See `quantize`.
+        exclude: See `quantize`.
+
+    Raises:
+        ArtifactError: If a file is damaged, or they do not belong together.
+        UsageError: If ``include`` or ``exclude`` name nothing.
+    """
+    if output in (path, stats_path):
+        raise UsageError(f"{output} is an input of the same command; choose another --output")
+    model = load_onnx(path)
+    stats = read_stats(stats_path)
+    stats.check_model(path)
+    quantized = quantize(model, stats, include, exclude)
+    versions = [f"{name}=={version(name)}" for name in VERSIONS]
+    _set_metadata(quantized, METADATA_KEY, stats.spec.to_json())
+    _set_metadata(quantized, VERSIONS_KEY, " ".join(versions))
+    share = quantized_share(quantized)
+    with atomic_path(output) as temporary:
+        onnx.save(quantized, temporary)
+    options = (("--include", include), ("--exclude", exclude))
+    words = ["edgedetr export qdq", path.name, stats_path.name]
+    words += [f"{option} {shlex.quote(value)}" for option, value in options if value]
+    write_manifest(
+        output,
+        kind="qdq",
+        command=" ".join(words),
+        spec=stats.spec,
+        versions=versions,
+        parents=[path, stats_path],
+        summary=share.describe(),
+    )
+    return share
+
+
+def quantized_share(model: onnx.ModelProto) -> QuantizedShare:
+    """Measure how much of a model runs in INT8."""
+    inside = int8_macs(model)
+    return QuantizedShare(
+        nodes=len(inside),
+        convolutions=sum(n.op_type == "Conv" for n in model.graph.node),
+        int8_macs=sum(inside.values()),
+        macs=sum(macs(model).values()),
+    )
+
+
+def quantize(
+    model: onnx.ModelProto, stats: CalibrationStats, include: str = "", exclude: str = ""
+) -> onnx.ModelProto:
+    """Return a copy of a float32 model that computes its convolutions in INT8.
+
+    One pair of Q and DQ serves all INT8 readers of a tensor; readers that stay float see it as it
+    was. Where a Concat feeds an INT8 node, its inputs are quantized with the one scale of its
+    output. Where an INT8 convolution can absorb the addition behind it, the other side, the skip,
+    is quantized.
+
+    Args:
+        model: The model; it is left as it is.
+        stats: Its ranges.
+        include: A regular expression; eligible nodes (see `edgedetr.calib.points`) whose names it
+            finds are quantized beside the default ones: the first convolution, linear layers.
+        exclude: A regular expression; nodes whose names it finds stay float.
+
+    Raises:
+        ArtifactError: If the model is quantized already or of an opset without per-channel INT8,
+            or the stats lack a tensor.
+        UsageError: If an expression is none, or finds no node.
+    """
+    _check_float(model)
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
+    wiring = Wiring(quantized.graph)
+    chosen = _choose(points(wiring), include, exclude)
+    readers = _int8_readers(wiring, chosen)
+    scales = _scales(wiring, chosen, _amax(stats, readers))
+    maker = _Maker(quantized.graph)
+    pairs = {name: maker.pair(name, scale) for name, scale in scales.items()}
+    for name, (_, dequantize) in pairs.items():
+        for index in readers[name]:
+            _replace_input(wiring.nodes[index], name, dequantize.output[0])
+    weights = _quantize_weights(wiring, chosen, maker)
+    ordered = [*weights, *(n for name in wiring.inputs for n in pairs.get(name, ()))]
+    for node in wiring.nodes:
+        ordered += [node, *(n for name in node.output for n in pairs.get(name, ()))]
+    _set_nodes(quantized.graph, ordered)
+    onnx.checker.check_model(quantized)
+    return quantized
+
+
+class _Maker:
+    """Makes Q and DQ nodes, and the constants that they read, under names that are free."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._taken = {t.name for t in (*graph.initializer, *graph.input)}
+        self._taken.update(name for node in graph.node for name in node.output)
+        self._zero = ""
+
+    def pair(self, tensor: str, scale: float) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+        """Make the Q and the DQ of an activation."""
+        self._zero = self._zero or self._constant("int8_zero_point", np.int8(0))
+        constants = [self._constant(f"{tensor}_scale", np.float32(scale)), self._zero]
+        integer, real = self._name(f"{tensor}_quantized"), self._name(f"{tensor}_dequantized")
+        return (
+            helper.make_node("QuantizeLinear", [tensor, *constants], [integer], f"{integer}_Q"),
+            helper.make_node("DequantizeLinear", [integer, *constants], [real], f"{real}_DQ"),
+        )
+
+    def weight(self, name: str, values: NDArray[np.float32], axis: int) -> onnx.NodeProto:
+        """Store weights as INT8, symmetric for each output channel, and make their DQ."""
+        channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+        scales = np.array([scale_from_amax(float(a)) for a in np.abs(channels).max(1)], np.float32)
+        shape = [-1 if i == axis else 1 for i in range(values.ndim)]
+        rounded = np.rint(values / scales.reshape(shape)).clip(-LEVELS, LEVELS).astype(np.int8)
+        inputs = [
+            self._constant(f"{name}_quantized", rounded),
+            self._constant(f"{name}_scale", scales),
+            self._constant(f"{name}_zero_point", np.zeros(scales.shape, np.int8)),
+        ]
+        real = self._name(f"{name}_dequantized")
+        return helper.make_node("DequantizeLinear", inputs, [real], f"{real}_DQ", axis=axis)
+
+    def _constant(self, name: str, values: NDArray[np.generic] | np.generic) -> str:
+        name = self._name(name)
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def _name(self, wanted: str) -> str:
+        name = wanted
+        for number in count(2):
+            if name not in self._taken:
+                break
+            name = f"{wanted}_{number}"
+        self._taken.add(name)
+        return name
+
+
+def _check_float(model: onnx.ModelProto) -> None:
+    if any("QuantizeLinear" in node.op_type for node in model.graph.node):
+        raise ArtifactError("the model is quantized already; start from the float32 one")
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset < _MIN_OPSET:
+        raise ArtifactError(
+            f"the model is of opset {opset}; INT8 for each channel needs {_MIN_OPSET} or later, "
+            "export it again"
+        )
+
+
+def _choose(eligible: list[Point], include: str, exclude: str) -> list[Point]:
+    """Pick the nodes to quantize."""
+    extra = _matching(eligible, "--include", include)
+    chosen = [p for p in eligible if (p.kind == "conv" and not p.is_first) or p in extra]
+    unwanted = _matching(chosen, "--exclude", exclude)
+    chosen = [p for p in chosen if p not in unwanted]
+    if not chosen:
+        raise ArtifactError("the model has no node to quantize ahead of its decoder")
+    return chosen
+
+
+def _matching(candidates: list[Point], option: str, pattern: str) -> set[Point]:
+    if not pattern:
+        return set()
+    try:
+        found = {p for p in candidates if re.search(pattern, p.node)}
+    except re.error as error:
+        raise UsageError(f"{option} {pattern!r} is no regular expression: {error}") from error
+    if not found:
+        raise UsageError(
+            f"{option} {pattern!r} finds none of the {len(candidates)} nodes that it may; one is "
+            f"called {candidates[-1].node if candidates else ''!r}"
+        )
+    return found
+
+
+def _int8_readers(wiring: Wiring, chosen: list[Point]) -> dict[str, set[int]]:
+    """Name the activations to quantize, each with the nodes that shall read its INT8 values."""
+    readers: dict[str, set[int]] = {}
+    for point in chosen:
+        readers.setdefault(point.tensor, set()).add(point.index)
+        for part in concat_inputs(wiring, point.tensor):
+            readers.setdefault(part, set()).add(wiring.producer[point.tensor])
+    for index, skip in residuals(wiring, chosen).items():
+        readers.setdefault(skip, set()).add(index)
+    return readers
+
+
+def _amax(stats: CalibrationStats, tensors: Iterable[str]) -> dict[str, float]:
+    known = {r.tensor: r.amax for r in stats.ranges}
+    for name in tensors:
+        if name not in known:
+            raise ArtifactError(
+                f"the calibration has no range for {name}; run: edgedetr calib collect"
+            )
+    return {name: known[name] for name in tensors}
+
+
+def _scales(wiring: Wiring, chosen: list[Point], amax: Mapping[str, float]) -> dict[str, float]:
+    """Give each activation its scale; what a Concat joins gets the widest of the joined ones."""
+    groups: list[set[str]] = []
+    for point in chosen:
+        group = {point.tensor, *concat_inputs(wiring, point.tensor)}
+        shared = [g for g in groups if g & group]
+        groups = [g for g in groups if not g & group] + [group.union(*shared)]
+    widest = {name: max(amax[n] for n in group) for group in groups for name in group}
+    return {name: scale_from_amax(widest.get(name, own)) for name, own in amax.items()}
+
+
+def _quantize_weights(wiring: Wiring, chosen: list[Point], maker: _Maker) -> list[onnx.NodeProto]:
+    """Let the chosen nodes read INT8 weights; nodes that share weights share their DQ."""
+    made: dict[tuple[str, int], onnx.NodeProto] = {}
+    for point in chosen:
+        node = wiring.nodes[point.index]
+        key = point.weight, _channel_axis(node)
+        if key not in made:
+            values = numpy_helper.to_array(wiring.constants[point.weight])
+            made[key] = maker.weight(point.weight, values, key[1])
+        _replace_input(node, point.weight, made[key].output[0])
+    return list(made.values())
+
+
+def _channel_axis(node: onnx.NodeProto) -> int:
+    """Return which axis of a node's weights counts the output channels."""
+    if node.op_type == "Conv":
+        return 0
+    return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
+
+
+def _replace_input(node: onnx.NodeProto, old: str, new: str) -> None:
+    for position, name in enumerate(node.input):
+        if name == old:
+            node.input[position] = new
+
+
+def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Put nodes into a graph and drop the constants that nothing reads any more."""
+    alive = list(nodes)
+    while True:
+        read = {o.name for o in graph.output}.union(*(reads(n) for n in alive))
+        nodes = alive
+        alive = [
+            n
+            for n in nodes
+            if n.op_type not in ("Constant", "Identity") or not read.isdisjoint(n.output)
+        ]
+        if len(alive) == len(nodes):
+            break
+    kept = [t for t in graph.initializer if t.name in read]
+    gone = {t.name for t in graph.initializer} - read
+    inputs = [i for i in graph.input if i.name not in gone]
+    for items, values in ((graph.node, nodes), (graph.initializer, kept), (graph.input, inputs)):
+        copies = [type(v).FromString(v.SerializeToString()) for v in values]
+        del items[:]
+        items.extend(copies)
+
+
+def _set_metadata(model: onnx.ModelProto, key: str, value: str) -> None:
+    others = {p.key: p.value for p in model.metadata_props if p.key != key}
+    helper.set_model_props(model, {**others, key: value})
