@@ -20,6 +20,20 @@ def data() -> None:
     """Make and check data sets."""
 
 
+@data.command()
+@click.argument("out", type=PATH)
+@click.option("--frames", type=click.IntRange(min=2), default=1000, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
+def synth(out: Path, frames: int, seed: int, workers: int) -> None:
+    """Render road scenes into the new KITTI folder OUT; the last 20 % are for validation."""
+    from edgedetr.distill.synth.writer import write_synth
+
+    rendered = write_synth(out, frames, seed, workers)
+    state = "rendered" if rendered else "is up to date:"
+    click.echo(f"{out}: {state} {frames} frames of seed {seed}")
+
+
 @click.group()
 def distill() -> None:
     """Train a student with or without a teacher."""

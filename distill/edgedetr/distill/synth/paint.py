@@ -1,0 +1,138 @@
+"""The canvas: colours and an id buffer that say which object each pixel shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHIFT = 4
+"""OpenCV draws at 1/16 pixel."""
+_FAR = 30000.0
+
+
+class Part(NamedTuple):
+    """One filled polygon: corners (N, 2) in pixels and a colour (R, G, B) in [0, 255]."""
+
+    points: NDArray[np.float64]
+    colour: tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Silhouette:
+    """All pixels of one object inside the image, also those that nearer things hide.
+
+    Attributes:
+        x0: Left edge in pixels.
+        y0: Top edge in pixels.
+        mask: 255 where the object is, uint8 (h, w), cut to the object's box; (0, 0) outside.
+        extent: Box of the whole object in pixels, also outside the image.
+    """
+
+    x0: int
+    y0: int
+    mask: NDArray[np.uint8]
+    extent: tuple[float, float, float, float]
+
+    def box(self) -> tuple[float, float, float, float]:
+        """Return the corners of the visible-or-hidden pixels, right and bottom exclusive."""
+        height, width = self.mask.shape
+        return (self.x0, self.y0, self.x0 + width, self.y0 + height)
+
+    def truncation(self) -> float:
+        """Return the share of the object's box that lies outside the image, in [0, 1]."""
+        ex0, ey0, ex1, ey1 = self.extent
+        whole = (ex1 - ex0) * (ey1 - ey0)
+        inside = self.mask.shape[0] * self.mask.shape[1]
+        return float(np.clip(1 - inside / max(whole, 1e-9), 0, 1))
+
+
+class Canvas:
+    """An image uint8 (H, W, 3) RGB, and ``ids`` uint8 (H, W): 0 is scenery."""
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self.image = np.ascontiguousarray(image)
+        self.ids = np.zeros(image.shape[:2], np.uint8)
+
+    def paint(self, parts: list[Part], object_id: int = 0) -> Silhouette:
+        """Paint an object's parts in their order over everything so far."""
+        corners = np.concatenate([p.points for p in parts])
+        (ex0, ey0), (ex1, ey1) = corners.min(0), corners.max(0)
+        height, width = self.ids.shape
+        x0, x1 = (int(np.clip(v, 0, width)) for v in (np.floor(ex0) - 1, np.ceil(ex1) + 2))
+        y0, y1 = (int(np.clip(v, 0, height)) for v in (np.floor(ey0) - 1, np.ceil(ey1) + 2))
+        extent = (float(ex0), float(ey0), float(ex1), float(ey1))
+        if x1 <= x0 or y1 <= y0:
+            return Silhouette(x0, y0, np.zeros((0, 0), np.uint8), extent)
+        area = self.image[y0:y1, x0:x1]
+        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        for points, colour in parts:
+            fixed = _fixed(points, x0, y0)
+            cv2.fillPoly(area, [fixed], colour, cv2.LINE_AA, SHIFT)
+            cv2.fillPoly(mask, [fixed], (255,), cv2.LINE_8, SHIFT)
+        silhouette = _cropped(mask, x0, y0, extent)
+        self._claim(silhouette, object_id)
+        return silhouette
+
+    def blend(self, sprite: NDArray[np.uint8], x0: int, y0: int) -> None:
+        """Paint an RGBA picture as scenery, its top left corner at (x0, y0)."""
+        height, width = self.ids.shape
+        left, top = max(x0, 0), max(y0, 0)
+        right, bottom = min(x0 + sprite.shape[1], width), min(y0 + sprite.shape[0], height)
+        if right <= left or bottom <= top:
+            return
+        part = sprite[top - y0 : bottom - y0, left - x0 : right - x0]
+        area = self.image[top:bottom, left:right]
+        alpha = part[..., 3:]
+        weight = alpha.astype(np.uint16)
+        mixed = area * (255 - weight) + part[..., :3] * weight
+        area[...] = (mixed // 255).astype(np.uint8)
+        self.ids[top:bottom, left:right][alpha[..., 0] > 127] = 0
+
+    def mottle(self, silhouette: Silhouette, rng: np.random.Generator) -> None:
+        """Vary an object's brightness smoothly, as reflections and folds do."""
+        height, width = silhouette.mask.shape
+        if height < 4 or width < 4:
+            return
+        rows, columns = 5, max(2, min(12, 5 * width // height))
+        coarse = rng.uniform(0.88, 1.12, (rows, columns)).astype(np.float32)
+        coarse *= np.linspace(1.06, 0.92, rows, dtype=np.float32)[:, None]
+        gain = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+        gain[silhouette.mask == 0] = 1
+        area = self.image[
+            silhouette.y0 : silhouette.y0 + height, silhouette.x0 : silhouette.x0 + width
+        ]
+        area[...] = cv2.multiply(area, cv2.merge([gain, gain, gain]), dtype=cv2.CV_8U)
+
+    def visible_share(self, silhouette: Silhouette, object_id: int) -> float:
+        """Return which share of an object's pixels nothing nearer hides, in [0, 1]."""
+        height, width = silhouette.mask.shape
+        shown = self.ids[
+            silhouette.y0 : silhouette.y0 + height, silhouette.x0 : silhouette.x0 + width
+        ]
+        total = np.count_nonzero(silhouette.mask)
+        return np.count_nonzero(shown == object_id) / total if total else 0.0
+
+    def _claim(self, silhouette: Silhouette, object_id: int) -> None:
+        height, width = silhouette.mask.shape
+        area = self.ids[
+            silhouette.y0 : silhouette.y0 + height, silhouette.x0 : silhouette.x0 + width
+        ]
+        area[silhouette.mask > 0] = object_id
+
+
+def _fixed(points: NDArray[np.float64], x0: int, y0: int) -> NDArray[np.int32]:
+    moved = np.clip(points - (x0 + 0.5, y0 + 0.5), -_FAR, _FAR)
+    return np.rint(moved * (1 << SHIFT)).astype(np.int32)
+
+
+def _cropped(
+    mask: NDArray[np.uint8], x0: int, y0: int, extent: tuple[float, float, float, float]
+) -> Silhouette:
+    left, top, width, height = cv2.boundingRect(mask)
+    return Silhouette(x0 + left, y0 + top, mask[top : top + height, left : left + width], extent)
