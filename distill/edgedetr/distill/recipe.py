@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,28 +162,26 @@ class _Run:
         order = EpochOrder(len(data), config.batch_size, config.seed)
         loader = training_loader(data, order, config.data.workers)
         done = self.state.load(self.state_path) if self.state_path.is_file() else 0
-        log = _Log(self.out, done, len(order))
-        started = time.perf_counter()
+        started, total = time.perf_counter(), config.epochs * len(order)
         metrics: dict[str, float] = {}
-        total = config.epochs * len(order)
-        bar = tqdm(total=total, initial=done * len(order), unit="step", disable=None)
-        for epoch in range(done, config.epochs):
-            order.epoch = epoch
-            for index, (images, targets) in enumerate(loader):
-                step = epoch * len(order) + index
-                terms = self._step(images, targets, step, total)
-                log.step(step, epoch, terms)
-                bar.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
-                bar.update()
-            last = epoch + 1 == config.epochs
-            if last or (epoch + 1) % config.eval_every == 0:
-                metrics = self._evaluate()
-                log.evaluation((epoch + 1) * len(order), epoch, metrics)
-                bar.write(f"epoch {epoch + 1}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f}")
-            if self.accelerator.is_main_process:
-                self.state.save(self.state_path, epoch + 1)
-        bar.close()
-        log.close()
+        with (
+            closing(_Log(self.out, done, len(order))) as log,
+            tqdm(total=total, initial=done * len(order), unit="step", disable=None) as bar,
+        ):
+            for epoch in range(done, config.epochs):
+                order.epoch = epoch
+                for index, (images, targets) in enumerate(loader):
+                    step = epoch * len(order) + index
+                    terms = self._step(images, targets, step, total)
+                    log.step(step, epoch, terms)
+                    bar.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
+                    bar.update()
+                if epoch + 1 == config.epochs or (epoch + 1) % config.eval_every == 0:
+                    metrics = self._evaluate()
+                    log.evaluation((epoch + 1) * len(order), epoch, metrics)
+                    bar.write(_line(epoch, metrics))
+                if self.accelerator.is_main_process:
+                    self.state.save(self.state_path, epoch + 1)
         metrics = metrics or self._evaluate()
         return metrics | {"seconds": time.perf_counter() - started}
 
@@ -220,6 +219,10 @@ class _Run:
         found = detections_on(self.averaged, inputs, self.config.batch_size)
         result = coco_ap(dataset.truths, found, dataset.class_names)
         return {"ap": result.ap, "ap50": result.ap50}
+
+
+def _line(epoch: int, metrics: dict[str, float]) -> str:
+    return f"epoch {epoch + 1}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f}"
 
 
 def _summary(detection: dict[str, Tensor], distillation: dict[str, Tensor]) -> dict[str, float]:
