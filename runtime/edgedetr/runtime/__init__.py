@@ -1,1 +1,29 @@
-"""Run an exported detector in the vehicle."""
+"""Run an exported detector in the vehicle.
+
+::
+
+    from edgedetr.runtime import Detector, Frame
+
+The four names are imported when they are first asked for, so that `import edgedetr.runtime` costs
+a program nothing that it does not use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgedetr.runtime.detector import Detector
+    from edgedetr.runtime.spec import ModelSpec
+    from edgedetr.runtime.types import Detections, Frame
+
+__all__ = ["Detections", "Detector", "Frame", "ModelSpec"]
+
+_HOMES = {"Detections": "types", "Detector": "detector", "Frame": "types", "ModelSpec": "spec"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

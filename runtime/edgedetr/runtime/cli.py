@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.settings import nearest
+
+_PATH = click.Path(path_type=Path)
 
 
 class StageGroup(click.Group):
@@ -24,12 +28,15 @@ class StageGroup(click.Group):
                 own |= {c.name or "": c for c in found}
         return own
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    # typing.override is Python 3.12's
+    def list_commands(self, ctx: click.Context) -> list[str]:  # type: ignore[explicit-override]
         """Name every stage's commands."""
         del ctx
         return sorted(self._collected())
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(  # type: ignore[explicit-override]
+        self, ctx: click.Context, cmd_name: str
+    ) -> click.Command | None:
         """Return a command, or stop with the nearest name."""
         commands = self._collected()
         if cmd_name not in commands:
@@ -60,9 +67,37 @@ def main() -> None:
     sys.exit(result if isinstance(result, int) else 0)
 
 
-def _fail(message: str, status: int) -> None:
+def _fail(message: str, status: int) -> NoReturn:
     click.echo(f"edgedetr: {' '.join(message.split())}", err=True)
     sys.exit(status)
 
 
-COMMANDS: tuple[click.Command, ...] = ()
+@click.command()
+@click.argument("model", type=_PATH)
+@click.option("--images", type=_PATH, required=True, help="Folder of PNG or JPEG images.")
+@click.option("--out", type=_PATH, required=True, help="Folder for the result files.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+)
+@click.option("--overlays/--no-overlays", default=True, help="Draw what was found.")
+@click.option("--spec", "spec_path", type=_PATH, help="TOML spec of a model that carries none.")
+def detect(
+    model: Path, images: Path, out: Path, threshold: float, overlays: bool, spec_path: Path | None
+) -> None:
+    """Run MODEL over images: KITTI result files, and overlays in OUT/overlays."""
+    from edgedetr.runtime.detect import detect as run
+    from edgedetr.runtime.detector import Detector
+    from edgedetr.runtime.images import list_images
+    from edgedetr.runtime.spec import spec_from_toml
+
+    paths = list_images(images)
+    spec = spec_from_toml(spec_path) if spec_path else None
+    with (
+        Detector.open(model, threshold=threshold, spec=spec) as detector,
+        click.progressbar(length=len(paths), label="detect", file=sys.stderr) as bar,
+    ):
+        latency = run(detector, paths, out, overlays=overlays, on_frame=lambda: bar.update(1))
+    click.echo(f"{out}: {latency.samples} frames, p50 {latency.p50_ms:.1f} ms")
+
+
+COMMANDS: tuple[click.Command, ...] = (detect,)

@@ -1,0 +1,100 @@
+"""Run a detector over a folder of images and write what it found."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+import cv2
+
+from edgedetr.runtime.draw import draw_detections
+from edgedetr.runtime.errors import DataError, UsageError
+from edgedetr.runtime.images import read_image
+from edgedetr.runtime.kitti_results import results_text
+from edgedetr.runtime.timing import latency_from_samples
+from edgedetr.runtime.types import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edgedetr.runtime.detector import Detector
+    from edgedetr.runtime.timing import Latency
+
+
+def detect(
+    detector: Detector,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    overlays: bool = True,
+    on_frame: Callable[[], object] = lambda: None,
+) -> Latency:
+    """Write ``out/<image>.txt``, a KITTI result file per image, and ``out/overlays/<image>.png``.
+
+    Nothing is written unless every image could be read.
+
+    Args:
+        detector: What finds the objects.
+        images: The images.
+        out: Folder for the results; made when it is missing. It may hold earlier results of the
+            same images, which are replaced.
+        overlays: Whether to draw the pictures.
+        on_frame: Called after every image.
+
+    Returns:
+        Time from image to detections.
+
+    Raises:
+        DataError: If an image cannot be read, or two have the same name.
+        UsageError: If ``out`` holds results of other images, which an evaluation would count.
+    """
+    _check_names([p.stem for p in images], out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    samples_ns = []
+    try:
+        for path in images:
+            frame = Frame(read_image(path), frame_id=path.stem)
+            start_ns = perf_counter_ns()
+            found = detector.detect(frame)
+            samples_ns.append(perf_counter_ns() - start_ns)
+            text = results_text(found, detector.spec.class_names)
+            (unfinished / f"{path.stem}.txt").write_text(text, encoding="utf-8")
+            if overlays:
+                picture = draw_detections(frame.image, found, detector.spec.class_names)
+                _write_picture(unfinished / "overlays" / f"{path.stem}.png", picture)
+            on_frame()
+        _move(unfinished, out)
+    finally:
+        shutil.rmtree(unfinished)
+    return latency_from_samples(samples_ns)
+
+
+def _check_names(names: list[str], out: Path) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"two images are called {twice}; their results would be one file")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; name a folder for the results")
+    others = sorted({p.stem for p in out.glob("*.txt")} - set(names))
+    if others:
+        raise UsageError(
+            f"{out} holds results of other images ({others[0]}.txt); name another folder"
+        )
+
+
+def _write_picture(path: Path, picture: cv2.typing.MatLike) -> None:
+    path.parent.mkdir(exist_ok=True)
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    path.write_bytes(data.tobytes())
+
+
+def _move(source: Path, target: Path) -> None:
+    """Put every file where it belongs, in place of an older one."""
+    for path in sorted(source.rglob("*.*")):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
