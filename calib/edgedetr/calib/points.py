@@ -22,7 +22,7 @@ QUERY_CHOICE = ("TopK", "GridSample")
 FLOAT_SCOPES = re.compile(
     r"decoder|attn|attention|_head|class_embed|bbox_embed|enc_output|position|/pos_"
 )
-"""Node names of parts that are never quantized, as PyTorch's exporter writes scopes into them."""
+"""Scopes, as PyTorch's exporter writes them into names, of parts that are never quantized."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Point:
 
     Attributes:
         index: Position of the node in the graph.
-        node: Its label.
+        scope: Where it comes from, for regular expressions: its label, and for a linear layer the
+            names of its constants, because simplifiers rename linear layers but not their biases.
         kind: ``conv`` or ``linear``.
         tensor: Its activation input.
         weight: Its weight input, by the name under which the node knows it.
@@ -39,7 +40,7 @@ class Point:
     """
 
     index: int
-    node: str
+    scope: str
     kind: Literal["conv", "linear"]
     tensor: str
     weight: str
@@ -112,11 +113,12 @@ def points(wiring: Wiring) -> list[Point]:
     found = []
     for index, node in enumerate(wiring.nodes):
         kind = _kind(node, wiring)
-        if kind is None or index in decoder or FLOAT_SCOPES.search(label(node)):
+        scope = " ".join([label(node), *(node.input[1:] if kind == "linear" else ())])
+        if kind is None or index in decoder or FLOAT_SCOPES.search(scope):
             continue
         earlier = wiring.producer.get(node.input[0], -1) in after_conv
         is_first = kind == "conv" and not earlier
-        found.append(Point(index, label(node), kind, node.input[0], node.input[1], is_first))
+        found.append(Point(index, scope, kind, node.input[0], node.input[1], is_first))
     return found
 
 

@@ -137,9 +137,9 @@ def quantize(
     Args:
         model: The model; it is left as it is.
         stats: Its ranges.
-        include: A regular expression; eligible nodes (see `edgedetr.calib.points`) whose names it
+        include: A regular expression; eligible nodes (see `edgedetr.calib.points`) whose scope it
             finds are quantized beside the default ones: the first convolution, linear layers.
-        exclude: A regular expression; nodes whose names it finds stay float.
+        exclude: A regular expression; nodes whose scope it finds stay float.
 
     Raises:
         ArtifactError: If the model is quantized already or of an opset without per-channel INT8,
@@ -241,13 +241,13 @@ def _matching(candidates: list[Point], option: str, pattern: str) -> set[Point]:
     if not pattern:
         return set()
     try:
-        found = {p for p in candidates if re.search(pattern, p.node)}
+        found = {p for p in candidates if re.search(pattern, p.scope)}
     except re.error as error:
         raise UsageError(f"{option} {pattern!r} is no regular expression: {error}") from error
     if not found:
         raise UsageError(
             f"{option} {pattern!r} finds none of the {len(candidates)} nodes that it may; one is "
-            f"called {candidates[-1].node if candidates else ''!r}"
+            f"called {candidates[-1].scope if candidates else ''!r}"
         )
     return found
 
