@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from edgedetr.distill.synth.paint import SHIFT, fixed_point
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from edgedetr.distill.synth.camera import Camera
@@ -90,18 +94,21 @@ def backdrop(
 
 def _sky(camera: Camera, light: Light, rows: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     width = camera.hw[1]
-    v = np.arange(rows, dtype=np.float32)
-    up = ((rows - v) / rows)[:, None] ** 0.8
-    gradient = light.haze + (light.zenith - light.haze) * up
-    depth = 900 / (rows - v + 18)
-    map_x = (np.arange(width, dtype=np.float32)[None] - camera.cx_px) * depth[:, None] / 9
-    map_y = np.repeat(depth[:, None] * 22, width, axis=1)
-    offset = rng.uniform(0, TEXTURE_PX, 2)
-    noise = _sampled(map_x + offset[0], map_y + offset[1])
-    cover = np.clip((noise - (0.72 - 0.5 * light.clouds)) * 4.5, 0, 1) * min(1.0, 2 * light.clouds)
-    white = np.clip(light.haze + 35 * (1 - 0.4 * light.clouds), 0, 255).astype(np.float32)
-    gradient = gradient.astype(np.float32)[:, None]
-    return (gradient + (white - gradient) * (0.85 * cover[..., None])).astype(np.uint8)
+    row = np.arange(rows, dtype=np.float32)[:, None]
+    up = ((rows - row) / rows) ** 0.8
+    depth = 900 / (rows - row + 18)
+    column = np.arange(width, dtype=np.float32)[None] - np.float32(camera.cx_px)
+    offset = rng.uniform(0, TEXTURE_PX, 2).astype(np.float32)
+    cover = _sampled(column * (depth / 9) + offset[0], depth * 22 + offset[1])
+    cover -= np.float32(0.72 - 0.5 * light.clouds)
+    cover = np.minimum(np.maximum(cover * np.float32(4.5), 0), 1)
+    cover *= np.float32(0.85 * min(1.0, 2 * light.clouds))
+    white = np.clip(light.haze + 35 * (1 - 0.4 * light.clouds), 0, 255)
+    planes = []
+    for haze, zenith, cloud in zip(light.haze, light.zenith, white, strict=True):
+        clear = (haze + (zenith - haze) * up).astype(np.float32)
+        planes.append((clear + (np.float32(cloud) - clear) * cover).astype(np.uint8))
+    return np.asarray(cv2.merge(planes), np.uint8)
 
 
 def _hills(
@@ -120,8 +127,7 @@ def _hills(
         green = np.array([70.0, 88, 52]) + rng.uniform(-22, 22, 3)
         colour = light.veiled(green * light.ambient * 1.15, distance)
         points = np.concatenate([outline, floor])
-        fixed = np.rint(points * 16).astype(np.int32)
-        cv2.fillPoly(image, [fixed], colour.tolist(), cv2.LINE_AA, 4)
+        cv2.fillPoly(image, [fixed_point(points)], colour.tolist(), cv2.LINE_AA, SHIFT)
 
 
 def _ground(
@@ -131,25 +137,26 @@ def _ground(
     v = np.arange(horizon, height, dtype=np.float32)[:, None] + 0.5
     u = np.arange(width, dtype=np.float32)[None] + 0.5
     z = np.float32(camera.focal_px * camera.height_m) / (v - np.float32(camera.cy_px))
-    pixel_m = z / np.float32(camera.focal_px)
-    lateral = (u - np.float32(camera.cx_px)) * pixel_m
+    lateral = (u - np.float32(camera.cx_px)) * (z / np.float32(camera.focal_px))
     lateral -= np.float32(road.axis_x) + np.float32(0.5 * road.bend) * z * z
-    shade = _albedo(lateral, z, road, rng)
-    fade = np.clip(18 / z, 0.15, 1)
+    albedo = _albedo(lateral, z, road, rng)
     scale = np.float32(TEXTURE_PX / _TEXTURE_M)
-    offset = rng.uniform(0, TEXTURE_PX, 2)
-    rough = _sampled(lateral * scale + offset[0], np.repeat(z * scale + offset[1], width, axis=1))
-    shade *= (1 + (0.5 * (rough - 0.5) * fade))[..., None]
+    offset = rng.uniform(0, TEXTURE_PX, 2).astype(np.float32)
+    rough = _sampled(lateral * scale + offset[0], z * scale + offset[1])
+    clear = np.exp(-z / np.float32(light.haze_m))
+    fade = np.minimum(np.maximum(18 / z, np.float32(0.15)), 1)
+    rough = ((rough - np.float32(0.5)) * (0.5 * fade) + 1) * clear
     lit = light.ambient + light.sun * max(-float(light.to_sun[1]), 0.0)
-    shade *= lit.astype(np.float32)
-    share = (1 - np.exp(-z / light.haze_m))[..., None].astype(np.float32)
-    shade += (light.haze.astype(np.float32) - shade) * share
-    return np.clip(shade, 0, 255).astype(np.uint8)
+    planes = []
+    for plane, gain, haze in zip(albedo, lit.tolist(), light.haze.tolist(), strict=True):
+        seen = plane * (rough * np.float32(gain)) + (1 - clear) * np.float32(haze)
+        planes.append(np.minimum(seen, 255).astype(np.uint8))
+    return np.asarray(cv2.merge(planes), np.uint8)
 
 
-def _albedo(lateral: Plane, z: Plane, road: Road, rng: np.random.Generator) -> Plane:
-    """Return the ground's own colour (rows, columns, 3): verge, pavement, kerb, road, marks."""
-    soft = np.maximum(z / 721, 0.012)
+def _albedo(lateral: Plane, z: Plane, road: Road, rng: np.random.Generator) -> list[Plane]:
+    """Return the ground's own R, G and B, each (rows, columns): verge, pavement, kerb, road."""
+    inverse = (1 / np.maximum(z / 721, 0.012)).astype(np.float32)
     aside = np.abs(lateral)
     grass = np.array([88.0, 112, 58]) + rng.uniform(-18, 18, 3)
     yard = np.array([128.0, 122, 112]) + rng.uniform(-25, 25)
@@ -157,56 +164,63 @@ def _albedo(lateral: Plane, z: Plane, road: Road, rng: np.random.Generator) -> P
     walk = np.full(3, rng.uniform(125, 175)) + rng.uniform(-8, 8, 3)
     asphalt = np.full(3, rng.uniform(78, 128)) + rng.uniform(-5, 5, 3)
 
-    def within(low: float, high: float) -> Plane:
-        """Share of each pixel that lies between two distances from the axis."""
-        return np.clip((aside - low) / soft + 0.5, 0, 1) * np.clip(
-            (high - aside) / soft + 0.5, 0, 1
-        )
+    def beyond(limit: float) -> Plane:
+        """Share of each pixel that lies farther from the axis than a limit in metres."""
+        share = (aside - np.float32(limit)) * inverse
+        share += np.float32(0.5)
+        np.minimum(np.maximum(share, 0, out=share), 1, out=share)
+        return share
 
-    in_side = np.zeros_like(z)
-    if road.crossing_z:
-        near, far = road.crossing_z, road.crossing_z + CROSS_ROAD_M
-        deep = soft * z / 1.6
-        in_side = np.clip((z - near) / deep + 0.5, 0, 1) * np.clip((far - z) / deep + 0.5, 0, 1)
-    off_side = 1 - in_side
     kerb_m = road.half_m + 0.18
-    on_walk = within(kerb_m, kerb_m + road.walk_m) * off_side
-    on_kerb = within(road.half_m, kerb_m) * off_side
-    on_road = np.maximum(within(-1, road.half_m), in_side)
-    colour = np.broadcast_to(verge.astype(np.float32), (*lateral.shape, 3)).copy()
-    for share, value in ((on_walk, walk), (on_kerb, walk * 1.18), (on_road, asphalt)):
-        colour += (value.astype(np.float32) - colour) * share[..., None]
-    marks = _marks(lateral, z, road, within) * off_side
-    tint = np.float32(rng.uniform(185, 232))
-    colour += (tint - colour) * (0.85 * marks)[..., None]
-    return np.asarray(colour, np.float32)
+    off_side = 1 - _side_road(z, road)
+    off_road = beyond(road.half_m) * off_side
+    off_kerb = beyond(kerb_m) * off_side
+    off_walk = beyond(kerb_m + road.walk_m) * off_side
+    marks = _marks(lateral, z, road, beyond) * off_side * np.float32(0.85)
+    paint = float(rng.uniform(185, 232))
+    planes = []
+    for channel in range(3):
+        ground, stone, tar = (float(c[channel]) for c in (verge, walk, asphalt))
+        plane = np.float32(1.18 * stone - tar) * off_road
+        plane += np.float32(stone - 1.18 * stone) * off_kerb
+        plane += np.float32(ground - stone) * off_walk
+        plane += np.float32(tar)
+        plane += (np.float32(paint) - plane) * marks
+        planes.append(plane)
+    return planes
 
 
-def _marks(lateral: Plane, z: Plane, road: Road, within: object) -> Plane:
+def _side_road(z: Plane, road: Road) -> Plane:
+    """Return which share of each row belongs to the crossing road, (rows, 1)."""
+    if not road.crossing_z:
+        return np.zeros_like(z)
+    sharpness = 1 / (np.maximum(z / 721, 0.012) * z / 1.6)
+    after_near = np.clip((z - road.crossing_z) * sharpness + 0.5, 0, 1)
+    before_far = np.clip((road.crossing_z + CROSS_ROAD_M - z) * sharpness + 0.5, 0, 1)
+    return np.asarray(after_near * before_far, np.float32)
+
+
+def _marks(lateral: Plane, z: Plane, road: Road, beyond: Callable[[float], Plane]) -> Plane:
     """Return which share of each pixel is white paint."""
-    assert callable(within)
     marks = np.zeros_like(lateral)
     if road.lines:
         dashed = (np.mod(z, 9.0) < 4.0).astype(np.float32)
-        marks = within(-1, 0.07) * dashed
         edge = road.half_m - max(road.parking_m, 0.25)
-        marks = np.maximum(marks, within(edge - 0.06, edge + 0.06))
+        marks = (1 - beyond(0.07)) * dashed + beyond(edge - 0.06) - beyond(edge + 0.06)
     if road.zebra_z:
-        stripes = (np.mod(lateral, 1.0) < 0.5) & (np.abs(lateral) < road.half_m)
-        there = (z > road.zebra_z) & (z < road.zebra_z + 3.2)
-        marks = np.maximum(marks, (stripes & there).astype(np.float32))
-    return np.asarray(marks, np.float32)
+        rows = np.flatnonzero((z[:, 0] > road.zebra_z) & (z[:, 0] < road.zebra_z + 3.2))
+        near = lateral[rows]
+        stripes = (near - np.floor(near) < 0.5) & (np.abs(near) < road.half_m)
+        marks[rows] = np.maximum(marks[rows], stripes)
+    return marks
 
 
-def _sampled(x: NDArray[np.floating], y: NDArray[np.floating]) -> Plane:
-    """Look the texture up at pixel positions; it repeats."""
-    found = cv2.remap(
-        texture(),
-        np.mod(x, TEXTURE_PX).astype(np.float32),
-        np.mod(y, TEXTURE_PX).astype(np.float32),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_WRAP,
-    )
+def _sampled(x: Plane, y: Plane) -> Plane:
+    """Look the texture up at pixel positions (rows, columns) and (rows, 1); it repeats."""
+    size = np.float32(TEXTURE_PX)
+    map_x = x - size * np.floor(x * (1 / size))
+    map_y = np.repeat(y - size * np.floor(y / size), x.shape[1], axis=1)
+    found = cv2.remap(texture(), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     return np.asarray(found, np.float32)
 
 
@@ -223,4 +237,5 @@ def texture() -> Plane:
         cut = 2 * ratio
         total += weight * fine[cut : cut + TEXTURE_PX, cut : cut + TEXTURE_PX]
     total -= total.min()
-    return np.asarray(total / total.max(), np.float32)
+    total /= total.max()
+    return total

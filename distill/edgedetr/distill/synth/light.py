@@ -47,14 +47,14 @@ class Light:
         self, colours: Colours, normals: Colours, distance_m: float | NDArray[np.float64]
     ) -> Colours:
         """Light surfaces (N, 3) of the given outward normals (N, 3) and veil them with haze."""
-        facing = np.clip(normals @ self.to_sun, 0, 1)[:, None]
+        facing = np.maximum(normals @ self.to_sun, 0)[:, None]
         return self.veiled(colours * (self.ambient + self.sun * facing), distance_m)
 
     def veiled(self, colours: Colours, distance_m: float | NDArray[np.float64]) -> Colours:
         """Mix colours (..., 3) with the haze of their distance."""
         share = 1 - np.exp(-np.asarray(distance_m) / self.haze_m)
-        mixed: Colours = np.clip(colours + (self.haze - colours) * share[..., None], 0, 255)
-        return mixed
+        mixed = colours + (self.haze - colours) * share[..., None]
+        return np.asarray(np.minimum(np.maximum(mixed, 0), 255), np.float64)
 
 
 def sample_light(rng: np.random.Generator) -> Light:

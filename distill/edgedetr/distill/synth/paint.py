@@ -17,10 +17,15 @@ _FAR = 30000.0
 
 
 class Part(NamedTuple):
-    """One filled polygon: corners (N, 2) in pixels and a colour (R, G, B) in [0, 255]."""
+    """Filled polygons of one colour.
+
+    Attributes:
+        points: Corners in pixels, (N, 2); several polygons of N corners are (K, N, 2).
+        colour: R, G, B in [0, 255].
+    """
 
     points: NDArray[np.float64]
-    colour: tuple[float, float, float]
+    colour: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,31 +62,37 @@ class Canvas:
 
     def __init__(self, image: NDArray[np.uint8]) -> None:
         self.image = np.ascontiguousarray(image)
-        self.ids = np.zeros(image.shape[:2], np.uint8)
+        self.hw = (image.shape[0], image.shape[1])
+        self.ids = np.zeros(self.hw, np.uint8)
 
     def paint(self, parts: list[Part], object_id: int = 0) -> Silhouette:
         """Paint an object's parts in their order over everything so far."""
-        corners = np.concatenate([p.points for p in parts])
-        (ex0, ey0), (ex1, ey1) = corners.min(0), corners.max(0)
-        height, width = self.ids.shape
-        x0, x1 = (int(np.clip(v, 0, width)) for v in (np.floor(ex0) - 1, np.ceil(ex1) + 2))
-        y0, y1 = (int(np.clip(v, 0, height)) for v in (np.floor(ey0) - 1, np.ceil(ey1) + 2))
-        extent = (float(ex0), float(ey0), float(ex1), float(ey1))
+        corners = np.concatenate([p.points.reshape(-1, 2) for p in parts])
+        ex0, ey0, ex1, ey1 = np.concatenate([corners.min(0), corners.max(0)]).tolist()
+        height, width = self.hw
+        x0, x1 = (min(max(int(v), 0), width) for v in (ex0 - 1, ex1 + 2))
+        y0, y1 = (min(max(int(v), 0), height) for v in (ey0 - 1, ey1 + 2))
+        extent = (ex0, ey0, ex1, ey1)
         if x1 <= x0 or y1 <= y0:
             return Silhouette(x0, y0, np.zeros((0, 0), np.uint8), extent)
         area = self.image[y0:y1, x0:x1]
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        fixed = fixed_point(corners - (x0 + 0.5, y0 + 0.5))
+        start = 0
         for points, colour in parts:
-            fixed = _fixed(points, x0, y0)
-            cv2.fillPoly(area, [fixed], colour, cv2.LINE_AA, SHIFT)
-            cv2.fillPoly(mask, [fixed], (255,), cv2.LINE_8, SHIFT)
-        silhouette = _cropped(mask, x0, y0, extent)
+            sides = points.shape[-2]
+            end = start + points.size // 2
+            polygons = list(fixed[start:end].reshape(-1, sides, 2))
+            cv2.fillPoly(area, polygons, colour, cv2.LINE_AA, SHIFT)
+            cv2.fillPoly(mask, polygons, (255,), cv2.LINE_8, SHIFT)
+            start = end
+        silhouette = _cropped(mask, (x0, y0), extent)
         self._claim(silhouette, object_id)
         return silhouette
 
     def blend(self, sprite: NDArray[np.uint8], x0: int, y0: int) -> None:
         """Paint an RGBA picture as scenery, its top left corner at (x0, y0)."""
-        height, width = self.ids.shape
+        height, width = self.hw
         left, top = max(x0, 0), max(y0, 0)
         right, bottom = min(x0 + sprite.shape[1], width), min(y0 + sprite.shape[0], height)
         if right <= left or bottom <= top:
@@ -126,13 +137,15 @@ class Canvas:
         area[silhouette.mask > 0] = object_id
 
 
-def _fixed(points: NDArray[np.float64], x0: int, y0: int) -> NDArray[np.int32]:
-    moved = np.clip(points - (x0 + 0.5, y0 + 0.5), -_FAR, _FAR)
-    return np.rint(moved * (1 << SHIFT)).astype(np.int32)
+def fixed_point(points: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Round pixel positions to OpenCV's fixed point, within the range that it can draw."""
+    limited = np.minimum(np.maximum(points, -_FAR), _FAR)
+    return np.asarray(np.rint(limited * (1 << SHIFT)), np.int32)
 
 
 def _cropped(
-    mask: NDArray[np.uint8], x0: int, y0: int, extent: tuple[float, float, float, float]
+    mask: NDArray[np.uint8], corner: tuple[int, int], extent: tuple[float, float, float, float]
 ) -> Silhouette:
     left, top, width, height = cv2.boundingRect(mask)
-    return Silhouette(x0 + left, y0 + top, mask[top : top + height, left : left + width], extent)
+    inner = mask[top : top + height, left : left + width]
+    return Silhouette(corner[0] + left, corner[1] + top, inner, extent)

@@ -5,6 +5,7 @@ Joints are (forward, up, side) in metres, relative to the ground point.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -33,11 +34,19 @@ _ARC = np.linspace(-np.pi / 2, np.pi / 2, 6)
 
 
 class Limb(NamedTuple):
-    """The hull of balls: centres, their radii in metres and a colour in [0, 255]."""
+    """The hull of balls.
+
+    Attributes:
+        centres: The balls' centres.
+        radii_m: Their radii in metres.
+        colour: R, G, B in [0, 255].
+        back_m: How much farther than it is a limb counts when the painting order is decided.
+    """
 
     centres: tuple[Joint, ...]
     radii_m: tuple[float, ...]
     colour: Colour
+    back_m: float = 0.0
 
 
 def pedestrian_limbs(height_m: float, rng: np.random.Generator) -> list[Limb]:
@@ -52,8 +61,8 @@ def pedestrian_limbs(height_m: float, rng: np.random.Generator) -> list[Limb]:
         knee = (0.55 * step + 0.06 * k, 0.5 * k, side)
         foot = (step, 0.1 * k, side)
         limbs += [
-            Limb((foot, knee), (0.052 * k, 0.065 * k), legs),
-            Limb((knee, (0, hips, side * 0.8)), (0.068 * k, 0.092 * k), legs),
+            Limb((foot, knee), (0.052 * k, 0.065 * k), legs, 0.4),
+            Limb((knee, (0, hips, side * 0.8)), (0.068 * k, 0.092 * k), legs, 0.4),
             Limb(
                 ((step - 0.05 * k, 0.045 * k, side), (step + 0.14 * k, 0.04 * k, side)),
                 (0.045 * k, 0.038 * k),
@@ -139,7 +148,7 @@ def bicycle_limbs(k: float, frame: Colour) -> list[Limb]:
     turn = np.linspace(0, 2 * np.pi, 15)
     for hub in (-0.53 * k, 0.53 * k):
         ring = [(hub + 0.33 * k * np.cos(t), 0.35 * k + 0.33 * k * np.sin(t), 0.0) for t in turn]
-        limbs += [Limb((a, b), (0.026, 0.026), tyre) for a, b in zip(ring, ring[1:], strict=False)]
+        limbs += [Limb((a, b), (0.026, 0.026), tyre) for a, b in pairwise(ring)]
         limbs += [Limb((ring[i], ring[i + 7]), (0.006, 0.006), (150, 150, 155)) for i in (0, 3, 5)]
     rear, front = (-0.53 * k, 0.35 * k, 0.0), (0.53 * k, 0.35 * k, 0.0)
     crank, seat, stem = (0.0, 0.34 * k, 0.0), (-0.17 * k, 0.86 * k, 0.0), (0.36 * k, 0.84 * k, 0.0)
@@ -192,8 +201,9 @@ def limb_parts(limbs: list[Limb], pose: Pose, camera: Camera, light: Light) -> l
     radii_px = np.maximum(radii * camera.focal_px / points[:, 2], 0.35)
     starts = np.cumsum([0, *counts])
     depth = np.add.reduceat(points[:, 2], starts[:-1]) / np.array(counts)
+    depth += [limb.back_m for limb in limbs]
     towards = -np.array([pose.x, 0.0, pose.z]) / np.hypot(pose.x, pose.z)
-    normals = np.repeat((towards + (0, -0.5, 0))[None] / np.hypot(1, 0.5), len(limbs), 0)
+    normals = np.repeat((towards - np.array([0, 0.5, 0]))[None] / np.hypot(1, 0.5), len(limbs), 0)
     colours = light.shaded(np.array([limb.colour for limb in limbs]), normals, pose.z)
     parts = []
     for k in np.argsort(-depth, kind="stable").tolist():
@@ -225,7 +235,8 @@ def _outline(centres: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArra
     points = centres[which] + radii[which, None] * circle
     if len(centres) <= 2:
         return np.asarray(points, np.float64)
-    return cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64)
+    hull = cv2.convexHull(points.astype(np.float32))
+    return np.asarray(hull[:, 0], np.float64)
 
 
 def _arm(
@@ -244,7 +255,7 @@ def _arm(
     ]
 
 
-def _torso(  # noqa: PLR0913
+def _torso(
     k: float, hips: float, neck: float, wide: float, colour: Colour, rng: np.random.Generator
 ) -> list[Limb]:
     low = hips - 0.03 * k if rng.random() < 0.7 else float(rng.uniform(0.5, 0.75)) * k

@@ -12,8 +12,9 @@ import numpy as np
 from edgedetr.distill.synth.backdrop import backdrop
 from edgedetr.distill.synth.camera import NEAREST_M, Camera, Pose
 from edgedetr.distill.synth.light import Light, photograph
-from edgedetr.distill.synth.paint import Canvas, Part, Silhouette
+from edgedetr.distill.synth.paint import SHIFT, Canvas, Part, Silhouette, fixed_point
 from edgedetr.distill.synth.people import limb_parts
+from edgedetr.distill.synth.scene import Actor, Prop, Scene
 from edgedetr.distill.synth.scenery import (
     bin_parts,
     building_parts,
@@ -21,7 +22,6 @@ from edgedetr.distill.synth.scenery import (
     pole_parts,
     wall_parts,
 )
-from edgedetr.distill.synth.scene import Actor, Prop, Scene
 from edgedetr.distill.synth.vehicles import vehicle_parts
 
 if TYPE_CHECKING:
@@ -93,15 +93,14 @@ def render(scene: Scene, rng: np.random.Generator) -> Rendered:
     canvas = Canvas(image)
     for prop in sorted((p for p in scene.props if p.kind in _BEHIND), key=_distance):
         _paint_prop(canvas, prop, scene, rng)
-    standing = [p for p in scene.props if p.kind not in _BEHIND]
     actors = sorted(scene.actors, key=_distance)
-    numbers = {id(actor): n for n, actor in enumerate(actors, 1)}
+    items: list[Actor | Prop] = [*actors, *(p for p in scene.props if p.kind not in _BEHIND)]
     silhouettes: list[Silhouette] = []
-    for item in sorted([*standing, *actors], key=_distance):
+    for item in sorted(items, key=_distance):
         if isinstance(item, Prop):
             _paint_prop(canvas, item, scene, rng)
         else:
-            silhouettes.append(_paint_actor(canvas, item, numbers[id(item)], scene, rng))
+            silhouettes.append(_paint_actor(canvas, item, len(silhouettes) + 1, scene, rng))
     seen = tuple(
         Seen(actor, silhouette, canvas.visible_share(silhouette, n))
         for n, (actor, silhouette) in enumerate(zip(actors, silhouettes, strict=True), 1)
@@ -132,9 +131,8 @@ def cast_shadows(image: NDArray[np.uint8], scene: Scene) -> None:
     strength = scene.light.shadow * 0.85
     darkness = cv2.addWeighted(cast, strength, contact, 0.55, 0)
     darkness = np.minimum(cv2.blur(darkness, (7, 5)), 190)
-    ground = image[top:]
-    keep = (255 - darkness.astype(np.uint16))[..., None]
-    ground[...] = (ground * keep // 255).astype(np.uint8)
+    keep = cv2.bitwise_not(darkness)
+    cv2.multiply(image[top:], cv2.merge([keep, keep, keep]), image[top:], 1 / 255)
 
 
 def _paint_actor(
@@ -196,5 +194,5 @@ def _thrown(foot: NDArray[np.float64], height: float, light: Light) -> NDArray[n
 def _fill(mask: NDArray[np.uint8], ground: NDArray[np.float64], camera: Camera, top: int) -> None:
     depth = np.maximum(ground[:, 1], NEAREST_M)
     points = np.stack([ground[:, 0], np.full(len(ground), camera.height_m), depth], axis=1)
-    pixels = np.clip(camera.project(points) - (0, top), -30000, 30000)
-    cv2.fillPoly(mask, [np.rint(pixels * 16).astype(np.int32)], (255,), cv2.LINE_AA, 4)
+    fixed = fixed_point(camera.project(points) - (0, top))
+    cv2.fillPoly(mask, [fixed], (255,), cv2.LINE_AA, SHIFT)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedetr.distill.synth.backdrop import CROSS_ROAD_M, Road, sample_road
+from edgedetr.distill.synth.bodies import STYLES
 from edgedetr.distill.synth.camera import Camera, Pose, wrapped
 from edgedetr.distill.synth.light import Light, sample_light
 from edgedetr.distill.synth.people import Limb, cyclist_limbs, pedestrian_limbs
-from edgedetr.distill.synth.vehicles import STYLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,7 +179,7 @@ def _driving(
 def _body(
     rng: np.random.Generator,
 ) -> tuple[str, tuple[float, float, float], NDArray[np.float64]]:
-    """Draw a vehicle's style, size and colours in the order of ``vehicles.ROLES``."""
+    """Draw a vehicle's style, size and colours in the order of ``bodies.ROLES``."""
     style = str(rng.choice(_VAN_STYLES if rng.random() < 0.14 else _CAR_STYLES))
     h, w, length = STYLES[style].size_m
     size = (

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.synth.camera import Camera
     from edgedetr.distill.synth.light import Light
 
+_WHOLE = np.array([[0.0, 0, 1, 1]])
 _SPRITES = 10
 _SPRITE_PX = 192
 _WALLS = (
@@ -34,50 +35,45 @@ _ROOFS = ((132, 66, 50), (96, 60, 52), (84, 86, 92))
 
 
 class Block:
-    """An upright box on the ground: its painted sides, nearest last."""
+    """An upright box on the ground."""
 
     def __init__(self, pose: Pose, size_m: Sequence[float], camera: Camera, light: Light) -> None:
         self.pose, self.size_m, self.camera, self.light = pose, size_m, camera, light
 
-    def side_parts(
-        self,
-        colour: NDArray[np.float64],
-        patches: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]] = (),
+    def parts(
+        self, layers: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]
     ) -> list[Part]:
-        """Return the visible sides, each with patches (rectangles (K, 4) in its u, v; colour)."""
+        """Paint layers on each side that faces the camera.
+
+        Args:
+            layers: Rectangles (K, 4) as u0, v0, u1, v1 in a side's own coordinates, v upwards,
+                and their colour in [0, 255].
+        """
         height, width, length = self.size_m
         a, b = length / 2, width / 2
-        sides = (
+        corners = _quads(np.concatenate([rectangles for rectangles, _ in layers]))
+        colours = np.stack([colour for _, colour in layers])
+        ends = np.cumsum([len(rectangles) for rectangles, _ in layers])
+        parts: list[Part] = []
+        for (f0, s0), (f1, s1) in (
             ((-a, -b), (a, -b)),
             ((a, b), (-a, b)),
             ((a, -b), (a, b)),
             ((-a, b), (-a, -b)),
-        )
-        parts: list[Part] = []
-        for (f0, s0), (f1, s1) in sides:
+        ):
             local = np.array([(f0, 0, s0), (f1, 0, s1), (f1, height, s1), (f0, height, s0)])
-            corners = self.pose.to_camera(local, self.camera)
-            outwards = corners[:2].mean(0) - np.array([self.pose.x, corners[0, 1], self.pose.z])
-            normal = outwards / (np.linalg.norm(outwards) + 1e-9)
-            if corners[:, 2].min() < NEAREST_M or float(corners[0] @ normal * 1.0) >= 0:
+            side = self.pose.to_camera(local, self.camera)
+            normal = side[:2].mean(0) - (self.pose.x, side[0, 1], self.pose.z)
+            normal /= np.linalg.norm(normal)
+            if side[:, 2].min() < NEAREST_M or side[0] @ normal >= 0:
                 continue
-            distance = float(corners[:, 2].mean())
-            parts.append(self._lit(corners, colour, normal, distance))
-            for rectangles, tint in patches:
-                parts += [
-                    self._lit(_inside(corners, r), tint, normal, distance) for r in rectangles
-                ]
+            shades = self.light.shaded(colours, normal[None], float(side[:, 2].mean()))
+            pixels = self.camera.project(corners @ side)
+            parts += [
+                Part(polygons, tuple(shade.tolist()))
+                for polygons, shade in zip(np.split(pixels, ends[:-1]), shades, strict=True)
+            ]
         return parts
-
-    def _lit(
-        self,
-        corners: NDArray[np.float64],
-        colour: NDArray[np.float64],
-        normal: NDArray[np.float64],
-        distance: float,
-    ) -> Part:
-        shade = self.light.shaded(colour[None], normal[None], distance)[0]
-        return Part(self.camera.project(corners), tuple(shade.tolist()))
 
 
 def building_parts(
@@ -97,13 +93,14 @@ def building_parts(
     plinth = np.array([[0, 0, 1, 0.5 / height]])
     roof = np.array(_ROOFS[rng.integers(len(_ROOFS))], np.float64)
     eaves = np.array([[0, 1 - 0.25 * rng.uniform(0.5, 4) / height, 1, 1]])
-    patches = [
+    layers = [
+        (_WHOLE, wall),
         (plinth, wall * 0.6),
         (frames, np.clip(wall * 1.2, 0, 250)),
         (panes, glass),
         (eaves, roof),
     ]
-    return Block(pose, size_m, camera, light).side_parts(wall, patches)
+    return Block(pose, size_m, camera, light).parts(layers)
 
 
 def wall_parts(
@@ -115,9 +112,8 @@ def wall_parts(
     starts = np.arange(count) / count
     gaps = np.stack([starts, 0 * starts, starts + 0.12 / count, 0 * starts + 1], axis=1)
     top = np.array([[0, 0.9, 1, 1]])
-    return Block(pose, size_m, camera, light).side_parts(
-        colour, [(gaps, colour * 0.8), (top, colour * 1.15)]
-    )
+    layers = [(_WHOLE, colour), (gaps, colour * 0.8), (top, colour * 1.15)]
+    return Block(pose, size_m, camera, light).parts(layers)
 
 
 def bin_parts(pose: Pose, camera: Camera, light: Light, rng: np.random.Generator) -> list[Part]:
@@ -126,7 +122,8 @@ def bin_parts(pose: Pose, camera: Camera, light: Light, rng: np.random.Generator
     colour = np.array([[60, 90, 60], [60, 64, 70], [150, 140, 60], [120, 124, 128]], np.float64)
     chosen = colour[rng.integers(len(colour))]
     lid = np.array([[0, 0.84, 1, 1]])
-    return Block(pose, size, camera, light).side_parts(chosen, [(lid, chosen * 0.6)])
+    layers = [(_WHOLE, chosen), (lid, chosen * 0.6)]
+    return Block(pose, size, camera, light).parts(layers)
 
 
 def pole_parts(pose: Pose, camera: Camera, light: Light, rng: np.random.Generator) -> list[Part]:
@@ -149,7 +146,7 @@ def pole_parts(pose: Pose, camera: Camera, light: Light, rng: np.random.Generato
     count = int(rng.choice([3, 4, 24, 24]))
     turn = np.arange(count) * 2 * np.pi / count - np.pi / 2
     size = 0.36 * scale
-    middle = foot + (0, -h + 0.8 * size)
+    middle = foot + np.array([0, -h + 0.8 * size])
     faces = (
         ((1.0, (196, 40, 36)), (0.74, (235, 235, 230)))
         if rng.random() < 0.6
@@ -161,7 +158,7 @@ def pole_parts(pose: Pose, camera: Camera, light: Light, rng: np.random.Generato
     return parts
 
 
-def paint_tree(  # noqa: PLR0913
+def paint_tree(
     canvas: Canvas,
     pose: Pose,
     camera: Camera,
@@ -191,14 +188,9 @@ def paint_tree(  # noqa: PLR0913
     sprite = cv2.resize(
         _crowns()[int(rng.integers(_SPRITES))], size, interpolation=cv2.INTER_LINEAR
     )
-    shades = sprite[..., :1].astype(np.float32) * np.float32(1 / 255)
-    tinted = np.empty((size[1], size[0], 4), np.uint8)
-    tinted[..., :3] = (
-        light.veiled(shades * colour, pose.z)
-        if size[0] < 400
-        else np.clip(shades * colour.astype(np.float32), 0, 255)
-    )
-    tinted[..., 3] = sprite[..., 1]
+    levels = np.linspace(0, 1, 256)[:, None] * colour
+    table = light.veiled(levels, pose.z).astype(np.uint8)
+    tinted = np.concatenate([table[sprite[..., 0]], sprite[..., 1:]], axis=2)
     lift = 0.12 * tall if bush else 0.0
     canvas.blend(tinted, int(foot[0] - wide / 2), int(foot[1] - trunk - tall + lift))
 
@@ -221,20 +213,19 @@ def _crowns() -> tuple[NDArray[np.uint8], ...]:
             ball = 1 - ((x - reach * np.cos(angle)) ** 2 + (y - reach * np.sin(angle)) ** 2) / r**2
             higher = ball > field
             field = np.maximum(field, ball)
-            light = 0.62 - 0.3 * reach * np.sin(angle) + 0.25 * np.clip(ball, 0, 1)
-            top = np.where(higher, light, top)
+            shine = 0.62 - 0.3 * reach * np.sin(angle) + 0.25 * np.clip(ball, 0, 1)
+            top = np.where(higher, shine, top)
         corner = rng.integers(0, 1024 - _SPRITE_PX, 2)
         leaves = texture()[corner[0] :, corner[1] :][:_SPRITE_PX, :_SPRITE_PX]
         fine = rng.random((_SPRITE_PX // 2, _SPRITE_PX // 2)).astype(np.float32)
-        fine = cv2.resize(fine, (_SPRITE_PX, _SPRITE_PX), interpolation=cv2.INTER_LINEAR)
-        cover = np.clip((field - 0.35 * fine - 0.1 * leaves) * 6, 0, 1)
-        shade = np.clip(top * (0.6 + 0.5 * leaves + 0.55 * (fine - 0.5)), 0.08, 1)
+        speckle = cv2.resize(fine, (_SPRITE_PX, _SPRITE_PX), interpolation=cv2.INTER_LINEAR)
+        cover = np.clip((field - 0.35 * speckle - 0.1 * leaves) * 6, 0, 1)
+        shade = np.clip(top * (0.6 + 0.5 * leaves + 0.55 * (speckle - 0.5)), 0.08, 1)
         made.append((np.stack([shade, cover], axis=-1) * 255).astype(np.uint8))
     return tuple(made)
 
 
-def _inside(quad: NDArray[np.float64], rectangle: NDArray[np.float64]) -> NDArray[np.float64]:
-    u0, v0, u1, v1 = rectangle
-    u, v = np.array([u0, u1, u1, u0]), np.array([v0, v0, v1, v1])
-    weights = np.stack([(1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v], axis=1)
-    return np.asarray(weights @ quad, np.float64)
+def _quads(rectangles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights (K, 4, 4) of a side's corners for the corners of rectangles (K, 4)."""
+    u, v = rectangles[:, [0, 2, 2, 0]], rectangles[:, [1, 1, 3, 3]]
+    return np.stack([(1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v], axis=2)
