@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import onnx
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,3 +26,99 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set EDGEDETR_SHARED_DATA to its folder")
     return folder
+
+
+@pytest.fixture
+def tiny_onnx(tmp_path: Path) -> Callable[..., Path]:
+    """Write ``tiny.onnx``: two queries of fixed boxes, whose logits rise with the input's mean.
+
+    ``logits = gain * mean(images) + bias``; by default the first query's first class scores far
+    above a half on a white image and far below on a black one, and nothing else ever does.
+    """
+    return partial(_write_tiny_onnx, tmp_path)
+
+
+TINY_BOXES = ((0.5, 0.5, 0.5, 0.5), (0.25, 0.25, 0.5, 0.5))
+
+
+def _write_tiny_onnx(
+    folder: Path,
+    *,
+    spec: ModelSpec | None = None,
+    store_spec: bool = True,
+    batch: int | str = 1,
+    bias: Sequence[Sequence[float]] = ((-4.0, -9.0), (-9.0, -9.0)),
+    boxes: Sequence[Sequence[float]] = TINY_BOXES,
+) -> Path:
+    import numpy as np
+    import onnx
+
+    spec = spec or ModelSpec((8, 16), ("Car", "Pedestrian"))
+    gain = np.zeros((1, len(bias), len(bias[0])))
+    gain[0, 0, 0] = 8
+    model = _build_onnx(
+        [
+            ("ReduceMean", "pool", [spec.input_name], "all", {"axes": [1, 2, 3], "keepdims": 1}),
+            ("Squeeze", "squeeze", ["all", "axis"], "mean", {}),
+            ("Mul", "amplify", ["mean", "gain"], "amplified", {}),
+            ("Add", "offset", ["amplified", "bias"], spec.logits_name, {}),
+            ("Mul", "stop", ["mean", "zero"], "still", {}),
+            ("Add", "place", ["still", "at"], spec.boxes_name, {}),
+        ],
+        {"axis": [3], "gain": gain, "bias": [bias], "zero": [0.0], "at": [boxes]},
+        inputs={spec.input_name: (batch, 3, *spec.input_hw)},
+        outputs=(spec.logits_name, spec.boxes_name),
+        spec=spec if store_spec else None,
+    )
+    path = folder / "tiny.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def onnx_model() -> Callable[..., onnx.ModelProto]:
+    """Build an ONNX model from ``(op, name, inputs, output, {attribute: value})`` nodes.
+
+    A tuple of outputs makes a node with several. Inputs are ``{name: shape}``, constants
+    ``{name: array}``.
+    """
+    return _build_onnx
+
+
+def _build_onnx(  # noqa: PLR0913 - the parts of a model
+    nodes: Sequence[tuple[str, str, Sequence[str], str | Sequence[str], dict[str, Any]]],
+    constants: dict[str, object],
+    *,
+    inputs: dict[str, Sequence[int | str]],
+    outputs: Sequence[str],
+    spec: ModelSpec | None = None,
+    opset: int = 17,
+) -> onnx.ModelProto:
+    import numpy as np
+    from onnx import TensorProto, checker, helper, numpy_helper, shape_inference
+
+    made = []
+    for op, name, reads, writes, attributes in nodes:
+        names = [writes] if isinstance(writes, str) else writes
+        made.append(helper.make_node(op, reads, names, name, **attributes))
+    arrays = {name: np.asarray(value) for name, value in constants.items()}
+    model = helper.make_model(
+        helper.make_graph(
+            made,
+            "net",
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs],
+            [
+                numpy_helper.from_array(a.astype(np.float32) if a.dtype == float else a, n)
+                for n, a in arrays.items()
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=8,
+    )
+    if spec:
+        helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    model = shape_inference.infer_shapes(model, strict_mode=True)
+    del model.graph.value_info[:]
+    checker.check_model(model)
+    return model

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
+from pathlib import Path
+
 import click
+
+from edgedetr.runtime.files import write_text
+
+_PATH = click.Path(path_type=Path)
 
 
 @click.group()
@@ -10,4 +19,52 @@ def bench() -> None:
     """Measure latency."""
 
 
-COMMANDS: tuple[click.Command, ...] = (bench,)
+@bench.command()
+@click.argument("model", type=_PATH)
+@click.option("--images", type=_PATH, required=True, help="Folder of PNG or JPEG images.")
+@click.option("--json", "out", type=_PATH, required=True, help="Where to write the figures.")
+@click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(1), help="Of the network; one per core if not given."
+)
+@click.option("--spec", "spec_path", type=_PATH, help="TOML spec of a model that carries none.")
+def latency(
+    model: Path, images: Path, out: Path, frames: int, threads: int | None, spec_path: Path | None
+) -> None:
+    """Time MODEL bare and end to end, in turns, on the same frames."""
+    from edgedetr.bench.latency import measure_latency
+    from edgedetr.runtime.spec import spec_from_toml
+
+    spec = spec_from_toml(spec_path) if spec_path else None
+    command = shlex.join(["edgedetr", *sys.argv[1:]])
+    report = measure_latency(model, images, frames, threads, spec=spec, command=command)
+    write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
+    whole = report.end_to_end
+    click.echo(
+        f"{model.name}: {frames} frames, session p50 {report.floor_ms:.2f} ms; end to end p50 "
+        f"{whole.p50_ms:.2f}, p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
+        f"overhead ratio {report.overhead_ratio:.3f}"
+    )
+
+
+@click.command()
+@click.argument("run", type=_PATH)
+@click.option("--data", type=_PATH, help="Data set; that of the training run if not given.")
+@click.option("--teacher", type=_PATH, help="Teacher's ONNX file; RUN/teacher.onnx if not given.")
+@click.option("--frames", type=click.IntRange(1), help="Only so many frames of the split.")
+def report(run: Path, data: Path | None, teacher: Path | None, frames: int | None) -> None:
+    """Compare the models of the folder RUN: RUN/report.json and RUN/report.html."""
+    from edgedetr.bench.report.assemble import DataChoice, write_report
+    from edgedetr.bench.report.table import as_text
+
+    command = shlex.join(["edgedetr", *sys.argv[1:]])
+    found = write_report(run, DataChoice(data, frames), teacher, command)
+    click.echo(as_text(found))
+    for check in found.parity:
+        click.echo(f"{check.name}: {'passed' if check.passed else 'FAILED'}")
+    for text in found.missing:
+        click.echo(text)
+    click.echo(f"Open {run / 'report.html'}")
+
+
+COMMANDS: tuple[click.Command, ...] = (bench, report)

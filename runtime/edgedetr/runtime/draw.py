@@ -34,7 +34,7 @@ def draw_detections(
     ):
         x0, y0, x1, y1 = (round(float(side)) for side in box)
         colour = class_colour(int(label))
-        cv2.rectangle(picture, (x0, y0), (x1, y1), colour, max(1, round(2 * scale)), cv2.LINE_AA)
+        cv2.rectangle(picture, (x0, y0), (x1, y1), colour, max(1, round(2 * scale)))
         _write(picture, (x0, y0), f"{class_names[label]} {score:.2f}", colour, scale)
     return picture
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,8 +33,8 @@ def latency_from_samples(samples_ns: Sequence[int]) -> Latency:
     Raises:
         ValueError: If there is no sample.
     """
-    if not len(samples_ns):
+    if not samples_ns:
         raise ValueError("no duration was measured")
-    percents = (50, 90, 99, 99.9, 100)
-    ranked = np.percentile(np.asarray(samples_ns), percents, method="inverted_cdf")
-    return Latency(len(samples_ns), *(float(value) / 1e6 for value in ranked))
+    ranked = sorted(samples_ns)
+    ranks = (-(-per_mille * len(ranked) // 1000) for per_mille in (500, 900, 990, 999, 1000))
+    return Latency(len(ranked), *(ranked[rank - 1] / 1e6 for rank in ranks))

@@ -1,0 +1,157 @@
+"""How long a frame takes, and how much of that is not the network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from edgedetr.bench.machine import machine_facts, package_versions
+from edgedetr.runtime.backends.onnxruntime import open_session
+from edgedetr.runtime.detector import Detector
+from edgedetr.runtime.files import sha256
+from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.timing import Latency, latency_from_samples
+from edgedetr.runtime.types import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.spec import ModelSpec
+
+_WARM_UP_FRAMES = 5
+
+
+@dataclass(frozen=True)
+class LatencyReport:
+    """One measurement of one model on one machine.
+
+    Attributes:
+        model: File name.
+        sha256: Hash of the file.
+        input_hw: Height and width of the network's input, in pixels.
+        threads: Threads that the network may use; None for one per core.
+        floor_ms: Median of the bare session: the network on an input that lies ready.
+        overhead_ratio: Median end to end over ``floor_ms``.
+        model_only: The bare session.
+        end_to_end: From uint8 frame to detections.
+        preprocess_ms: Median of making the input, inside ``end_to_end``.
+        postprocess_ms: Median of reading the answer, inside ``end_to_end``.
+        command: What measured.
+        machine: What it ran on.
+        versions: ``name==version`` of the packages.
+    """
+
+    model: str
+    sha256: str
+    input_hw: tuple[int, int]
+    threads: int | None
+    floor_ms: float
+    overhead_ratio: float
+    model_only: Latency
+    end_to_end: Latency
+    preprocess_ms: float
+    postprocess_ms: float
+    command: str
+    machine: dict[str, str | float]
+    versions: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Durations in nanoseconds, one of each kind per frame."""
+
+    model_only: list[int]
+    end_to_end: list[int]
+    preprocess: list[int]
+    postprocess: list[int]
+
+
+def measure_latency(
+    model: Path,
+    images: Path,
+    frames: int,
+    threads: int | None = None,
+    *,
+    spec: ModelSpec | None = None,
+    command: str = "",
+) -> LatencyReport:
+    """Time the bare session and the whole detector in turns, on every frame.
+
+    Turns in one run make whatever else the machine does hit both alike; which of the two goes
+    first changes from frame to frame. Images are read between the measurements.
+
+    Args:
+        model: The ONNX file.
+        images: Folder of images; they are used again when there are fewer than ``frames``.
+        frames: Frames to time.
+        threads: Threads of the network; one per core when None.
+        spec: Replaces the spec in the file, for foreign models.
+        command: What to note as the command.
+
+    Raises:
+        ArtifactError: If the model cannot be loaded.
+        DataError: If there is no image or one cannot be read.
+    """
+    paths = list_images(images)
+    session = open_session(model, spec, threads=threads)
+    with Detector(session) as detector:
+        chosen = islice(cycle(paths), _WARM_UP_FRAMES + frames)
+        bar = tqdm(chosen, "latency", _WARM_UP_FRAMES + frames, unit="frame", disable=None)
+        samples = _interleaved(session, detector, (Frame(read_image(path)) for path in bar))
+    floor = latency_from_samples(samples.model_only)
+    whole = latency_from_samples(samples.end_to_end)
+    return LatencyReport(
+        model=model.name,
+        sha256=sha256(model),
+        input_hw=session.spec.input_hw,
+        threads=threads,
+        floor_ms=floor.p50_ms,
+        overhead_ratio=whole.p50_ms / floor.p50_ms,
+        model_only=floor,
+        end_to_end=whole,
+        preprocess_ms=latency_from_samples(samples.preprocess).p50_ms,
+        postprocess_ms=latency_from_samples(samples.postprocess).p50_ms,
+        command=command,
+        machine=machine_facts(),
+        versions=package_versions(),
+    )
+
+
+def _interleaved(session: Session, detector: Detector, frames: Iterable[Frame]) -> _Samples:
+    samples = _Samples([], [], [], [])
+    for index, frame in enumerate(frames):
+        if index == _WARM_UP_FRAMES:
+            samples = _Samples([], [], [], [])
+        if index % 2:
+            _time_session(session, samples)
+            _time_detector(detector, frame, samples)
+        else:
+            _time_detector(detector, frame, samples)
+            _time_session(session, samples)
+    return samples
+
+
+def _time_session(session: Session, samples: _Samples) -> None:
+    start_ns = perf_counter_ns()
+    session.infer()
+    samples.model_only.append(perf_counter_ns() - start_ns)
+
+
+def _time_detector(detector: Detector, frame: Frame, samples: _Samples) -> None:
+    before = detector.times
+    start_ns = perf_counter_ns()
+    detector.detect(frame)
+    samples.end_to_end.append(perf_counter_ns() - start_ns)
+    after = detector.times
+    samples.preprocess.append(after.preprocess_ns - before.preprocess_ns)
+    samples.postprocess.append(after.postprocess_ns - before.postprocess_ns)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from edgedetr.bench.latency import measure_latency
+from edgedetr.runtime import cli
+from edgedetr.runtime.backends.onnxruntime import OnnxSession
+from edgedetr.runtime.errors import ArtifactError, DataError
+from edgedetr.runtime.files import sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Tiny = Callable[..., Path]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        cv2.imwrite(str(folder / f"{name}.png"), np.zeros((20, 40, 3), np.uint8))
+    return folder
+
+
+def test_the_figures_fit_together(tiny_onnx: Tiny, images: Path) -> None:
+    path = tiny_onnx()
+    report = measure_latency(path, images, 20, threads=1, command="bench")
+    assert report.model_only.samples == report.end_to_end.samples == 20
+    assert report.floor_ms == report.model_only.p50_ms > 0
+    assert report.overhead_ratio == report.end_to_end.p50_ms / report.floor_ms
+    # the tiny network takes next to nothing, so the rest of the detector is most of it
+    assert report.overhead_ratio > 1.5
+    assert 0 < report.preprocess_ms < report.end_to_end.p50_ms
+    assert 0 < report.postprocess_ms < report.end_to_end.p50_ms
+    assert (report.sha256, report.input_hw) == (sha256(path), (8, 16))
+    assert (report.threads, report.command) == (1, "bench")
+    assert report.machine["cores"]
+    assert any(name.startswith("onnxruntime==") for name in report.versions)
+
+
+def test_every_frame_is_run_bare_and_end_to_end(
+    tiny_onnx: Tiny, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    infer = OnnxSession.infer
+
+    def counted(session: OnnxSession) -> object:
+        runs.append(session)
+        return infer(session)
+
+    monkeypatch.setattr(OnnxSession, "infer", counted)
+    measure_latency(tiny_onnx(), images, 7)
+    assert len(runs) == 2 + 2 * (5 + 7)  # the detector's own warm-up, then pairs
+    assert len(set(runs)) == 1
+
+
+def test_the_command_writes_json(
+    tiny_onnx: Tiny,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "results" / "latency.json"
+    arguments = ["bench", "latency", tiny_onnx(), "--images", images, "--json", out, "--frames", 4]
+    monkeypatch.setattr(sys, "argv", ["edgedetr", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    figures = json.loads(out.read_text())
+    assert figures["end_to_end"]["p50_ms"] <= figures["end_to_end"]["p99_ms"]
+    assert figures["floor_ms"] == figures["model_only"]["p50_ms"]
+    assert figures["command"].startswith("edgedetr bench latency ")
+    assert "tiny.onnx: 4 frames, session p50 " in capsys.readouterr().out
+
+
+def test_bad_inputs(tiny_onnx: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        measure_latency(tiny_onnx(), tmp_path / "nowhere", 1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no image"):
+        measure_latency(tiny_onnx(), tmp_path / "empty", 1)
+
+
+def test_a_missing_model(images: Path) -> None:
+    with pytest.raises(ArtifactError, match="is missing"):
+        measure_latency(images / "no.onnx", images, 1)

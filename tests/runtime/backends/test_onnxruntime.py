@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backends.onnxruntime import open_session
+from edgedetr.runtime.errors import ArtifactError, UnknownNameError
+from edgedetr.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import onnx
+
+    Tiny = Callable[..., Path]
+    Build = Callable[..., onnx.ModelProto]
+
+NAMES = ("Car", "Pedestrian")
+
+
+def test_the_answer_by_hand(tiny_onnx: Tiny) -> None:
+    session = open_session(tiny_onnx())
+    session.images[...] = 0.75
+    logits, boxes = session.infer()
+    np.testing.assert_allclose(logits, [[[2, -9], [-9, -9]]], rtol=1e-6)
+    np.testing.assert_allclose(boxes, [[[0.5, 0.5, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5]]])
+
+
+def test_buffers_are_used_again(tiny_onnx: Tiny) -> None:
+    session = open_session(tiny_onnx())
+    first, _ = session.infer()
+    session.images[...] = 1
+    second, _ = session.infer()
+    assert first is second
+    assert second[0, 0, 0] == 4
+
+
+def test_a_frame_allocates_nothing(tiny_onnx: Tiny) -> None:
+    session = open_session(tiny_onnx(spec=ModelSpec((100, 100), NAMES)))
+    session.infer()
+    tracemalloc.start()
+    try:
+        session.infer()
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2_000
+
+
+def test_the_spec_comes_from_the_file_or_the_caller(tiny_onnx: Tiny) -> None:
+    stored = ModelSpec((8, 16), NAMES, pad_value=3)
+    path = tiny_onnx(spec=stored)
+    assert open_session(path).spec == stored
+    given = ModelSpec((8, 16), ("a", "b"))
+    assert open_session(path, given).spec == given
+
+
+def test_a_missing_spec_is_named(tiny_onnx: Tiny) -> None:
+    with pytest.raises(ArtifactError, match=r"tiny.onnx holds no model spec \(edgedetr.spec"):
+        open_session(tiny_onnx(store_spec=False))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"no.onnx is missing; export the model first"):
+        open_session(tmp_path / "no.onnx")
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text"])
+def test_a_damaged_file_is_named(
+    tiny_onnx: Tiny, damage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_onnx()
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"hello"}[damage])
+    with pytest.raises(ArtifactError, match=r"tiny.onnx: ONNX Runtime cannot load it"):
+        open_session(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_input_of_another_size_is_refused(tiny_onnx: Tiny) -> None:
+    wanted = r"takes images tensor\(float\) \[1, 3, 8, 16\], its spec says images .*\[1, 3, 9, 16\]"
+    with pytest.raises(ArtifactError, match=wanted):
+        open_session(tiny_onnx(), ModelSpec((9, 16), NAMES))
+
+
+def test_an_input_of_another_name_is_refused(tiny_onnx: Tiny) -> None:
+    with pytest.raises(ArtifactError, match=r"takes images .* its spec says pixels"):
+        open_session(tiny_onnx(), ModelSpec((8, 16), NAMES, input_name="pixels"))
+
+
+@pytest.mark.parametrize("batch", ["N", 2])
+def test_only_batch_one_is_taken(tiny_onnx: Tiny, batch: int | str) -> None:
+    with pytest.raises(ArtifactError, match="export it with static batch 1"):
+        open_session(tiny_onnx(batch=batch))
+
+
+def test_a_missing_output_is_named(tiny_onnx: Tiny) -> None:
+    with pytest.raises(ArtifactError, match="answers logits, boxes, its spec wants scores"):
+        open_session(tiny_onnx(), ModelSpec((8, 16), NAMES, logits_name="scores"))
+
+
+def test_logits_of_another_number_of_classes_are_refused(tiny_onnx: Tiny) -> None:
+    wanted = r"answers float32 \(1, 2, 2\) .* wants float32 logits \(1, 2, 3\)"
+    with pytest.raises(ArtifactError, match=wanted):
+        open_session(tiny_onnx(), ModelSpec((8, 16), (*NAMES, "Cyclist")))
+
+
+def test_swapped_outputs_are_refused(tiny_onnx: Tiny) -> None:
+    swapped = ModelSpec((8, 16), NAMES, logits_name="boxes", boxes_name="logits")
+    with pytest.raises(ArtifactError, match="wants float32 logits"):
+        open_session(tiny_onnx(), swapped)
+
+
+def test_a_file_that_cannot_run_is_named(
+    tiny_onnx: Tiny, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_onnx(bias=[[0.0, 0.0]] * 3, boxes=[[0.5] * 4] * 2)  # three logits, two boxes
+    with pytest.raises(ArtifactError, match=r"answers float32 \(1, 3, 2\)"):
+        open_session(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_close_twice_is_safe_and_ends_it(tiny_onnx: Tiny) -> None:
+    session = open_session(tiny_onnx())
+    session.close()
+    session.close()
+    with pytest.raises(ValueError, match="the session is closed"):
+        session.infer()
+
+
+def test_a_backend_is_found_by_its_file() -> None:
+    assert backend("onnxruntime").SUFFIXES == (".onnx",)
+    with pytest.raises(UnknownNameError, match="did you mean 'onnxruntime'"):
+        backend("onxruntime")
+
+
+def test_exact_mode_computes_qdq_as_written(onnx_model: Build, tmp_path: Path) -> None:
+    """The INT8 kernel of a CPU without VNNI saturates this product; exact mode may not."""
+    model = onnx_model(
+        [
+            ("ReduceMean", "grey", ["images"], "one", {"axes": [1], "keepdims": 1}),
+            ("Reshape", "flatten", ["one", "flat"], "row", {}),
+            ("QuantizeLinear", "q", ["row", "in_scale", "in_zero"], "row_q", {}),
+            ("DequantizeLinear", "dq", ["row_q", "in_scale", "in_zero"], "row_dq", {}),
+            ("DequantizeLinear", "w_dq", ["w_q", "w_scale", "w_zero"], "w", {}),
+            ("MatMul", "head", ["row_dq", "w"], "logits", {}),
+            ("MatMul", "box_head", ["row_dq", "box_w"], "boxes", {}),
+        ],
+        {
+            "flat": [1, 1, 64],
+            "in_scale": 1 / 255,
+            "in_zero": np.uint8(0),
+            "w_q": np.full((64, 1), 127, np.int8),
+            "w_scale": 1 / 127,
+            "w_zero": np.int8(0),
+            "box_w": np.full((64, 4), 1 / 128),
+        },
+        inputs={"images": (1, 3, 8, 8)},
+        outputs=("logits", "boxes"),
+        spec=ModelSpec((8, 8), ("Car",)),
+    )
+    path = tmp_path / "qdq.onnx"
+    path.write_bytes(model.SerializeToString())
+    session = open_session(path, threads=1, exact=True)
+    session.images[...] = 1
+    logits, _ = session.infer()
+    np.testing.assert_allclose(logits, 64, rtol=1e-6)
