@@ -85,7 +85,7 @@ def onnx_model() -> Callable[..., onnx.ModelProto]:
     return _build_onnx
 
 
-def _build_onnx(  # noqa: PLR0913 - the parts of a model
+def _build_onnx(
     nodes: Sequence[tuple[str, str, Sequence[str], str | Sequence[str], dict[str, Any]]],
     constants: dict[str, object],
     *,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 256 << 20
 """How much activation memory one run of the network may hand out."""
 
+_FATAL_ONLY = 4
 _FLOAT = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
 
 
@@ -195,8 +196,11 @@ def _open_chunk(model: onnx.ModelProto, tensors: list[str]) -> _Chunk:
         items.extend(used)
     graph.output.extend(onnx.ValueInfoProto(name=name, type=_FLOAT) for name in tensors)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        part.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    options.log_severity_level = _FATAL_ONLY
+    try:
+        session = onnxruntime.InferenceSession(
+            part.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's errors share no class of their own
+        raise ArtifactError(f"ONNX Runtime cannot load the model: {error}") from error
     return _Chunk(session, tensors)

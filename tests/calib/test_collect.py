@@ -1,0 +1,226 @@
+"""Collecting ranges, on a network small enough to follow by hand.
+
+``images`` -> conv ``first`` (weights 2 and -3) -> ReLU ``r`` -> conv ``second``; with three equal
+input channels of value v, ``r`` is 6 v and 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from edgedetr.calib import collect as collection
+from edgedetr.calib.collect import choose_frames, collect, kitti_images
+from edgedetr.calib.stats import read_stats
+from edgedetr.runtime.cli import edgedetr
+from edgedetr.runtime.errors import ArtifactError, DataError, UsageError
+from edgedetr.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Node = tuple[str, str, list[str], str, dict[str, int]]
+    Build = Callable[..., onnx.ModelProto]
+
+SPEC = ModelSpec((4, 8), ("Car",), logits_name="y")
+
+
+def write_images(folder: Path, *levels: int) -> list[Path]:
+    folder.mkdir(parents=True)
+    paths = [folder / f"{i:06d}.png" for i in range(len(levels))]
+    for path, level in zip(paths, levels, strict=True):
+        cv2.imwrite(str(path), np.full((4, 8, 3), level, np.uint8))
+    return paths
+
+
+@pytest.fixture
+def model(tmp_path: Path, onnx_model: Build) -> Path:
+    return build(tmp_path, onnx_model)
+
+
+def build(
+    folder: Path,
+    onnx_model: Build,
+    middle: str = "Relu",
+    batch: int | str = 1,
+    spec: ModelSpec | None = SPEC,
+) -> Path:
+    first = np.stack([np.full((3, 1, 1), 2.0), np.full((3, 1, 1), -3.0)])
+    model = onnx_model(
+        [
+            ("Conv", "first", ["images", "w1"], "a", {}),
+            (middle, "middle", ["a"], "r", {}),
+            ("Conv", "second", ["r", "w2"], "y", {}),
+            ("NonZero", "never needed", ["y"], "n", {}),
+            ("Cast", "never needed either", ["n"], "boxes", {"to": 1}),
+        ],
+        {"w1": first, "w2": np.ones((1, 2, 1, 1))},
+        inputs={"images": (batch, 3, 4, 8)},
+        outputs=["y", "boxes"],
+        spec=spec,
+    )
+    path = folder / "net.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def test_ranges_are_those_worked_out_by_hand(model: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 51, 204, 102)
+    stats = collect(model, images, method="max")
+    assert {r.tensor: r.amax for r in stats.ranges} == pytest.approx({"images": 0.8, "r": 4.8})
+    assert (stats.model, stats.frames, stats.spec) == ("net.onnx", 3, SPEC)
+    stats.check_model(model)
+
+
+def test_percentile_looks_at_all_frames(model: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 255, *[51] * 9)
+    amax = {r.tensor: r.amax for r in collect(model, images, percentile=90).ranges}
+    assert amax["images"] == pytest.approx(0.2, abs=2 / 2048)
+    assert amax["r"] == pytest.approx(1.2, abs=8 / 2048)
+
+
+def test_parts_of_the_network_give_the_same_ranges(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_images(tmp_path / "images", 30, 220)
+    whole = collect(model, images)
+    monkeypatch.setattr(collection, "_CHUNK_BYTES", 1)
+    assert collect(model, images) == whole
+
+
+def test_tensors_are_cut_into_parts_by_size(onnx_model: Build, tmp_path: Path) -> None:
+    loaded = onnx.load(build(tmp_path, onnx_model))
+    assert collection._split(loaded, ["images", "a", "r"], "images") == [["a", "r"]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collection, "_CHUNK_BYTES", 4 * 64)
+        assert collection._split(loaded, ["images", "a", "r"], "images") == [["a"], ["r"]]
+
+
+def test_the_hash_follows_pixels_and_order(model: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 10, 20)
+    digest = collect(model, images).frames_sha256
+    assert collect(model, images).frames_sha256 == digest
+    assert collect(model, images[::-1]).frames_sha256 != digest
+    cv2.imwrite(str(images[1]), np.full((4, 8, 3), 21, np.uint8))
+    assert collect(model, images).frames_sha256 != digest
+
+
+@pytest.mark.parametrize("batch", [2, "batch"])
+def test_other_batches_give_the_same_ranges(
+    batch: int | str, tmp_path: Path, onnx_model: Build
+) -> None:
+    images = write_images(tmp_path / "images", 51, 204)
+    path = build(tmp_path, onnx_model, batch=batch)
+    assert [r.amax for r in collect(path, images, method="max").ranges] == [
+        pytest.approx(0.8),
+        pytest.approx(4.8),
+    ]
+
+
+def test_what_is_not_finite_names_tensor_and_image(tmp_path: Path, onnx_model: Build) -> None:
+    images = write_images(tmp_path / "images", 0, 100)
+    path = build(tmp_path, onnx_model, middle="Log")
+    with pytest.raises(DataError, match=r"000000\.png: the activation r holds NaN or infinity"):
+        collect(path, images)
+
+
+def test_a_model_must_fit_its_spec(tmp_path: Path, onnx_model: Build) -> None:
+    images = write_images(tmp_path / "images", 0)
+    bare = build(tmp_path, onnx_model, spec=None)
+    with pytest.raises(ArtifactError, match="give --spec"):
+        collect(bare, images)
+    assert collect(bare, images, SPEC).spec == SPEC
+    with pytest.raises(
+        ArtifactError, match=r"is \(3, 4, 8\) a frame; its spec wants .*\(3, 8, 8\)"
+    ):
+        collect(bare, images, ModelSpec((8, 8), ("Car",)))
+    with pytest.raises(ArtifactError, match="has the inputs images; its spec names 'pixels'"):
+        collect(bare, images, ModelSpec((4, 8), ("Car",), input_name="pixels"))
+
+
+def test_a_model_without_convolutions_is_refused(tmp_path: Path, onnx_model: Build) -> None:
+    relu: Node = ("Relu", "", ["images"], "y", {})
+    model = onnx_model([relu], {}, inputs={"images": (1, 3, 4, 8)}, outputs=["y"], spec=SPEC)
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ArtifactError, match="nothing to calibrate"):
+        collect(tmp_path / "net.onnx", write_images(tmp_path / "images", 0))
+
+
+def test_an_operator_that_nobody_knows_is_named(tmp_path: Path, onnx_model: Build) -> None:
+    path = build(tmp_path, onnx_model)
+    model = onnx.load(path)
+    model.graph.node[1].op_type, model.graph.node[1].domain = "Swizzle", "somewhere"
+    model.opset_import.append(onnx.helper.make_opsetid("somewhere", 1))
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match=r"cannot load the model: .*Swizzle"):
+        collect(path, write_images(tmp_path / "images", 0))
+
+
+@pytest.mark.parametrize("keep", [0, 40, 300])
+def test_a_damaged_model_is_refused(model: Path, keep: int) -> None:
+    model.write_bytes(model.read_bytes()[:keep])
+    with pytest.raises(ArtifactError, match="not a whole ONNX model"):
+        collect(model, [])
+    with pytest.raises(ArtifactError, match="is missing"):
+        collect(model.with_name("other.onnx"), [])
+
+
+def test_frames_are_spread_evenly(tmp_path: Path) -> None:
+    paths = [tmp_path / str(i) for i in range(10)]
+    assert [int(p.name) for p in choose_frames(paths, 4)] == [0, 2, 5, 7]
+    assert choose_frames(paths, 11) == paths
+
+
+def test_the_training_split_is_taken(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "training" / "image_2", 1, 2, 3)
+    assert kitti_images(tmp_path) == images
+    split = tmp_path / "ImageSets" / "train.txt"
+    split.parent.mkdir()
+    split.write_text("000002\n\n000000\n", encoding="utf-8")
+    assert kitti_images(tmp_path) == [images[2], images[0]]
+    split.write_text("000000\n000009\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"train\.txt:2: the frame '000009' has no image"):
+        kitti_images(tmp_path)
+    split.write_text("\n", encoding="utf-8")
+    with pytest.raises(DataError, match="names no frame"):
+        kitti_images(tmp_path)
+
+
+def test_the_command_writes_beside_the_model(model: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 51, 204, 102)
+    args = ["calib", "collect", str(model), "--images", str(tmp_path / "images"), "--frames", "2"]
+    result = CliRunner().invoke(edgedetr, [*args, "--method", "max"], catch_exceptions=False)
+    assert "2 activations over 2 of 3 frames, method max" in result.output
+    stats = read_stats(tmp_path / "net.calib.json")
+    assert (stats.method, stats.frames) == ("max", 2)
+
+
+def test_the_command_reads_a_kitti_folder_and_a_spec(tmp_path: Path, onnx_model: Build) -> None:
+    write_images(tmp_path / "kitti" / "training" / "image_2", 51)
+    spec = tmp_path / "spec.toml"
+    spec.write_text('input_hw = [4, 8]\nclass_names = ["Car"]\n', encoding="utf-8")
+    model, out = build(tmp_path, onnx_model, spec=None), tmp_path / "out.json"
+    args = ["--data", str(tmp_path / "kitti"), "--spec", str(spec), "-o", str(out)]
+    result = CliRunner().invoke(edgedetr, ["calib", "collect", str(model), *args])
+    assert result.exit_code == 0
+    assert read_stats(out).spec.input_hw == (4, 8)
+
+
+def test_a_failed_run_leaves_no_file(tmp_path: Path, onnx_model: Build) -> None:
+    write_images(tmp_path / "images", 0)
+    model = build(tmp_path, onnx_model, middle="Log")
+    args = ["calib", "collect", str(model), "--images", str(tmp_path / "images")]
+    assert isinstance(CliRunner().invoke(edgedetr, args).exception, DataError)
+    assert not list(tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize("options", [[], ["--data", "a", "--images", "b"]])
+def test_one_source_of_frames_is_wanted(model: Path, options: list[str]) -> None:
+    result = CliRunner().invoke(edgedetr, ["calib", "collect", str(model), *options])
+    assert isinstance(result.exception, UsageError)

@@ -1,0 +1,126 @@
+"""Q/DQ on a whole detection transformer, exported from PyTorch."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from edgedetr.calib.collect import collect
+from edgedetr.calib.points import FLOAT_SCOPES, QUERY_CHOICE, Wiring, label
+from edgedetr.export.to_qdq import quantize, quantized_share
+from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+pytestmark = pytest.mark.slow
+
+SPEC = ModelSpec((64, 96), ("Car", "Pedestrian", "Cyclist"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("d_fine")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> onnx.ModelProto:
+    """The smallest D-FINE with random weights."""
+    torch = pytest.importorskip("torch")
+    from edgedetr.distill.detectors import d_fine
+
+    class Raw(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.model = d_fine.build("edge-tiny", 3).eval()
+
+        def forward(self, images: Any) -> tuple[Any, Any]:
+            answer = self.model(images)
+            return answer.logits, answer.pred_boxes
+
+    path = folder / "d_fine.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Raw(),
+            (torch.zeros(1, 3, *SPEC.input_hw),),
+            path,
+            input_names=["images"],
+            output_names=["logits", "boxes"],
+            opset_version=17,
+            dynamo=False,
+        )
+    loaded = onnx.load(path)
+    onnx.helper.set_model_props(loaded, {METADATA_KEY: SPEC.to_json()})
+    onnx.save(loaded, path)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def quantized(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    cv2 = pytest.importorskip("cv2")
+    images = [folder / f"{i}.png" for i in range(4)]
+    rng = np.random.default_rng(0)
+    for path in images:
+        blobs = cv2.resize(rng.integers(0, 256, (4, 6, 3), np.uint8), (96, 64))
+        cv2.imwrite(str(path), blobs)
+    return quantize(model, collect(folder / "d_fine.onnx", images, method="mse"))
+
+
+def test_only_backbone_and_encoder_convolutions_change(
+    model: onnx.ModelProto, quantized: onnx.ModelProto
+) -> None:
+    wiring = Wiring(model.graph)
+    late = {label(wiring.nodes[i]) for i in wiring.downstream(QUERY_CHOICE)}
+    after = {label(n): n for n in quantized.graph.node}
+    changed = {label(n) for n in model.graph.node if n != after.get(label(n), n)}
+    convolutions = {label(n) for n in model.graph.node if n.op_type == "Conv"}
+    assert {after[name].op_type for name in changed} == {"Conv", "Concat", "Add"}
+    assert changed.isdisjoint(late)
+    assert not any(FLOAT_SCOPES.search(name) for name in changed)
+    assert len(convolutions - changed) == 1
+    assert "stem1" in next(iter(convolutions - changed))
+    assert all("csp_rep" in name for name in changed if after[name].op_type == "Add")
+    assert sum("TopK" in name for name in late) >= 2
+
+
+def test_most_of_the_work_is_in_int8(quantized: onnx.ModelProto) -> None:
+    share = quantized_share(quantized)
+    assert share.nodes == share.convolutions - 1
+    assert 0.5 < share.int8_macs / share.macs < 1
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_it_runs_and_the_encoder_answers_nearly_the_same(
+    model: onnx.ModelProto, quantized: onnx.ModelProto, *, exact: bool
+) -> None:
+    images = np.random.default_rng(5).random((1, 3, *SPEC.input_hw), np.float32)
+    name = [n.output[0] for n in model.graph.node if "pan_blocks.1/conv4" in n.name][-1]
+    reference, answer = (_run(m, images, name, exact=exact) for m in (model, quantized))
+    for found, wanted in zip(answer, reference, strict=True):
+        assert found.shape == wanted.shape
+        assert np.isfinite(found).all()
+    error = np.linalg.norm(answer[-1] - reference[-1]) / np.linalg.norm(reference[-1])
+    assert 0 < error < 0.15
+
+
+def _run(
+    model: onnx.ModelProto, images: NDArray[np.float32], extra: str, *, exact: bool
+) -> list[NDArray[np.float32]]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if exact:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    traced = onnx.ModelProto()
+    traced.CopyFrom(model)
+    traced.graph.output.append(onnx.ValueInfoProto(name=extra))
+    session = onnxruntime.InferenceSession(traced.SerializeToString(), options)
+    return [np.asarray(v) for v in session.run(None, {"images": images})]
