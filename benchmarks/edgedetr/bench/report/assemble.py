@@ -1,0 +1,223 @@
+"""Measure the models of a run side by side and write the report, read top to bottom."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgedetr.bench.machine import machine_facts, package_versions
+from edgedetr.bench.report.agreement import agreement
+from edgedetr.bench.report.contents import TEACHER, Curves, DataFacts, ModelReport, Report
+from edgedetr.bench.report.figures import model_styles
+from edgedetr.bench.report.measure import Measured, measure
+from edgedetr.bench.report.model_facts import model_facts
+from edgedetr.bench.report.page import page
+from edgedetr.bench.report.pictures import draw_frames
+from edgedetr.bench.report.run_folder import RunFolder, read_run_folder
+from edgedetr.distill.data import open_dataset
+from edgedetr.distill.data.kitti import label_path
+from edgedetr.distill.evaluate_coco import coco_ap
+from edgedetr.distill.evaluate_kitti import CLASSES, DIFFICULTIES, evaluate_kitti_frames
+from edgedetr.runtime.detector import Detector
+from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.files import write_text
+from edgedetr.runtime.timing import latency_from_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgedetr.distill.data import Dataset
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """The frames to measure on.
+
+    Attributes:
+        root: Folder of the data set; None takes that of the training run.
+        frames: How many frames from the beginning of the validation split; None takes all.
+    """
+
+    root: Path | None = None
+    frames: int | None = None
+
+
+def write_report(
+    run: Path, data: DataChoice, teacher: Path | None = None, command: str = ""
+) -> Report:
+    """Measure teacher and students of a run and write ``report.json`` and ``report.html`` there.
+
+    Args:
+        run: Folder with ``student.onnx`` and what else was made: ``student.*.onnx``,
+            ``teacher.onnx``, ``log.jsonl``, ``metrics.json``, ``verify.*.json``, manifests.
+        data: What to measure on.
+        teacher: The teacher's ONNX file; None takes ``teacher.onnx`` of the run.
+        command: What the report names as its maker.
+
+    Raises:
+        ArtifactError: If there is no student, a file is damaged, or the models do not know the
+            same classes.
+        DataError: If the data set is missing or damaged.
+        UsageError: If the run does not say which data it used and none was given.
+    """
+    folder = read_run_folder(run)
+    teacher_path, missing = _teacher(run, teacher), folder.missing
+    if teacher_path is None:
+        missing.append(
+            "The run has no teacher.onnx: the students stand alone (edgedetr export onnx TEACHER "
+            f"-o {run}/teacher.onnx, or --teacher)."
+        )
+    paths = [*([teacher_path] if teacher_path else []), *folder.students]
+    with ExitStack() as stack:
+        detectors = [stack.enter_context(Detector.open(path, threshold=0.0)) for path in paths]
+        class_names = _common_classes(paths, detectors)
+        facts = _open_data(folder, data, class_names)
+        measured = measure(detectors, facts.dataset, facts.frames)
+    report = Report(
+        run=run.resolve().name,
+        models=_models(paths, measured, facts, has_teacher=teacher_path is not None),
+        data=facts.describe(len(measured[0].latency_ns)),
+        training=folder.training,
+        made_by=folder.config,
+        parity=folder.parity,
+        origins=folder.origins,
+        machine=machine_facts(),
+        versions=package_versions(),
+        command=command,
+        missing=tuple(missing),
+    )
+    pictures = draw_frames(facts.dataset, facts.frames, report.models, model_styles(report))
+    html = page(report, pictures, class_names)
+    write_text(run / "report.json", json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n")
+    write_text(run / "report.html", html)
+    return report
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """An opened split and how many of its frames are measured."""
+
+    root: Path
+    format: str
+    split: str
+    dataset: Dataset
+    frames: int
+
+    def describe(self, timed_frames: int) -> DataFacts:
+        truths = self.dataset.truths[: self.frames]
+        names = self.dataset.class_names
+        labels = np.concatenate([t.labels for t in truths])
+        counts = np.bincount(labels, minlength=len(names)).tolist()
+        return DataFacts(
+            root=str(self.root),
+            format=self.format,
+            split=self.split,
+            frames=self.frames,
+            frames_in_split=len(self.dataset),
+            objects=dict(zip(names, counts, strict=True)),
+            timed_frames=timed_frames,
+        )
+
+
+def _teacher(run: Path, given: Path | None) -> Path | None:
+    if given is not None and given.suffix != ".onnx":
+        raise UsageError(
+            f"--teacher {given}: wanted an ONNX file, so that all models run the same way; make "
+            f"it with: edgedetr export onnx {given} -o {run}/teacher.onnx"
+        )
+    if given is not None and not given.is_file():
+        raise ArtifactError(f"--teacher {given} is missing")
+    default = run / "teacher.onnx"
+    return given or (default if default.is_file() else None)
+
+
+def _common_classes(paths: Sequence[Path], detectors: Sequence[Detector]) -> tuple[str, ...]:
+    first = detectors[0].spec.class_names
+    for path, detector in zip(paths, detectors, strict=True):
+        if detector.spec.class_names != first:
+            raise ArtifactError(
+                f"{path} knows the classes {', '.join(detector.spec.class_names)}, {paths[0]} "
+                f"{', '.join(first)}; only models of the same classes can be compared"
+            )
+    return first
+
+
+def _open_data(folder: RunFolder, choice: DataChoice, class_names: tuple[str, ...]) -> _Data:
+    config = folder.config["data"] if folder.config else {}
+    if choice.root is None and not config:
+        raise UsageError(
+            f"{folder.path} has no metrics.json that says which data it used; give --data ROOT"
+        )
+    root = choice.root or Path(config["root"])
+    is_kitti = (root / "training").is_dir() or not root.is_dir()
+    kind = config.get("format", "kitti" if is_kitti else "coco")
+    split = config.get("val_split", "val")
+    dataset = open_dataset(kind, root, split, class_names)
+    frames = min(choice.frames or len(dataset), len(dataset))
+    return _Data(root, kind, split, dataset, frames)
+
+
+def _models(
+    paths: Sequence[Path], measured: Sequence[Measured], data: _Data, *, has_teacher: bool
+) -> tuple[ModelReport, ...]:
+    names = [TEACHER if has_teacher and not i else p.stem for i, p in enumerate(paths)]
+    reference = measured[0] if has_teacher else None
+    return tuple(
+        _model(name, path, result, reference, data)
+        for name, path, result in zip(names, paths, measured, strict=True)
+    )
+
+
+def _model(
+    name: str, path: Path, measured: Measured, reference: Measured | None, data: _Data
+) -> ModelReport:
+    facts = model_facts(path)
+    names = data.dataset.class_names
+    scores = coco_ap(data.dataset.truths[: data.frames], measured.detections, names)
+    return ModelReport(
+        name=name,
+        precision=facts.precision,
+        params_m=facts.params_m,
+        gflops=facts.gflops,
+        file_mib=facts.file_mib,
+        ap=scores.ap,
+        ap50=scores.ap50,
+        ap50_by_class=dict(zip(names, scores.ap50_by_class.tolist(), strict=True)),
+        kitti_ap40_moderate=_kitti(measured, data),
+        latency=latency_from_samples(measured.latency_ns),
+        model_latency=latency_from_samples(measured.model_ns),
+        agreement_with_teacher=(
+            agreement(reference.detections, measured.detections) if reference else None
+        ),
+        curves=Curves(
+            precision=scores.precision,
+            latency_ms=np.array(measured.latency_ns) / 1e6,
+            model_latency_ms=np.array(measured.model_ns) / 1e6,
+            detections=tuple(measured.detections),
+        ),
+    )
+
+
+def _kitti(measured: Measured, data: _Data) -> dict[str, float] | None:
+    """Return KITTI's AP40 at moderate of the classes that the models know, for KITTI data.
+
+    A class that has no moderate object in these frames has no AP: NaN.
+    """
+    if data.format != "kitti":
+        return None
+    names = data.dataset.class_names
+    labels = [label_path(data.root, name) for name in data.dataset.ids[: data.frames]]
+    scores = evaluate_kitti_frames(labels, measured.detections, names)
+    moderate = DIFFICULTIES.index("moderate")
+    truths = data.dataset.truths[: data.frames]
+    present = np.concatenate([t.labels[t.difficulty() <= moderate] for t in truths])
+    return {
+        name: float(ap) if names.index(name) in present else np.nan
+        for name, ap in zip(CLASSES, scores.ap40[:, moderate], strict=True)
+        if name in names
+    }

@@ -1,0 +1,82 @@
+"""Run several models over the same frames in turns, for accuracy and latency in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgedetr.distill.data import Dataset
+    from edgedetr.runtime.detector import Detector
+    from edgedetr.runtime.types import Detections, Frame
+
+BLOCK = 16
+"""Frames that a model runs at a stretch before the next model has its turn."""
+MIN_TIMED_FRAMES = 200
+"""Small splits are run again until every model was timed on so many frames."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What one model did.
+
+    Attributes:
+        detections: What it found in each frame, whatever the score.
+        latency_ns: From uint8 frame to detections, of each timed frame.
+        model_ns: The network's part of it.
+    """
+
+    detections: list[Detections] = field(default_factory=list)
+    latency_ns: list[int] = field(default_factory=list)
+    model_ns: list[int] = field(default_factory=list)
+
+
+def measure(detectors: Sequence[Detector], dataset: Dataset, frames: int) -> list[Measured]:
+    """Run every model over the first ``frames`` frames of a split.
+
+    The models take turns of `BLOCK` frames, the first to go changing from block to block, so that
+    a machine that becomes slower does so for all of them. A turn begins with one frame that does
+    not count: it meets the caches, and the threads still spinning, of the model before.
+
+    Args:
+        detectors: The models, of the classes of ``dataset``; their threshold is used as it is.
+        dataset: The split.
+        frames: How many of its frames to use.
+
+    Returns:
+        One result a model, in the order of ``detectors``.
+
+    Raises:
+        DataError: If an image cannot be read.
+    """
+    results = [Measured() for _ in detectors]
+    rounds = -(-MIN_TIMED_FRAMES // frames)
+    starts = [start for _ in range(rounds) for start in range(0, frames, BLOCK)]
+    bar = tqdm(total=rounds * frames, desc="measure", unit="frame", disable=None)
+    for turn, start in enumerate(starts):
+        block = [dataset[i].frame for i in range(start, min(start + BLOCK, frames))]
+        for offset in range(len(detectors)):
+            index = (turn + offset) % len(detectors)
+            found = _run_block(detectors[index], block, results[index])
+            if len(results[index].detections) < frames:
+                results[index].detections.extend(found)
+        bar.update(len(block))
+    bar.close()
+    return results
+
+
+def _run_block(detector: Detector, block: Sequence[Frame], result: Measured) -> list[Detections]:
+    detector.detect(block[0])
+    found = []
+    for frame in block:
+        before = detector.times.infer_ns
+        start_ns = perf_counter_ns()
+        found.append(detector.detect(frame))
+        result.latency_ns.append(perf_counter_ns() - start_ns)
+        result.model_ns.append(detector.times.infer_ns - before)
+    return found

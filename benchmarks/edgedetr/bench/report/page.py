@@ -1,0 +1,59 @@
+"""The report as one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from edgedetr.bench.report.agreement import MIN_IOU, MIN_SCORE
+from edgedetr.bench.report.figures import (
+    latency_charts,
+    model_styles,
+    precision_recall_charts,
+    training_charts,
+)
+from edgedetr.bench.report.table import comparison
+from edgedetr.bench.report.verdict import headline, tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgedetr.bench.report.contents import Report
+    from edgedetr.bench.report.pictures import Picture
+
+_TEMPLATES = Path(__file__).parent
+
+
+def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]) -> str:
+    """Write the page.
+
+    Args:
+        report: What it says.
+        pictures: Frames with boxes.
+        class_names: The classes, in the order of the models' labels.
+
+    Returns:
+        HTML with its style, charts and pictures inside; it loads nothing and runs no script.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        headline=headline(report),
+        tiles=tiles(report),
+        rows=comparison(report),
+        styles=model_styles(report),
+        training=training_charts(report),
+        precision_recall=precision_recall_charts(report, class_names),
+        latency=latency_charts(report),
+        pictures=pictures,
+        min_score=MIN_SCORE,
+        min_iou=MIN_IOU,
+    )

@@ -1,0 +1,158 @@
+"""Frames with the labels and what each model found, as JPEG inside the page with boxes above."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from edgedetr.bench.report.agreement import MIN_SCORE, above, pair
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from edgedetr.bench.report.contents import ModelReport
+    from edgedetr.distill.data import Dataset, Truth
+    from edgedetr.runtime.types import Detections
+
+MAX_PICTURES = 8
+MAX_WIDTH_PX = 1280
+JPEG_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class DrawnBox:
+    """A box in source pixels and what stands beside it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one model found, or the labels, in one frame.
+
+    Attributes:
+        name: Of the model, or ``labels``.
+        style: CSS class that gives the colour.
+        boxes: In source pixels.
+        below: Whether texts stand below the boxes, so that two layers' texts keep apart.
+    """
+
+    name: str
+    style: str
+    boxes: tuple[DrawnBox, ...]
+    below: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame.
+
+    Attributes:
+        name: Of the frame.
+        uri: The image, JPEG as a data URI.
+        width: Of the source image, in pixels.
+        height: Of the source image, in pixels.
+        layers: From back to front.
+        caption: What is to be seen, in words.
+    """
+
+    name: str
+    uri: str
+    width: int
+    height: int
+    layers: tuple[Layer, ...]
+    caption: str
+
+
+def chosen_frames(count: int) -> list[int]:
+    """Choose frames evenly over a split, first and last among them: none is picked for its looks.
+
+    >>> chosen_frames(15)
+    [0, 2, 4, 6, 8, 10, 12, 14]
+    """
+    places = np.linspace(0, count - 1, min(MAX_PICTURES, count)).round().astype(int)
+    chosen: list[int] = places.tolist()
+    return chosen
+
+
+def draw_frames(
+    dataset: Dataset, frames: int, models: Sequence[ModelReport], styles: Sequence[str]
+) -> list[Picture]:
+    """Make the pictures.
+
+    Args:
+        dataset: The split.
+        frames: How many of its first frames the models have seen.
+        models: The models, teacher first where there is one.
+        styles: CSS class of each model.
+    """
+    return [_picture(dataset, index, models, styles) for index in chosen_frames(frames)]
+
+
+def _picture(
+    dataset: Dataset, index: int, models: Sequence[ModelReport], styles: Sequence[str]
+) -> Picture:
+    sample = dataset[index]
+    height, width = sample.frame.image.shape[:2]
+    found = [above(m.curves.detections[index], MIN_SCORE) for m in models]
+    names = dataset.class_names
+    layers = [
+        Layer(model.name, style, _boxes(detections, names), below=place > 0)
+        for place, (model, style, detections) in enumerate(zip(models, styles, found, strict=True))
+    ]
+    layers.append(_truth_layer(sample.truth, names))
+    return Picture(
+        name=sample.frame.frame_id,
+        uri=_jpeg_uri(sample.frame.image),
+        width=width,
+        height=height,
+        layers=tuple(layers),
+        caption=_caption(sample.truth, models, found),
+    )
+
+
+def _truth_layer(truth: Truth, names: Sequence[str]) -> Layer:
+    boxes = [
+        _box(corners, names[int(label)])
+        for corners, label in zip(truth.boxes.tolist(), truth.labels.tolist(), strict=True)
+    ]
+    return Layer("labels", "truth", tuple(boxes), below=False)
+
+
+def _boxes(found: Detections, names: Sequence[str]) -> tuple[DrawnBox, ...]:
+    rows = zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
+    return tuple(_box(corners, f"{names[label]} {score:.2f}") for corners, label, score in rows)
+
+
+def _box(corners: Sequence[float], text: str) -> DrawnBox:
+    x0, y0, x1, y1 = (round(v, 1) for v in corners)
+    return DrawnBox(x0, y0, round(x1 - x0, 1), round(y1 - y0, 1), text)
+
+
+def _caption(truth: Truth, models: Sequence[ModelReport], found: Sequence[Detections]) -> str:
+    """Count the objects, what each model found, and how much of it the first model found too."""
+    parts = [f"{len(truth.labels)} labelled"]
+    for place, (model, detections) in enumerate(zip(models, found, strict=True)):
+        shared = f", {len(pair(detections, found[0]))} as {models[0].name}" if place else ""
+        parts.append(f"{model.name} {len(detections)}{shared}")
+    return "; ".join(parts)
+
+
+def _jpeg_uri(image: NDArray[np.uint8]) -> str:
+    height, width = image.shape[:2]
+    if width > MAX_WIDTH_PX:
+        size = (MAX_WIDTH_PX, round(height * MAX_WIDTH_PX / width))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")

@@ -1,0 +1,145 @@
+"""What lies in the folder of a run, read and checked."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgedetr.bench.report.contents import LogRecord, Origin, ParityResult, TrainingLog
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.manifest import manifest_path, read_manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PLACE = {"kind", "step", "epoch"}
+"""Keys of a log line that say where it was taken."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run.
+
+    Attributes:
+        path: The folder.
+        students: ``student.onnx`` first, then ``student.*.onnx``.
+        config: Settings of the training run, or None.
+        training: Its log, or None.
+        parity: Every ``verify.*.json``.
+        origins: Every manifest.
+    """
+
+    path: Path
+    students: tuple[Path, ...]
+    config: dict[str, Any] | None
+    training: TrainingLog | None
+    parity: tuple[ParityResult, ...]
+    origins: tuple[Origin, ...]
+
+    @property
+    def missing(self) -> list[str]:
+        """Say what is not there and how to get it."""
+        student = self.students[0]
+        lacks = {
+            "The run has no log.jsonl: the student was not trained here, so there are no training "
+            "curves (edgedetr distill train CONFIG).": self.training is None,
+            "The run has no quantized student (edgedetr calib collect, then edgedetr export qdq "
+            f"{student}).": len(self.students) == 1,
+            "The run has no verify.*.json: whether the exported models compute what the checkpoint "
+            f"does was not checked (edgedetr verify A {student}).": not self.parity,
+        }
+        return [text for text, lacking in lacks.items() if lacking]
+
+
+def read_run_folder(path: Path) -> RunFolder:
+    """Read everything but the models.
+
+    Raises:
+        ArtifactError: If there is no student, or a file is damaged or not what its manifest says.
+    """
+    student = path / "student.onnx"
+    if not student.is_file():
+        raise ArtifactError(
+            f"{student} is missing; make it with: edgedetr export onnx {path}/student.safetensors"
+        )
+    return RunFolder(
+        path=path,
+        students=(student, *sorted(path.glob("student.*.onnx"))),
+        config=_read_config(path / "metrics.json"),
+        training=_read_log(path / "log.jsonl"),
+        parity=tuple(_read_parity(p) for p in sorted(path.glob("verify.*.json"))),
+        origins=tuple(
+            _read_origin(p) for p in sorted(path.iterdir()) if manifest_path(p).is_file()
+        ),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    config = _json_object(path).get("config")
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{path} holds no config; train again, or give --data and remove it")
+    return config
+
+
+def _read_log(path: Path) -> TrainingLog | None:
+    """Read a log; a last line that was cut off by a kill is left out."""
+    if not path.is_file():
+        return None
+    steps: list[LogRecord] = []
+    evaluations: list[LogRecord] = []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            values = json.loads(line)
+            step = int(values["step"])
+            figures = {k: float(v) for k, v in values.items() if k not in _PLACE}
+        except (ValueError, TypeError, KeyError) as error:
+            if number == len(lines):
+                break
+            raise ArtifactError(
+                f"{path}:{number}: not a line of a training log: {error}"
+            ) from error
+        kept = evaluations if values.get("kind") == "evaluation" else steps
+        kept.append(LogRecord(step, figures))
+    return TrainingLog(tuple(steps), tuple(evaluations)) if steps else None
+
+
+def _read_parity(path: Path) -> ParityResult:
+    values = _json_object(path)
+    if not isinstance(values.get("passed"), bool):
+        raise ArtifactError(f"{path} does not say whether it passed; run edgedetr verify again")
+    figures = {k: v for k, v in values.items() if k != "passed" and _is_plain(v)}
+    return ParityResult(path.name, values["passed"], figures)
+
+
+def _read_origin(artifact: Path) -> Origin:
+    manifest = read_manifest(artifact)
+    return Origin(
+        artifact=manifest.artifact,
+        kind=manifest.kind,
+        sha256=manifest.sha256,
+        command=manifest.command,
+        parents=tuple(p.name for p in manifest.parents),
+        versions=manifest.versions,
+        summary=manifest.summary,
+    )
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not a readable JSON file: {error}") from error
+    if not isinstance(values, dict):
+        raise ArtifactError(f"{path}: found no JSON object; make it again")
+    return values
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int)

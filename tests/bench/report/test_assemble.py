@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from click.testing import CliRunner
+
+from edgedetr.bench.report.assemble import DataChoice, write_report
+from edgedetr.runtime.cli import edgedetr
+from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+WEIGHTS = 2 * 3 * 3 * 3 + 2 * 3 + 2 * 4 + 1  # convolution, logits, boxes, zero
+MACS = 2 * 30 * 62 * 27  # two channels of the 32 x 64 input without its border, 3 x 3 x 3 each
+KEYS = {
+    "name",
+    "precision",
+    "params_m",
+    "gflops",
+    "file_mib",
+    "ap",
+    "ap50",
+    "ap50_by_class",
+    "kitti_ap40_moderate",
+    "latency_ms",
+    "model_latency_ms",
+    "agreement_with_teacher",
+}
+
+
+def read_json(run: Path) -> dict[str, Any]:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    report: dict[str, Any] = json.loads((run / "report.json").read_text(), parse_constant=refuse)
+    return report
+
+
+def test_figures_are_those_worked_out_by_hand(reported_run: Path) -> None:
+    report = read_json(reported_run)
+    teacher, student, int8 = report["models"]
+    assert all(set(m) == KEYS for m in report["models"])
+    assert [m["name"] for m in report["models"]] == ["teacher", "student", "student.int8"]
+    assert [m["precision"] for m in report["models"]] == ["fp32", "fp32", "int8"]
+    for model in report["models"]:
+        assert model["params_m"] == WEIGHTS / 1e6
+        assert model["gflops"] == 2 * MACS / 1e9
+        size = (reported_run / f"{model['name']}.onnx").stat().st_size
+        assert model["file_mib"] == size / 2**20
+    # every object found and first in line; the student finds every car and no pedestrian
+    assert (teacher["ap"], teacher["ap50"]) == pytest.approx((1, 1))
+    assert (student["ap"], student["ap50"]) == pytest.approx((0.5, 0.5))
+    assert student["ap50_by_class"] == {"Car": 1, "Pedestrian": 0, "Cyclist": None}
+    # four hits fill recall 0, 1/40, 2/40, 3/40 of KITTI's curve, of which AP40 leaves out the first
+    assert teacher["kitti_ap40_moderate"] == {"Car": 7.5, "Pedestrian": 7.5, "Cyclist": None}
+    assert student["kitti_ap40_moderate"] == {"Car": 7.5, "Pedestrian": 0, "Cyclist": None}
+    # one pair among two detections each: 2 * 1 / (2 + 2)
+    assert [m["agreement_with_teacher"] for m in report["models"]] == [1, 0.5, 0.5]
+    assert int8["ap50_by_class"] == student["ap50_by_class"]
+
+
+def test_latency_is_ordered_and_the_network_is_a_part_of_it(reported_run: Path) -> None:
+    report = read_json(reported_run)
+    assert report["data"]["timed_frames"] == 200
+    for model in report["models"]:
+        whole, network = model["latency_ms"], model["model_latency_ms"]
+        for times in (whole, network):
+            assert 0 < times["p50"] <= times["p90"] <= times["p99"]
+        assert all(network[p] <= whole[p] for p in ("p50", "p90", "p99"))
+
+
+def test_report_says_what_was_measured_and_how(run: Path, kitti_root: Path) -> None:
+    write_report(run, DataChoice(frames=3), command="edgedetr report tiny")
+    report = read_json(run)
+    assert report["command"] == "edgedetr report tiny"
+    assert report["data"] == {
+        "root": str(kitti_root),
+        "format": "kitti",
+        "split": "val",
+        "frames": 3,
+        "frames_in_split": 4,
+        "objects": {"Car": 3, "Pedestrian": 3, "Cyclist": 0},
+        "timed_frames": 3,
+    }
+    assert report["parity"] == [
+        {
+            "name": "verify.onnx.json",
+            "passed": True,
+            "matched": 8,
+            "unmatched": 0,
+            "max_box_error_px": 0.25,
+        }
+    ]
+    assert report["training"] == {
+        "steps": 2,
+        "last_evaluation": {"step": 2, "ap": 0.25, "ap50": 0.5},
+    }
+    assert [o["artifact"] for o in report["origins"]] == ["student.int8.onnx"]
+    assert report["machine"]["cores"] >= 1
+    assert any(v.startswith("onnxruntime==") for v in report["versions"])
+    assert report["missing"] == []
+
+
+class Links(HTMLParser):
+    """Collects what a page would load or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.scripts = 0
+        self.described: list[str] = []
+
+    def handle_starttag(  # type: ignore[explicit-override]
+        self, tag: str, attrs: list[tuple[str, str | None]]
+    ) -> None:
+        values = dict(attrs)
+        self.found += [v or "" for k, v in attrs if k in {"src", "href", "xlink:href", "data"}]
+        self.scripts += tag in {"script", "link", "iframe"}
+        if values.get("role") == "img":
+            self.described.append(values.get("aria-label") or "")
+
+
+def test_page_needs_nothing_but_itself_and_shows_every_frame(reported_run: Path) -> None:
+    html = (reported_run / "report.html").read_text()
+    links = Links()
+    links.feed(html)
+    assert links.scripts == 0
+    assert len(links.found) == 4  # a picture a frame, fewer than eight
+    assert all(v.startswith("data:image/jpeg;base64,") for v in links.found)
+    assert not re.search(r"https?://|url\(|@import", html)
+    # frames, a precision-recall chart for each of two classes, two latencies, loss and accuracy
+    assert len(links.described) == 4 + 2 + 2 + 2
+    assert all(len(text) > 20 for text in links.described)
+
+
+def test_drawings_are_well_formed_and_hold_the_boxes(reported_run: Path) -> None:
+    html = (reported_run / "report.html").read_text()
+    drawings = [ET.fromstring(svg) for svg in re.findall(r"<svg .*?</svg>", html, re.DOTALL)]  # noqa: S314 - our own page
+    assert "nan" not in " ".join(e.get("d") or "" for d in drawings for e in d.iter())
+    frames = [d for d in drawings if (d.get("aria-label") or "").startswith("Frame")]
+    layers = {
+        layer.get("class"): [
+            tuple(float(rect.get(k) or "nan") for k in ("x", "y", "width", "height"))
+            for rect in layer.iter("rect")
+        ]
+        for layer in frames[0].iter("g")
+    }
+    car, walker, nobody = (16, 8, 40, 40), (80, 12, 16, 32), (100, 0, 20, 20)
+    assert layers == {
+        "layer c0": [car, walker],
+        "layer c1": [car, nobody],
+        "layer c2": [car, nobody],
+        "layer truth": [car, walker],
+    }
+
+
+def test_texts_are_escaped(reported_run: Path) -> None:
+    html = (reported_run / "report.html").read_text()
+    assert "edgedetr export qdq &lt;student&gt;" in html
+    assert "<student>" not in html
+
+
+def test_a_bare_student_still_gets_a_report_that_says_what_is_missing(
+    run: Path, kitti_root: Path
+) -> None:
+    for name in (
+        "teacher.onnx",
+        "student.int8.onnx",
+        "student.int8.onnx.manifest.json",
+        "log.jsonl",
+        "metrics.json",
+        "verify.onnx.json",
+    ):
+        (run / name).unlink()
+    report = write_report(run, DataChoice(root=kitti_root))
+    assert [m.name for m in report.models] == ["student"]
+    assert report.models[0].agreement_with_teacher is None
+    missing = " ".join(read_json(run)["missing"])
+    for name in ("teacher.onnx", "log.jsonl", "quantized", "verify"):
+        assert name in missing
+        assert name in (run / "report.html").read_text()
+
+
+def test_teacher_may_lie_elsewhere(run: Path, tmp_path: Path) -> None:
+    (run / "teacher.onnx").rename(tmp_path / "big.onnx")
+    report = write_report(run, DataChoice(), teacher=tmp_path / "big.onnx")
+    assert report.models[0].name == "teacher"
+    assert report.models[0].ap50 == pytest.approx(1)
+
+
+def test_frames_without_any_object_give_a_report(run: Path, kitti_root: Path) -> None:
+    for path in (kitti_root / "training/label_2").iterdir():
+        path.write_text("")
+    write_report(run, DataChoice())
+    assert [m["ap"] for m in read_json(run)["models"]] == [None, None, None]
+    assert "no object of the classes" in (run / "report.html").read_text()
+
+
+def test_command_prints_the_table_and_the_page(run: Path) -> None:
+    result = CliRunner().invoke(edgedetr, ["report", str(run), "--frames", "2"])
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.output.splitlines()]
+    assert ["COCO", "AP50", "1.000", "0.500", "(50", "%)", "0.500", "(50", "%)"] in rows
+    assert str(run / "report.html") in result.output
+
+
+def refused(kind: type[Exception], run: Path) -> str:
+    """Check that a report is refused with one line and that nothing was written."""
+    with pytest.raises(kind) as caught:
+        write_report(run, DataChoice())
+    assert not list(run.glob("report.*"))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_no_student_is_an_error(run: Path) -> None:
+    (run / "student.onnx").unlink()
+    assert "edgedetr export onnx" in refused(ArtifactError, run)
+
+
+def test_models_of_other_classes_are_refused(run: Path, save_model: Callable[..., None]) -> None:
+    spec = ModelSpec((32, 64), ("Car", "Bus", "Tram"))
+    save_model(run / "teacher.onnx", [((0, 0, 9, 9), 0, 1.0)], spec)
+    assert "Bus" in refused(ArtifactError, run)
+
+
+def test_a_model_that_does_not_match_its_manifest_is_refused(
+    run: Path, save_model: Callable[..., None]
+) -> None:
+    save_model(run / "student.int8.onnx", [((0, 0, 9, 9), 0, 1.0)])
+    assert "manifest" in refused(ArtifactError, run)
+
+
+def test_unknown_data_is_a_usage_error(run: Path) -> None:
+    (run / "metrics.json").unlink()
+    assert "--data" in refused(UsageError, run)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "verify.onnx.json", "metrics.json"])
+def test_damaged_file_is_named(run: Path, name: str) -> None:
+    (run / name).write_text('{"step": \n' * 3)
+    assert name in refused(ArtifactError, run)
+
+
+def test_log_line_cut_off_by_a_kill_is_left_out(run: Path) -> None:
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"kind": "step", "step": 2, "ep')
+    report = write_report(run, DataChoice())
+    assert report.training is not None
+    assert [r.step for r in report.training.steps] == [0, 1]
