@@ -34,6 +34,25 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
     click.echo(f"{out}: {state} {frames} frames of seed {seed}")
 
 
+@data.command()
+@click.argument("root", type=PATH)
+@click.option("--format", "kind", help="kitti or coco; told from the folder where it is not given.")
+def check(root: Path, kind: str | None) -> int:
+    """Count what the data set ROOT holds; print every bad label and image."""
+    from edgedetr.distill.survey import DIFFICULTIES, survey
+
+    found = survey(root, kind)
+    for problem in found.problems:
+        click.echo(problem, err=True)
+    for name, count in sorted(found.classes.items()):
+        click.echo(f"{name:16}{count:8}")
+    for name in DIFFICULTIES:
+        if found.difficulty:
+            click.echo(f"{name:16}{found.difficulty[name]:8}")
+    click.echo(f"{root}: {found.summary()}")
+    return 1 if found.problems else 0
+
+
 @click.group()
 def distill() -> None:
     """Train a student with or without a teacher."""

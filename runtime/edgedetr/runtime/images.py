@@ -58,13 +58,6 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return cast("NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def _is_whole(data: bytes) -> bool:
-    """Tell whether the last marker is there: OpenCV fills what a cut-off file lacks with grey."""
-    if data.startswith(PNG_MAGIC):
-        return b"IEND" in data[-64:]
-    return data.startswith(b"\xff\xd8") and b"\xff\xd9" in data[-4096:]
-
-
 def image_hw(path: Path) -> tuple[int, int]:
     """Read an image's height and width in pixels from its header, without decoding it.
 
@@ -74,9 +67,19 @@ def image_hw(path: Path) -> tuple[int, int]:
     try:
         with path.open("rb") as file:
             head = file.read(24)
-            if head.startswith(PNG_MAGIC) and len(head) == 24:
+            if head.startswith(PNG_MAGIC) and head[12:16] == b"IHDR" and len(head) == 24:
                 return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     height, width = read_image(path).shape[:2]
     return height, width
+
+
+def _is_whole(data: bytes) -> bool:
+    """Tell whether nothing is cut off: OpenCV fills what an image lacks with grey."""
+    if not data.startswith(PNG_MAGIC):
+        return data.startswith(b"\xff\xd8") and b"\xff\xd9" in data[-4096:]
+    start = len(PNG_MAGIC)
+    while start + 12 <= len(data) and data[start : start + 8] != b"\x00\x00\x00\x00IEND":
+        start += 12 + int.from_bytes(data[start : start + 4], "big")
+    return start + 12 <= len(data)

@@ -7,12 +7,15 @@ camera frame), rotation_y, and for detections a score.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from edgedetr.distill.data import Sample, Truth
+from edgedetr.distill.survey import Survey
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images import image_hw, list_images, read_image
@@ -37,6 +40,9 @@ KNOWN_CLASSES = (
     "DontCare",
 )
 COLUMNS = 15
+OCCLUSIONS = (-1, 0, 1, 2, 3)
+_ANY_HW = (1 << 30, 1 << 30)
+_NO_IMAGE = "frame {!r} has no image in training/image_2"
 FRAME_NS = 100_000_000
 """KITTI's camera takes ten frames a second; a frame's time stamp is its place in the split."""
 
@@ -78,60 +84,10 @@ def read_labels(path: Path) -> KittiObjects:
         DataError: If the file is missing, or a line has too few columns or a value that is no
             finite number; the message gives file and line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable label file: {error}") from error
-    words = text.split()
-    columns = len(text.partition("\n")[0].split()) or COLUMNS
-    if columns in {COLUMNS, COLUMNS + 1} and len(words) == columns * _count_lines(text):
-        table = np.array(words, dtype=str).reshape(-1, columns)
-        try:
-            values = table[:, 1:].astype(np.float64)
-        except ValueError:
-            values = np.full((1, 1), np.nan)
-        if np.isfinite(values).all() and _columns_are_even(text, columns):
-            return _objects(table[:, 0], values)
-    problems = list(line_problems(text))
-    raise DataError(f"{path}:{problems[0][0]}: {problems[0][1]}")
-
-
-def line_problems(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (line number, what is wrong) for each line that cannot be read at all."""
-    wanted = 0
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        if len(words) not in {COLUMNS, COLUMNS + 1}:
-            yield number, f"found {len(words)} columns, wanted {COLUMNS} (or 16 with a score)"
-        elif wanted and len(words) != wanted:
-            yield number, f"found {len(words)} columns, the lines above have {wanted}"
-        else:
-            wanted = len(words)
-            bad = [w for w in words[1:] if not _is_finite(w)]
-            if bad:
-                yield number, f"found {bad[0]!r}, wanted a finite number"
-
-
-def object_problems(
-    objects: KittiObjects, hw: tuple[int, int], class_names: tuple[str, ...]
-) -> Iterator[tuple[int, str]]:
-    """Yield (row, what is wrong) for each object of an unknown class or with an impossible box."""
-    height, width = hw
-    x0, y0, x1, y1 = objects.boxes.T
-    empty = (x1 <= x0) | (y1 <= y0)
-    outside = (x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height)
-    unknown = ~np.isin(objects.types, (*class_names, *KNOWN_CLASSES))
-    for row in np.flatnonzero(empty | outside | unknown).tolist():
-        box = " ".join(f"{v:g}" for v in objects.boxes[row])
-        if unknown[row]:
-            name = str(objects.types[row])
-            yield row, f"unknown class {name!r}{nearest(name, {*class_names, *KNOWN_CLASSES})}"
-        elif empty[row]:
-            yield row, f"box {box} has no area; wanted left < right and top < bottom"
-        else:
-            yield row, f"box {box} lies outside the image of {width} x {height} px"
+    labels = _parse(_text(path))
+    for number, problem in labels.problems:
+        raise DataError(f"{path}:{number}: {problem}")
+    return labels.objects
 
 
 class KittiDataset:
@@ -192,10 +148,10 @@ def image_paths(root: Path, split: str) -> dict[str, Path]:
             f"{nearest(split, ['all', *have])}"
         )
     chosen: dict[str, Path] = {}
-    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(listing).splitlines(), 1):
         name = line.strip()
         if name and name not in found:
-            raise DataError(f"{listing}:{number}: frame {name!r} has no image in training/image_2")
+            raise DataError(f"{listing}:{number}: {_NO_IMAGE.format(name)}")
         if name:
             chosen[name] = found[name]
     if not chosen:
@@ -208,12 +164,66 @@ def label_path(root: Path, name: str) -> Path:
     return root / "training" / "label_2" / f"{name}.txt"
 
 
-def truth_from_objects(
-    objects: KittiObjects, hw: tuple[int, int], class_names: tuple[str, ...]
-) -> Truth:
-    """Turn label lines into a truth: boxes clipped to the image, other classes ignored areas."""
+def survey(root: Path) -> Survey:
+    """Check every list, label line and image of a folder; bad ones are reported, not raised.
+
+    Raises:
+        DataError: If there is no image at all.
+    """
+    images = image_paths(root, "all")
+    found = Survey()
+    for listing in sorted((root / "ImageSets").glob("*.txt")):
+        lines = _text(listing).splitlines()
+        for number, line in enumerate(lines, 1):
+            if line.strip() and line.strip() not in images:
+                found.problems.append(f"{listing}:{number}: {_NO_IMAGE.format(line.strip())}")
+    for name, image in tqdm(images.items(), "check", unit="frame", disable=None, leave=False):
+        _survey_frame(found, label_path(root, name), image)
+    return found
+
+
+class _Labels(NamedTuple):
+    """The good lines of a label file with their line numbers, and what is wrong with the others."""
+
+    objects: KittiObjects
+    numbers: list[int]
+    problems: list[tuple[int, str]]
+
+
+def _survey_frame(found: Survey, path: Path, image: Path) -> None:
+    problems, hw = [], None
+    try:
+        height, width, _ = read_image(image).shape
+        hw = height, width
+    except DataError as error:
+        problems.append(str(error))
+    try:
+        labels = _parse(_label_text(path, image))
+    except DataError as error:
+        found.problems += [*problems, str(error)]
+        return
+    classes = KNOWN_CLASSES[:-1]
+    of_objects = _object_problems(labels, hw or _ANY_HW, classes)
+    in_lines = sorted([*labels.problems, *of_objects])
+    problems += [f"{path}:{number}: {problem}" for number, problem in in_lines]
+    found.problems += problems
+    if hw and not problems:
+        truth = _truth(labels.objects, hw, classes)
+        found.add([classes[k] for k in truth.labels], truth.difficulty().tolist())
+
+
+def _read_truth(path: Path, image: Path, class_names: tuple[str, ...]) -> Truth:
+    labels = _parse(_label_text(path, image))
+    hw = image_hw(image)
+    problems = labels.problems or list(_object_problems(labels, hw, class_names))
+    for number, problem in problems:
+        raise DataError(f"{path}:{number}: {problem}")
+    return _truth(labels.objects, hw, class_names)
+
+
+def _truth(objects: KittiObjects, hw: tuple[int, int], class_names: tuple[str, ...]) -> Truth:
     index = {name: i for i, name in enumerate(class_names)}
-    labels = np.array([index.get(str(t), -1) for t in objects.types], np.int64).reshape(-1)
+    labels = np.array([index.get(t, -1) for t in objects.types.tolist()], np.int64)
     boxes = clip(objects.boxes, hw).astype(np.float32)
     wanted = labels >= 0
     return Truth(
@@ -225,22 +235,82 @@ def truth_from_objects(
     )
 
 
-def _read_truth(path: Path, image: Path, class_names: tuple[str, ...]) -> Truth:
+def _object_problems(
+    labels: _Labels, hw: tuple[int, int], class_names: tuple[str, ...]
+) -> Iterator[tuple[int, str]]:
+    """Yield (line number, what is wrong) for each object that no truth can be made of."""
+    height, width = hw
+    objects = labels.objects
+    known = {*class_names, *KNOWN_CLASSES}
+    x0, y0, x1, y1 = objects.boxes.T
+    empty = (x1 <= x0) | (y1 <= y0)
+    outside = (x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height)
+    for row, number in enumerate(labels.numbers):
+        name, box = str(objects.types[row]), " ".join(f"{v:g}" for v in objects.boxes[row])
+        if name not in known:
+            yield number, f"unknown class {name!r}{nearest(name, known)}"
+        if empty[row]:
+            yield number, f"box {box} has no area; wanted left < right and top < bottom"
+        elif outside[row]:
+            yield number, f"box {box} lies outside the image of {width} x {height} px"
+        if objects.occluded[row] not in OCCLUSIONS:
+            yield number, f"occlusion {objects.occluded[row]}, wanted one of -1 0 1 2 3"
+        if objects.truncated[row] != -1 and not 0 <= objects.truncated[row] <= 1:
+            yield number, f"truncation {objects.truncated[row]:g}, wanted a share in [0, 1] or -1"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable text file: {error}") from error
+
+
+def _label_text(path: Path, image: Path) -> str:
     if not path.is_file():
         raise DataError(
             f"{path}: no labels for {image.name}; an image without objects has an empty file"
         )
-    objects = read_labels(path)
-    hw = image_hw(image)
-    for row, problem in object_problems(objects, hw, class_names):
-        raise DataError(f"{path}:{line_of_row(path, row)}: {problem}")
-    return truth_from_objects(objects, hw, class_names)
+    return _text(path)
 
 
-def line_of_row(path: Path, row: int) -> int:
-    """Return the line number of an object: blank lines count as lines but hold no object."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [i for i, line in enumerate(lines, 1) if line.strip()][row]
+def _parse(text: str) -> _Labels:
+    types, rows = [], []
+    numbers, problems = [], []
+    columns = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        problem, values = _numbers(words[1:], columns)
+        if problem:
+            problems.append((number, problem))
+            continue
+        columns = len(words)
+        types.append(words[0])
+        rows.append(values)
+        numbers.append(number)
+    columns = columns or COLUMNS
+    table = np.array(rows, np.float64).reshape(-1, columns - 1)
+    return _Labels(_objects(np.array(types, str), table), numbers, problems)
+
+
+def _numbers(words: list[str], columns: int) -> tuple[str, list[float]]:
+    """Return what is wrong with the columns after the class, or nothing and their values."""
+    found = len(words) + 1
+    if found not in {COLUMNS, COLUMNS + 1}:
+        return f"found {found} columns, wanted {COLUMNS} (or 16 with a score)", []
+    if columns and found != columns:
+        return f"found {found} columns, the lines above have {columns}", []
+    values = []
+    for word in words:
+        try:
+            values.append(float(word))
+        except ValueError:
+            values.append(math.nan)
+        if not math.isfinite(values[-1]):
+            return f"found {word!r}, wanted a finite number", []
+    return "", values
 
 
 def _objects(types: NDArray[np.str_], values: NDArray[np.float64]) -> KittiObjects:
@@ -253,20 +323,5 @@ def _objects(types: NDArray[np.str_], values: NDArray[np.float64]) -> KittiObjec
         dimensions=values[:, 7:10],
         location=values[:, 10:13],
         rotation_y=values[:, 13],
-        score=values[:, 14] if values.shape[1] > 14 else None,
+        score=values[:, 14] if values.shape[1] == COLUMNS else None,
     )
-
-
-def _count_lines(text: str) -> int:
-    return sum(1 for line in text.splitlines() if line.strip())
-
-
-def _columns_are_even(text: str, columns: int) -> bool:
-    return all(len(line.split()) == columns for line in text.splitlines() if line.strip())
-
-
-def _is_finite(word: str) -> bool:
-    try:
-        return bool(np.isfinite(float(word)))
-    except ValueError:
-        return False

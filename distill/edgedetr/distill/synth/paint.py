@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Box = tuple[float, float, float, float]
+
 SHIFT = 4
 """OpenCV draws at 1/16 pixel."""
 _FAR = 30000.0
@@ -42,9 +44,9 @@ class Silhouette:
     x0: int
     y0: int
     mask: NDArray[np.uint8]
-    extent: tuple[float, float, float, float]
+    extent: Box
 
-    def box(self) -> tuple[float, float, float, float]:
+    def box(self) -> Box:
         """Return the corners of the visible-or-hidden pixels, right and bottom exclusive."""
         height, width = self.mask.shape
         return (self.x0, self.y0, self.x0 + width, self.y0 + height)
@@ -120,14 +122,16 @@ class Canvas:
         ]
         area[...] = cv2.multiply(area, cv2.merge([gain, gain, gain]), dtype=cv2.CV_8U)
 
-    def visible_share(self, silhouette: Silhouette, object_id: int) -> float:
-        """Return which share of an object's pixels nothing nearer hides, in [0, 1]."""
+    def shown(self, silhouette: Silhouette, object_id: int) -> tuple[float, Box]:
+        """Return which share of an object's pixels nothing nearer hides, and the box of these."""
         height, width = silhouette.mask.shape
-        shown = self.ids[
-            silhouette.y0 : silhouette.y0 + height, silhouette.x0 : silhouette.x0 + width
-        ]
-        total = np.count_nonzero(silhouette.mask)
-        return np.count_nonzero(shown == object_id) / total if total else 0.0
+        rows = slice(silhouette.y0, silhouette.y0 + height)
+        columns = slice(silhouette.x0, silhouette.x0 + width)
+        seen = (self.ids[rows, columns] == object_id).astype(np.uint8)
+        share = int(seen.sum()) / max(int(np.count_nonzero(silhouette.mask)), 1)
+        left, top, wide, high = cv2.boundingRect(seen) if share else (0, 0, 0, 0)
+        x0, y0 = float(silhouette.x0 + left), float(silhouette.y0 + top)
+        return share, (x0, y0, x0 + wide, y0 + high)
 
     def _claim(self, silhouette: Silhouette, object_id: int) -> None:
         height, width = silhouette.mask.shape
@@ -143,9 +147,7 @@ def fixed_point(points: NDArray[np.float64]) -> NDArray[np.int32]:
     return np.asarray(np.rint(limited * (1 << SHIFT)), np.int32)
 
 
-def _cropped(
-    mask: NDArray[np.uint8], corner: tuple[int, int], extent: tuple[float, float, float, float]
-) -> Silhouette:
+def _cropped(mask: NDArray[np.uint8], corner: tuple[int, int], extent: Box) -> Silhouette:
     left, top, width, height = cv2.boundingRect(mask)
     inner = mask[top : top + height, left : left + width]
     return Silhouette(corner[0] + left, corner[1] + top, inner, extent)

@@ -43,12 +43,16 @@ class Seen:
     Attributes:
         actor: The object.
         silhouette: Its pixels inside the image.
+        number: Its value in the id buffer.
         visible: Share of these pixels that nothing nearer hides, in [0, 1].
+        visible_box: Corners of the pixels that nothing nearer hides.
     """
 
     actor: Actor
     silhouette: Silhouette
+    number: int
     visible: float
+    visible_box: tuple[float, float, float, float]
 
     @property
     def is_labelled(self) -> bool:
@@ -72,7 +76,7 @@ class Rendered:
 
     Attributes:
         image: RGB pixels, uint8 (H, W, 3).
-        ids: Which object each pixel shows: 0 none, else 1 + its place in ``seen``' actors; uint8.
+        ids: The number of the object that each pixel shows, 0 for scenery; uint8 (H, W).
         seen: The objects that have at least one pixel in the image, hidden or not, far to near.
     """
 
@@ -102,7 +106,7 @@ def render(scene: Scene, rng: np.random.Generator) -> Rendered:
         else:
             silhouettes.append(_paint_actor(canvas, item, len(silhouettes) + 1, scene, rng))
     seen = tuple(
-        Seen(actor, silhouette, canvas.visible_share(silhouette, n))
+        Seen(actor, silhouette, n, *canvas.shown(silhouette, n))
         for n, (actor, silhouette) in enumerate(zip(actors, silhouettes, strict=True), 1)
         if silhouette.mask.any()
     )

@@ -91,17 +91,22 @@ def write_frame(folder: Path, seed: int, frame: int) -> None:
     bgr = cv2.cvtColor(rendered.image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".png", bgr, _PNG)
     (training / "image_2" / f"{name}.png").write_bytes(data.tobytes())
-    lines = [label_line(seen, scene.camera) for seen in reversed(rendered.seen)]
+    lines = [label_line(seen, scene.camera) for seen in reversed(rendered.seen) if seen.visible]
     lines.sort(key=lambda line: line.startswith("DontCare"))
     _write(training / "label_2" / f"{name}.txt", lines)
     _write(training / "calib" / f"{name}.txt", calib_lines(scene.camera))
 
 
 def label_line(seen: Seen, camera: Camera) -> str:
-    """Write an object as a line of a KITTI label file."""
-    box = " ".join(f"{v:.2f}" for v in seen.silhouette.box())
+    """Write an object as a line of a KITTI label file.
+
+    An object's box is that of all its pixels in the image, hidden or not; a DontCare area, which
+    must not cover what hides it, is the box of the pixels that are seen.
+    """
     if not seen.is_labelled:
-        return f"DontCare -1 -1 -10 {box} -1 -1 -1 -1000 -1000 -1000 -10"
+        area = " ".join(f"{v:.2f}" for v in seen.visible_box)
+        return f"DontCare -1 -1 -10 {area} -1 -1 -1 -1000 -1000 -1000 -10"
+    box = " ".join(f"{v:.2f}" for v in seen.silhouette.box())
     actor, pose = seen.actor, seen.actor.pose
     size = " ".join(f"{v:.2f}" for v in actor.size_m)
     return (

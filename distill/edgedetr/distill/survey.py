@@ -1,0 +1,77 @@
+"""What a data set holds and what is wrong with it: every problem, not only the first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, cast
+
+from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.plugins import find
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+DIFFICULTIES = ("easy", "moderate", "hard", "none")
+"""Names of what `edgedetr.distill.data.Truth.difficulty` returns."""
+
+
+@dataclass
+class Survey:
+    """Counts over the good frames of a data set, and all problems of the others.
+
+    Attributes:
+        frames: Frames without any problem.
+        empty: Those of them without objects.
+        classes: Objects of each class.
+        difficulty: Objects of each of ``DIFFICULTIES``.
+        problems: One line each: file, line or annotation, what was found and wanted.
+    """
+
+    frames: int = 0
+    empty: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
+    difficulty: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, classes: Iterable[str], difficulty: Iterable[int]) -> None:
+        """Count one good frame's objects."""
+        before = self.classes.total()
+        self.classes.update(classes)
+        self.difficulty.update(DIFFICULTIES[level] for level in difficulty)
+        self.frames += 1
+        self.empty += self.classes.total() == before
+
+    def summary(self) -> str:
+        """Say it in one line."""
+        objects = " ".join(f"{name} {count}" for name, count in sorted(self.classes.items()))
+        return (
+            f"{self.frames} good frames ({self.empty} empty), {self.classes.total()} objects"
+            f"{': ' + objects if objects else ''}; {len(self.problems)} problems"
+        )
+
+
+class SurveyingModule(Protocol):
+    """What a file of ``edgedetr.distill.data`` defines beside ``open_dataset``."""
+
+    def survey(self, root: Path) -> Survey:
+        """Check every label and image below a folder."""
+        ...
+
+
+def survey(root: Path, kind: str | None = None) -> Survey:
+    """Check every label and image of a data set.
+
+    Args:
+        root: The data set's folder.
+        kind: ``kitti`` or ``coco``; None tells it from the folder.
+
+    Raises:
+        DataError: If the folder is missing or holds no data set of that format.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; wanted a KITTI or COCO data set")
+    if kind is None:
+        kind = "kitti" if (root / "training").is_dir() else "coco"
+    return cast("SurveyingModule", find("edgedetr.distill.data", kind)).survey(root)
