@@ -9,21 +9,20 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from edgedetr.runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from edgedetr.distill.data import Truth
     from edgedetr.runtime.types import Detections
@@ -176,14 +175,15 @@ def _scores(task: _Task) -> CocoScores:
 
 def _index(task: _Task, rows: list[Row]) -> COCO:
     """Give annotations to pycocotools, numbered from 1: it takes a match of number 0 for none."""
-    index = COCO()
-    index.dataset = {
+    dataset: Any = {
         "images": [{"id": i} for i in task.image_ids],
         "categories": [{"id": i, "name": name} for i, name in task.categories.items()],
         "annotations": [
             {"iscrowd": 0, "area": _area(row), **row, "id": i} for i, row in enumerate(rows, 1)
         ],
     }
+    index = COCO()
+    index.dataset = dataset
     index.createIndex()
     return index
 
@@ -227,7 +227,7 @@ def _row_problem(row: object, keys: tuple[str, ...]) -> str:
         if key.endswith("id") and not isinstance(row[key], int):
             return f"has the {key} {row[key]!r}, wanted a whole number"
         if key == "bbox" and not _is_box(row[key]):
-            return f"has the box {row[key]!r}, wanted x, y, width, height: four finite numbers"
+            return f"has the box {row[key]!r}, wanted x, y, width >= 0, height >= 0"
     for key in {"score", "area"} & row.keys():
         if not _is_finite(row[key]):
             return f"has the {key} {row[key]!r}, wanted a finite number"

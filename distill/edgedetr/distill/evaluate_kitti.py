@@ -5,8 +5,8 @@ the points they average: AP11 is that of the 11-point build, which leaves out la
 the difficulty's height, AP40 that of the 40-point build, which leaves out labels *not higher* than
 it. Both are held to the figures that those builds print. What else is easy to miss:
 
-* a detection lower than the difficulty's height is neutral *whatever its class*, and can take a label
-  from a higher one (it is cut to whole pixels first, which whole limits do not notice);
+* a detection lower than the difficulty's height is neutral *whatever its class*, and can take a
+  label (the height is cut to whole pixels first, which limits in whole pixels do not notice);
 * an overlap must be strictly greater than the limit;
 * a Van is neutral for Car, a Person_sitting for Pedestrian; upper and lower case are the same;
 * a detection that lies in a DontCare area (shared area over its own) is no false alarm;
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edgedetr.distill.data.kitti import read_labels
@@ -33,8 +34,6 @@ from edgedetr.runtime.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from edgedetr.runtime.types import Detections
 
@@ -202,12 +201,13 @@ def detection_table(detections: Sequence[Detections], class_names: Sequence[str]
     return DetectionTable(
         frames=np.repeat(np.arange(len(detections)), [len(d) for d in detections]),
         types=names[labels],
-        boxes=np.concatenate([np.zeros((0, 4)), *(d.boxes for d in detections)]),
-        scores=np.concatenate([np.zeros(0), *(d.scores for d in detections)]),
+        boxes=np.concatenate([np.zeros((0, 4)), *(d.boxes.astype(np.float64) for d in detections)]),
+        scores=np.concatenate([np.zeros(0), *(d.scores.astype(np.float64) for d in detections)]),
     )
 
 
 def read_detection_table(paths: Sequence[Path]) -> DetectionTable:
+    """Read result files; a frame's index is its place in ``paths``. Raises DataError."""
     files = [read_labels(path) for path in tqdm(paths, "detections", disable=None, leave=False)]
     scores = [np.zeros(0)]
     for path, found in zip(paths, files, strict=True):
