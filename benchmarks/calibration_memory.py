@@ -1,0 +1,135 @@
+"""Measure the peak memory of calibration: it must not grow with the number of frames.
+
+    python benchmarks/calibration_memory.py
+
+Writes ``benchmarks/results/calibration_memory.json``. The model is the smallest D-FINE with random
+weights, the frames are coloured noise; each run is a process of its own, so that one peak cannot
+hide another.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+
+from edgedetr.bench.machine import machine_facts, package_versions
+from edgedetr.calib.collect import collect
+from edgedetr.runtime.errors import GateError
+from edgedetr.runtime.files import write_text
+from edgedetr.runtime.images import list_images
+from edgedetr.runtime.spec import ModelSpec
+
+ROOT = Path(__file__).parents[1]
+SPEC = ModelSpec((96, 320), ("Car", "Pedestrian", "Cyclist"))
+FRAMES = (32, 256)
+LARGEST_RATIO = 1.1
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Measure both numbers of frames and write the figures; fail where the peak grew by 10 %."""
+    if context.invoked_subcommand:
+        return
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        _export(folder / "model.onnx")
+        _write_frames(folder / "frames", max(FRAMES))
+        runs = [_measure(folder, count) for count in FRAMES]
+    ratio = runs[1]["peak_mib"] / runs[0]["peak_mib"]
+    figures = {
+        "command": "python benchmarks/calibration_memory.py",
+        "machine": machine_facts(),
+        "versions": package_versions(),
+        "model": f"D-FINE edge-tiny, {SPEC.input_hw[0]}x{SPEC.input_hw[1]}, random weights",
+        "runs": runs,
+        "peak_ratio": round(ratio, 4),
+        "largest_ratio_allowed": LARGEST_RATIO,
+    }
+    text = json.dumps(figures, indent=2)
+    write_text(ROOT / "benchmarks/results/calibration_memory.json", text + "\n")
+    click.echo(text)
+    if ratio > LARGEST_RATIO:
+        raise GateError(f"the peak memory grew {ratio:.2f} times; at most {LARGEST_RATIO} is right")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("count", type=int)
+def child(folder: Path, count: int) -> None:
+    """Calibrate once and print what it cost."""
+    start = perf_counter()
+    stats = collect(folder / "model.onnx", list_images(folder / "frames")[:count], SPEC)
+    figures = {
+        "frames": stats.frames,
+        "tensors": len(stats.ranges),
+        "seconds": round(perf_counter() - start, 2),
+        "peak_mib": round(_peak_mib(), 1),
+    }
+    click.echo(json.dumps(figures))
+
+
+def _measure(folder: Path, count: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "child", str(folder), str(count)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    figures: dict[str, Any] = json.loads(answer.stdout)
+    return figures
+
+
+def _peak_mib() -> float:
+    """Return this process's peak resident memory; unlike getrusage's, it starts anew at exec."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def _write_frames(folder: Path, count: int) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    height, width = SPEC.input_hw
+    for index in range(count):
+        noise = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{index:06d}.png"), cv2.resize(noise, (width, height)))
+
+
+def _export(path: Path) -> None:
+    import torch
+
+    from edgedetr.distill.detectors import d_fine
+
+    class Raw(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.model = d_fine.build("edge-tiny", len(SPEC.class_names)).eval()
+
+        def forward(  # type: ignore[explicit-override]
+            self, images: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            answer = self.model(images)
+            return answer.logits, answer.pred_boxes
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Raw(),
+            (torch.zeros(1, 3, *SPEC.input_hw),),
+            path,
+            input_names=["images"],
+            output_names=["logits", "boxes"],
+            opset_version=17,
+            dynamo=False,
+        )
+
+
+if __name__ == "__main__":
+    main()
