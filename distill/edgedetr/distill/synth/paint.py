@@ -101,11 +101,12 @@ class Canvas:
             return
         part = sprite[top - y0 : bottom - y0, left - x0 : right - x0]
         area = self.image[top:bottom, left:right]
-        alpha = part[..., 3:]
-        weight = alpha.astype(np.uint16)
-        mixed = area * (255 - weight) + part[..., :3] * weight
-        area[...] = (mixed // 255).astype(np.uint8)
-        self.ids[top:bottom, left:right][alpha[..., 0] > 127] = 0
+        alpha = np.ascontiguousarray(part[..., 3])
+        weight = cv2.merge([alpha, alpha, alpha])
+        colours = np.ascontiguousarray(part[..., :3])
+        kept = cv2.multiply(area, cv2.bitwise_not(weight), scale=1 / 255)
+        cv2.add(kept, cv2.multiply(colours, weight, scale=1 / 255), area)
+        self.ids[top:bottom, left:right][alpha > 127] = 0
 
     def mottle(self, silhouette: Silhouette, rng: np.random.Generator) -> None:
         """Vary an object's brightness smoothly, as reflections and folds do."""

@@ -190,7 +190,9 @@ def paint_tree(
     )
     levels = np.linspace(0, 1, 256)[:, None] * colour
     table = light.veiled(levels, pose.z).astype(np.uint8)
-    tinted = np.concatenate([table[sprite[..., 0]], sprite[..., 1:]], axis=2)
+    shade, cover = cv2.split(sprite)
+    layers = [cv2.LUT(shade, column) for column in table.T]
+    tinted = np.asarray(cv2.merge([*layers, cover]), np.uint8)
     lift = 0.12 * tall if bush else 0.0
     canvas.blend(tinted, int(foot[0] - wide / 2), int(foot[1] - trunk - tall + lift))
 
