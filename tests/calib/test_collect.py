@@ -80,7 +80,9 @@ def test_ranges_are_those_worked_out_by_hand(model: Path, tmp_path: Path) -> Non
 
 def test_percentile_looks_at_all_frames(model: Path, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 255, *[51] * 9)
-    amax = {r.tensor: r.amax for r in collect(model, images, percentile=90).ranges}
+    amax = {
+        r.tensor: r.amax for r in collect(model, images, method="percentile", percentile=90).ranges
+    }
     assert amax["images"] == pytest.approx(0.2, abs=2 / 2048)
     assert amax["r"] == pytest.approx(1.2, abs=8 / 2048)
 

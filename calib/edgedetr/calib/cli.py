@@ -12,7 +12,7 @@ from edgedetr.runtime.errors import UsageError
 if TYPE_CHECKING:
     from edgedetr.calib.scales import Method
 
-METHODS = ("percentile", "entropy", "mse", "max")
+METHODS = ("mse", "percentile", "entropy", "max")
 _PATH = click.Path(path_type=Path)
 
 

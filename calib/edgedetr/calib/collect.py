@@ -51,7 +51,7 @@ def collect(
     path: Path,
     images: Sequence[Path],
     spec: ModelSpec | None = None,
-    method: Method = "percentile",
+    method: Method = "mse",
     percentile: float = 99.99,
 ) -> CalibrationStats:
     """Calibrate a model.

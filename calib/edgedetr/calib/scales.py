@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edgedetr.calib.histogram import Histogram
 
-Method = Literal["percentile", "entropy", "mse", "max"]
+Method = Literal["mse", "percentile", "entropy", "max"]
 METHODS: tuple[str, ...] = get_args(Method)
 
 LEVELS = 127
@@ -31,15 +31,15 @@ def scale_from_amax(amax: float) -> float:
 
 
 def amax_from_histogram(
-    histogram: Histogram, method: Method = "percentile", percentile: float = 99.99
+    histogram: Histogram, method: Method = "mse", percentile: float = 99.99
 ) -> float:
     """Choose a tensor's amax.
 
     Args:
         histogram: The magnitudes that calibration saw.
-        method: ``max``: the largest; ``percentile``: the magnitude that a share of all values does
-            not exceed; ``mse``: least squared rounding and clipping error; ``entropy``: least loss
-            of information (Migacz, "8-bit inference with TensorRT", GTC 2017).
+        method: ``mse``: least squared rounding and clipping error; ``percentile``: the magnitude
+            that a share of all values does not exceed; ``entropy``: least loss of information
+            (Migacz, "8-bit inference with TensorRT", GTC 2017); ``max``: the largest.
         percentile: The share in per cent, in (0, 100]; only ``percentile`` looks at it.
     """
     if histogram.max == 0:
