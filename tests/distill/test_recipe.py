@@ -132,6 +132,14 @@ def test_training_changes_the_student_and_lowers_the_loss(config, tmp_path):
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
 
+def test_splits_without_any_object_train_and_evaluate(config, kitti, tmp_path):
+    for name in ("train", "val"):
+        (kitti / f"ImageSets/{name}.txt").write_text("000005\n", encoding="utf-8")
+    metrics = recipe.train(replace(config, epochs=1), tmp_path / "run", "a command")
+    assert np.isnan(metrics["ap50"])
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["metrics"]["ap50"] is None
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(config, tmp_path, monkeypatch):
     real = recipe.Trainee.forward
 

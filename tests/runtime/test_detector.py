@@ -11,6 +11,7 @@ import pytest
 from edgedetr.runtime import Detections, Detector, Frame, ModelSpec
 from edgedetr.runtime.detector import StageTimes
 from edgedetr.runtime.errors import ArtifactError, UnknownNameError
+from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import manifest_path, write_manifest
 
 if TYPE_CHECKING:
@@ -122,3 +123,18 @@ def test_no_allocation_of_the_size_of_an_image_in_a_frame(tiny_onnx: Tiny) -> No
     finally:
         tracemalloc.stop()
     assert peak_bytes < 20_000
+
+
+def test_a_trained_model_finds_the_qr_code_of_real_photos(shared_data: Path) -> None:
+    folder = shared_data / "deimv2_femto_qr"
+    spec = ModelSpec((416, 416), ("QR code",), logits_name="2166", boxes_name="2167")
+    with Detector.open(folder / "deimv2_femto_416.onnx", threshold=0.5, spec=spec) as detector:
+        for path in list_images(folder / "images")[:4]:
+            image = read_image(path)
+            found = detector.detect(Frame(image))
+            x0, y0, x1, y1 = found.boxes[0].astype(int)
+            inside = image[y0:y1, x0:x1]
+            assert len(found) == 1
+            # black and white squares on a dark photo: brighter and of more contrast than the rest
+            assert inside.mean() > 2 * image.mean()
+            assert inside.std() > 1.5 * image.std()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
+from typing_extensions import override
 
 from edgedetr.distill.augment import augmented
 from edgedetr.distill.detectors import Targets
@@ -92,7 +93,8 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
     def __len__(self) -> int:
         return len(self._inputs)
 
-    def __getitem__(self, item: Any) -> tuple[Tensor, Targets]:  # noqa: ANN401 - torch says Any
+    @override
+    def __getitem__(self, item: Any) -> tuple[Tensor, Targets]:
         epoch, index = item
         inputs = self._inputs[index]
         seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
@@ -121,7 +123,7 @@ def training_loader(data: TrainingInputs, order: EpochOrder, workers: int) -> Da
     """Give batches of (images (B, 3, H, W), list of targets) in an epoch's order."""
     return DataLoader(
         data,
-        batch_sampler=order,  # type: ignore[arg-type] - items are (epoch, index)
+        batch_sampler=order,
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 from transformers.loss.loss_d_fine import DFineLoss
 from transformers.loss.loss_rt_detr import RTDetrLoss
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,8 @@ SILENT_LOGIT = -50.0
 class DFineCriterion(DFineLoss):  # type: ignore[misc]
     """D-FINE's losses, blind in ignored areas."""
 
-    def loss_labels_vfl(self, outputs: Any, targets: Any, indices: Any, *rest: Any) -> Any:  # noqa: ANN401
+    @override
+    def loss_labels_vfl(self, outputs: Any, targets: Any, indices: Any, *rest: Any) -> Any:
         """Return the varifocal loss of (B, Q, K) logits outside the ignored areas."""
         outputs = silence_ignored(outputs, targets, indices)
         return super().loss_labels_vfl(outputs, targets, indices, *rest)
@@ -38,7 +40,8 @@ class DFineCriterion(DFineLoss):  # type: ignore[misc]
 class RTDetrCriterion(RTDetrLoss):  # type: ignore[misc]
     """RT-DETR's losses, blind in ignored areas."""
 
-    def loss_labels_vfl(self, outputs: Any, targets: Any, indices: Any, *rest: Any) -> Any:  # noqa: ANN401
+    @override
+    def loss_labels_vfl(self, outputs: Any, targets: Any, indices: Any, *rest: Any) -> Any:
         """Return the varifocal loss of (B, Q, K) logits outside the ignored areas."""
         outputs = silence_ignored(outputs, targets, indices)
         return super().loss_labels_vfl(outputs, targets, indices, *rest)
@@ -79,7 +82,8 @@ def share_inside(boxes: Tensor, areas: Tensor) -> Tensor:
     low, high = torch.max(a[:, None, :2], b[:, :2]), torch.min(a[:, None, 2:], b[:, 2:])
     shared = (high - low).clamp(min=0).prod(-1)
     own = (boxes[:, 2] * boxes[:, 3]).clamp(min=torch.finfo(boxes.dtype).tiny)
-    return (shared / own[:, None]).amax(dim=1)
+    share: Tensor = (shared / own[:, None]).amax(dim=1)
+    return share
 
 
 def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with these

@@ -32,6 +32,11 @@ class Model:
     network: nn.Module
 
     @property
+    def width(self) -> int:
+        """Channels of the encoder's memory and of the decoder's queries."""
+        return int(self.network.config.d_model)  # type: ignore[union-attr, arg-type]
+
+    @property
     def module(self) -> DetectorModule:
         """The functions of the family."""
         return detector(self.family)

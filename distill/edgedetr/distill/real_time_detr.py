@@ -7,11 +7,11 @@ Reference points are logits there; boxes are cxcywh in [0, 1] everywhere in this
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgedetr.distill.criterion import real_time_detr_loss
 from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Targets
@@ -19,21 +19,24 @@ from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Targets
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torch import nn
+    from transformers import PreTrainedModel
 
-def prepared(model: nn.Module) -> nn.Module:
+
+def prepared(model: PreTrainedModel) -> PreTrainedModel:
     """Give a fresh transformers model this project's detection loss."""
     model.loss_function = real_time_detr_loss
     return model
 
 
-def predict(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
     outputs = model(pixel_values=images)
     return outputs.logits, outputs.pred_boxes
 
 
 def training_pass(
-    model: nn.Module, images: Tensor, targets: Sequence[Targets]
+    model: PreTrainedModel, images: Tensor, targets: Sequence[Targets]
 ) -> tuple[dict[str, Tensor], Memory]:
     """Return the model's own weighted losses by name, and the memory they came from."""
     labels = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
@@ -42,17 +45,14 @@ def training_pass(
     return outputs.loss_dict, _memory(captured)
 
 
-def encode(model: nn.Module, images: Tensor) -> Memory:
+def encode(model: PreTrainedModel, images: Tensor) -> Memory:
     """Run backbone and encoder on (B, 3, H, W); the decoder does not run."""
-    try:
-        with _decoder_inputs(model, stop=True) as captured:
-            model(pixel_values=images)
-    except _DecoderReachedError:
-        return _memory(captured)
-    raise RuntimeError(f"{type(model).__name__} never called its decoder")
+    with _decoder_inputs(model, stop=True) as captured, suppress(_DecoderReachedError):
+        model(pixel_values=images)
+    return _memory(captured)
 
 
-def own_queries(model: nn.Module, memory: Memory) -> Queries:
+def own_queries(model: PreTrainedModel, memory: Memory) -> Queries:
     """Return the queries that the model chose itself, without its denoising queries."""
     count = model.config.num_queries
     content = memory.decoder_inputs["inputs_embeds"][:, -count:]
@@ -61,13 +61,13 @@ def own_queries(model: nn.Module, memory: Memory) -> Queries:
     return Queries(content, boxes, valid)
 
 
-def label_content(model: nn.Module, labels: Tensor) -> Tensor:
+def label_content(model: PreTrainedModel, labels: Tensor) -> Tensor:
     """Embed class indices (...) with the table of the denoising queries, (..., D), detached."""
     table: Tensor = model.model.denoising_class_embed.weight
     return table.detach()[labels]
 
 
-def decode(model: nn.Module, memory: Memory, queries: Queries) -> DetrOutputs:
+def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutputs:
     """Answer external queries with every decoder layer.
 
     Args:
@@ -103,7 +103,7 @@ class _DecoderReachedError(Exception):
 
 
 @contextmanager
-def _decoder_inputs(model: nn.Module, *, stop: bool = False) -> Iterator[dict[str, Any]]:
+def _decoder_inputs(model: PreTrainedModel, *, stop: bool = False) -> Iterator[dict[str, Any]]:
     captured: dict[str, Any] = {}
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ def _decoder_inputs(model: nn.Module, *, stop: bool = False) -> Iterator[dict[st
 
 
 @contextmanager
-def _every_layer_answers(decoder: nn.Module) -> Iterator[None]:
+def _every_layer_answers(decoder: PreTrainedModel) -> Iterator[None]:
     """Let D-FINE's decoder answer with all layers in evaluation too; its layers stay as they are.
 
     The flag of the decoder itself guards nothing else: dropout lies in its layers.

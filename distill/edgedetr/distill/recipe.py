@@ -51,7 +51,8 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         command: What the manifest names as maker.
 
     Returns:
-        COCO AP and AP50 on the validation split, and the seconds that training took.
+        COCO AP and AP50 on the validation split (NaN where it holds no object; null in the files),
+        and the seconds that training took.
     """
     accelerator = Accelerator()
     torch.manual_seed(config.seed)
@@ -211,7 +212,7 @@ class _Run:
             self.prepared.parameters(), self.config.optimizer.clip_norm
         )
         optimizer.step()
-        self.state.average.update_parameters(self.state.trainee.network)  # type: ignore[operator, union-attr]
+        self.state.average.update_parameters(self.state.trainee.network)  # type: ignore[operator]
         return terms | {"lr": self.config.optimizer.learning_rate * factor}
 
     def _evaluate(self) -> dict[str, float]:
@@ -262,11 +263,16 @@ class _Log:
         self._scalars.close()
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(json.dumps(_without_nan(record)) + "\n")
         self._file.flush()
         for name, value in record.items():
             if name not in {"kind", "step", "epoch"}:
                 self._scalars.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+
+def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
+    """Replace NaN, which JSON does not know, by null."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
 
 
 def _finish(run: _Run, metrics: dict[str, float], command: str) -> None:
@@ -280,6 +286,10 @@ def _finish(run: _Run, metrics: dict[str, float], command: str) -> None:
         summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on "
         f"{run.config.data.val_split} of {run.config.data.root}",
     )
-    record = {"config": asdict(run.config), "metrics": metrics, "command": command}
+    record = {
+        "config": asdict(run.config),
+        "metrics": _without_nan(metrics),
+        "command": command,
+    }
     write_text(run.out / "metrics.json", json.dumps(record, indent=2) + "\n")
     run.state_path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from edgedetr.distill.methods import Batch
 
@@ -28,6 +29,7 @@ class Trainee(nn.Module):
         self.network = student.network
         self.method = method
 
+    @override
     def forward(
         self, images: Tensor, targets: Sequence[Targets]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
+    Boxes = NDArray[np.floating[Any]]
 
-def xyxy_from_cxcywh(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
+
+def xyxy_from_cxcywh(boxes: Boxes) -> Boxes:
     """Convert (..., 4) centre-size boxes to corners.
 
     >>> xyxy_from_cxcywh(np.array([[5.0, 5.0, 4.0, 2.0]])).tolist()
@@ -20,7 +24,7 @@ def xyxy_from_cxcywh(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
 
 
-def cxcywh_from_xyxy(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
+def cxcywh_from_xyxy(boxes: Boxes) -> Boxes:
     """Convert (..., 4) corner boxes to centre-size.
 
     >>> cxcywh_from_xyxy(np.array([[3.0, 4.0, 7.0, 6.0]])).tolist()
@@ -30,21 +34,23 @@ def cxcywh_from_xyxy(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.concatenate([(low + high) / 2, high - low], axis=-1)
 
 
-def area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
+def area(boxes: Boxes) -> Boxes:
     """Return the area of (..., 4) corner boxes; inverted boxes have none."""
     size = np.clip(boxes[..., 2:] - boxes[..., :2], 0, None)
-    return size[..., 0] * size[..., 1]
+    product: Boxes = size[..., 0] * size[..., 1]
+    return product
 
 
-def intersection(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+def intersection(a: Boxes, b: Boxes) -> Boxes:
     """Return the (N, M) shared areas of corner boxes (N, 4) and (M, 4)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     size = np.clip(high - low, 0, None)
-    return size[..., 0] * size[..., 1]
+    product: Boxes = size[..., 0] * size[..., 1]
+    return product
 
 
-def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+def iou(a: Boxes, b: Boxes) -> Boxes:
     """Return the (N, M) intersection over union of corner boxes (N, 4) and (M, 4).
 
     >>> iou(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 3, 2], [5, 5, 6, 6]])).round(3).tolist()
@@ -52,11 +58,13 @@ def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating
     """
     shared = intersection(a, b)
     union = area(a)[:, None] + area(b)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    ratio: Boxes = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ratio
 
 
-def clip(boxes: NDArray[np.floating], hw: tuple[int, int]) -> NDArray[np.floating]:
+def clip(boxes: Boxes, hw: tuple[int, int]) -> Boxes:
     """Clip (..., 4) corner boxes to an image of height and width ``hw``."""
     height, width = hw
     limit = np.array([width, height, width, height], boxes.dtype)
-    return np.clip(boxes, 0, limit)
+    clipped: Boxes = np.clip(boxes, 0, limit)
+    return clipped

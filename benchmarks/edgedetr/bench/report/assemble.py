@@ -154,12 +154,16 @@ def _open_data(folder: RunFolder, choice: DataChoice, class_names: tuple[str, ..
             f"{folder.path} has no metrics.json that says which data it used; give --data ROOT"
         )
     root = choice.root or Path(config["root"])
-    is_kitti = (root / "training").is_dir() or not root.is_dir()
-    kind = config.get("format", "kitti" if is_kitti else "coco")
+    kind = config.get("format", "kitti") if choice.root is None else _format_of(root)
     split = config.get("val_split", "val")
     dataset = open_dataset(kind, root, split, class_names)
     frames = min(choice.frames or len(dataset), len(dataset))
     return _Data(root, kind, split, dataset, frames)
+
+
+def _format_of(root: Path) -> str:
+    """Tell a COCO folder from a KITTI one; where there is no folder, KITTI's reader says so."""
+    return "coco" if root.is_dir() and not (root / "training").is_dir() else "kitti"
 
 
 def _models(

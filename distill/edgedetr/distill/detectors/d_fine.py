@@ -102,7 +102,8 @@ def build(preset: str, num_classes: int) -> nn.Module:
         depth_mult=shape.depth,
         hidden_expansion=shape.expansion,
     )
-    return real_time_detr.prepared(DFineForObjectDetection(config))
+    network: nn.Module = real_time_detr.prepared(DFineForObjectDetection(config))
+    return network
 
 
 __all__ = [

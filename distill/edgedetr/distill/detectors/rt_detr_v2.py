@@ -108,7 +108,8 @@ def build(preset: str, num_classes: int) -> nn.Module:
         num_queries=shape.queries,
         num_denoising=shape.denoising,
     )
-    return real_time_detr.prepared(RTDetrV2ForObjectDetection(config))
+    network: nn.Module = real_time_detr.prepared(RTDetrV2ForObjectDetection(config))
+    return network
 
 
 def _resnet_config(shape: ResNet) -> RTDetrResNetConfig:

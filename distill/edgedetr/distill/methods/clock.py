@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from edgedetr.distill.query_losses import ClassLoss, query_losses
 from edgedetr.distill.target_queries import Noise, TargetQueries, target_queries
@@ -90,9 +91,10 @@ class Clock(nn.Module):
         self.settings = settings
         self.student = student
         self.teacher = teacher
-        own, taught = student.network.config.d_model, teacher.network.config.d_model
+        own, taught = student.width, teacher.width
         self.adapter: nn.Module = nn.Identity() if own == taught else nn.Linear(own, taught)
 
+    @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher runs without gradient."""
         settings = self.settings
@@ -116,8 +118,7 @@ class Clock(nn.Module):
         self, asked: Model, teacher: Model, memory: Memory, targets: TargetQueries
     ) -> DetrOutputs:
         """Ask one decoder the target queries, with the teacher's label table where it fits."""
-        own, taught = asked.network.config.d_model, teacher.network.config.d_model
-        table = teacher if own == taught else asked
+        table = teacher if asked.width == teacher.width else asked
         content = table.module.label_content(table.network, targets.labels)
         queries: Queries = targets.with_content(content)
         return asked.module.decode(asked.network, memory, queries)
@@ -215,7 +216,7 @@ def tcld(
 def split_levels(tokens: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Split (B, P, D) into one (B, D, H, W) a level."""
     parts = torch.split(tokens, [h * w for h, w in shapes], dim=1)
-    return [p.transpose(1, 2).unflatten(2, s) for p, s in zip(parts, shapes, strict=True)]
+    return [p.transpose(1, 2).reshape(len(p), -1, *s) for p, s in zip(parts, shapes, strict=True)]
 
 
 def standardised(level: Tensor, mask: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import nn
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,7 @@ class Settings:
 class NoDistillation(nn.Module):
     """Add no loss."""
 
+    @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return no terms."""
         del batch

@@ -127,7 +127,9 @@ def _hills(
         green = np.array([70.0, 88, 52]) + rng.uniform(-22, 22, 3)
         colour = light.veiled(green * light.ambient * 1.15, distance)
         points = np.concatenate([outline, floor])
-        cv2.fillPoly(image, [fixed_point(points)], colour.tolist(), cv2.LINE_AA, SHIFT)
+        cv2.fillPoly(
+            image, [fixed_point(points.astype(np.float64))], colour.tolist(), cv2.LINE_AA, SHIFT
+        )
 
 
 def _ground(
@@ -137,8 +139,9 @@ def _ground(
     v = np.arange(horizon, height, dtype=np.float32)[:, None] + 0.5
     u = np.arange(width, dtype=np.float32)[None] + 0.5
     z = np.float32(camera.focal_px * camera.height_m) / (v - np.float32(camera.cy_px))
-    lateral = (u - np.float32(camera.cx_px)) * (z / np.float32(camera.focal_px))
-    lateral -= np.float32(road.axis_x) + np.float32(0.5 * road.bend) * z * z
+    bend = np.float32(road.axis_x) + np.float32(0.5 * road.bend) * z * z
+    x = (u - np.float32(camera.cx_px)) * (z / np.float32(camera.focal_px))
+    lateral = np.asarray(x - bend, np.float32)
     albedo = _albedo(lateral, z, road, rng)
     scale = np.float32(TEXTURE_PX / _TEXTURE_M)
     offset = rng.uniform(0, TEXTURE_PX, 2).astype(np.float32)

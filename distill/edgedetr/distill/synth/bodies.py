@@ -29,6 +29,8 @@ ROLES = (
     "tail",
     "plate",
 )
+_LOW = 0.17
+"""Height of the body's lower edge."""
 
 
 @dataclass(frozen=True)
@@ -204,39 +206,34 @@ def _undercarriage(build: _Builder, style: Style) -> None:
 
 
 def _lower_body(build: _Builder, style: Style) -> None:
-    low, belt, nose = 0.17, style.belt, style.nose
-    shoulder = nose + 0.05
-    tail = belt if style.rear[0] > -0.45 else belt + 0.01
+    low, belt = _LOW, style.belt
+    shoulder, tail = _shoulder_and_tail(style)
     for sign in (-1.0, 1.0):
         w = 0.5 * sign
-        side = build.add(
-            [(-0.45, low, w), (0.43, low, w), (0.43, belt, w), (-0.45, belt, w)], "body"
-        )
-        build.polygons[side] = np.array(
-            [
-                (-0.45, low, w),
-                (0.43, low, w),
-                (0.43, shoulder, w),
-                (style.screen[0], belt, w),
-                (-0.45, tail, w),
-            ]
-        )
+        outline = [(-0.45, low), (0.43, low), (0.43, shoulder), (style.screen[0], belt)]
+        side = build.add([(at, up, w) for at, up in [*outline, (-0.45, tail)]], "body")
         _side_details(build, style, side, w)
-        for end, role_top, inner in ((0.5, shoulder - 0.03, 0.36), (-0.5, tail, 0.4)):
-            place = 0.43 if end > 0 else -0.45
-            top = shoulder if end > 0 else tail
+        for end, at, top, end_top, inner in (
+            (0.5, 0.43, shoulder, shoulder - 0.03, 0.36 * sign),
+            (-0.5, -0.45, tail, tail, 0.4 * sign),
+        ):
             corner = build.add(
-                [
-                    (end, low, inner * sign),
-                    (place, low, w),
-                    (place, top, w),
-                    (end, role_top, inner * sign),
-                ],
-                "body",
+                [(end, low, inner), (at, low, w), (at, top, w), (end, end_top, inner)], "body"
             )
             build.patch(corner, (0, 0, 1, 0.22), "plastic")
             lamp = (0, 0.55, 0.75, 0.93) if end > 0 else (0, 0.5, 0.8, 0.95)
             build.patch(corner, lamp, "lamp" if end > 0 else "tail")
+    _front_and_back(build, style)
+    _lids(build, style)
+
+
+def _shoulder_and_tail(style: Style) -> tuple[float, float]:
+    """Return how high the front wings and the tail are."""
+    return style.nose + 0.05, style.belt if style.rear[0] > -0.45 else style.belt + 0.01
+
+
+def _front_and_back(build: _Builder, style: Style) -> None:
+    low, nose, tail = _LOW, style.nose, _shoulder_and_tail(style)[1]
     front = build.add(
         [(0.5, low, -0.36), (0.5, low, 0.36), (0.5, nose, 0.36), (0.5, nose, -0.36)], "body"
     )
@@ -262,6 +259,12 @@ def _lower_body(build: _Builder, style: Style) -> None:
         ((0.2, 0.74, 0.8, 0.78), "shade", True),
     ):
         build.patch(back, uv, role, detail=detail)
+
+
+def _lids(build: _Builder, style: Style) -> None:
+    """Add the bonnet and the boot lid."""
+    belt, nose = style.belt, style.nose
+    shoulder, tail = _shoulder_and_tail(style)
     base = style.screen[0]
     build.add(
         [(0.43, shoulder, -0.5), (0.5, nose, -0.36), (0.5, nose, 0.36), (0.43, shoulder, 0.5)],
@@ -286,7 +289,7 @@ def _lower_body(build: _Builder, style: Style) -> None:
 
 
 def _side_details(build: _Builder, style: Style, side: int, w: float) -> None:
-    low, belt = 0.17, style.belt
+    low, belt = _LOW, style.belt
 
     def strip(l0: float, l1: float, v0: float, v1: float, role: str, detail: bool) -> None:
         h0, h1 = (low + (belt - low) * v for v in (v0, v1))
