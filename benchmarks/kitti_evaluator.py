@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shlex
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from edgedetr.bench.machine import machine_facts
 from edgedetr.distill.evaluate_kitti import (
     CLASSES,
     evaluate_kitti,
@@ -50,7 +50,7 @@ def main(shared: Path, repeats: int) -> None:
     fastest = min((speed() for _ in range(repeats)), key=lambda run: run["seconds"])
     figures = {
         "command": shlex.join(["python", "benchmarks/kitti_evaluator.py", *sys.argv[1:]]),
-        "machine": machine(),
+        "machine": machine_facts(),
         "largest_difference_from_official": largest_difference(shared / "kitti_eval" / "object80"),
         **fastest,
     }
@@ -146,14 +146,6 @@ def write_folder(folder: Path, frames: NDArray[np.int64], rows: list[str]) -> No
     for frame in range(FRAMES):
         text = "".join(rows[starts[frame] : starts[frame + 1]])
         (folder / f"{frame:06d}.txt").write_text(text, encoding="utf-8")
-
-
-def machine() -> str:
-    """Name the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
