@@ -1,0 +1,54 @@
+"""Run `make demo` as a user would, and keep how long it took and what it reported.
+
+    python benchmarks/demo.py --out benchmarks/results/demo.json
+
+What an earlier demo left in data/synth and runs/demo is removed first; the environment is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from edgedetr.bench.machine import machine_facts
+from edgedetr.runtime.files import write_text
+
+ROOT = Path(__file__).parents[1]
+RUN = ROOT / "runs" / "demo"
+
+
+def main() -> None:
+    """Time the demo and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    for folder in (ROOT / "data" / "synth", RUN):
+        shutil.rmtree(folder, ignore_errors=True)
+    started = perf_counter()
+    subprocess.run(["make", "demo"], cwd=ROOT, check=True)  # noqa: S603, S607 - the user's own command
+    seconds = perf_counter() - started
+    report = json.loads((RUN / "report.json").read_text(encoding="utf-8"))
+    training = json.loads((RUN / "metrics.json").read_text(encoding="utf-8"))
+    record = {
+        "seconds": round(seconds, 1),
+        "training_seconds": round(training["metrics"]["seconds"], 1),
+        "largest_process_peak_gib": round(
+            resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2
+        ),
+        "models": report["models"],
+        "machine": machine_facts(),
+        "command": shlex.join(["python", *sys.argv]),
+    }
+    write_text(arguments.out, json.dumps(record, indent=2) + "\n")
+    print(f"make demo took {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
