@@ -196,6 +196,30 @@ def test_teacher_may_lie_elsewhere(run: Path, tmp_path: Path) -> None:
     assert report.models[0].ap50 == pytest.approx(1)
 
 
+def test_coco_data_has_no_kitti_figures(run: Path, kitti_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "coco"
+    root.mkdir()
+    (kitti_root / "training/image_2").rename(root / "val")
+    names = ("Car", "Pedestrian", "Cyclist")
+    content = {
+        "images": [
+            {"id": i, "file_name": f"{i:06}.png", "width": 128, "height": 64} for i in (1, 2)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 0, "bbox": [16, 8, 40, 40], "iscrowd": 0}
+        ],
+    }
+    (root / "val.json").write_text(json.dumps(content))
+    write_report(run, DataChoice(root))
+    report = read_json(run)
+    assert report["data"]["format"] == "coco"
+    assert report["data"]["objects"] == {"Car": 1, "Pedestrian": 0, "Cyclist": 0}
+    assert [m["kitti_ap40_moderate"] for m in report["models"]] == [None] * 3
+    assert [m["ap50"] for m in report["models"]] == pytest.approx([1.0] * 3)
+    assert "KITTI" not in (run / "report.html").read_text()
+
+
 def test_frames_without_any_object_give_a_report(run: Path, kitti_root: Path) -> None:
     for path in (kitti_root / "training/label_2").iterdir():
         path.write_text("")
