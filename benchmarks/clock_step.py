@@ -22,6 +22,7 @@ from edgedetr.bench.machine import machine_facts
 from edgedetr.distill.detectors import Targets
 from edgedetr.distill.methods import clock, none
 from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.teacher_memory import TeacherMemory
 from edgedetr.distill.trainee import Trainee
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.spec import ModelSpec
@@ -46,7 +47,9 @@ def main() -> None:
     images = torch.rand(BATCH, 3, *SPEC.input_hw)
     targets = [_targets() for _ in range(BATCH)]
     alone = Trainee(student, none.NoDistillation())
-    distilled = Trainee(student, clock.Clock(clock.Settings(), student, teacher))
+    distilled = Trainee(
+        student, clock.Clock(clock.Settings(), student, teacher), TeacherMemory(teacher, 0)
+    )
     work: dict[str, Callable[[], None]] = {
         "student_step": lambda: _step(alone, images, targets),
         "teacher_forward": lambda: _forward(teacher, images),

@@ -1,5 +1,4 @@
 import json
-import os
 
 import pytest
 import torch
@@ -25,7 +24,7 @@ def test_a_model_comes_back_as_it_was(family, make_model, images, tmp_path):
         ):
             assert torch.equal(one, two)
     assert read_manifest(path).summary == "fine"
-    assert sorted(os.listdir(tmp_path)) == ["m.safetensors", "m.safetensors.manifest.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors", "m.safetensors.manifest.json"]
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):

@@ -1,23 +1,25 @@
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Memory, Targets
+from edgedetr.distill.detectors import Memory, Queries, Targets
 from edgedetr.distill.methods import Batch, clock
 from edgedetr.distill.methods.clock import Clock, Settings, cell_weights, lcmd, standardised
+from edgedetr.distill.teacher_memory import TeacherMemory
 from edgedetr.runtime.plugins import names
 
 FAMILIES = names("edgedetr.distill.detectors")
 TERMS = {"lcmd", "tcld_class", "tcld_l1", "tcld_giou"}
 
 
-def batch_of(model, images, targets):
-    return Batch(images, targets, model.module.encode(model.network, images))
+def batch_of(student, teacher, images, targets):
+    mine = student.module.encode(student.network, images)
+    return Batch(images, targets, mine, TeacherMemory(teacher, 0)(images))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_equal_to_its_teacher_costs_nothing(family, make_model, images, targets):
     student, teacher = make_model(family), make_model(family)
-    terms = Clock(Settings(), student, teacher)(batch_of(student, images, targets))
+    terms = Clock(Settings(), student, teacher)(batch_of(student, teacher, images, targets))
     assert set(terms) == TERMS
     for name, value in terms.items():
         assert abs(value.item()) < 1e-6, name
@@ -34,7 +36,7 @@ def test_each_term_reaches_the_student_and_none_the_teacher(
     before = {k: v.clone() for k, v in teacher.network.state_dict().items()}
     for name in sorted(TERMS):
         student.network.zero_grad()
-        method(batch_of(student, images, targets))[name].backward()
+        method(batch_of(student, teacher, images, targets))[name].backward()
         norm = sum(p.grad.abs().sum() for p in student.network.parameters() if p.grad is not None)
         assert norm > 0, name
     assert all(p.grad is None for p in teacher.network.parameters())
@@ -55,8 +57,8 @@ def test_the_order_of_objects_does_not_matter(family, make_model, images, target
     student, teacher = make_model(family), make_model(family, "edge-small", seed=1)
     method = Clock(Settings(), student, teacher)
     swapped = [Targets(t.labels.flip(0), t.boxes.flip(0), t.ignored) for t in targets]
-    one = method(batch_of(student, images, targets))
-    two = method(batch_of(student, images, swapped))
+    one = method(batch_of(student, teacher, images, targets))
+    two = method(batch_of(student, teacher, images, swapped))
     for name in TERMS:
         assert one[name].item() == pytest.approx(two[name].item(), rel=1e-4), name
 
@@ -83,7 +85,7 @@ def test_padding_slots_change_nothing(family, make_model, images, targets):
 def test_images_without_objects_give_finite_losses_and_gradients(make_model, make_targets, images):
     student, teacher = make_model(), make_model(preset="edge-small", seed=1)
     empty = [make_targets(), make_targets()]
-    terms = Clock(Settings(), student, teacher)(batch_of(student, images, empty))
+    terms = Clock(Settings(), student, teacher)(batch_of(student, teacher, images, empty))
     assert terms["tcld_class"].item() == terms["tcld_l1"].item() == terms["tcld_giou"].item() == 0
     torch.stack(list(terms.values())).sum().backward()
     for parameter in student.network.parameters():
@@ -140,7 +142,8 @@ def test_the_weights_equal_a_loop_over_boxes_and_cells():
 
 
 def memory_of(tokens, shapes):
-    return Memory(tokens, shapes, torch.ones(tokens.shape[:2], dtype=torch.bool), {})
+    own = Queries(tokens, tokens[..., :0], torch.ones(0))
+    return Memory(tokens, shapes, torch.ones(tokens.shape[:2], dtype=torch.bool), own, {})
 
 
 def test_lcmd_of_a_hand_worked_case(make_targets):
@@ -207,5 +210,5 @@ def test_the_papers_literal_choices_run(make_model, images, targets):
         box_noise=0.4,
         layers="final",
     )
-    terms = Clock(settings, student, teacher)(batch_of(student, images, targets))
+    terms = Clock(settings, student, teacher)(batch_of(student, teacher, images, targets))
     assert all(v.isfinite() and v > 0 for v in terms.values())

@@ -13,9 +13,7 @@ def test_decoding_its_own_queries_gives_its_own_answer(family, make_model, image
     model = make_model(family)
     with torch.no_grad():
         memory = model.module.encode(model.network, images)
-        own = model.module.decode(
-            model.network, memory, model.module.own_queries(model.network, memory)
-        )
+        own = model.module.decode(model.network, memory, memory.own)
         logits, boxes = model.module.predict(model.network, images)
     torch.testing.assert_close(own.logits[-1], logits)
     torch.testing.assert_close(own.boxes[-1], boxes, atol=1e-5, rtol=1e-4)

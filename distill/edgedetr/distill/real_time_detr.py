@@ -42,23 +42,14 @@ def training_pass(
     labels = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
     with _decoder_inputs(model) as captured:
         outputs = model(pixel_values=images, labels=labels)
-    return outputs.loss_dict, _memory(captured)
+    return outputs.loss_dict, _memory(model, captured)
 
 
 def encode(model: PreTrainedModel, images: Tensor) -> Memory:
     """Run backbone and encoder on (B, 3, H, W); the decoder does not run."""
     with _decoder_inputs(model, stop=True) as captured, suppress(_DecoderReachedError):
         model(pixel_values=images)
-    return _memory(captured)
-
-
-def own_queries(model: PreTrainedModel, memory: Memory) -> Queries:
-    """Return the queries that the model chose itself, without its denoising queries."""
-    count = model.config.num_queries
-    content = memory.decoder_inputs["inputs_embeds"][:, -count:]
-    boxes = memory.decoder_inputs["reference_points"][:, -count:].sigmoid()
-    valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-    return Queries(content, boxes, valid)
+    return _memory(model, captured)
 
 
 def label_content(model: PreTrainedModel, labels: Tensor) -> Tensor:
@@ -80,12 +71,14 @@ def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutp
         no other slot sees them; neither does a group see another group.
     """
     decoder = model.model.decoder
-    inputs = dict(memory.decoder_inputs)
-    inputs["inputs_embeds"] = queries.content
-    inputs["reference_points"] = inverse_sigmoid(queries.boxes)
-    inputs["encoder_attention_mask"] = _self_attention_mask(queries)
     with _every_layer_answers(decoder):
-        outputs = decoder(**inputs)
+        outputs = decoder(
+            **memory.decoder_inputs,
+            encoder_hidden_states=memory.tokens,
+            inputs_embeds=queries.content,
+            reference_points=inverse_sigmoid(queries.boxes),
+            encoder_attention_mask=_self_attention_mask(queries),
+        )
     depth = len(decoder.layers)
     return DetrOutputs(
         logits=outputs.intermediate_logits[:, -depth:].transpose(0, 1),
@@ -134,11 +127,17 @@ def _every_layer_answers(decoder: PreTrainedModel) -> Iterator[None]:
         decoder.training = before
 
 
-def _memory(captured: dict[str, Any]) -> Memory:
-    tokens = captured["encoder_hidden_states"]
-    shapes = tuple((int(h), int(w)) for h, w in captured["spatial_shapes_list"])
+def _memory(model: PreTrainedModel, captured: dict[str, Any]) -> Memory:
+    """Sort a captured call; denoising queries, which come first, are no queries of the model's."""
+    rest = dict(captured)
+    tokens = rest.pop("encoder_hidden_states")
+    content = rest.pop("inputs_embeds")[:, -model.config.num_queries :]
+    boxes = rest.pop("reference_points")[:, -model.config.num_queries :].sigmoid()
+    rest.pop("encoder_attention_mask")
+    shapes = tuple((int(h), int(w)) for h, w in rest["spatial_shapes_list"])
     mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-    return Memory(tokens, shapes, mask, captured)
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=tokens.device)
+    return Memory(tokens, shapes, mask, Queries(content, boxes, valid), rest)
 
 
 def _self_attention_mask(queries: Queries) -> Tensor:

@@ -25,6 +25,7 @@ from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.prediction import detections_on
 from edgedetr.distill.run_state import RunState
+from edgedetr.distill.teacher_memory import LIMIT_BYTES, TeacherMemory
 from edgedetr.distill.trainee import Trainee, parameter_groups
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError
 from edgedetr.runtime.files import write_text
@@ -61,8 +62,7 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         open_dataset(config.data.format, Path(config.data.root), split, config.data.classes)
         for split in (config.data.train_split, config.data.val_split)
     )
-    distillation = method(config.method["name"]).build(config.method_settings(), student, teacher)
-    trainee = Trainee(student, distillation)
+    trainee = trainee_of(config, student, teacher)
     optimizer = torch.optim.AdamW(parameter_groups(trainee, config.optimizer), fused=True)
     average = AveragedModel(student.network, avg_fn=_moving_average(config), use_buffers=True)
     average.to(accelerator.device)
@@ -85,6 +85,16 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     if accelerator.is_main_process:
         _finish(run, metrics, command)
     return metrics
+
+
+def trainee_of(config: DistillConfig, student: Model, teacher: Model | None) -> Trainee:
+    """Join student and method; the teacher is asked once an image where images come back."""
+    module = method(config.method["name"])
+    distillation = module.build(config.method_settings(), student, teacher)
+    if teacher is None or not module.NEEDS_TEACHER:
+        return Trainee(student, distillation)
+    limit = LIMIT_BYTES if config.data.augment == "flip" else 0
+    return Trainee(student, distillation, TeacherMemory(teacher, limit))
 
 
 def student_of(config: DistillConfig) -> Model:

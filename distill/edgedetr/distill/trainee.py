@@ -15,19 +15,29 @@ if TYPE_CHECKING:
     from edgedetr.distill.config import OptimizerConfig
     from edgedetr.distill.detectors import Targets
     from edgedetr.distill.model import Model
+    from edgedetr.distill.teacher_memory import TeacherMemory
 
 
 class Trainee(nn.Module):
     """One forward pass gives every loss of a step, so that gradients are shared as one module.
 
-    The teacher lies inside the method as a plain value: it is no part of this module's parameters.
+    The teacher lies inside the method and the memory as a plain value: it is no part of this
+    module's parameters.
+
+    Args:
+        student: The model to train.
+        method: What adds the distillation losses.
+        teacher_memory: Gives the teacher's memory of a batch, for methods that need one.
     """
 
-    def __init__(self, student: Model, method: nn.Module) -> None:
+    def __init__(
+        self, student: Model, method: nn.Module, teacher_memory: TeacherMemory | None = None
+    ) -> None:
         super().__init__()
         self.student = student
         self.network = student.network
         self.method = method
+        self.teacher_memory = teacher_memory
 
     @override
     def forward(
@@ -39,8 +49,9 @@ class Trainee(nn.Module):
             images: Network input (B, 3, H, W).
             targets: The truth of each image.
         """
+        taught = self.teacher_memory(images) if self.teacher_memory else None
         detection, memory = self.student.module.training_pass(self.network, images, targets)
-        return detection, self.method(Batch(images, targets, memory))
+        return detection, self.method(Batch(images, targets, memory, taught))
 
 
 def parameter_groups(trainee: Trainee, config: OptimizerConfig) -> list[dict[str, object]]:

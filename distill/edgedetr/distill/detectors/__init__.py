@@ -19,23 +19,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
-    """What the encoder hands to the decoder.
-
-    Attributes:
-        tokens: Features of every cell of every level, (B, P, D).
-        spatial_shapes: Height and width of each level, L pairs; their products add up to P.
-        mask: True where a cell lies in the image, (B, P).
-        decoder_inputs: Whatever else the family's decoder wants, untouched.
-    """
-
-    tokens: Tensor
-    spatial_shapes: tuple[tuple[int, int], ...]
-    mask: Tensor
-    decoder_inputs: Mapping[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
 class Queries:
     """What a decoder is asked.
 
@@ -50,6 +33,25 @@ class Queries:
     boxes: Tensor
     valid: Tensor
     groups: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What the encoder hands to the decoder.
+
+    Attributes:
+        tokens: Features of every cell of every level, (B, P, D).
+        spatial_shapes: Height and width of each level, L pairs; their products add up to P.
+        mask: True where a cell lies in the image, (B, P).
+        own: The queries that the model chose itself.
+        decoder_inputs: What else the family's decoder wants, the same for every image.
+    """
+
+    tokens: Tensor
+    spatial_shapes: tuple[tuple[int, int], ...]
+    mask: Tensor
+    own: Queries
+    decoder_inputs: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +107,6 @@ class DetectorModule(Protocol):
 
     def encode(self, model: nn.Module, images: Tensor) -> Memory:
         """Run backbone and encoder on (B, 3, H, W)."""
-        ...
-
-    def own_queries(self, model: nn.Module, memory: Memory) -> Queries:
-        """Return the queries that the model chose itself."""
         ...
 
     def label_content(self, model: nn.Module, labels: Tensor) -> Tensor:

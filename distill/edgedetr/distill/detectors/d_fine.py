@@ -28,7 +28,6 @@ from edgedetr.distill.real_time_detr import (
     decode,
     encode,
     label_content,
-    own_queries,
     predict,
     training_pass,
 )
@@ -112,7 +111,6 @@ __all__ = [
     "decode",
     "encode",
     "label_content",
-    "own_queries",
     "predict",
     "training_pass",
 ]

@@ -18,7 +18,6 @@ from edgedetr.distill.real_time_detr import (
     decode,
     encode,
     label_content,
-    own_queries,
     predict,
     training_pass,
 )
@@ -127,7 +126,6 @@ __all__ = [
     "decode",
     "encode",
     "label_content",
-    "own_queries",
     "predict",
     "training_pass",
 ]

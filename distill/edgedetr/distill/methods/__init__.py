@@ -29,11 +29,13 @@ class Batch:
         images: Network input (B, 3, H, W), the same for student and teacher.
         targets: The truth of each image.
         memory: The student's memory of these images, with gradient.
+        teacher_memory: The teacher's, without; None for methods that need no teacher.
     """
 
     images: Tensor
     targets: Sequence[Targets]
     memory: Memory
+    teacher_memory: Memory | None = None
 
 
 class MethodModule(Protocol):

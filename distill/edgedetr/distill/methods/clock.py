@@ -96,10 +96,10 @@ class Clock(nn.Module):
 
     @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted terms of one step; the teacher runs without gradient."""
-        settings = self.settings
-        with torch.no_grad():
-            teacher_memory = self.teacher.module.encode(self.teacher.network, batch.images)
+        """Return the weighted terms of one step; the teacher answers without gradient."""
+        settings, teacher_memory = self.settings, batch.teacher_memory
+        if teacher_memory is None:
+            raise ValueError("CLoCKDistill needs the teacher's memory of the batch")
         memory_loss = lcmd(
             self.adapter(batch.memory.tokens), batch.memory, teacher_memory, batch.targets, settings
         )

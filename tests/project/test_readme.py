@@ -1,0 +1,80 @@
+"""The README's commands run as they stand, in a folder of their own, on few frames."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+TRAINED = "distill/checkpoints/synth_teacher.safetensors"
+QUICK = (
+    "--set epochs=1 --set student.preset=edge-small --set optimizer.learning_rate=1e-6 "
+    f"--set student.input_hw=[96,320] --set student.init={TRAINED}"
+)
+"""One epoch that leaves a trained model as good as it is, so that gates have something to check."""
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the project's files and none of its runs."""
+    folder = tmp_path_factory.mktemp("fresh")
+    for path in ROOT.iterdir():
+        if path.name not in {"data", "runs", ".git"}:
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+def run(command, folder):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        shlex.split(command), cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def shortened(command):
+    """Give a README command few frames and one epoch; all else stays as it is printed."""
+    command = command.replace("/path/to/kitti", "data/scenes")
+    if command == "make test":
+        return "make -n test"
+    if command.startswith("make"):
+        return f"{command} FRAMES=40 TRAIN={shlex.quote(QUICK)}"
+    if command.startswith("edgedetr distill train"):
+        return f"{command} {QUICK}"
+    if command.startswith("edgedetr bench"):
+        return f"{command} --frames 5"
+    return command
+
+
+def test_the_readme_has_commands():
+    assert {"make demo", "make test"} <= set(COMMANDS)
+    assert sum(c.startswith("edgedetr") for c in COMMANDS) >= 8
+
+
+@pytest.mark.slow
+def test_the_commands_run_in_their_order(workplace):
+    for command in COMMANDS:
+        run(shortened(command), workplace)
+    report = workplace / "runs/demo/report.html"
+    assert report.stat().st_size > 10_000
+    before = report.stat().st_mtime_ns
+    run(shortened("make demo"), workplace)
+    assert report.stat().st_mtime_ns == before, "a second make demo must find nothing to do"
+    example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    (workplace / "example.py").write_text(example, encoding="utf-8")
+    run(f"{shlex.quote(sys.executable)} example.py", workplace)
+
+
+def test_the_measured_section_is_that_of_the_results():
+    run(f"{shlex.quote(sys.executable)} benchmarks/readme_table.py --check", ROOT)
