@@ -18,6 +18,18 @@ from edgedetr.runtime.files import write_text
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
+COLUMNS = (
+    "model",
+    "parameters (M)",
+    "GFLOPs",
+    "file (MiB)",
+    "AP",
+    "AP50",
+    "KITTI AP40 moderate, Car (%)",
+    "p50 (ms)",
+    "p99 (ms)",
+    "agreement with teacher",
+)
 SECTION = re.compile(r"(<!-- measured: [^>]*-->\n).*?(<!-- /measured -->)", re.DOTALL)
 
 
@@ -45,35 +57,45 @@ def measured() -> str:
         for name in ("demo", "clock_step", "latency_overhead", "kitti_evaluator")
     )
     machine = f"{demo['machine']['processor']}, {demo['machine']['cores']} cores"
-    rows = "\n".join(_row(m) for m in demo["models"])
-    return f"""\
-`make demo` on {machine}, no GPU: {demo["seconds"]:.0f} s after the install, {demo["training_seconds"]:.0f} s of \
-them training. AP on held-out
-rendered frames; latency end to end on ONNX Runtime's CPU, which only simulates INT8: its gain shows in
-TensorRT.
-
-| model | parameters (M) | GFLOPs | file (MiB) | AP | AP50 | KITTI AP40 moderate, Car | p50 (ms) | p99 (ms) | \
-agreement |
-|---|---|---|---|---|---|---|---|---|---|
-{rows}
-
-- A frame costs {latency["overhead_ratio"]:.3f} times the bare session for a D-FINE-N at 384x1248.
-- A training step with CLoCKDistill costs {step["ratio"]:.3f} times a student's step and a teacher's forward.
-- KITTI AP differs from the official tool's by at most \
-{evaluator["largest_difference_from_official"]:.0e}; 8000 frames with 80,000 detections take \
-{evaluator["seconds"]:.1f} s.
-
-Each figure's script, command and machine lie in `benchmarks/results/`.
-"""
-
-
-def _row(model: dict[str, Any]) -> str:
-    latency, car = model["latency_ms"], model["kitti_ap40_moderate"]["Car"]
-    return (
-        f"| {model['name']} {model['precision']} | {model['params_m']:.2f} | {model['gflops']:.2f} | "
-        f"{model['file_mib']:.1f} | {model['ap']:.3f} | {model['ap50']:.3f} | {car:.1f} | "
-        f"{latency['p50']:.1f} | {latency['p99']:.1f} | {model['agreement_with_teacher']:.3f} |"
+    difference = evaluator["largest_difference_from_official"]
+    return "\n".join(
+        [
+            f"`make demo` on {machine}, no GPU: {demo['seconds']:.0f} s after the install,",
+            f"{demo['training_seconds']:.0f} s of them training. AP on held-out rendered frames;",
+            "latency end to end in ONNX Runtime on the CPU, which only simulates the INT8 graph:",
+            "its gain shows in TensorRT.",
+            "",
+            f"| {' | '.join(COLUMNS)} |",
+            "|---" * len(COLUMNS) + "|",
+            *(f"| {' | '.join(_row(model))} |" for model in demo["models"]),
+            "",
+            f"- A frame costs {latency['overhead_ratio']:.3f} times the bare session for a D-FINE-N at",
+            "  384x1248.",
+            f"- A training step with CLoCKDistill costs {step['ratio']:.3f} times a student's step and",
+            "  a teacher's forward.",
+            f"- KITTI AP differs from the official tool's by at most {difference:.0e}; 8000 frames",
+            f"  with 80,000 detections take {evaluator['seconds']:.1f} s on one core.",
+            "",
+            "Each figure's script, command and machine lie in `benchmarks/results/`.",
+            "",
+        ]
     )
+
+
+def _row(model: dict[str, Any]) -> list[str]:
+    latency = model["latency_ms"]
+    return [
+        f"{model['name']} {model['precision']}",
+        f"{model['params_m']:.2f}",
+        f"{model['gflops']:.2f}",
+        f"{model['file_mib']:.1f}",
+        f"{model['ap']:.3f}",
+        f"{model['ap50']:.3f}",
+        f"{model['kitti_ap40_moderate']['Car']:.1f}",
+        f"{latency['p50']:.1f}",
+        f"{latency['p99']:.1f}",
+        f"{model['agreement_with_teacher']:.3f}",
+    ]
 
 
 if __name__ == "__main__":

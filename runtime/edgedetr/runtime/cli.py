@@ -64,6 +64,8 @@ def main() -> None:
         _fail(error.format_message(), error.exit_code)
     except EdgeDetrError as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     sys.exit(result if isinstance(result, int) else 0)
 
 

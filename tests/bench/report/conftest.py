@@ -176,5 +176,7 @@ def kitti_root(run: Path) -> Path:
 def reported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole run with its report, to be read."""
     folder = make_run(tmp_path_factory.mktemp("run"))
-    write_report(folder, DataChoice(), command="edgedetr report tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "MIN_TIMED_FRAMES", 10)
+        write_report(folder, DataChoice(), command="edgedetr report tiny")
     return folder

@@ -69,7 +69,7 @@ def test_figures_are_those_worked_out_by_hand(reported_run: Path) -> None:
 
 def test_latency_is_ordered_and_the_network_is_a_part_of_it(reported_run: Path) -> None:
     report = read_json(reported_run)
-    assert report["data"]["timed_frames"] == 200
+    assert report["data"]["timed_frames"] == 12  # three times four frames, at least 10
     for model in report["models"]:
         whole, network = model["latency_ms"], model["model_latency_ms"]
         for times in (whole, network):
