@@ -61,7 +61,7 @@ def report(run: Path, data: Path | None, teacher: Path | None, frames: int | Non
     found = write_report(run, DataChoice(data, frames), teacher, command)
     click.echo(as_text(found))
     for check in found.parity:
-        click.echo(f"{check.name}: {'passed' if check.passed else 'FAILED'}")
+        click.echo(f"{check.models}: parity {'passed' if check.passed else 'FAILED'}")
     for text in found.missing:
         click.echo(text)
     click.echo(f"Open {run / 'report.html'}")

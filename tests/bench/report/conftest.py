@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.bench.report import measure
 from edgedetr.bench.report.assemble import DataChoice, write_report
+from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
 
@@ -148,8 +149,20 @@ def make_run(root: Path) -> Path:
         {"kind": "evaluation", "step": 2, "epoch": 0, "ap": 0.25, "ap50": 0.5},
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
-    parity = {"passed": True, "matched": 8, "unmatched": 0, "max_box_error_px": 0.25}
-    (folder / "verify.onnx.json").write_text(json.dumps(parity))
+    parity = {
+        "passed": True,
+        "reason": "",
+        "matched": 8,
+        "max_box_error_px": 0.25,
+        "min_iou": None,
+        "limits": {"max_box_error_px": 0.5, "max_score_error": None},
+        "reference": "student.onnx",
+        "reference_sha256": sha256(folder / "student.onnx"),
+        "candidate": "student.int8.onnx",
+        "candidate_sha256": sha256(folder / "student.int8.onnx"),
+        "command": "edgedetr verify student.onnx student.int8.onnx",
+    }
+    (folder / "verify.int8.json").write_text(json.dumps(parity))
     return folder
 
 

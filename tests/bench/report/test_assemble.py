@@ -92,11 +92,11 @@ def test_report_says_what_was_measured_and_how(run: Path, kitti_root: Path) -> N
     }
     assert report["parity"] == [
         {
-            "name": "verify.onnx.json",
+            "name": "verify.int8.json",
             "passed": True,
-            "matched": 8,
-            "unmatched": 0,
-            "max_box_error_px": 0.25,
+            "models": "student.int8.onnx against student.onnx",
+            "command": "edgedetr verify student.onnx student.int8.onnx",
+            "figures": {"matched": 8, "max_box_error_px": 0.25, "limit_of_max_box_error_px": 0.5},
         }
     ]
     assert report["training"] == {
@@ -177,7 +177,7 @@ def test_a_bare_student_still_gets_a_report_that_says_what_is_missing(
         "student.int8.onnx.manifest.json",
         "log.jsonl",
         "metrics.json",
-        "verify.onnx.json",
+        "verify.int8.json",
     ):
         (run / name).unlink()
     report = write_report(run, DataChoice(root=kitti_root))
@@ -263,12 +263,18 @@ def test_a_model_that_does_not_match_its_manifest_is_refused(
     assert "manifest" in refused(ArtifactError, run)
 
 
+def test_a_parity_check_of_another_model_is_refused(run: Path) -> None:
+    path = run / "verify.int8.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "candidate_sha256": "0" * 64}))
+    assert "another student.int8.onnx" in refused(ArtifactError, run)
+
+
 def test_unknown_data_is_a_usage_error(run: Path) -> None:
     (run / "metrics.json").unlink()
     assert "--data" in refused(UsageError, run)
 
 
-@pytest.mark.parametrize("name", ["log.jsonl", "verify.onnx.json", "metrics.json"])
+@pytest.mark.parametrize("name", ["log.jsonl", "verify.int8.json", "metrics.json"])
 def test_damaged_file_is_named(run: Path, name: str) -> None:
     (run / name).write_text('{"step": \n' * 3)
     assert name in refused(ArtifactError, run)

@@ -51,7 +51,11 @@ def test_tiles_compare_the_last_student_with_the_teacher(report: Report) -> None
     ("parity", "answer", "state"),
     [
         ((), "not checked", "plain"),
-        ((ParityResult("a", True, {}), ParityResult("b", False, {})), "failed", "bad"),
+        (
+            (ParityResult("a", True, "", "", {}), ParityResult("b", False, "", "", {})),
+            "failed",
+            "bad",
+        ),
     ],
 )
 def test_parity_is_never_called_passed_without_a_check(

@@ -76,11 +76,15 @@ class ParityResult:
     Attributes:
         name: File name of its JSON.
         passed: Whether the gate held.
-        figures: The single numbers and texts of the file, in its order.
+        models: The two models: ``student.int8.onnx against student.onnx``.
+        command: What made it.
+        figures: The numbers and texts of the file, in its order; the gate's limits among them.
     """
 
     name: str
     passed: bool
+    models: str
+    command: str
     figures: dict[str, str | float]
 
 
@@ -186,9 +190,7 @@ class Report:
         return {
             "run": self.run,
             "models": [_model_dict(m) for m in self.models],
-            "parity": [
-                {"name": p.name, "passed": p.passed, **_finite(p.figures)} for p in self.parity
-            ],
+            "parity": [asdict(p) for p in self.parity],
             "data": asdict(self.data),
             "training": _last_evaluation(self.training),
             "made_by": self.made_by,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedetr.bench.report.contents import LogRecord, Origin, ParityResult, TrainingLog
 from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 _PLACE = {"kind", "step", "epoch"}
 """Keys of a log line that say where it was taken."""
+_PARITY_PLACE = {
+    *("passed", "command", "reference", "candidate", "reference_sha256", "candidate_sha256")
+}
+"""Keys of a parity file that are no figures."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,15 @@ def read_run_folder(path: Path) -> RunFolder:
         raise ArtifactError(
             f"{student} is missing; make it with: edgedetr export onnx {path}/student.safetensors"
         )
+    artifacts = [p for p in sorted(path.iterdir()) if manifest_path(p).is_file()]
+    origins = tuple(_read_origin(p) for p in artifacts)
     return RunFolder(
         path=path,
         students=(student, *sorted(path.glob("student.*.onnx"))),
         config=_read_config(path / "metrics.json"),
         training=_read_log(path / "log.jsonl"),
         parity=tuple(_read_parity(p) for p in sorted(path.glob("verify.*.json"))),
-        origins=tuple(
-            _read_origin(p) for p in sorted(path.iterdir()) if manifest_path(p).is_file()
-        ),
+        origins=origins,
     )
 
 
@@ -109,11 +114,29 @@ def _read_log(path: Path) -> TrainingLog | None:
 
 
 def _read_parity(path: Path) -> ParityResult:
+    """Read what ``edgedetr verify`` wrote; it must be about the models that lie beside it."""
     values = _json_object(path)
     if not isinstance(values.get("passed"), bool):
         raise ArtifactError(f"{path} does not say whether it passed; run edgedetr verify again")
-    figures = {k: v for k, v in values.items() if k != "passed" and _is_plain(v)}
-    return ParityResult(path.name, values["passed"], figures)
+    roles = ("candidate", "reference")
+    names = [str(values.get(role, "")) for role in roles]
+    for role, name in zip(roles, names, strict=True):
+        model = path.with_name(name)
+        if name and model.is_file() and sha256(model) != values.get(f"{role}_sha256"):
+            raise ArtifactError(
+                f"{path} is about another {name} than the one beside it; run edgedetr verify again"
+            )
+    limits = values.get("limits")
+    figures = {k: v for k, v in values.items() if k not in _PARITY_PLACE and _is_plain(v)}
+    if isinstance(limits, dict):
+        figures |= {f"limit_of_{k}": v for k, v in limits.items() if _is_plain(v)}
+    return ParityResult(
+        name=path.name,
+        passed=values["passed"],
+        models=" against ".join(names) if all(names) else path.name,
+        command=str(values.get("command", "")),
+        figures=figures,
+    )
 
 
 def _read_origin(artifact: Path) -> Origin:
@@ -140,6 +163,7 @@ def _json_object(path: Path) -> dict[str, Any]:
 
 
 def _is_plain(value: object) -> bool:
+    """Tell a figure or a text that says something."""
     if isinstance(value, float):
         return math.isfinite(value)
-    return isinstance(value, str | int)
+    return isinstance(value, str | int) and value != ""
