@@ -8,7 +8,7 @@ CONFIG  ?= synth
 DATA    ?= data/synth
 RUN     ?= runs/$(CONFIG)
 TEACHER ?= distill/checkpoints/synth_teacher.safetensors
-FRAMES  ?= 1000
+FRAMES  ?= 900
 TRAIN   ?=
 
 BIN    := .venv/bin
