@@ -50,7 +50,7 @@ def latency(
 @click.command()
 @click.argument("run", type=_PATH)
 @click.option("--data", type=_PATH, help="Data set; that of the training run if not given.")
-@click.option("--teacher", type=_PATH, help="Teacher's ONNX file; RUN/teacher.onnx if not given.")
+@click.option("--teacher", type=_PATH, help="ONNX or checkpoint; RUN/teacher.onnx if not given.")
 @click.option("--frames", type=click.IntRange(1), help="Only so many frames of the split.")
 def report(run: Path, data: Path | None, teacher: Path | None, frames: int | None) -> None:
     """Compare the models of the folder RUN: RUN/report.json and RUN/report.html."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from pathlib import Path
 
 import click
+
+EXPORT_FRAMES = 8
+"""How many images of a folder an exported model is checked on."""
 
 _PATH = click.Path(path_type=Path)
 
@@ -12,6 +18,27 @@ _PATH = click.Path(path_type=Path)
 @click.group()
 def export() -> None:
     """Convert a checkpoint to ONNX, and ONNX to INT8."""
+
+
+@export.command()
+@click.argument("checkpoint", type=_PATH)
+@click.option("-o", "--output", type=_PATH, help="Default: CHECKPOINT with the suffix .onnx.")
+@click.option("--images", type=_PATH, help="Folder of images to check on; made up if not given.")
+@click.option("--simplify/--no-simplify", default=True, help="Fold what is constant.")
+def onnx(checkpoint: Path, output: Path | None, images: Path | None, simplify: bool) -> None:
+    """Write CHECKPOINT as ONNX, once it is checked against PyTorch."""
+    from edgedetr.calib.collect import choose_frames
+    from edgedetr.export.to_onnx import export_onnx
+    from edgedetr.runtime.images import list_images, read_image
+
+    paths = choose_frames(list_images(images), EXPORT_FRAMES) if images else None
+    frames = None if paths is None else map(read_image, paths)
+    output = output or checkpoint.with_suffix(".onnx")
+    done = export_onnx(checkpoint, output, frames, simplified=simplify, command=_command())
+    if done.problem:
+        click.echo(f"Not simplified: {done.problem}", err=True)
+    size_mib = output.stat().st_size / 2**20
+    click.echo(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}")
 
 
 @export.command()
@@ -29,4 +56,69 @@ def qdq(model: Path, stats: Path, output: Path | None, include: str, exclude: st
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")
 
 
-COMMANDS: tuple[click.Command, ...] = (export,)
+@click.command()
+@click.argument("reference", type=_PATH)
+@click.argument("candidate", type=_PATH)
+@click.option("--images", type=_PATH, required=True, help="Folder of PNG or JPEG images.")
+@click.option("--json", "out", type=_PATH, help="Where to write the figures.")
+@click.option("--frames", type=click.IntRange(1), help="Only so many, evenly spread over all.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+)
+@click.option(
+    "--max-box-error-px",
+    type=click.FloatRange(0),
+    help="FP32: of the worst box, 0.5; INT8: of 99 % of the boxes, 8.",
+)
+@click.option(
+    "--max-score-error",
+    type=click.FloatRange(0),
+    help="FP32: of the worst score, 0.001; INT8: of their mean, 0.05.",
+)
+@click.option(
+    "--max-unmatched",
+    type=click.FloatRange(0, 1),
+    help="Share of detections without a partner; FP32: 0; INT8: 0.1.",
+)
+def verify(  # noqa: PLR0913, PLR0917 - one argument per option
+    reference: Path,
+    candidate: Path,
+    images: Path,
+    out: Path | None,
+    frames: int | None,
+    threshold: float,
+    max_box_error_px: float | None,
+    max_score_error: float | None,
+    max_unmatched: float | None,
+) -> None:
+    """Check that CANDIDATE finds in images what REFERENCE finds; exit 1 where it does not.
+
+    Either is a .safetensors checkpoint or an .onnx file of any precision. The limits of INT8 hold
+    where one of them has INT8 nodes.
+    """
+    from tqdm import tqdm
+
+    from edgedetr.calib.collect import choose_frames
+    from edgedetr.export import parity
+    from edgedetr.export.matching import Rule
+    from edgedetr.runtime.errors import GateError
+    from edgedetr.runtime.files import write_text
+    from edgedetr.runtime.images import list_images, read_image
+
+    paths = list_images(images)
+    paths = choose_frames(paths, frames or len(paths))
+    seen = map(read_image, tqdm(paths, "verify", unit="frame", disable=None, leave=False))
+    gate = parity.Gate(max_box_error_px, max_score_error, max_unmatched)
+    report = parity.verify(reference, candidate, seen, Rule(threshold), gate, _command())
+    if out:
+        write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
+    click.echo(report.table())
+    if not report.passed:
+        raise GateError(f"{candidate} does not find what {reference} finds: {report.reason}")
+
+
+def _command() -> str:
+    return shlex.join(["edgedetr", *sys.argv[1:]])
+
+
+COMMANDS: tuple[click.Command, ...] = (export, verify)

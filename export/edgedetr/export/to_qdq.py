@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -25,10 +24,10 @@ from edgedetr.calib.points import Point, Wiring, concat_inputs, points, reads, r
 from edgedetr.calib.scales import LEVELS, scale_from_amax
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.graph import int8_macs, macs
+from edgedetr.export.metadata import set_metadata, versions_of
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.manifest import write_manifest
-from edgedetr.runtime.spec import METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from edgedetr.calib.stats import CalibrationStats
 
 VERSIONS = ("edgedetr", "numpy", "onnx")
-VERSIONS_KEY = "edgedetr.versions"
-"""Key under which the versions of these packages lie in the metadata of an ONNX file."""
 
 _MIN_OPSET = 13
 
@@ -92,9 +89,8 @@ def export_qdq(
     stats = read_stats(stats_path)
     stats.check_model(path)
     quantized = quantize(model, stats, include, exclude)
-    versions = [f"{name}=={version(name)}" for name in VERSIONS]
-    _set_metadata(quantized, METADATA_KEY, stats.spec.to_json())
-    _set_metadata(quantized, VERSIONS_KEY, " ".join(versions))
+    versions = versions_of(VERSIONS)
+    set_metadata(quantized, stats.spec, versions)
     share = quantized_share(quantized)
     with atomic_path(output) as temporary:
         onnx.save(quantized, temporary)
@@ -331,8 +327,3 @@ def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
         copies = [type(v).FromString(v.SerializeToString()) for v in values]
         del items[:]
         items.extend(copies)
-
-
-def _set_metadata(model: onnx.ModelProto, key: str, value: str) -> None:
-    others = {p.key: p.value for p in model.metadata_props if p.key != key}
-    helper.set_model_props(model, {**others, key: value})

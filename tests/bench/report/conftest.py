@@ -155,7 +155,7 @@ def make_run(root: Path) -> Path:
         "matched": 8,
         "max_box_error_px": 0.25,
         "min_iou": None,
-        "limits": {"max_box_error_px": 0.5, "max_score_error": None},
+        "limits": {"box_error_px": 0.5, "score_error": None, "worst": True},
         "reference": "student.onnx",
         "reference_sha256": sha256(folder / "student.onnx"),
         "candidate": "student.int8.onnx",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -96,7 +97,7 @@ def test_report_says_what_was_measured_and_how(run: Path, kitti_root: Path) -> N
             "passed": True,
             "models": "student.int8.onnx against student.onnx",
             "command": "edgedetr verify student.onnx student.int8.onnx",
-            "figures": {"matched": 8, "max_box_error_px": 0.25, "limit_of_max_box_error_px": 0.5},
+            "figures": {"matched": 8, "max_box_error_px": 0.25, "limit_of_box_error_px": 0.5},
         }
     ]
     assert report["training"] == {
@@ -194,6 +195,22 @@ def test_teacher_may_lie_elsewhere(run: Path, tmp_path: Path) -> None:
     report = write_report(run, DataChoice(), teacher=tmp_path / "big.onnx")
     assert report.models[0].name == "teacher"
     assert report.models[0].ap50 == pytest.approx(1)
+
+
+def test_a_teacher_checkpoint_is_exported_first(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported: list[Path] = []
+
+    def export(checkpoint: Path, output: Path) -> None:
+        assert checkpoint == tmp_path / "big.safetensors"
+        shutil.copy(run / "teacher.onnx", output)
+        exported.append(output)
+
+    monkeypatch.setattr("edgedetr.export.to_onnx.export_onnx", export)
+    report = write_report(run, DataChoice(), teacher=tmp_path / "big.safetensors")
+    assert [m.name for m in report.models] == ["teacher", "student", "student.int8"]
+    assert not exported[0].exists()
 
 
 def test_coco_data_has_no_kitti_figures(run: Path, kitti_root: Path, tmp_path: Path) -> None:

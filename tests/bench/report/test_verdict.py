@@ -42,7 +42,7 @@ def test_tiles_compare_the_last_student_with_the_teacher(report: Report) -> None
     parity, accuracy, speed, size = tiles(replace(report, models=models))
     assert (parity.answer, parity.state) == ("passed", "good")
     assert accuracy.answer == "50 %"
-    assert speed.answer == "1.3x slower"
+    assert speed.answer == "1.33x slower"
     assert "student: 3.0x faster" in speed.detail
     assert size.answer == f"{100 * int8.file_mib / teacher.file_mib:.0f} %"
 
@@ -52,7 +52,7 @@ def test_tiles_compare_the_last_student_with_the_teacher(report: Report) -> None
     [
         ((), "not checked", "plain"),
         (
-            (ParityResult("a", True, "", "", {}), ParityResult("b", False, "", "", {})),
+            (ParityResult("a", True, "x", "", {}), ParityResult("b", False, "y", "", {})),
             "failed",
             "bad",
         ),
@@ -85,6 +85,7 @@ def test_terminal_table_is_aligned_and_has_a_dash_for_what_is_not_defined(report
         (2.0, 7.0, "3.5x less"),
         (7.0, 2.0, "3.5x more"),
         (2.0, 2.001, "same"),
+        (2.0, 2.08, "1.04x less"),
         (float("nan"), 2.0, ""),
         (0.0, 2.0, ""),
     ],

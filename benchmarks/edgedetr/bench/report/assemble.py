@@ -6,6 +6,7 @@ import json
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,7 +57,9 @@ def write_report(
         run: Folder with ``student.onnx`` and what else was made: ``student.*.onnx``,
             ``teacher.onnx``, ``log.jsonl``, ``metrics.json``, ``verify.*.json``, manifests.
         data: What to measure on.
-        teacher: The teacher's ONNX file; None takes ``teacher.onnx`` of the run.
+        teacher: The teacher's ONNX file, or its checkpoint, which is then exported for the time
+            of the measurement, so that all models run the same way; None takes ``teacher.onnx`` of
+            the run.
         command: What the report names as its maker.
 
     Raises:
@@ -66,21 +69,23 @@ def write_report(
         UsageError: If the run does not say which data it used and none was given.
     """
     folder = read_run_folder(run)
-    teacher_path, missing = _teacher(run, teacher), folder.missing
+    with ExitStack() as stack:
+        teacher_path = _teacher(run, teacher, stack)
+        paths = [*([teacher_path] if teacher_path else []), *folder.students]
+        detectors = [stack.enter_context(Detector.open(path, threshold=0.0)) for path in paths]
+        class_names = _common_classes(paths, detectors)
+        facts = _open_data(folder, data, class_names)
+        measured = measure(detectors, facts.dataset, facts.frames)
+        models = _models(paths, measured, facts, has_teacher=teacher_path is not None)
+    missing = folder.missing
     if teacher_path is None:
         missing.append(
             "The run has no teacher.onnx: the students stand alone (edgedetr export onnx TEACHER "
             f"-o {run}/teacher.onnx, or --teacher)."
         )
-    paths = [*([teacher_path] if teacher_path else []), *folder.students]
-    with ExitStack() as stack:
-        detectors = [stack.enter_context(Detector.open(path, threshold=0.0)) for path in paths]
-        class_names = _common_classes(paths, detectors)
-        facts = _open_data(folder, data, class_names)
-        measured = measure(detectors, facts.dataset, facts.frames)
     report = Report(
         run=run.resolve().name,
-        models=_models(paths, measured, facts, has_teacher=teacher_path is not None),
+        models=models,
         data=facts.describe(len(measured[0].latency_ns)),
         training=folder.training,
         made_by=folder.config,
@@ -124,16 +129,18 @@ class _Data:
         )
 
 
-def _teacher(run: Path, given: Path | None) -> Path | None:
-    if given is not None and given.suffix != ".onnx":
-        raise UsageError(
-            f"--teacher {given}: wanted an ONNX file, so that all models run the same way; make "
-            f"it with: edgedetr export onnx {given} -o {run}/teacher.onnx"
-        )
-    if given is not None and not given.is_file():
-        raise ArtifactError(f"--teacher {given} is missing")
-    default = run / "teacher.onnx"
-    return given or (default if default.is_file() else None)
+def _teacher(run: Path, given: Path | None, stack: ExitStack) -> Path | None:
+    """Find the teacher's ONNX file, or make it in a folder that lasts as long as ``stack``."""
+    if given is None:
+        default = run / "teacher.onnx"
+        return default if default.is_file() else None
+    if given.suffix != ".safetensors":
+        return given
+    from edgedetr.export.to_onnx import export_onnx
+
+    exported = Path(stack.enter_context(TemporaryDirectory())) / "teacher.onnx"
+    export_onnx(given, exported)
+    return exported
 
 
 def _common_classes(paths: Sequence[Path], detectors: Sequence[Detector]) -> tuple[str, ...]:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 SMALL, LARGE = (420, 260), (580, 320)
 """Width and height of a line chart, in user units: about CSS pixels on a wide screen."""
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 42
+LEFT, RIGHT, TOP, BOTTOM = 52, 20, 14, 42
 """Margins around the plotted area."""
-ROWS_WIDTH, ROW_HEIGHT = LARGE[0], 74
-"""Width of a chart of distributions, and height of one model's row."""
+ROWS_WIDTH, ROW_HEIGHT, BAR_HEIGHT = LARGE[0], 74, 36
+"""Width of a chart of distributions, height of one model's row and of its highest bar."""
 BINS = 60
+LOG_RANGE = 3000
+"""Factor that an axis of equal factors spans at most: a term that starts at zero is cut off."""
 MAX_POINTS = 300
 """Points of a line; longer series are thinned."""
 
@@ -74,7 +76,7 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Return where the ticks are, in user units, and what stands there."""
         values = log_ticks(self.low, self.high) if self.log else even_ticks(self.low, self.high)
-        return [(round(float(self.place(v)), 1), f"{v:g}") for v in values]
+        return [(_rounded(self, v), f"{v:g}") for v in values]
 
 
 @dataclass(frozen=True)
@@ -112,18 +114,18 @@ class Distribution:
     """One row of a chart of distributions: bars as an SVG path, and marks.
 
     Attributes:
-        name: Of the model.
+        title: Name of the model and its percentiles.
         style: CSS class that gives the colour.
         path: The outline of the bars.
         baseline: Where the bars stand, in user units.
-        marks: Place in user units, and text, of the percentiles.
+        marks: Places of the 50th and the 99th percentile, in user units.
     """
 
-    name: str
+    title: str
     style: str
     path: str
     baseline: float
-    marks: tuple[tuple[float, str], ...]
+    marks: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -189,28 +191,24 @@ def distribution_chart(
         label: What the axis shows.
         rows: Name, CSS class and samples of each row.
     """
-    end = 1.15 * max(float(np.percentile(samples, 99)) for _, _, samples in rows)
+    end = 1.05 * max(_percentile(samples, 99) for _, _, samples in rows)
     x = Axis(label, 0.0, end, RIGHT, ROWS_WIDTH - RIGHT)
     drawn = []
-    words = []
     for index, (name, style, samples) in enumerate(rows):
-        baseline = TOP + (index + 1) * ROW_HEIGHT - 16
-        p50, p99 = np.percentile(samples, (50, 99)).tolist()
-        marks = ((p50, f"p50 {p50:.1f}"), (p99, f"p99 {p99:.1f}"))
+        baseline = TOP + (index + 1) * ROW_HEIGHT - 12
+        p50, p99 = _percentile(samples, 50), _percentile(samples, 99)
         drawn.append(
             Distribution(
-                name=name,
+                title=f"{name}: p50 {p50:.1f}, p99 {p99:.1f}",
                 style=style,
                 path=_bars(np.clip(samples, 0, end), x, baseline),
                 baseline=baseline,
-                marks=tuple((round(float(x.place(v)), 1), text) for v, text in marks),
+                marks=(_rounded(x, p50), _rounded(x, p99)),
             )
         )
-        words.append(
-            f"{name}: half of {len(samples)} frames within {p50:.1f}, 99 % within {p99:.1f}"
-        )
     height = TOP + len(rows) * ROW_HEIGHT + BOTTOM
-    return DistributionChart(title, "; ".join(words), x, tuple(drawn), ROWS_WIDTH, height)
+    description = "; ".join(row.title for row in drawn)
+    return DistributionChart(title, description, x, tuple(drawn), ROWS_WIDTH, height)
 
 
 def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
@@ -263,12 +261,21 @@ def _finite(series: Series, *, positive: bool) -> Series:
 def _ends(values: NDArray[np.float64], *, log: bool) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     if log:
-        return low / 1.15, high * 1.15
+        return max(low, high / LOG_RANGE) / 1.15, high * 1.15
     return _apart(min(low, 0.0), high * 1.05)
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1)
+
+
+def _percentile(samples: NDArray[np.float64], percent: float) -> float:
+    """Return one of the samples (nearest rank), as `edgedetr.runtime.timing` does."""
+    return float(np.percentile(samples, percent, method="inverted_cdf"))
+
+
+def _rounded(axis: Axis, value: float) -> float:
+    return round(float(axis.place(value)), 1)
 
 
 def _path(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
@@ -279,7 +286,7 @@ def _path(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
 
 def _bars(samples: NDArray[np.float64], x: Axis, baseline: float) -> str:
     counts, edges = np.histogram(samples, BINS, (x.low, x.high))
-    heights = counts / counts.max() * (ROW_HEIGHT - 34)
+    heights = counts / counts.max() * BAR_HEIGHT
     places = x.place(edges).tolist()
     bars = [
         f"M{left:.1f},{baseline:.1f}V{baseline - height:.1f}H{right:.1f}V{baseline:.1f}z"

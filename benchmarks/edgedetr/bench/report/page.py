@@ -14,6 +14,7 @@ from edgedetr.bench.report.figures import (
     precision_recall_charts,
     training_charts,
 )
+from edgedetr.bench.report.pictures import SURE_SCORE
 from edgedetr.bench.report.table import comparison
 from edgedetr.bench.report.verdict import headline, tiles
 
@@ -56,4 +57,5 @@ def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]
         pictures=pictures,
         min_score=MIN_SCORE,
         min_iou=MIN_IOU,
+        sure_score=SURE_SCORE,
     )

@@ -23,17 +23,20 @@ if TYPE_CHECKING:
 MAX_PICTURES = 8
 MAX_WIDTH_PX = 1280
 JPEG_QUALITY = 82
+SURE_SCORE = 0.5
+"""Detections below it are drawn faintly and without text, so that a picture stays legible."""
 
 
 @dataclass(frozen=True)
 class DrawnBox:
-    """A box in source pixels and what stands beside it."""
+    """A box in source pixels and what stands beside it; ``sure`` ones are drawn boldly."""
 
     x: float
     y: float
     width: float
     height: float
     text: str
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -131,12 +134,15 @@ def _truth_layer(truth: Truth, names: Sequence[str]) -> Layer:
 
 def _boxes(found: Detections, names: Sequence[str]) -> tuple[DrawnBox, ...]:
     rows = zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
-    return tuple(_box(corners, f"{names[label]} {score:.2f}") for corners, label, score in rows)
+    return tuple(
+        _box(corners, f"{names[label]} {score:.2f}", sure=score >= SURE_SCORE)
+        for corners, label, score in rows
+    )
 
 
-def _box(corners: Sequence[float], text: str) -> DrawnBox:
+def _box(corners: Sequence[float], text: str, *, sure: bool = True) -> DrawnBox:
     x0, y0, x1, y1 = (round(v, 1) for v in corners)
-    return DrawnBox(x0, y0, round(x1 - x0, 1), round(y1 - y0, 1), text)
+    return DrawnBox(x0, y0, round(x1 - x0, 1), round(y1 - y0, 1), text, sure)
 
 
 def _caption(truth: Truth, models: Sequence[ModelReport], found: Sequence[Detections]) -> str:

@@ -166,4 +166,4 @@ def _is_plain(value: object) -> bool:
     """Tell a figure or a text that says something."""
     if isinstance(value, float):
         return math.isfinite(value)
-    return isinstance(value, str | int) and value != ""
+    return isinstance(value, str | int) and not isinstance(value, bool) and value != ""

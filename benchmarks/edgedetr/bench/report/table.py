@@ -89,7 +89,8 @@ def factor(value: float, reference: float) -> str:
     ratio = reference / value
     if 0.995 <= ratio < 1.005:
         return "same"
-    return f"{ratio:.1f}x less" if ratio > 1 else f"{1 / ratio:.1f}x more"
+    times = max(ratio, 1 / ratio)
+    return f"{times:.{1 if times >= 2 else 2}f}x {'less' if ratio > 1 else 'more'}"
 
 
 def share(value: float, reference: float) -> str:

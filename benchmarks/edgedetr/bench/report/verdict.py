@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedetr.bench.report.table import share
+from edgedetr.bench.report.table import factor, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def tiles(report: Report) -> list[Tile]:
                 report,
                 "Speed",
                 lambda m: _speed(m.latency.p50_ms, teacher.latency.p50_ms),
-                "than the teacher, median end to end",
+                "against the teacher, median end to end",
             ),
             _beside(
                 report,
@@ -77,10 +77,11 @@ def _parity(report: Report) -> Tile:
     question = "Same answers after conversion"
     if not report.parity:
         return Tile(question, "not checked", "edgedetr verify was not run")
-    failed = [p.name for p in report.parity if not p.passed]
+    failed = [p.models for p in report.parity if not p.passed]
     if failed:
         return Tile(question, "failed", _listed(failed), "bad")
-    return Tile(question, "passed", f"{len(report.parity)} parity checks", "good")
+    checked = _listed([p.models for p in report.parity])
+    return Tile(question, "passed", checked, "good")
 
 
 def _beside(
@@ -94,9 +95,7 @@ def _beside(
 
 
 def _speed(value: float, reference: float) -> str:
-    if value <= reference:
-        return f"{reference / value:.1f}x faster"
-    return f"{value / reference:.1f}x slower"
+    return factor(value, reference).replace("less", "faster").replace("more", "slower")
 
 
 def _listed(names: list[str]) -> str:
