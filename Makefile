@@ -79,7 +79,6 @@ lint: setup  ## Check style and who imports whom
 
 types: setup  ## Check types
 	$(BIN)/mypy
-	$(BIN)/pyright
 
 check: lint types test  ## Everything that needs no GPU
 

@@ -90,7 +90,8 @@ def _step(trainee: Trainee, images: torch.Tensor, targets: list[Targets]) -> Non
     trainee.train()
     trainee.zero_grad(set_to_none=True)
     detection, distillation = trainee(images, targets)
-    torch.stack([*detection.values(), *distillation.values()]).sum().backward()
+    loss = torch.stack([*detection.values(), *distillation.values()]).sum()
+    torch.autograd.backward(loss)
 
 
 def _forward(model: Model, images: torch.Tensor) -> None:

@@ -12,7 +12,7 @@ from edgedetr.runtime.types import Frame
 class Frames:
     """Five noisy frames with one object each, read and counted."""
 
-    class_names = ("Car",)
+    class_names: tuple[str, ...] = ("Car",)
     ids = tuple("abcde")
 
     def __init__(self):

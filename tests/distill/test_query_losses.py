@@ -66,8 +66,9 @@ def test_sum_norm_grows_with_the_queries_and_weights_norm_does_not():
     box = torch.full((1, 1, 4), 0.5)
 
     def loss(norm, count):
-        many = [x.repeat(1, count, 1) for x in (student, box, teacher, box)]
-        return query_losses(*many, torch.ones(1, count), ClassLoss(norm=norm))["class"].item()
+        z, b, target, c = (x.repeat(1, count, 1) for x in (student, box, teacher, box))
+        weights = torch.ones(1, count)
+        return query_losses(z, b, target, c, weights, ClassLoss(norm=norm))["class"].item()
 
     assert loss("sum", 4) == pytest.approx(4 * loss("sum", 1))
     assert loss("weights", 4) == pytest.approx(loss("weights", 1))
@@ -77,4 +78,4 @@ def test_no_query_with_weight_costs_nothing():
     box, logits = torch.full((2, 1, 4), 0.5), torch.zeros(2, 1, 3, requires_grad=True)
     terms = query_losses(logits, box, logits.detach(), box, torch.zeros(2, 1), ClassLoss())
     assert [v.item() for v in terms.values()] == [0, 0, 0]
-    sum(terms.values()).backward()
+    torch.stack(list(terms.values())).sum().backward()

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from edgedetr.distill import recipe
 from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
+from edgedetr.distill.trainee import Trainee
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError
 from edgedetr.runtime.manifest import read_manifest
 
@@ -141,13 +142,13 @@ def test_splits_without_any_object_train_and_evaluate(config, kitti, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(config, tmp_path, monkeypatch):
-    real = recipe.Trainee.forward
+    real = Trainee.forward
 
     def broken(self, images, targets):
         detection, distillation = real(self, images, targets)
         return detection | {"loss_giou": detection["loss_giou"] * torch.nan}, distillation
 
-    monkeypatch.setattr(recipe.Trainee, "forward", broken)
+    monkeypatch.setattr(Trainee, "forward", broken)
     with pytest.raises(EdgeDetrError, match=r"step 0: the loss is not finite \(loss_giou\)"):
         recipe.train(config, tmp_path / "run", "a command")
     assert not (tmp_path / "run" / "student.safetensors").exists()

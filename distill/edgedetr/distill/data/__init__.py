@@ -88,10 +88,6 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def image_path(self, index: int) -> Path:
-        """Return where the image of a frame lies."""
-        ...
-
     def __getitem__(self, index: int) -> Sample:
         """Read one frame; raises DataError when its image cannot be read."""
         ...
