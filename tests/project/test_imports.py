@@ -17,7 +17,6 @@ HEAVY = {
     "matplotlib",
     "onnx",
     "pandas",
-    "plotly",
     "pycocotools",
     "scipy",
     "torch",

@@ -53,10 +53,6 @@ class CocoDataset:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def image_path(self, index: int) -> Path:
-        """Return where the image of a frame lies."""
-        return self._paths[index]
-
     def __getitem__(self, index: int) -> Sample:
         """Read one frame; raises DataError when its image cannot be read."""
         frame = Frame(read_image(self._paths[index]), index * FRAME_NS, self.ids[index])
