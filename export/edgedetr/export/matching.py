@@ -1,0 +1,104 @@
+"""Pair the detections of two models on one frame, whatever the order of their queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgedetr.runtime.boxes import iou
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from edgedetr.runtime.types import Detections
+
+    Floats = NDArray[np.floating[Any]]
+
+MIN_IOU = 0.5
+"""Boxes that overlap less are never a pair."""
+MARGIN = 0.1
+"""How far below the threshold a partner's score may lie."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which detections of a frame must have a partner.
+
+    Attributes:
+        threshold: Lowest score of a detection that counts, in [0, 1].
+        top: How many of the best detections of a frame count at most; as many as the model's spec
+            names when None.
+    """
+
+    threshold: float = 0.3
+    top: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """How the detections of two models on one frame go together.
+
+    Attributes:
+        box_errors_px: Of each pair, the farthest that a side moved, in source pixels, (M,).
+        score_errors: Of each pair, the difference of the scores, (M,).
+        ious: Of each pair, the overlap of the boxes, (M,).
+        unmatched: Detections of either model that count and have no partner.
+    """
+
+    box_errors_px: Floats
+    score_errors: Floats
+    ious: Floats
+    unmatched: int
+
+    def __len__(self) -> int:
+        return len(self.ious)
+
+
+def match(a: Detections, b: Detections, rule: Rule, max_detections: int) -> Pairs:
+    """Pair the detections of two models.
+
+    Those that count are the best ``rule.top`` of each model that reach the threshold. Each looks
+    for a partner of its class, with an IoU of at least `MIN_IOU`, among *all* that are given of the
+    other model, so that 0.301 here and 0.299 there are a pair. The pairs that differ least in
+    overlap and score are made first. With several equal boxes, the scores tell which is which.
+
+    Args:
+        a: Detections of one model, best first, down to `MARGIN` below the threshold.
+        b: Likewise of the other.
+        rule: What counts.
+        max_detections: Stands in for ``rule.top`` where it is None.
+    """
+    top = max_detections if rule.top is None else rule.top
+    counts_a, counts_b = ((d.scores >= rule.threshold) & (np.arange(len(d)) < top) for d in (a, b))
+    overlap = iou(a.boxes, b.boxes)
+    apart = np.abs(a.scores[:, None] - b.scores[None, :])
+    alike = (a.labels[:, None] == b.labels[None, :]) & (overlap >= MIN_IOU)
+    rows, columns = np.nonzero(alike & (counts_a[:, None] | counts_b[None, :]))
+    order = np.argsort((1 - overlap + apart)[rows, columns], kind="stable")
+    i, j = _first_come(rows[order], columns[order], len(a), len(b))
+    lonely_a, lonely_b = counts_a.copy(), counts_b.copy()
+    lonely_a[i], lonely_b[j] = False, False
+    return Pairs(
+        box_errors_px=np.abs(a.boxes[i] - b.boxes[j]).max(axis=1, initial=0),
+        score_errors=apart[i, j],
+        ious=overlap[i, j],
+        unmatched=int(lonely_a.sum() + lonely_b.sum()),
+    )
+
+
+def _first_come(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], n: int, m: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Take pairs in order, each row and each column once."""
+    free_row, free_column = [True] * n, [True] * m
+    taken = []
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        if free_row[row] and free_column[column]:
+            free_row[row] = free_column[column] = False
+            taken.append((row, column))
+    pairs = np.array(taken, np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]

@@ -1,0 +1,177 @@
+"""Write a checkpoint as ONNX that runs in a vehicle, after checking that it finds the same objects.
+
+The graph is of opset 17, the first with LayerNormalization as one node, and of static batch 1. Its
+node names keep the scopes of the network (``/backbone/``, ``/encoder/``, ``/decoder/``), which tell
+later stages where a node belongs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from edgedetr.calib.onnx_file import load_onnx
+from edgedetr.distill.checkpoint import load_model
+from edgedetr.export.matching import Rule
+from edgedetr.export.metadata import set_metadata, versions_of
+from edgedetr.export.parity import compare
+from edgedetr.export.parity_report import FP32_LIMITS, ParityReport
+from edgedetr.export.runners import OnnxRunner, TorchRunner
+from edgedetr.export.simplify import Simplified, simplify
+from edgedetr.runtime.errors import GateError, UsageError
+from edgedetr.runtime.files import atomic_path, sha256
+from edgedetr.runtime.manifest import write_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edgedetr.distill.model import Model
+    from edgedetr.runtime.spec import ModelSpec
+
+OPSET = 17
+PACKAGES = ("edgedetr", "torch", "transformers", "onnx", "onnxsim")
+RULE = Rule(threshold=0.0, top=20)
+"""The best detections of a frame, so that a model that is sure of nothing is checked as well."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        nodes: Nodes of the graph.
+        problem: Why the graph could not be simplified; empty where it was, or was not to be.
+        parity: How it compares with the checkpoint.
+    """
+
+    nodes: int
+    problem: str
+    parity: ParityReport
+
+
+def export_onnx(
+    checkpoint: Path,
+    output: Path,
+    frames: Iterable[NDArray[np.uint8]] | None = None,
+    *,
+    simplified: bool = True,
+    command: str = "",
+) -> Exported:
+    """Write a checkpoint as ONNX, with its manifest; nothing is written unless it passes the gate.
+
+    Args:
+        checkpoint: A ``.safetensors`` file of this project.
+        output: The ``.onnx`` file.
+        frames: RGB images, uint8 (H, W, 3), on which the two are compared; `textured_frames` when
+            None.
+        simplified: Whether to fold what is constant; see `edgedetr.export.simplify`.
+        command: What made it, for the manifest.
+
+    Raises:
+        ArtifactError: If the checkpoint is missing or damaged.
+        UsageError: If ``output`` is no name for an ONNX file.
+        GateError: If the two do not find the same objects.
+    """
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output} is no name for an ONNX file; wanted one that ends in .onnx")
+    model = load_model(checkpoint)
+    versions = versions_of(PACKAGES)
+    with atomic_path(output) as temporary:
+        trace(model, temporary)
+        traced = load_onnx(temporary)
+        result = simplify(traced) if simplified else Simplified(traced)
+        _save(result.model, temporary, model.spec, versions)
+        seen = textured_frames(model.spec.input_hw) if frames is None else frames
+        names = (checkpoint.name, output.name)
+        parity = ParityReport(
+            figures=compare(TorchRunner(model), OnnxRunner(temporary), seen, RULE, names),
+            limits=FP32_LIMITS,
+            threshold=RULE.threshold,
+            reference=checkpoint.name,
+            reference_sha256=sha256(checkpoint),
+            candidate=output.name,
+            candidate_sha256=sha256(temporary),
+            command=command,
+        )
+        if not parity.passed:
+            raise GateError(
+                f"{output} was not written: it does not find what {checkpoint} finds: "
+                f"{parity.reason}; before any training that is so, because all queries tie"
+            )
+    write_manifest(
+        output,
+        kind="onnx",
+        command=command,
+        spec=model.spec,
+        versions=versions,
+        parents=[checkpoint],
+        summary=parity.summary(),
+    )
+    return Exported(len(result.model.graph.node), result.problem, parity)
+
+
+def _save(graph: onnx.ModelProto, path: Path, spec: ModelSpec, versions: Sequence[str]) -> None:
+    """Check a graph and write it with our metadata and nobody else's."""
+    del graph.metadata_props[:]
+    set_metadata(graph, spec, versions)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+
+
+def trace(model: Model, path: Path) -> None:
+    """Write a network as torch traces it: static batch 1, nothing simplified, no metadata.
+
+    The tracer warns about every size that it fixes, which is what a static graph wants.
+    """
+    spec = model.spec
+    images = torch.zeros(1, 3, *spec.input_hw)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        torch.onnx.export(
+            _Answers(model).eval(),
+            (images,),
+            str(path),
+            input_names=[spec.input_name],
+            output_names=[spec.logits_name, spec.boxes_name],
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+class _Answers(nn.Module):
+    """A network that takes images and gives logits and boxes, nothing else."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.network = model.network
+        self._predict = model.module.predict
+
+    @override
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self._predict(self.network, images)
+
+
+def textured_frames(hw: tuple[int, int], count: int = 4) -> list[NDArray[np.uint8]]:
+    """Make images of coloured blobs under noise, always the same ones, uint8 (H, W, 3)."""
+    rng = np.random.default_rng(0)
+    height, width = hw
+    frames = []
+    for _ in range(count):
+        coarse = rng.integers(0, 256, (max(2, height // 32), max(2, width // 32), 3), np.uint8)
+        blobs = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+        noise = rng.integers(-12, 13, (height, width, 3), np.int16)
+        frames.append((blobs + noise).clip(0, 255).astype(np.uint8))
+    return frames
