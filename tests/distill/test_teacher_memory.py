@@ -58,4 +58,4 @@ def test_what_does_not_fit_is_computed_each_time(counted, images):
     memory = TeacherMemory(model, limit_bytes=one_image)
     for _ in range(3):
         memory(images)
-    assert sizes == [2, 1, 1]
+    assert sizes == [1, 1, 1, 1]

@@ -43,7 +43,7 @@ def config(tmp_path):
         (["calib", "collect", "none.onnx"], 2, "give either --data KITTI_ROOT or --images DIR"),
         (["calib", "collect", "none.onnx", "--images", "x"], 1, "x: no such folder"),
         (["verify", "a.onnx", "b.onnx", "--images", "x"], 1, "x: no such folder"),
-        (["bench", "latency", "none.onnx", "--images", "x", "--json", "o"], 1, "none.onnx"),
+        (["bench", "latency", "none.onnx", "--images", "x", "--json", "o"], 1, "x: no such folder"),
         (["report", "nowhere"], 1, "nowhere"),
     ],
 )

@@ -44,11 +44,10 @@ class TeacherMemory:
         if not self._left and not self._known:
             return self._encode(images)
         keys = [hashlib.blake2b(i.cpu().numpy(), digest_size=16).digest() for i in images]
-        new = [row for row, key in enumerate(keys) if key not in self._known]
-        fresh = dict(zip(new, self._parts(images[new]), strict=True)) if new else {}
-        for row, parts in fresh.items():
-            self._remember(keys[row], parts)
-        rows = [fresh[r] if r in fresh else self._known[key] for r, key in enumerate(keys)]
+        rows = [
+            self._known[key] if key in self._known else self._learn(key, images[row : row + 1])
+            for row, key in enumerate(keys)
+        ]
         tokens, mask, content, boxes, valid = (
             torch.stack(part) for part in zip(*rows, strict=True)
         )
@@ -58,15 +57,15 @@ class TeacherMemory:
     def _encode(self, images: Tensor) -> Memory:
         return self._teacher.module.encode(self._teacher.network, images)
 
-    def _parts(self, images: Tensor) -> list[tuple[Tensor, ...]]:
-        memory = self._encode(images)
+    def _learn(self, key: bytes, image: Tensor) -> tuple[Tensor, ...]:
+        """Encode one image alone: what is known must not depend on what it was encoded with."""
+        memory = self._encode(image)
         own = memory.own
         self._shapes, self._decoder_inputs = memory.spatial_shapes, memory.decoder_inputs
         batch = (memory.tokens, memory.mask, own.content, own.boxes, own.valid)
-        return list(zip(*batch, strict=True))
-
-    def _remember(self, key: bytes, parts: tuple[Tensor, ...]) -> None:
+        parts = tuple(tensor[0].clone() for tensor in batch)
         size = sum(p.nbytes for p in parts)
         if size <= self._left:
             self._left -= size
-            self._known[key] = tuple(p.clone() for p in parts)
+            self._known[key] = parts
+        return parts
