@@ -1,0 +1,184 @@
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("torch")
+
+from edgedetr.export import to_onnx
+from edgedetr.export.matching import Rule
+from edgedetr.export.parity import Gate, verify
+from edgedetr.export.simplify import Simplified
+from edgedetr.export.to_onnx import export_onnx, textured_frames
+from edgedetr.runtime.errors import GateError
+from edgedetr.runtime.files import sha256
+from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.manifest import read_manifest
+from edgedetr.runtime.plugins import names
+from edgedetr.runtime.spec import METADATA_KEY, spec_from_json
+
+pytestmark = pytest.mark.slow
+
+TEACHER = Path(__file__).parents[2] / "distill" / "checkpoints" / "synth_teacher.safetensors"
+
+
+def shape(value):
+    return [d.dim_value for d in value.type.tensor_type.shape.dim]
+
+
+def moved(model, *_):
+    """Shift every box to the right by a hundredth of the input's width."""
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == "boxes" else name for name in node.output]
+    step = np.array([0.01, 0, 0, 0], np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(step, "step"))
+    model.graph.node.append(onnx.helper.make_node("Add", ["before", "step"], ["boxes"]))
+    return Simplified(model)
+
+
+def test_the_graph(exported):
+    model = onnx.load(exported[0])
+    assert {o.domain: o.version for o in model.opset_import} == {"": 17}
+    assert {i.name: shape(i) for i in model.graph.input} == {"images": [1, 3, 64, 96]}
+    assert {o.name: shape(o) for o in model.graph.output} == {
+        "logits": [1, 40, 3],
+        "boxes": [1, 40, 4],
+    }
+    count = Counter(node.op_type for node in model.graph.node)
+    assert count["LayerNormalization"] == 9  # encoder 2, query selection 1, two layers of 3
+    assert not count.keys() & {"Shape", "ConstantOfShape", "Range", "Identity", "Cast", "If"}
+    assert all(not node.doc_string for node in model.graph.node)
+    assert exported[1].nodes == len(model.graph.node) < 700
+    assert exported[1].problem == ""
+
+
+def test_node_names_say_where_a_node_belongs(exported):
+    named = [n.name for n in onnx.load(exported[0]).graph.node if n.op_type != "Constant"]
+    assert len(set(named)) == len(named)
+    assert all(name.startswith("/network/") for name in named)
+    for block in ("/backbone/", "/encoder/", "/decoder/"):
+        assert sum(f"/network/model{block}" in name for name in named) > 50
+    assert any("/decoder/layers.1/encoder_attn/" in name for name in named)
+
+
+def test_the_file_says_what_it_is(exported, checkpoint):
+    path, done = exported
+    metadata = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert metadata.keys() == {METADATA_KEY, "edgedetr.versions"}
+    manifest = read_manifest(path)
+    assert spec_from_json(metadata[METADATA_KEY], "") == manifest.spec
+    assert manifest.spec.input_hw == (64, 96)
+    assert metadata["edgedetr.versions"].split() == list(manifest.versions)
+    packages = {line.partition("==")[0] for line in manifest.versions}
+    assert packages == {"edgedetr", "torch", "transformers", "onnx", "onnxsim"}
+    assert (manifest.kind, manifest.command) == ("onnx", "edgedetr export onnx")
+    parent = manifest.parents[0]
+    assert (parent.name, parent.sha256) == ("student.safetensors", sha256(checkpoint))
+    assert manifest.summary == done.parity.summary()
+    assert manifest.summary.startswith("equal to student.safetensors on 4 frames: 80 matched, 0 un")
+    assert done.parity.candidate_sha256 == manifest.sha256
+
+
+@pytest.mark.parametrize("family", names("edgedetr.distill.detectors"))
+def test_every_family_becomes_a_graph_of_its_own_weights(family, make_model, tmp_path):
+    """What only training needs stays behind, and what is left finds the same."""
+    from edgedetr.distill.checkpoint import save_model
+
+    model = make_model(family, seed=3)
+    save_model(tmp_path / "m.safetensors", model, command="")
+    done = export_onnx(tmp_path / "m.safetensors", tmp_path / "m.onnx", simplified=False)
+    assert (done.problem, done.parity.passed) == ("", True)
+    assert done.parity.figures.matched >= 80
+    assert done.parity.figures.max_box_error_px == pytest.approx(0, abs=0.01)
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    constants = [t.name for t in graph.initializer]
+    assert all(name.startswith(("network.model.", "onnx::")) for name in constants)
+    assert not [name for name in constants if "denoising" in name]
+    own = sum(w.numel() for w in (*model.network.parameters(), *model.network.buffers()))
+    stored = sum(np.prod(t.dims, dtype=int) for t in graph.initializer)
+    assert own * 0.9 < stored < own
+    kinds = {node.op_type for node in graph.node}
+    assert "LayerNormalization" in kinds
+    assert "Shape" in kinds  # so that a test of the simplified graph means something
+
+
+def test_a_model_that_finds_something_else_is_not_written(
+    checkpoint, exported, tmp_path, monkeypatch
+):
+    path = tmp_path / "student.onnx"
+    shutil.copy(exported[0], path)
+    before = sha256(path)
+    monkeypatch.setattr(to_onnx, "simplify", moved)
+    with pytest.raises(GateError, match=r"was not written: .* worst box error 0\.96"):
+        export_onnx(checkpoint, path)
+    assert sha256(path) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["student.onnx"]
+
+
+def test_the_command(edgedetr, checkpoint, tmp_path, monkeypatch):
+    """It goes on without a simplifier that fails, and checks on the images that are given."""
+    copy = tmp_path / "s.safetensors"
+    shutil.copy(checkpoint, copy)
+    (tmp_path / "images").mkdir()
+    for number, frame in enumerate(textured_frames((64, 96), 10)):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), frame)
+    monkeypatch.setattr(to_onnx, "simplify", lambda model: Simplified(model, "it crashed"))
+    status, out, error = edgedetr("export", "onnx", copy, "--images", tmp_path / "images")
+    assert (status, error) == (0, "Not simplified: it crashed\n")
+    assert out.startswith(f"{tmp_path / 's.onnx'}: ")
+    assert "MiB; equal to s.safetensors on 8 frames: 160 matched, 0 unmatched" in out
+    assert read_manifest(tmp_path / "s.onnx").command.startswith("edgedetr export onnx ")
+
+
+def test_the_command_stops_at_the_gate(edgedetr, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(to_onnx, "simplify", moved)
+    out = tmp_path / "runs" / "s.onnx"
+    status, _, error = edgedetr("export", "onnx", checkpoint, "-o", out)
+    assert status == 1
+    assert error.startswith(f"edgedetr: {out} was not written: it does not find what ")
+    assert error.count("\n") == 1
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "output", "status", "message"),
+    [
+        (None, "o.onnx", 1, "no checkpoint"),
+        (b"", "o.onnx", 1, "is no readable safetensors file"),
+        (b"\x10" + 7 * b"\0" + b'{"a":{}}        ', "o.onnx", 1, "is no readable safetensors file"),
+        (b"", "o.pt", 2, "is no name for an ONNX file; wanted one that ends in .onnx"),
+    ],
+)
+def test_a_wrong_request_is_one_line(edgedetr, tmp_path, content, output, status, message):
+    path = tmp_path / "c.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    before = list(tmp_path.iterdir())
+    found, _, error = edgedetr("export", "onnx", path, "-o", tmp_path / output)
+    assert found == status
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_textured_frames_are_always_the_same_and_no_two_alike():
+    frames, again = textured_frames((40, 64), 3), textured_frames((40, 64), 3)
+    assert all((a == b).all() for a, b in zip(frames, again, strict=True))
+    assert [f.shape for f in frames] == 3 * [(40, 64, 3)]
+    assert all(f.dtype == np.uint8 and f.std() > 30 for f in frames)
+    assert (frames[0] != frames[1]).mean() > 0.9
+
+
+def test_a_trained_detector_finds_the_same_in_real_frames(shared_data, tmp_path):
+    paths = list_images(shared_data / "kitti" / "training" / "image_2")[::16]
+    out = tmp_path / "teacher.onnx"
+    assert export_onnx(TEACHER, out, map(read_image, paths)).problem == ""
+    report = verify(TEACHER, out, map(read_image, paths), Rule(), Gate())
+    assert report.passed, report.reason
+    assert (report.figures.frames, report.figures.unmatched) == (5, 0)
+    assert report.figures.matched > 10
+    assert report.figures.max_box_error_px == pytest.approx(0, abs=0.05)
