@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+
 from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:
