@@ -20,7 +20,8 @@ import torch
 
 from edgedetr.bench.machine import machine_facts
 from edgedetr.distill.detectors import Targets
-from edgedetr.distill.methods import clock, none
+from edgedetr.distill.distillation import Distillation
+from edgedetr.distill.methods import clock
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.teacher_memory import TeacherMemory
 from edgedetr.distill.trainee import Trainee
@@ -46,9 +47,10 @@ def main() -> None:
     teacher.network.eval().requires_grad_(requires_grad=False)
     images = torch.rand(BATCH, 3, *SPEC.input_hw)
     targets = [_targets() for _ in range(BATCH)]
-    alone = Trainee(student, none.NoDistillation())
+    alone = Trainee(student, Distillation({}, {}, {}))
+    methods = {"clock": clock.build(clock.Settings(), student, teacher)}
     distilled = Trainee(
-        student, clock.Clock(clock.Settings(), student, teacher), TeacherMemory(teacher, 0)
+        student, Distillation(methods, {"clock": 1.0}, {}), TeacherMemory(teacher, 0)
     )
     work: dict[str, Callable[[], None]] = {
         "student_step": lambda: _step(alone, images, targets),

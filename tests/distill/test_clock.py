@@ -5,6 +5,7 @@ from edgedetr.distill.detectors import Memory, Queries, Targets
 from edgedetr.distill.methods import Batch, clock
 from edgedetr.distill.methods.clock import Clock, Settings, cell_weights, lcmd, standardised
 from edgedetr.distill.teacher_memory import TeacherMemory
+from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.plugins import names
 
 FAMILIES = names("edgedetr.distill.detectors")
@@ -12,7 +13,7 @@ TERMS = {"lcmd", "tcld_class", "tcld_l1", "tcld_giou"}
 
 
 def batch_of(student, teacher, images, targets):
-    mine = student.module.encode(student.network, images)
+    mine = student.encode(images)
     return Batch(images, targets, mine, TeacherMemory(teacher, 0)(images))
 
 
@@ -72,9 +73,9 @@ def test_padding_slots_change_nothing(family, make_model, images, targets):
 
     def answers(images, targets):
         queries = target_queries(targets)
-        content = model.module.label_content(model.network, queries.labels)
-        memory = model.module.encode(model.network, images)
-        return model.module.decode(model.network, memory, queries.with_content(content))
+        content = model.label_content(queries.labels, queries.boxes)
+        memory = model.encode(images)
+        return model.decode(memory, queries.with_content(content))
 
     with torch.no_grad():
         alone, padded = answers(images[1:], targets[1:]), answers(images, targets)
@@ -189,7 +190,7 @@ def test_memories_of_another_grid_are_resized(make_targets):
 def test_a_different_number_of_levels_is_named(make_targets):
     student = memory_of(torch.zeros(1, 8, 3), ((2, 4),))
     teacher = memory_of(torch.zeros(1, 10, 3), ((2, 4), (1, 2)))
-    with pytest.raises(ValueError, match="1 levels, the teacher's 2"):
+    with pytest.raises(SettingsError, match="1 levels, the teacher's 2"):
         lcmd(student.tokens, student, teacher, [make_targets()], Settings())
 
 

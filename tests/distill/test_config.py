@@ -1,6 +1,6 @@
 import pytest
 
-from edgedetr.distill.config import load_config
+from edgedetr.distill.config import MethodConfig, load_config
 from edgedetr.distill.methods.clock import Settings
 from edgedetr.runtime.errors import SettingsError, UnknownNameError
 
@@ -16,7 +16,7 @@ def test_defaults_live_in_the_dataclass(tmp_path):
     config = load_config(write(tmp_path / "c.toml", MINIMAL))
     assert config.student.input_hw == (96, 320)
     assert config.data.classes == ("Car", "Pedestrian", "Cyclist")
-    assert config.method == {"name": "none"}
+    assert config.methods == ("none",)
 
 
 def test_overrides_reach_into_tables_and_take_bare_strings(tmp_path):
@@ -44,7 +44,12 @@ def test_overrides_reach_into_tables_and_take_bare_strings(tmp_path):
         ("student.input_hw=[100, 320]", "multiples of 32"),
         ("student.resize=crop", "'crop' is no choice; choose from letterbox, stretch"),
         ("optimizer.ema_decay=1.5", "ema_decay"),
-        ("method={name='clock'}", "needs a teacher"),
+        ("methods=['clock']", "needs a teacher"),
+        ("methods=[]", "at least one"),
+        ("methods=['none', 'none']", "different names"),
+        ("method.clock.weight=-1", "method.clock.weight must be a number of at least 0"),
+        ("student.inherit=true", "inherit needs a teacher"),
+        ("class_map.Cat='Car'", "class_map names 'Cat'"),
         ("epochs", "wanted key=value"),
         ("epochs.x=1", "'epochs' is no table"),
     ],
@@ -56,8 +61,9 @@ def test_a_wrong_setting_is_named(tmp_path, override, message):
 
 
 def test_method_settings_are_checked_with_the_config(tmp_path):
-    text = 'teacher = "t.safetensors"\nmethod = { name = "clock", alpha = 1e-4 }\n' + MINIMAL
-    assert load_config(write(tmp_path / "c.toml", text)).method_settings() == Settings(alpha=1e-4)
+    text = 'teacher = "t.safetensors"\nmethods = ["clock"]\nmethod.clock.alpha = 1e-4\n' + MINIMAL
+    config = load_config(write(tmp_path / "c.toml", text), ["method.clock.weight=2"])
+    assert config.method_config("clock") == MethodConfig("clock", 2.0, 0.0, Settings(alpha=1e-4))
     with pytest.raises(SettingsError, match="unknown key 'alfa'; did you mean 'alpha'"):
         load_config(write(tmp_path / "d.toml", text.replace("alpha", "alfa")))
     with pytest.raises(UnknownNameError, match="no 'clok' in methods; did you mean 'clock'"):

@@ -1,39 +1,47 @@
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Queries, detector
+from edgedetr.distill.detectors import (
+    Queries,
+    answers_queries,
+    answers_regions,
+    detector,
+)
 from edgedetr.runtime.errors import UnknownNameError
 from edgedetr.runtime.plugins import names
 
 FAMILIES = names("edgedetr.distill.detectors")
+QUERY_FAMILIES = [f for f in FAMILIES if answers_queries(detector(f))]
+REGION_FAMILIES = [f for f in FAMILIES if answers_regions(detector(f))]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", QUERY_FAMILIES)
 def test_decoding_its_own_queries_gives_its_own_answer(family, make_model, images):
     model = make_model(family)
     with torch.no_grad():
-        memory = model.module.encode(model.network, images)
-        own = model.module.decode(model.network, memory, memory.own)
+        memory = model.encode(images)
+        own = model.decode(memory, memory.own)
         logits, boxes = model.module.predict(model.network, images)
     torch.testing.assert_close(own.logits[-1], logits)
     torch.testing.assert_close(own.boxes[-1], boxes, atol=1e-5, rtol=1e-4)
-    assert own.logits.shape[0] == own.boxes.shape[0] == model.network.config.decoder_layers
+    assert len(own.logits) == len(own.boxes) == model.network.config.decoder_layers
+    assert own.hidden.shape[:2] == boxes.shape[:2]
     assert sum(h * w for h, w in memory.spatial_shapes) == memory.tokens.shape[1]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", QUERY_FAMILIES)
 def test_groups_do_not_see_one_another(family, make_model, images):
     model = make_model(family)
-    memory = model.module.encode(model.network, images)
+    memory = model.encode(images)
     boxes = torch.rand(2, 6, 4, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
-    content = model.module.label_content(model.network, torch.arange(6).repeat(2, 1) % 3)
+    content = model.label_content(torch.arange(6).repeat(2, 1) % 3, boxes)
     valid = torch.ones(2, 6, dtype=torch.bool)
     changed = boxes.clone()
     changed[:, 3:] = 0.3
 
     def first_group(boxes, groups):
         queries = Queries(content, boxes, valid, groups)
-        return model.module.decode(model.network, memory, queries).logits[:, :, :3]
+        return model.decode(memory, queries).logits[:, :, :3]
 
     with torch.no_grad():
         torch.testing.assert_close(first_group(boxes, 2), first_group(changed, 2))
@@ -50,16 +58,25 @@ def test_fresh_backbones_have_live_batch_norms(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_training_passes_teach_every_layer(family, make_model, images, targets):
+def test_a_prediction_has_one_row_a_query(family, make_model, images):
+    model = make_model(family)
+    with torch.no_grad():
+        logits, boxes = model.module.predict(model.network, images)
+    assert logits.shape == (2, boxes.shape[1], 3)
+    assert boxes.shape == (2, boxes.shape[1], 4)
+    assert logits.isfinite().all()
+    assert 0 <= boxes.min() <= boxes.max() <= 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_passes_teach_every_parameter(family, make_model, images, targets):
     model = make_model(family)
     model.network.train()
     losses, memory = model.module.training_pass(model.network, images, targets)
     total = torch.stack(list(losses.values())).sum()
     total.backward()
     assert total.isfinite()
-    assert memory.tokens.grad_fn is not None
-    layers = model.network.config.decoder_layers
-    assert sum(name.startswith("loss_vfl") for name in losses) >= 2 * layers + 1
+    assert all(t.grad_fn is not None for t in memory.tensors()[:1])
     silent = [n for n, p in model.network.named_parameters() if p.requires_grad and p.grad is None]
     assert not silent
 
@@ -74,14 +91,64 @@ def test_images_without_objects_train(family, make_model, make_targets, images):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_preset_is_built_from_its_table(family):
+def test_predictions_in_ignored_areas_are_no_background(family, make_model, make_targets, images):
+    """With the whole image ignored and nothing labelled, no class is taught anything."""
+    model = make_model(family)
+    model.network.train()
+    everywhere = make_targets(ignored=[(0.5, 0.5, 1.0, 1.0)])
+    plain, _ = model.module.training_pass(model.network, images, [make_targets()] * 2)
+    ignored, _ = model.module.training_pass(model.network, images, [everywhere] * 2)
+    totals = [torch.stack(list(x.values())).sum().item() for x in (plain, ignored)]
+    assert totals[0] > 0
+    assert totals[1] < 0.02 * totals[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_more_objects_than_queries_train(family, make_model, make_targets, images):
+    model = make_model(family)
+    model.network.train()
+    crowd = make_targets(*[(0.3 + 0.004 * i, 0.5, 0.2, 0.3) for i in range(80)])
+    losses, _ = model.module.training_pass(model.network, images, [crowd, make_targets()])
+    assert all(v.isfinite() for v in losses.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_regions_are_boxes_with_embeddings(family, make_model, images):
+    model = make_model(family)
+    found = model.module.regions(model.network, model.encode(images))
+    assert len(found.boxes) == 2
+    boxes = torch.cat(found.boxes)
+    assert len(boxes) == len(found.embeddings) == len(found.kinds) > 0
+    assert not boxes.requires_grad
+    assert 0 <= boxes.min() <= boxes.max() <= 1
+    assert (boxes[:, 2:] >= boxes[:, :2]).all()
+    found.embeddings.sum().backward()
+
+
+@pytest.mark.parametrize("family", REGION_FAMILIES)
+def test_given_boxes_are_answered_one_by_one(family, make_model, images):
+    model = make_model(family)
+    boxes = [torch.tensor([[0.1, 0.2, 0.5, 0.8], [0.3, 0.3, 0.9, 0.9]]), torch.zeros(0, 4)]
+    with torch.no_grad():
+        memory = model.encode(images)
+        answers = model.answer_regions(memory, boxes)
+        swapped = model.answer_regions(memory, [boxes[0].flip(0), boxes[1]])
+    assert answers.logits.shape == (2, 4)
+    assert answers.deltas.shape == answers.boxes.shape == (2, 3, 4)
+    assert answers.features.shape[2:] == (7, 7)
+    assert len(answers.embeddings) == 2
+    torch.testing.assert_close(answers.logits.flip(0), swapped.logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_edge_presets_are_small(family):
     module = detector(family)
-    assert {"edge-tiny", "edge-small"} <= set(module.PRESETS)
     sizes = [
         sum(p.numel() for p in module.build(name, 3).parameters())
         for name in ("edge-tiny", "edge-small")
     ]
     assert sizes[0] < 1.5e6 < sizes[1] < 3.2e6
+    assert module.width(module.build("edge-tiny", 3)) > 0
 
 
 def test_a_misspelt_family_names_the_right_one():

@@ -58,7 +58,7 @@ def teacher(tmp_path, make_model):
 
 def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, teacher, tmp_path):
     out = tmp_path / "run"
-    config = replace(config, teacher=str(teacher), method={"name": "clock"})
+    config = replace(config, teacher=str(teacher), methods=("clock",))
     metrics = recipe.train(config, out, "a command")
     student = load_model(out / "student.safetensors")
     assert student.spec.class_names == config.data.classes
@@ -70,13 +70,13 @@ def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, tea
     lines = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
     steps = [x for x in lines if x["kind"] == "step"]
     assert [x["step"] for x in steps] == [0, 1, 2, 3, 4, 5]
-    assert {"lcmd", "tcld_class", "loss_vfl", "loss", "lr"} <= set(steps[0])
+    assert {"clock_lcmd", "clock_tcld_class", "loss_vfl", "loss", "lr"} <= set(steps[0])
     assert [x["epoch"] for x in lines if x["kind"] == "evaluation"] == [1, 2]
     assert not (out / "state.safetensors").exists()
 
 
 def test_a_killed_run_goes_on_with_the_same_result(config, teacher, tmp_path, monkeypatch):
-    config = replace(config, teacher=str(teacher), method={"name": "clock"})
+    config = replace(config, teacher=str(teacher), methods=("clock",))
     recipe.train(config, tmp_path / "whole", "a command")
     real, calls = recipe._Run._step, []
 
@@ -149,15 +149,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(config, tmp_
         return detection | {"loss_giou": detection["loss_giou"] * torch.nan}, distillation
 
     monkeypatch.setattr(Trainee, "forward", broken)
-    with pytest.raises(EdgeDetrError, match=r"step 0: the loss is not finite \(loss_giou\)"):
+    with pytest.raises(
+        EdgeDetrError, match=r"step 0: the loss is not finite \(loss_giou\) on frames 00000"
+    ):
         recipe.train(config, tmp_path / "run", "a command")
     assert not (tmp_path / "run" / "student.safetensors").exists()
 
 
 def test_a_teacher_of_other_classes_is_refused(config, teacher, tmp_path):
-    other = replace(config.data, classes=("Car",))
-    config = replace(config, data=other, teacher=str(teacher), method={"name": "clock"})
-    with pytest.raises(ArtifactError, match="knows the classes Car, Pedestrian, Cyclist"):
+    other = replace(config.data, classes=("Car", "Van"))
+    config = replace(config, data=other, teacher=str(teacher), methods=("clock",))
+    with pytest.raises(
+        ArtifactError, match=r"knows the classes Car, Pedestrian, Cyclist, not Van; .*\[class_map\]"
+    ):
         recipe.train(config, tmp_path / "run", "a command")
 
 

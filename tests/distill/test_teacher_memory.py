@@ -36,12 +36,9 @@ def test_remembered_images_answer_as_fresh_ones_and_are_encoded_once(
     assert remembered.spatial_shapes == fresh.spatial_shapes
     torch.testing.assert_close(remembered.tokens, fresh.tokens, atol=1e-5, rtol=1e-4)
     queries = target_queries(targets)
-    content = model.module.label_content(model.network, queries.labels)
+    content = model.label_content(queries.labels, queries.boxes)
     with torch.no_grad():
-        one, two = (
-            model.module.decode(model.network, m, queries.with_content(content))
-            for m in (remembered, fresh)
-        )
+        one, two = (model.decode(m, queries.with_content(content)) for m in (remembered, fresh))
     torch.testing.assert_close(one.logits, two.logits, atol=1e-4, rtol=1e-4)
     assert memory(images).tokens.grad_fn is None
     assert sizes == [1, 1, 2]
@@ -49,11 +46,7 @@ def test_remembered_images_answer_as_fresh_ones_and_are_encoded_once(
 
 def test_what_does_not_fit_is_computed_each_time(counted, images):
     model, sizes = counted("d_fine")
-    one_image = sum(
-        p[0].nbytes
-        for m in [TeacherMemory(model, 0)(images)]
-        for p in (m.tokens, m.mask, m.own.content, m.own.boxes, m.own.valid)
-    )
+    one_image = sum(p[0].nbytes for m in [TeacherMemory(model, 0)(images)] for p in m.tensors())
     sizes.clear()
     memory = TeacherMemory(model, limit_bytes=one_image)
     for _ in range(3):

@@ -61,7 +61,7 @@ def test_a_wrong_request_is_one_line(edgedetr, tmp_path, arguments, status, mess
         ("epoch=1", 2, "unknown key 'epoch'; did you mean 'epochs'?"),
         ("student.family=dfine", 2, "no 'dfine' in detectors; did you mean 'd_fine'?"),
         ("student.preset=edge-tny", 2, "no preset 'edge-tny' in d_fine; did you mean 'edge-tiny'?"),
-        ("method={name='clok'}", 2, "no 'clok' in methods; did you mean 'clock'?"),
+        ("methods=['clok']", 2, "no 'clok' in methods; did you mean 'clock'?"),
         ("data.format=kiti", 2, "no 'kiti' in data; did you mean 'kitti'?"),
         ("teacher=none.safetensors", 1, "no checkpoint none.safetensors"),
         ("seed=0", 1, "nowhere"),

@@ -55,7 +55,7 @@ def _mirrored(image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         return torch.cat([1 - boxes[:, :1], boxes[:, 1:]], dim=1)
 
     return functional.horizontal_flip(image), Targets(
-        targets.labels, mirror(targets.boxes), mirror(targets.ignored)
+        targets.labels, mirror(targets.boxes), mirror(targets.ignored), targets.frame_id
     )
 
 
@@ -83,7 +83,8 @@ def _zoomed(image: Tensor, targets: Targets, rng: np.random.Generator) -> tuple[
     side_px = (boxes[:, 2:] * torch.tensor([width, height])).amin(1)
     kept = (share >= MIN_VISIBLE) & (side_px >= MIN_SIDE_PX)
     rest = torch.cat([ignored, boxes[~kept]])
-    return image, Targets(targets.labels[kept], boxes[kept], rest[rest[:, 2:].amin(1) > 0])
+    rest = rest[rest[:, 2:].amin(1) > 0]
+    return image, Targets(targets.labels[kept], boxes[kept], rest, targets.frame_id)
 
 
 def _area(corners: Tensor) -> Tensor:

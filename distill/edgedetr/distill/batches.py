@@ -73,6 +73,7 @@ class NetworkInputs:
             labels=torch.from_numpy(truth.labels),
             boxes=torch.from_numpy(place.to_input(truth.boxes)),
             ignored=torch.from_numpy(place.to_input(truth.ignored)),
+            frame_id=sample.frame.frame_id,
         )
         inputs = Inputs(torch.from_numpy(pixels), targets, place)
         if self._kept is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgedetr.distill.methods import method
 from edgedetr.runtime.errors import SettingsError
-from edgedetr.runtime.settings import load_settings, settings_from_dict
+from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,6 +47,7 @@ class StudentConfig:
         input_hw: Height and width of the network's input in pixels, multiples of 32.
         resize: How frames get to that size, see `ModelSpec`.
         init: Checkpoint of the same family and preset to start from; empty starts fresh.
+        inherit: Whether to start from the teacher's tensors of the same name and shape.
     """
 
     family: str = "d_fine"
@@ -54,6 +55,7 @@ class StudentConfig:
     input_hw: tuple[int, int] = (96, 320)
     resize: Literal["letterbox", "stretch"] = "stretch"
     init: str = ""
+    inherit: bool = False
 
     def __post_init__(self) -> None:
         if any(side < 32 or side % 32 for side in self.input_hw):
@@ -89,6 +91,24 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class MethodConfig:
+    """One distillation method of a run.
+
+    Attributes:
+        name: File name under ``edgedetr.distill.methods``.
+        weight: Factor of all its terms.
+        share: What each of its terms is held to, as a share of the detection loss's gradient at
+            the student's memory; 0 leaves the terms at their own weights.
+        settings: The method's own settings.
+    """
+
+    name: str
+    weight: float
+    share: float
+    settings: Any
+
+
+@dataclass(frozen=True)
 class DistillConfig:
     """What a run needs to be repeated.
 
@@ -97,7 +117,10 @@ class DistillConfig:
         student: The model to train.
         optimizer: How it is trained.
         teacher: Checkpoint of the teacher; empty for a method that needs none.
-        method: ``name``, a file under ``edgedetr.distill.methods``, and that method's settings.
+        class_map: The teacher's name of each class that it names otherwise.
+        methods: File names under ``edgedetr.distill.methods``; their losses add up.
+        method: Settings of each method by its name: its own, and ``weight`` and ``share`` of
+            `MethodConfig`. Those of a method that is not in ``methods`` wait for it.
         epochs: Passes over the training split.
         batch_size: Images a step, over all devices.
         eval_every: Epochs between evaluations; the last epoch is always evaluated.
@@ -108,7 +131,9 @@ class DistillConfig:
     student: StudentConfig = StudentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     teacher: str = ""
-    method: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
+    class_map: dict[str, Any] = field(default_factory=dict)
+    methods: tuple[str, ...] = ("none",)
+    method: dict[str, Any] = field(default_factory=dict)
     epochs: int = 50
     batch_size: int = 16
     eval_every: int = 5
@@ -120,16 +145,35 @@ class DistillConfig:
                 "epochs, batch_size and eval_every must be at least 1, got "
                 f"{self.epochs}, {self.batch_size} and {self.eval_every}"
             )
-        if "name" not in self.method:
-            raise ValueError("the table [method] needs a name")
-        if method(self.method["name"]).NEEDS_TEACHER and not self.teacher:
-            raise ValueError(f"method {self.method['name']!r} needs a teacher checkpoint")
-        self.method_settings()
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods must be different names, at least one, got {self.methods}")
+        for name in {*self.methods, *self.method}:
+            self.method_config(name)
+        needy = [name for name in self.methods if method(name).NEEDS_TEACHER]
+        if needy and not self.teacher:
+            raise ValueError(f"method {needy[0]!r} needs a teacher checkpoint")
+        if self.student.inherit and not self.teacher:
+            raise ValueError("student.inherit needs a teacher checkpoint")
+        unknown = [name for name in self.class_map if name not in self.data.classes]
+        if unknown:
+            raise ValueError(
+                f"class_map names {unknown[0]!r}, which is not one of data.classes"
+                f"{nearest(unknown[0], self.data.classes)}"
+            )
 
-    def method_settings(self) -> Any:  # noqa: ANN401 - the type belongs to the method
-        """Return the method's own settings, checked."""
-        values = {k: v for k, v in self.method.items() if k != "name"}
-        return settings_from_dict(method(self.method["name"]).Settings, values, "[method]")
+    def method_config(self, name: str) -> MethodConfig:
+        """Return one method's settings, checked."""
+        values = dict(self.method.get(name, {}))
+        factors = {key: values.pop(key, default) for key, default in _FACTORS.items()}
+        for key, value in factors.items():
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
+                raise ValueError(f"method.{name}.{key} must be a number of at least 0, got {value}")
+        kind = method(name).Settings
+        settings = settings_from_dict(kind, values, f"[method.{name}]")
+        return MethodConfig(name, float(factors["weight"]), float(factors["share"]), settings)
+
+
+_FACTORS = {"weight": 1.0, "share": 0.0}
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> DistillConfig:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from edgedetr.distill.detectors import DetectorModule, detector
 from edgedetr.runtime.errors import UnknownNameError
 from edgedetr.runtime.settings import nearest
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Sequence
 
+    from torch import Tensor, nn
+
+    from edgedetr.distill.detectors import (
+        DetrOutputs,
+        Memory,
+        Pyramid,
+        Queries,
+        QueryDetectorModule,
+        RegionAnswers,
+        RegionDetectorModule,
+    )
     from edgedetr.runtime.spec import ModelSpec
 
 
@@ -19,27 +30,78 @@ if TYPE_CHECKING:
 class Model:
     """A detector of some family.
 
+    Methods of distillation ask a model through its functions here, so that a teacher with more
+    classes, or with another order of them, answers in the student's.
+
     Attributes:
         family: File name under ``edgedetr.distill.detectors``.
         preset: Size within the family.
         spec: The contract of inputs and outputs.
         network: The weights.
+        class_order: Which class of the network each class asked for is; empty where they are the
+            same, see `with_classes`.
     """
 
     family: str
     preset: str
     spec: ModelSpec
     network: nn.Module
+    class_order: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
-        """Channels of the encoder's memory and of the decoder's queries."""
-        return int(self.network.config.d_model)  # type: ignore[union-attr, arg-type]
+        """Channels of the levels of its memory or pyramid."""
+        return self.module.width(self.network)
 
     @property
     def module(self) -> DetectorModule:
         """The functions of the family."""
         return detector(self.family)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes it is asked for."""
+        return len(self.class_order or self.spec.class_names)
+
+    def with_classes(self, names: Sequence[str]) -> Model:
+        """Ask for these of its classes, in this order."""
+        own = self.spec.class_names
+        order = () if tuple(names) == tuple(own) else tuple(own.index(name) for name in names)
+        return replace(self, class_order=order)
+
+    def encode(self, images: Tensor) -> Any:  # noqa: ANN401 - a memory or a pyramid
+        """Run backbone and encoder or neck on (B, 3, H, W)."""
+        return self.module.encode(self.network, images)
+
+    def label_content(self, labels: Tensor, boxes: Tensor) -> Tensor:
+        """Make the content (B, Q, D) of queries for classes asked for, -1 for none."""
+        if self.class_order:
+            rows = labels.new_tensor([*self.class_order, -1])
+            labels = rows[labels]
+        module = cast("QueryDetectorModule", self.module)
+        return module.label_content(self.network, labels, boxes)
+
+    def decode(self, memory: Memory, queries: Queries) -> DetrOutputs:
+        """Answer any queries, with every decoder layer."""
+        module = cast("QueryDetectorModule", self.module)
+        outputs = module.decode(self.network, memory, queries)
+        if self.class_order:
+            outputs = replace(outputs, logits=outputs.logits[..., list(self.class_order)])
+        return outputs
+
+    def answer_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionAnswers:
+        """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""
+        module = cast("RegionDetectorModule", self.module)
+        answers = module.answer_regions(self.network, pyramid, boxes)
+        if self.class_order:
+            order = list(self.class_order)
+            answers = replace(
+                answers,
+                logits=answers.logits[:, [0, *(1 + i for i in order)]],
+                deltas=answers.deltas[:, order],
+                boxes=answers.boxes[:, order],
+            )
+        return answers
 
 
 def new_model(family: str, preset: str, spec: ModelSpec) -> Model:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from edgedetr.distill.criterion import real_time_detr_loss
-from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Targets
+from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,10 +52,20 @@ def encode(model: PreTrainedModel, images: Tensor) -> Memory:
     return _memory(model, captured)
 
 
-def label_content(model: PreTrainedModel, labels: Tensor) -> Tensor:
-    """Embed class indices (...) with the table of the denoising queries, (..., D), detached."""
-    table: Tensor = model.model.denoising_class_embed.weight
-    return table.detach()[labels]
+def width(model: PreTrainedModel) -> int:
+    """Return the channels of the memory."""
+    return int(model.config.d_model)
+
+
+def label_content(model: PreTrainedModel, labels: Tensor, boxes: Tensor) -> Tensor:
+    """Embed class indices (B, Q) with the table of the denoising queries, (B, Q, D), detached.
+
+    A query of no class (-1) gets the mean of the classes' embeddings.
+    """
+    del boxes
+    table = model.model.denoising_class_embed.weight.detach()[: model.config.num_labels]
+    rows = torch.cat([table, table.mean(0, keepdim=True)])
+    return rows[labels]
 
 
 def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutputs:
@@ -83,12 +93,25 @@ def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutp
     return DetrOutputs(
         logits=outputs.intermediate_logits[:, -depth:].transpose(0, 1),
         boxes=outputs.intermediate_reference_points[:, -depth:].transpose(0, 1),
+        hidden=outputs.last_hidden_state,
+        corners=_corners(outputs),
     )
+
+
+def regions(model: PreTrainedModel, memory: Memory) -> Regions:
+    """Return the last layer's boxes of the model's own queries, with their embeddings."""
+    return decode(model, memory, memory.own).regions()
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     """Return the logit of x in [0, 1], finite at both ends."""
     return torch.logit(x, eps=eps)
+
+
+def _corners(outputs: Any) -> Tensor | None:  # noqa: ANN401
+    """Return D-FINE's corner logits (E, B, Q, ...); other families have none."""
+    corners = getattr(outputs, "intermediate_predicted_corners", None)
+    return None if corners is None else corners.transpose(0, 1)
 
 
 class _DecoderReachedError(Exception):

@@ -20,7 +20,9 @@ from tqdm import tqdm
 from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, training_loader
 from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.data import open_dataset
+from edgedetr.distill.distillation import distillation_of
 from edgedetr.distill.evaluate_coco import coco_ap
+from edgedetr.distill.inheritance import inherit
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.prediction import detections_on
@@ -58,6 +60,8 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     accelerator = Accelerator()
     torch.manual_seed(config.seed)
     student, teacher = student_of(config), teacher_of(config)
+    if config.student.inherit and teacher is not None:
+        inherit(student, teacher)
     train_split, val_split = (
         open_dataset(config.data.format, Path(config.data.root), split, config.data.classes)
         for split in (config.data.train_split, config.data.val_split)
@@ -88,10 +92,12 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
 
 
 def trainee_of(config: DistillConfig, student: Model, teacher: Model | None) -> Trainee:
-    """Join student and method; the teacher is asked once an image where images come back."""
-    module = method(config.method["name"])
-    distillation = module.build(config.method_settings(), student, teacher)
-    if teacher is None or not module.NEEDS_TEACHER:
+    """Join student and methods; the teacher is asked once an image where images come back."""
+    distillation = distillation_of(
+        [config.method_config(name) for name in config.methods], student, teacher
+    )
+    asked = any(method(name).NEEDS_TEACHER for name in config.methods)
+    if teacher is None or not asked:
         return Trainee(student, distillation)
     limit = LIMIT_BYTES if config.data.augment == "flip" else 0
     return Trainee(student, distillation, TeacherMemory(teacher, limit))
@@ -111,26 +117,29 @@ def student_of(config: DistillConfig) -> Model:
             f"{wanted.init} holds {model.family}/{model.preset}, the config wants "
             f"{wanted.family}/{wanted.preset}"
         )
-    _check_classes(wanted.init, model, config)
+    if model.spec.class_names != config.data.classes:
+        raise ArtifactError(
+            f"{wanted.init} knows the classes {', '.join(model.spec.class_names)}, the config "
+            f"trains {', '.join(config.data.classes)}; they must be the same, in the same order"
+        )
     return Model(model.family, model.preset, spec, model.network)
 
 
 def teacher_of(config: DistillConfig) -> Model | None:
-    """Load the frozen teacher, if the config names one."""
+    """Load the frozen teacher, if the config names one; it answers in the student's classes."""
     if not config.teacher:
         return None
     teacher = load_model(Path(config.teacher))
-    _check_classes(config.teacher, teacher, config)
     teacher.network.requires_grad_(requires_grad=False)
-    return teacher
-
-
-def _check_classes(name: str, model: Model, config: DistillConfig) -> None:
-    if model.spec.class_names != config.data.classes:
+    wanted = [str(config.class_map.get(name, name)) for name in config.data.classes]
+    unknown = [name for name in wanted if name not in teacher.spec.class_names]
+    if unknown:
         raise ArtifactError(
-            f"{name} knows the classes {', '.join(model.spec.class_names)}, the config trains "
-            f"{', '.join(config.data.classes)}; they must be the same, in the same order"
+            f"{config.teacher} knows the classes {', '.join(teacher.spec.class_names)}, not "
+            f"{', '.join(unknown)}; name the teacher's class of each in [class_map], "
+            f'like {unknown[0]} = "{teacher.spec.class_names[0]}"'
         )
+    return teacher.with_classes(wanted)
 
 
 def _moving_average(config: DistillConfig) -> Any:  # noqa: ANN401 - torch's own callback
@@ -213,8 +222,9 @@ class _Run:
         if not math.isfinite(terms["loss"]):
             wrong = [k for k, v in terms.items() if not math.isfinite(v) and k != "loss"]
             raise EdgeDetrError(
-                f"step {step}: the loss is not finite ({', '.join(wrong)}); the last whole "
-                f"epoch is in {self.state_path}; lower optimizer.learning_rate"
+                f"step {step}: the loss is not finite ({', '.join(wrong)}) on frames "
+                f"{', '.join(t.frame_id for t in targets)}; the last whole epoch is in "
+                f"{self.state_path}; lower optimizer.learning_rate"
             )
         optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-
-from edgedetr.distill.detectors import Memory, Queries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from torch import Tensor
 
     from edgedetr.distill.model import Model
 
@@ -35,35 +31,24 @@ class TeacherMemory:
         self._teacher = teacher
         self._left = limit_bytes
         self._known: dict[bytes, tuple[Tensor, ...]] = {}
-        self._shapes: tuple[tuple[int, int], ...] = ()
-        self._decoder_inputs: Mapping[str, Any] = {}
+        self._last: Any = None
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Memory:
-        """Return the teacher's memory of (B, 3, H, W)."""
+    def __call__(self, images: Tensor) -> Any:  # noqa: ANN401 - what the family's `encode` gives
+        """Return the teacher's memory or pyramid of (B, 3, H, W)."""
         if not self._left and not self._known:
-            return self._encode(images)
+            return self._teacher.encode(images)
         keys = [hashlib.blake2b(i.cpu().numpy(), digest_size=16).digest() for i in images]
         rows = [
             self._known[key] if key in self._known else self._learn(key, images[row : row + 1])
             for row, key in enumerate(keys)
         ]
-        tokens, mask, content, boxes, valid = (
-            torch.stack(part) for part in zip(*rows, strict=True)
-        )
-        own = Queries(content, boxes, valid)
-        return Memory(tokens, self._shapes, mask, own, self._decoder_inputs)
-
-    def _encode(self, images: Tensor) -> Memory:
-        return self._teacher.module.encode(self._teacher.network, images)
+        return self._last.with_tensors([torch.stack(part) for part in zip(*rows, strict=True)])
 
     def _learn(self, key: bytes, image: Tensor) -> tuple[Tensor, ...]:
         """Encode one image alone: what is known must not depend on what it was encoded with."""
-        memory = self._encode(image)
-        own = memory.own
-        self._shapes, self._decoder_inputs = memory.spatial_shapes, memory.decoder_inputs
-        batch = (memory.tokens, memory.mask, own.content, own.boxes, own.valid)
-        parts = tuple(tensor[0].clone() for tensor in batch)
+        self._last = self._teacher.encode(image)
+        parts = tuple(tensor[0].clone() for tensor in self._last.tensors())
         size = sum(p.nbytes for p in parts)
         if size <= self._left:
             self._left -= size

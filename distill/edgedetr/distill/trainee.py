@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.config import OptimizerConfig
     from edgedetr.distill.detectors import Targets
+    from edgedetr.distill.distillation import Distillation
     from edgedetr.distill.model import Model
     from edgedetr.distill.teacher_memory import TeacherMemory
 
@@ -21,22 +23,25 @@ if TYPE_CHECKING:
 class Trainee(nn.Module):
     """One forward pass gives every loss of a step, so that gradients are shared as one module.
 
-    The teacher lies inside the method and the memory as a plain value: it is no part of this
+    The teacher lies inside the methods and the memory as a plain value: it is no part of this
     module's parameters.
 
     Args:
         student: The model to train.
-        method: What adds the distillation losses.
+        distillation: What adds the distillation losses.
         teacher_memory: Gives the teacher's memory of a batch, for methods that need one.
     """
 
     def __init__(
-        self, student: Model, method: nn.Module, teacher_memory: TeacherMemory | None = None
+        self,
+        student: Model,
+        distillation: Distillation,
+        teacher_memory: TeacherMemory | None = None,
     ) -> None:
         super().__init__()
         self.student = student
         self.network = student.network
-        self.method = method
+        self.distillation = distillation
         self.teacher_memory = teacher_memory
 
     @override
@@ -50,8 +55,9 @@ class Trainee(nn.Module):
             targets: The truth of each image.
         """
         taught = self.teacher_memory(images) if self.teacher_memory else None
+        images = images.contiguous(memory_format=torch.channels_last)
         detection, memory = self.student.module.training_pass(self.network, images, targets)
-        return detection, self.method(Batch(images, targets, memory, taught))
+        return detection, self.distillation(Batch(images, targets, memory, taught), detection)
 
 
 def parameter_groups(trainee: Trainee, config: OptimizerConfig) -> list[dict[str, object]]:

@@ -138,7 +138,7 @@ def make_run(root: Path) -> Path:
     config = {
         "data": {"root": str(root / "data"), "format": "kitti", "train_split": "train"},
         "student": {"family": "d_fine", "preset": "edge-tiny", "input_hw": [32, 64]},
-        "method": {"name": "clock"},
+        "methods": ["clock"],
         "teacher": "checkpoints/big.safetensors",
         "epochs": 3,
     }

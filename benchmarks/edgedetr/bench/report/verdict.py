@@ -39,9 +39,11 @@ def headline(report: Report) -> str:
         return f"{names}, measured on {report.data.frames} frames of {report.data.root}."
     student, data = config["student"], config["data"]
     height, width = student["input_hw"]
-    name = config["method"]["name"]
+    names = " and ".join(config["methods"])
     teacher = Path(config["teacher"]).stem
-    how = "trained without a teacher" if name == "none" else f"distilled from {teacher} with {name}"
+    how = (
+        "trained without a teacher" if names == "none" else f"distilled from {teacher} with {names}"
+    )
     return (
         f"A {student['family']} {student['preset']} student for {width} x {height} px, {how}: "
         f"{config['epochs']} epochs on the {data['train_split']} split of {data['root']}."

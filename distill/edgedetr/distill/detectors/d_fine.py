@@ -29,7 +29,9 @@ from edgedetr.distill.real_time_detr import (
     encode,
     label_content,
     predict,
+    regions,
     training_pass,
+    width,
 )
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ PRESETS: dict[str, Preset] = {
 def build(preset: str, num_classes: int) -> nn.Module:
     """Make a D-FINE with fresh weights."""
     shape = PRESETS[preset]
-    width = shape.encoder_width or shape.width
+    channels = shape.encoder_width or shape.width
     levels = shape.backbone.levels
     config = DFineConfig(
         backbone_config=hgnet_config(shape.backbone),
@@ -89,9 +91,9 @@ def build(preset: str, num_classes: int) -> nn.Module:
         feat_strides=[8, 16, 32][-levels:],
         encode_proj_layers=[levels - 1],
         encoder_in_channels=list(shape.backbone.out[-levels:]),
-        encoder_hidden_dim=width,
+        encoder_hidden_dim=channels,
         encoder_ffn_dim=shape.ffn,
-        decoder_in_channels=[width] * levels,
+        decoder_in_channels=[channels] * levels,
         d_model=shape.width,
         decoder_ffn_dim=shape.decoder_ffn or shape.ffn,
         decoder_layers=shape.layers,
@@ -112,5 +114,7 @@ __all__ = [
     "encode",
     "label_content",
     "predict",
+    "regions",
     "training_pass",
+    "width",
 ]

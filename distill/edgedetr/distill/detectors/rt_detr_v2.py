@@ -19,7 +19,9 @@ from edgedetr.distill.real_time_detr import (
     encode,
     label_content,
     predict,
+    regions,
     training_pass,
+    width,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def build(preset: str, num_classes: int) -> nn.Module:
     """Make an RT-DETRv2 with fresh weights."""
     shape = PRESETS[preset]
     backbone = shape.backbone
-    width = shape.encoder_width or shape.width
+    channels = shape.encoder_width or shape.width
     config = RTDetrV2Config(
         backbone_config=_resnet_config(backbone)
         if isinstance(backbone, ResNet)
@@ -95,10 +97,10 @@ def build(preset: str, num_classes: int) -> nn.Module:
         freeze_backbone_batch_norms=False,
         num_labels=num_classes,
         encoder_in_channels=list(backbone.out[-3:]),
-        encoder_hidden_dim=width,
+        encoder_hidden_dim=channels,
         encoder_ffn_dim=shape.encoder_ffn or shape.ffn,
         hidden_expansion=shape.expansion,
-        decoder_in_channels=[width] * 3,
+        decoder_in_channels=[channels] * 3,
         d_model=shape.width,
         decoder_ffn_dim=shape.ffn,
         decoder_layers=shape.layers,
@@ -127,5 +129,7 @@ __all__ = [
     "encode",
     "label_content",
     "predict",
+    "regions",
     "training_pass",
+    "width",
 ]

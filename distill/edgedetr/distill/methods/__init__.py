@@ -1,8 +1,9 @@
 """Distillation methods, one file each.
 
-A method's file has ``Settings``, a frozen dataclass that the ``[method]`` table of a config fills,
-and ``build(settings, student, teacher) -> Method``. The method's own parameters (adapters) train
-with the student and are left behind when the student is saved.
+A method's file has ``Settings``, a frozen dataclass that the ``[method.<name>]`` table of a config
+fills, ``supports(student, teacher)``, which tells whether it takes a pair of families, and
+``build(settings, student, teacher)``. The method's own parameters (adapters) train with the student
+and are left behind when the student is saved.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from edgedetr.runtime.plugins import find
+from torch import nn
+
+from edgedetr.distill.detectors import detector
+from edgedetr.runtime.plugins import find, names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from edgedetr.distill.detectors import Memory, Targets
+    from edgedetr.distill.detectors import DetectorModule, Targets
     from edgedetr.distill.model import Model
 
 
@@ -28,14 +32,24 @@ class Batch:
     Attributes:
         images: Network input (B, 3, H, W), the same for student and teacher.
         targets: The truth of each image.
-        memory: The student's memory of these images, with gradient.
+        memory: The student's `Memory` or `Pyramid` of these images, with gradient.
         teacher_memory: The teacher's, without; None for methods that need no teacher.
     """
 
     images: Tensor
     targets: Sequence[Targets]
-    memory: Memory
-    teacher_memory: Memory | None = None
+    memory: Any
+    teacher_memory: Any = None
+
+
+class DistillationMethod(nn.Module):
+    """A method at work; ``forward(batch: Batch) -> dict[str, Tensor]`` gives its weighted losses.
+
+    Attributes:
+        terms: The names of the losses, always all of them.
+    """
+
+    terms: tuple[str, ...]
 
 
 class MethodModule(Protocol):
@@ -43,17 +57,28 @@ class MethodModule(Protocol):
 
     Attributes:
         Settings: Frozen dataclass of the method's settings.
-        NEEDS_TEACHER: Whether the method works without a teacher.
+        NEEDS_TEACHER: Whether the method needs a teacher; one that does not is given None.
     """
 
     Settings: type[Any]
     NEEDS_TEACHER: bool
 
-    def build(self, settings: Any, student: Model, teacher: Model | None) -> nn.Module:  # noqa: ANN401
-        """Make the method; its ``forward(batch) -> dict[str, Tensor]`` gives weighted losses."""
+    def supports(self, student: DetectorModule, teacher: DetectorModule) -> bool:
+        """Tell whether the method takes a pair of families."""
+        ...
+
+    def build(self, settings: Any, student: Model, teacher: Any) -> DistillationMethod:  # noqa: ANN401
+        """Make the method for a pair that it supports."""
         ...
 
 
 def method(name: str) -> MethodModule:
     """Return the module of a distillation method."""
     return cast("MethodModule", find(__name__, name))
+
+
+def supported_pairs(name: str) -> list[tuple[str, str]]:
+    """List the (student, teacher) families that a method takes, of all there are."""
+    families = names("edgedetr.distill.detectors")
+    taken = method(name).supports
+    return [(s, t) for s in families for t in families if taken(detector(s), detector(t))]

@@ -11,7 +11,7 @@ The defaults are those that work on small sigmoid-headed detectors; the paper's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -19,13 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from edgedetr.distill.detectors import answers_queries
+from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.query_losses import ClassLoss, query_losses
 from edgedetr.distill.target_queries import Noise, TargetQueries, target_queries
+from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Targets
+    from edgedetr.distill.detectors import DetectorModule, DetrOutputs, Memory, Targets
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
 
@@ -83,8 +86,10 @@ class Settings:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 
 
-class Clock(nn.Module):
+class Clock(DistillationMethod):
     """The two losses and the adapter between memories of different width."""
+
+    terms = ("lcmd", "tcld_class", "tcld_l1", "tcld_giou")
 
     def __init__(self, settings: Settings, student: Model, teacher: Model) -> None:
         super().__init__()
@@ -98,36 +103,40 @@ class Clock(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher answers without gradient."""
         settings, teacher_memory = self.settings, batch.teacher_memory
-        if teacher_memory is None:
-            raise ValueError("CLoCKDistill needs the teacher's memory of the batch")
         memory_loss = lcmd(
             self.adapter(batch.memory.tokens), batch.memory, teacher_memory, batch.targets, settings
         )
         terms = {"lcmd": settings.lcmd_weight * memory_loss}
-        noise = Noise(len(self.student.spec.class_names), settings.label_noise, settings.box_noise)
+        noise = Noise(self.student.num_classes, settings.label_noise, settings.box_noise)
         targets = target_queries(batch.targets, settings.groups, noise)
         with torch.no_grad():
-            taught = self._answers(self.teacher, self.teacher, teacher_memory, targets)
-        learnt = self._answers(self.student, self.teacher, batch.memory, targets)
+            taught = self._answers(self.teacher, teacher_memory, targets)
+        learnt = self._answers(self.student, batch.memory, targets)
         return terms | {
             f"tcld_{k}": settings.tcld_weight * v
             for k, v in tcld(learnt, taught, targets.valid, settings).items()
         }
 
-    def _answers(
-        self, asked: Model, teacher: Model, memory: Memory, targets: TargetQueries
-    ) -> DetrOutputs:
+    def _answers(self, asked: Model, memory: Memory, targets: TargetQueries) -> DetrOutputs:
         """Ask one decoder the target queries, with the teacher's label table where it fits."""
-        table = teacher if asked.width == teacher.width else asked
-        content = table.module.label_content(table.network, targets.labels)
-        queries: Queries = targets.with_content(content)
-        return asked.module.decode(asked.network, memory, queries)
+        fits = asked.family == self.teacher.family and asked.width == self.teacher.width
+        table = self.teacher if fits else asked
+        content = table.label_content(targets.labels, targets.boxes)
+        return asked.decode(memory, targets.with_content(content))
 
 
-def build(settings: Settings, student: Model, teacher: Model | None) -> nn.Module:
+def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
+    """Tell whether the method takes a pair of families: both answer external queries."""
+    return answers_queries(student) and answers_queries(teacher)
+
+
+def build(settings: Settings, student: Model, teacher: Model) -> DistillationMethod:
     """Make the method for a pair of models."""
-    if teacher is None:
-        raise ValueError("CLoCKDistill needs a teacher")
+    if settings.class_loss == "softmax_kl" and student.num_classes == 1:
+        raise SettingsError(
+            "class_loss = 'softmax_kl' is zero with a single class, whatever the student says; "
+            "use 'bernoulli_kl'"
+        )
     return Clock(settings, student, teacher)
 
 
@@ -152,24 +161,20 @@ def lcmd(
         settings: ``alpha``, ``beta``, ``memory_norm``.
     """
     if len(student.spatial_shapes) != len(teacher.spatial_shapes):
-        raise ValueError(
+        raise SettingsError(
             f"the student's memory has {len(student.spatial_shapes)} levels, the teacher's "
             f"{len(teacher.spatial_shapes)}; choose presets with as many"
         )
     total = tokens.new_zeros(())
-    masks = split_levels(teacher.mask.unsqueeze(-1), teacher.spatial_shapes)
-    for mine, theirs, mask in zip(
-        split_levels(tokens, student.spatial_shapes),
-        split_levels(teacher.tokens.detach(), teacher.spatial_shapes),
-        masks,
-        strict=True,
-    ):
+    adapted = replace(student, tokens=tokens)
+    for mine, theirs, mask in zip(adapted.levels, teacher.levels, teacher.masks, strict=True):
+        theirs = theirs.detach()  # noqa: PLW2901
         hw = (theirs.shape[-2], theirs.shape[-1])
         if mine.shape[-2:] != theirs.shape[-2:]:
             mine = F.interpolate(mine, hw, mode="bilinear", align_corners=False)  # noqa: PLW2901
         if settings.memory_norm == "channel":
-            mine, theirs = standardised(mine, mask), standardised(theirs, mask)  # noqa: PLW2901
-        foreground, background = cell_weights(targets, mask[:, 0])
+            mine, theirs = (standardised(x, mask[:, None]) for x in (mine, theirs))  # noqa: PLW2901
+        foreground, background = cell_weights(targets, mask)
         weights = settings.alpha * foreground + settings.beta * background
         total = total + (weights * (mine - theirs).square().sum(1)).sum((1, 2)).mean()
     return total
@@ -211,12 +216,6 @@ def tcld(
         for name, factor in factors.items():
             total[name] = total[name] + factor * terms[name]
     return total
-
-
-def split_levels(tokens: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Split (B, P, D) into one (B, D, H, W) a level."""
-    parts = torch.split(tokens, [h * w for h, w in shapes], dim=1)
-    return [p.transpose(1, 2).reshape(len(p), -1, *s) for p, s in zip(parts, shapes, strict=True)]
 
 
 def standardised(level: Tensor, mask: Tensor) -> Tensor:

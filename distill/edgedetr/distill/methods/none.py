@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import nn
 from typing_extensions import override
+
+from edgedetr.distill.methods import DistillationMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
 
@@ -22,8 +24,10 @@ class Settings:
     """Nothing to set."""
 
 
-class NoDistillation(nn.Module):
+class NoDistillation(DistillationMethod):
     """Add no loss."""
+
+    terms = ()
 
     @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -32,7 +36,13 @@ class NoDistillation(nn.Module):
         return {}
 
 
-def build(settings: Settings, student: Model, teacher: Model | None) -> nn.Module:
+def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
+    """Take every pair: nobody is asked."""
+    del student, teacher
+    return True
+
+
+def build(settings: Settings, student: Model, teacher: Model | None) -> DistillationMethod:
     """Make the empty method."""
     del settings, student, teacher
     return NoDistillation()
