@@ -119,6 +119,8 @@ def test_regions_are_boxes_with_embeddings(family, make_model, images):
     assert len(found.boxes) == 2
     boxes = torch.cat(found.boxes)
     assert len(boxes) == len(found.embeddings) == len(found.kinds) > 0
+    assert found.embeddings.shape[1] == model.module.embedding_width(model.network)
+    assert 0 <= found.kinds.min() <= found.kinds.max() < model.module.anchor_kinds(model.network)
     assert not boxes.requires_grad
     assert 0 <= boxes.min() <= boxes.max() <= 1
     assert (boxes[:, 2:] >= boxes[:, :2]).all()

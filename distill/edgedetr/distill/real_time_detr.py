@@ -57,6 +57,17 @@ def width(model: PreTrainedModel) -> int:
     return int(model.config.d_model)
 
 
+def embedding_width(model: PreTrainedModel) -> int:
+    """Return the channels of a region's embedding: those of the decoder."""
+    return width(model)
+
+
+def anchor_kinds(model: PreTrainedModel) -> int:
+    """Return 1: a query has one box."""
+    del model
+    return 1
+
+
 def label_content(model: PreTrainedModel, labels: Tensor, boxes: Tensor) -> Tensor:
     """Embed class indices (B, Q) with the table of the denoising queries, (B, Q, D), detached.
 

@@ -234,6 +234,14 @@ class DetectorModule(Protocol):
         """Return the boxes that the model finds on its own memory or pyramid."""
         ...
 
+    def embedding_width(self, model: nn.Module) -> int:
+        """Return the channels C of a region's embedding."""
+        ...
+
+    def anchor_kinds(self, model: nn.Module) -> int:
+        """Return how many anchors a cell has: what `Regions.kinds` stays below."""
+        ...
+
 
 class QueryDetectorModule(DetectorModule, Protocol):
     """What the file of a family of detection transformers defines besides."""

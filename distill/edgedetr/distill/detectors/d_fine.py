@@ -25,7 +25,9 @@ from edgedetr.distill.backbones import (
     hgnet_config,
 )
 from edgedetr.distill.real_time_detr import (
+    anchor_kinds,
     decode,
+    embedding_width,
     encode,
     label_content,
     predict,
@@ -109,8 +111,10 @@ def build(preset: str, num_classes: int) -> nn.Module:
 
 __all__ = [
     "PRESETS",
+    "anchor_kinds",
     "build",
     "decode",
+    "embedding_width",
     "encode",
     "label_content",
     "predict",

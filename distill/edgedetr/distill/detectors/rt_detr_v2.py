@@ -15,7 +15,9 @@ from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDe
 from edgedetr.distill import real_time_detr
 from edgedetr.distill.backbones import EDGE_SMALL, EDGE_TINY, Backbone, hgnet_config
 from edgedetr.distill.real_time_detr import (
+    anchor_kinds,
     decode,
+    embedding_width,
     encode,
     label_content,
     predict,
@@ -124,8 +126,10 @@ def _resnet_config(shape: ResNet) -> RTDetrResNetConfig:
 
 __all__ = [
     "PRESETS",
+    "anchor_kinds",
     "build",
     "decode",
+    "embedding_width",
     "encode",
     "label_content",
     "predict",
