@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -104,31 +103,13 @@ def _write_frames(folder: Path, count: int) -> None:
 def _export(path: Path) -> None:
     import torch
 
-    from edgedetr.distill.detectors import d_fine
+    from edgedetr.distill.model import new_model
+    from edgedetr.export.to_onnx import trace
 
-    class Raw(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.model = d_fine.build("edge-tiny", len(SPEC.class_names)).eval()
-
-        def forward(  # type: ignore[explicit-override]
-            self, images: torch.Tensor
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            answer = self.model(images)
-            return answer.logits, answer.pred_boxes
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Raw(),
-            (torch.zeros(1, 3, *SPEC.input_hw),),
-            path,
-            input_names=["images"],
-            output_names=["logits", "boxes"],
-            opset_version=17,
-            dynamo=False,
-        )
+    torch.manual_seed(0)
+    model = new_model("d_fine", "edge-tiny", SPEC)
+    model.network.eval()
+    trace(model, path)
 
 
 if __name__ == "__main__":

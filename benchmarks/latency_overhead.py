@@ -13,18 +13,19 @@ import json
 import shlex
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import click
 import onnx
 import torch
-from torch import Tensor, nn
 
 from edgedetr.bench.latency import measure_latency
-from edgedetr.distill.detectors import d_fine
+from edgedetr.distill.model import new_model
+from edgedetr.export.metadata import set_metadata
+from edgedetr.export.to_onnx import PACKAGES, trace
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
+from edgedetr.runtime.manifest import versions_of
+from edgedetr.runtime.spec import ModelSpec
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "latency_overhead.json"
@@ -52,35 +53,13 @@ def main(images: Path, frames: int, out: Path) -> None:
 def write_model(path: Path) -> int:
     """Export a D-FINE-N of random weights; return the number of its parameters."""
     torch.manual_seed(0)
-    model = _Answers(d_fine.build("nano", len(SPEC.class_names))).eval()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the tracer warns about every shape that it fixes
-        torch.onnx.export(
-            model,
-            (torch.zeros(1, 3, *SPEC.input_hw),),
-            str(path),
-            opset_version=17,
-            input_names=[SPEC.input_name],
-            output_names=[SPEC.logits_name, SPEC.boxes_name],
-            dynamo=False,
-        )
+    model = new_model("d_fine", "nano", SPEC)
+    model.network.eval()
+    trace(model, path)
     written = onnx.load(path)
-    onnx.helper.set_model_props(written, {METADATA_KEY: SPEC.to_json()})
+    set_metadata(written, SPEC, versions_of(PACKAGES))
     onnx.save(written, path)
-    return sum(p.numel() for p in model.parameters())
-
-
-class _Answers(nn.Module):
-    """A detector that returns logits and boxes only."""
-
-    def __init__(self, detector: nn.Module) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(  # type: ignore[explicit-override]
-        self, images: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return d_fine.predict(self.detector, images)
+    return sum(p.numel() for p in model.network.parameters())
 
 
 if __name__ == "__main__":

@@ -68,6 +68,17 @@ def test_weights_of_another_preset_are_refused(tmp_path, make_model):
         load_model(path)
 
 
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"family": "d_fine"}', '{"family": 3, "preset": ""}']
+)
+def test_damaged_metadata_is_one_line(tmp_path, make_model, damage):
+    path = tmp_path / "m.safetensors"
+    metadata = {"edgedetr.spec": make_model().spec.to_json(), "edgedetr.model": damage}
+    save_file({"w": torch.zeros(2)}, path, metadata)
+    with pytest.raises(ArtifactError, match="its metadata is damaged"):
+        load_model(path)
+
+
 def test_a_changed_file_does_not_match_its_manifest(tmp_path, make_model):
     path = tmp_path / "m.safetensors"
     save_model(path, make_model(), command="a test")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from edgedetr.calib.collect import collect
 from edgedetr.calib.points import FLOAT_SCOPES, QUERY_CHOICE, Wiring, label
+from edgedetr.distill.model import new_model
+from edgedetr.export.metadata import set_metadata
+from edgedetr.export.to_onnx import trace
 from edgedetr.export.to_qdq import quantize, quantized_share
-from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
+from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,33 +36,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(folder: Path) -> onnx.ModelProto:
     """The smallest D-FINE with random weights."""
-    torch = pytest.importorskip("torch")
-    from edgedetr.distill.detectors import d_fine
-
-    class Raw(torch.nn.Module):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.model = d_fine.build("edge-tiny", 3).eval()
-
-        def forward(self, images: Any) -> tuple[Any, Any]:
-            answer = self.model(images)
-            return answer.logits, answer.pred_boxes
-
     path = folder / "d_fine.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Raw(),
-            (torch.zeros(1, 3, *SPEC.input_hw),),
-            path,
-            input_names=["images"],
-            output_names=["logits", "boxes"],
-            opset_version=17,
-            dynamo=False,
-        )
+    torch.manual_seed(0)
+    traced = new_model("d_fine", "edge-tiny", SPEC)
+    traced.network.eval()
+    trace(traced, path)
     loaded = onnx.load(path)
-    onnx.helper.set_model_props(loaded, {METADATA_KEY: SPEC.to_json()})
+    set_metadata(loaded, SPEC, ())
     onnx.save(loaded, path)
     return loaded
 

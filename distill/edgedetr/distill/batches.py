@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from edgedetr.distill.augment import augmented
 from edgedetr.distill.detectors import Targets
-from edgedetr.runtime.preprocess import Preprocessor
+from edgedetr.runtime.preprocess import Preprocessor, normalisation_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +57,8 @@ class NetworkInputs:
         self._spec = spec
         size = len(dataset) * 3 * spec.input_hw[0] * spec.input_hw[1]
         self._kept: dict[int, Inputs] | None = {} if size <= MEMORY_LIMIT_BYTES else None
-        self._tables = _tables(spec)
+        self._preprocess = Preprocessor(spec)
+        self._tables = [torch.from_numpy(t) for t in normalisation_tables(spec)]
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -67,7 +68,7 @@ class NetworkInputs:
         if self._kept is not None and index in self._kept:
             return self._kept[index]
         sample = self._dataset[index]
-        pixels, place = _resized(sample.frame.image, self._spec)
+        pixels, place = self._resized(sample.frame.image)
         truth = sample.truth
         targets = Targets(
             labels=torch.from_numpy(truth.labels),
@@ -83,6 +84,13 @@ class NetworkInputs:
     def normalised(self, pixels: Tensor) -> Tensor:
         """Turn uint8 (3, H, W) into the network's float32 input, as the runtime does."""
         return torch.stack([table[p.long()] for table, p in zip(self._tables, pixels, strict=True)])
+
+    def _resized(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
+        out = np.empty((3, *self._spec.input_hw), np.float32)
+        place = self._preprocess(image, out)
+        mean = np.array(self._spec.mean, np.float32)[:, None, None]
+        std = np.array(self._spec.std, np.float32)[:, None, None]
+        return np.rint((out * std + mean) * 255).astype(np.uint8), place
 
 
 class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
@@ -134,17 +142,3 @@ def training_loader(data: TrainingInputs, order: EpochOrder, workers: int) -> Da
 def collate(items: Sequence[tuple[Tensor, Targets]]) -> tuple[Tensor, list[Targets]]:
     """Stack images; leave the targets a list."""
     return torch.stack([image for image, _ in items]), [targets for _, targets in items]
-
-
-def _resized(image: NDArray[np.uint8], spec: ModelSpec) -> tuple[NDArray[np.uint8], Placement]:
-    out = np.empty((3, *spec.input_hw), np.float32)
-    place = Preprocessor(spec)(image, out)
-    mean = np.array(spec.mean, np.float32)[:, None, None]
-    std = np.array(spec.std, np.float32)[:, None, None]
-    return np.rint((out * std + mean) * 255).astype(np.uint8), place
-
-
-def _tables(spec: ModelSpec) -> list[Tensor]:
-    levels = np.arange(256) / 255
-    channels = zip(spec.mean, spec.std, strict=True)
-    return [torch.from_numpy(((levels - m) / s).astype(np.float32)) for m, s in channels]

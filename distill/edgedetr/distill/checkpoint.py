@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
@@ -12,9 +12,10 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 
 from edgedetr.distill.model import Model, new_model
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.files import atomic_path
-from edgedetr.runtime.manifest import Manifest, write_manifest
+from edgedetr.runtime.manifest import Manifest, versions_of, write_manifest
+from edgedetr.runtime.settings import settings_from_dict
 from edgedetr.runtime.spec import METADATA_KEY, spec_from_json
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def save_model(
     """
     metadata = {
         METADATA_KEY: model.spec.to_json(),
-        MODEL_KEY: json.dumps({"family": model.family, "preset": model.preset}),
+        MODEL_KEY: json.dumps(asdict(_Kind(model.family, model.preset))),
     }
     with atomic_path(path) as temporary:
         save_weights(model.network, os.fspath(temporary), metadata)
@@ -50,7 +51,7 @@ def save_model(
         kind="checkpoint",
         command=command,
         spec=model.spec,
-        versions=[f"{name}=={version(name)}" for name in PACKAGES],
+        versions=versions_of(PACKAGES),
         parents=parents,
         summary=summary,
     )
@@ -73,15 +74,23 @@ def load_model(path: Path) -> Model:
         raise ArtifactError(
             f"{path} does not say which model it holds; wanted an EdgeDETR checkpoint"
         )
-    kind = json.loads(metadata[MODEL_KEY])
-    model = new_model(
-        kind["family"], kind["preset"], spec_from_json(metadata[METADATA_KEY], str(path))
-    )
+    try:
+        kind = settings_from_dict(_Kind, json.loads(metadata[MODEL_KEY]), MODEL_KEY)
+        spec = spec_from_json(metadata[METADATA_KEY], METADATA_KEY)
+    except (json.JSONDecodeError, SettingsError) as error:
+        raise ArtifactError(f"{path}: its metadata is damaged: {error}") from error
+    model = new_model(kind.family, kind.preset, spec)
     try:
         load_weights(model.network, os.fspath(path))
     except (RuntimeError, SafetensorError) as error:
         raise ArtifactError(
-            f"{path} does not fit {kind['family']}/{kind['preset']}: {str(error).splitlines()[0]}"
+            f"{path} does not fit {kind.family}/{kind.preset}: {str(error).splitlines()[0]}"
         ) from error
     model.network.eval()
     return model
+
+
+@dataclass(frozen=True)
+class _Kind:
+    family: str
+    preset: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from onnx import helper
@@ -10,7 +9,7 @@ from onnx import helper
 from edgedetr.runtime.spec import METADATA_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import onnx
 
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
 
 VERSIONS_KEY = "edgedetr.versions"
 """Key of the versions of the packages that made the file, separated by spaces."""
-
-
-def versions_of(packages: Iterable[str]) -> tuple[str, ...]:
-    """Name the installed version of each package, as ``name==version``."""
-    return tuple(f"{name}=={version(name)}" for name in packages)
 
 
 def set_metadata(model: onnx.ModelProto, spec: ModelSpec, versions: Sequence[str]) -> None:

@@ -21,14 +21,14 @@ from typing_extensions import override
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.distill.checkpoint import load_model
 from edgedetr.export.matching import Rule
-from edgedetr.export.metadata import set_metadata, versions_of
+from edgedetr.export.metadata import set_metadata
 from edgedetr.export.parity import compare
 from edgedetr.export.parity_report import FP32_LIMITS, ParityReport
 from edgedetr.export.runners import OnnxRunner, TorchRunner
 from edgedetr.export.simplify import Simplified, simplify
 from edgedetr.runtime.errors import GateError, UsageError
 from edgedetr.runtime.files import atomic_path, sha256
-from edgedetr.runtime.manifest import write_manifest
+from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -24,10 +24,10 @@ from edgedetr.calib.points import Point, Wiring, concat_inputs, points, reads, r
 from edgedetr.calib.scales import LEVELS, scale_from_amax
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.graph import int8_macs, macs
-from edgedetr.export.metadata import set_metadata, versions_of
+from edgedetr.export.metadata import set_metadata
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path
-from edgedetr.runtime.manifest import write_manifest
+from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

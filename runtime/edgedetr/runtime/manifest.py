@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import ArtifactError, SettingsError
@@ -47,6 +48,11 @@ class Manifest:
     versions: tuple[str, ...] = ()
     parents: tuple[Parent, ...] = ()
     summary: str = ""
+
+
+def versions_of(packages: Iterable[str]) -> tuple[str, ...]:
+    """Name the installed version of each package, as ``name==version``."""
+    return tuple(f"{name}=={version(name)}" for name in packages)
 
 
 def manifest_path(artifact: Path) -> Path:

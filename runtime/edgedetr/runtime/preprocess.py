@@ -84,9 +84,7 @@ class Preprocessor:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        levels = np.arange(256) / 255
-        channels = zip(spec.mean, spec.std, strict=True)
-        self._tables = [((levels - mean) / std).astype(np.float32) for mean, std in channels]
+        self._tables = normalisation_tables(spec)
         self._spec = spec
         self._resized = np.empty((0, 0, 3), np.uint8)
         self._planes: list[NDArray[np.uint8]] = []
@@ -125,6 +123,13 @@ class Preprocessor:
             out[channel, height:] = table[spec.pad_value]
             out[channel, :height, width:] = table[spec.pad_value]
         return place
+
+
+def normalisation_tables(spec: ModelSpec) -> list[NDArray[np.float32]]:
+    """Return the network's value of each uint8 level, float32 (256,), channel by channel."""
+    levels = np.arange(256) / 255
+    channels = zip(spec.mean, spec.std, strict=True)
+    return [((levels - mean) / std).astype(np.float32) for mean, std in channels]
 
 
 def placement(source_hw: tuple[int, int], spec: ModelSpec) -> Placement:
