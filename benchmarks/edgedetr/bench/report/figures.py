@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedetr.bench.report.charts import LARGE, Series, distribution_chart, line_chart, smooth
+from edgedetr.distill.pages.charts import LARGE, Series, distribution_chart, line_chart, smooth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.bench.report.charts import DistributionChart, LineChart
     from edgedetr.bench.report.contents import LogRecord, Report
+    from edgedetr.distill.pages.charts import DistributionChart, LineChart
 
 RECALL = np.linspace(0, 1, 101)
 _SMOOTHED_SHARE = 40
 """A loss is averaged over this part of the run, for single steps jump."""
-_NO_TERMS = {"loss", "lr"}
+_NO_TERMS = {"loss", "lr", "seconds"}
 
 
 def model_styles(report: Report) -> list[str]:

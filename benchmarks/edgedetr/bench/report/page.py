@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from edgedetr.bench.report.agreement import MIN_IOU, MIN_SCORE
 from edgedetr.bench.report.figures import (
     latency_charts,
@@ -17,6 +15,7 @@ from edgedetr.bench.report.figures import (
 from edgedetr.bench.report.pictures import SURE_SCORE
 from edgedetr.bench.report.table import comparison
 from edgedetr.bench.report.verdict import headline, tiles
+from edgedetr.distill.pages.rendering import rendered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from edgedetr.bench.report.contents import Report
     from edgedetr.bench.report.pictures import Picture
 
-_TEMPLATES = Path(__file__).parent
+_TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
 def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]) -> str:
@@ -38,14 +37,8 @@ def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]
     Returns:
         HTML with its style, charts and pictures inside; it loads nothing and runs no script.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(
+    return rendered(
+        _TEMPLATE,
         report=report,
         headline=headline(report),
         tiles=tiles(report),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgedetr.bench.report.charts import (
+from edgedetr.distill.pages.charts import (
     LARGE,
     MAX_POINTS,
     SMALL,
@@ -57,6 +57,23 @@ def test_long_lines_are_thinned_and_keep_their_ends() -> None:
     chart = line_chart("t", [series(x, x)], ("x", "y"))
     assert chart.lines[0].path.count("L") == MAX_POINTS - 1
     assert chart.description == "line: 0 at 0 to 1e+04 at 9999"
+
+
+def test_a_band_goes_there_on_its_lower_end_and_back_on_its_upper_one() -> None:
+    banded = Series(
+        "line",
+        "c0",
+        np.array([0.0, 5.0, 10.0]),
+        np.array([1.0, np.nan, 3.0]),
+        np.array([[0.0, np.nan, 2.0], [2.0, np.nan, 4.0]]),
+    )
+    chart = line_chart("t", [banded], ("x", "y"))
+    assert chart.y.high == pytest.approx(4.0 * 1.05)
+    x = chart.x.place([0, 10, 10, 0]).tolist()
+    y = chart.y.place([0, 2, 4, 2]).tolist()
+    wanted = [f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True)]
+    assert chart.lines[0].band == "M" + "L".join(wanted) + "z"
+    assert line_chart("t", [series([0], [1.0])], ("x", "y")).lines[0].band == ""
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,14 @@ class Series:
         style: CSS class that gives colour and dashes.
         x: float64 (N,).
         y: float64 (N,); what is not finite is left out.
+        band: Lower and upper end of what surrounds the line, float64 (2, N), or None.
     """
 
     name: str
     style: str
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    band: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Line:
-    """A drawn line: its name, CSS class and SVG path."""
+    """A drawn line: its name, CSS class, SVG path, and that of the band around it or nothing."""
 
     name: str
     style: str
     path: str
+    band: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def line_chart(
     kept = [_finite(s, positive=log_y) for s in series]
     kept = [s for s in kept if len(s.x)]
     xs = np.concatenate([s.x for s in kept]) if kept else np.array([0.0, 1.0])
-    ys = np.concatenate([s.y for s in kept]) if kept else np.array([1.0, 2.0])
+    ys = np.concatenate([_heights(s) for s in kept]) if kept else np.array([1.0, 2.0])
     low, high = y_range or _ends(ys, log=log_y)
     width, height = size
     x = Axis(labels[0], *_apart(float(xs.min()), float(xs.max())), LEFT, width - RIGHT)
@@ -172,7 +175,7 @@ def line_chart(
         description="; ".join(_in_words(s) for s in kept) or "no data",
         x=x,
         y=y,
-        lines=tuple(Line(s.name, s.style, _path(x.place(s.x), y.place(s.y))) for s in kept),
+        lines=tuple(_line(s, x, y) for s in kept),
         width=width,
         height=height,
     )
@@ -251,11 +254,26 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def _finite(series: Series, *, positive: bool) -> Series:
     keep = np.isfinite(series.y) & (series.y > 0 if positive else True)
-    x, y = series.x[keep], series.y[keep]
-    if len(x) > MAX_POINTS:
-        chosen = np.linspace(0, len(x) - 1, MAX_POINTS).round().astype(int)
-        x, y = x[chosen], y[chosen]
-    return Series(series.name, series.style, x, y)
+    chosen = np.flatnonzero(keep)
+    if len(chosen) > MAX_POINTS:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, MAX_POINTS).round().astype(int)]
+    band = None if series.band is None else series.band[:, chosen]
+    return Series(series.name, series.style, series.x[chosen], series.y[chosen], band)
+
+
+def _heights(series: Series) -> NDArray[np.float64]:
+    """Return every value that the vertical axis must reach."""
+    return series.y if series.band is None else np.concatenate([series.y, *series.band])
+
+
+def _line(series: Series, x: Axis, y: Axis) -> Line:
+    places = x.place(series.x)
+    band = ""
+    if series.band is not None:
+        low, high = (y.place(end) for end in series.band)
+        around = np.concatenate([places, places[::-1]]), np.concatenate([low, high[::-1]])
+        band = _path(*around) + "z"
+    return Line(series.name, series.style, _path(places, y.place(series.y)), band)
 
 
 def _ends(values: NDArray[np.float64], *, log: bool) -> tuple[float, float]:
