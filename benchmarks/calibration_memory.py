@@ -21,11 +21,12 @@ import click
 import cv2
 import numpy as np
 
-from edgedetr.bench.machine import machine_facts, package_versions
+from edgedetr.bench.versions import package_versions
 from edgedetr.calib.collect import collect
 from edgedetr.runtime.errors import GateError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images
+from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.spec import ModelSpec
 
 ROOT = Path(__file__).parents[1]

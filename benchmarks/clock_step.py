@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from edgedetr.bench.machine import machine_facts
 from edgedetr.distill.detectors import Targets
 from edgedetr.distill.distillation import Distillation
 from edgedetr.distill.methods import clock
@@ -26,6 +25,7 @@ from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.teacher_memory import TeacherMemory
 from edgedetr.distill.trainee import Trainee
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from edgedetr.bench.machine import machine_facts
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.machine import machine_facts
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "runs" / "demo"

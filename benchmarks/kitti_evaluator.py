@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from edgedetr.bench.machine import machine_facts
 from edgedetr.distill.evaluate_kitti import (
     CLASSES,
     evaluate_kitti,
@@ -29,6 +28,7 @@ from edgedetr.distill.evaluate_kitti import (
     read_label_table,
 )
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.machine import machine_facts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

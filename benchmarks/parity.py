@@ -20,7 +20,6 @@ import click
 import torch
 from torch import nn
 
-from edgedetr.bench.machine import machine_facts
 from edgedetr.distill.checkpoint import save_model
 from edgedetr.distill.model import Model, new_model
 from edgedetr.export.matching import Rule
@@ -28,6 +27,7 @@ from edgedetr.export.parity import Gate, verify
 from edgedetr.export.to_onnx import PACKAGES, RULE, export_onnx
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.manifest import versions_of
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.preprocess import Preprocessor

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgedetr.bench.machine import machine_facts
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.machine import machine_facts
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "runs" / "demo"

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from edgedetr.bench.machine import machine_facts, package_versions
+from edgedetr.bench.versions import package_versions
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.timing import Latency, latency_from_samples
 from edgedetr.runtime.types import Frame
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedetr.bench.machine import machine_facts, package_versions
 from edgedetr.bench.report.agreement import agreement
 from edgedetr.bench.report.contents import TEACHER, Curves, DataFacts, ModelReport, Report
 from edgedetr.bench.report.figures import model_styles
@@ -20,6 +19,7 @@ from edgedetr.bench.report.model_facts import model_facts
 from edgedetr.bench.report.page import page
 from edgedetr.bench.report.pictures import draw_frames
 from edgedetr.bench.report.run_folder import RunFolder, read_run_folder
+from edgedetr.bench.versions import package_versions
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.data.kitti import label_path
 from edgedetr.distill.evaluate_coco import coco_ap
@@ -27,6 +27,7 @@ from edgedetr.distill.evaluate_kitti import CLASSES, DIFFICULTIES, evaluate_kitt
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:

@@ -1,23 +1,24 @@
-"""What a measurement ran on: processor, memory, system and packages; no names of hosts or users."""
+"""What a measurement ran on: processor, memory and system; no names of hosts or users."""
 
 from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("edgedetr", "numpy", "onnx", "onnxruntime", "opencv-python-headless")
 
+def machine_facts(backend: str = "onnxruntime, CPU") -> dict[str, str | float]:
+    """Describe the machine.
 
-def machine_facts() -> dict[str, str | float]:
-    """Describe the machine."""
+    Args:
+        backend: What did the computing, and on what.
+    """
     facts: dict[str, str | float] = {
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "backend": "onnxruntime, CPU",
+        "backend": backend,
     }
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -25,11 +26,6 @@ def machine_facts() -> dict[str, str | float]:
     if hasattr(os, "getloadavg"):
         facts["load_in_the_last_minute"] = round(os.getloadavg()[0], 2)
     return facts
-
-
-def package_versions() -> tuple[str, ...]:
-    """List the packages that measured, as ``name==version``."""
-    return tuple(f"{name}=={version(name)}" for name in PACKAGES)
 
 
 def _processor() -> str:

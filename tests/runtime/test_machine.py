@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+from edgedetr.runtime.machine import machine_facts
+
+
+def test_the_facts_name_the_machine_and_what_computed() -> None:
+    facts = machine_facts("torch, CPU")
+    assert facts["backend"] == "torch, CPU"
+    assert facts["cores"] == os.cpu_count()
+    assert facts["python"] == platform.python_version()
+    assert facts["processor"]
+    assert machine_facts()["backend"] == "onnxruntime, CPU"
+
+
+def test_the_facts_need_no_torch() -> None:
+    script = "import edgedetr.runtime.machine, sys; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
