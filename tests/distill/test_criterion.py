@@ -24,7 +24,7 @@ def test_only_unmatched_predictions_inside_an_area_fall_silent():
     assert logits.grad[0, :, 0].tolist() == [0, 1, 1]
 
 
-@pytest.mark.parametrize("family", ["d_fine", "rt_detr_v2"])
+@pytest.mark.parametrize("family", ["d_fine", "deimv2", "rt_detr_v2"])
 def test_an_area_over_the_whole_image_leaves_no_background(family, make_model, images):
     model = make_model(family)
     none = torch.zeros(0, 4)
@@ -35,7 +35,7 @@ def test_an_area_over_the_whole_image_leaves_no_background(family, make_model, i
         losses, _ = model.module.training_pass(
             model.network, images, [Targets(labels, none, ignored)] * 2
         )
-        return sum(v.item() for k, v in losses.items() if "vfl" in k)
+        return sum(v.item() for k, v in losses.items() if "vfl" in k or "mal" in k)
 
     assert class_loss(none) > 0.1
     assert class_loss(whole) == 0

@@ -1,9 +1,10 @@
 """What the detectors' own losses share: every decoder layer supervised, ignored areas left out.
 
-The losses themselves (varifocal, L1, GIoU and D-FINE's fine-grained localization and decoupled
-distillation focal loss) and the matcher come from transformers. The assembly is ours for two
-reasons: labels may hold ignored areas (KITTI's DontCare), and transformers pairs D-FINE's initial
-head with the corners of the first layer, which leaves inner layers without a class loss.
+The losses themselves (varifocal or matchability-aware, L1, GIoU and D-FINE's fine-grained
+localization and decoupled distillation focal loss) and the matcher come from transformers. The
+assembly is ours for two reasons: labels may hold ignored areas (KITTI's DontCare), and transformers
+pairs D-FINE's initial head with the corners of the first layer, which leaves inner layers without a
+class loss.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 from transformers.loss.loss_d_fine import DFineLoss
+from transformers.loss.loss_deimv2 import Deimv2Loss
 from transformers.loss.loss_rt_detr import RTDetrLoss
 from typing_extensions import override
 
@@ -35,6 +37,20 @@ class DFineCriterion(DFineLoss):  # type: ignore[misc]
         """Return the varifocal loss of (B, Q, K) logits outside the ignored areas."""
         outputs = silence_ignored(outputs, targets, indices)
         return super().loss_labels_vfl(outputs, targets, indices, *rest)
+
+
+class Deimv2Criterion(Deimv2Loss):  # type: ignore[misc]
+    """DEIMv2's losses, blind in ignored areas.
+
+    Boxes and corners of every layer learn from the union of all layers' matches, where the
+    configuration says so.
+    """
+
+    @override
+    def loss_labels_mal(self, outputs: Any, targets: Any, indices: Any, *rest: Any) -> Any:
+        """Return the matchability-aware loss of (B, Q, K) logits outside the ignored areas."""
+        outputs = silence_ignored(outputs, targets, indices)
+        return super().loss_labels_mal(outputs, targets, indices, *rest)
 
 
 class RTDetrCriterion(RTDetrLoss):  # type: ignore[misc]
@@ -123,8 +139,7 @@ def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with 
         The sum, the weighted terms by name, and nothing.
     """
     del logits, pred_boxes
-    kind = RTDetrCriterion if predicted_corners is None else DFineCriterion
-    criterion = kind(config).to(device)
+    criterion = _CRITERIA.get(config.model_type, RTDetrCriterion)(config).to(device)
     denoising, normal = _split_denoising(
         (outputs_class, outputs_coord, predicted_corners, initial_reference_points),
         denoising_meta_values,
@@ -137,6 +152,9 @@ def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with 
         outputs["denoising_meta_values"] = denoising_meta_values
     terms = criterion(outputs, labels)
     return torch.stack(list(terms.values())).sum(), terms, None
+
+
+_CRITERIA: dict[str, type[Any]] = {"d_fine": DFineCriterion, "deimv2": Deimv2Criterion}
 
 
 def _split_denoising(
