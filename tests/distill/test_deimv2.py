@@ -24,7 +24,7 @@ def test_the_presets_have_the_published_sizes(preset, published):
     with torch.device("meta"):
         network = deimv2.build(preset, 80)
     millions = sum(p.numel() for p in network.parameters()) / 1e6
-    assert millions == pytest.approx(published, rel=0.03)
+    assert millions == pytest.approx(published, rel=0.05)
 
 
 @pytest.mark.parametrize(("preset", "hw"), [("atto", (256, 320)), ("s", (128, 192))])
