@@ -1,0 +1,256 @@
+"""Faster R-CNN (Ren et al., 2015) with a feature pyramid, from torchvision: two stages.
+
+The presets ``r18`` to ``x101`` are the published ones; the ``edge`` ones are ours: few channels and
+small anchors, for small inputs, with the same second stage, so that a student can inherit its
+teacher's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_align
+from torchvision.ops.poolers import LevelMapper
+
+from edgedetr.distill.convolutional import (
+    encode,
+    in_pixels,
+    in_unit,
+    neutral,
+    sigmoid_logits,
+    torchvision_targets,
+    width,
+)
+from edgedetr.distill.detectors import RegionAnswers, Regions
+from edgedetr.distill.pyramid_backbones import (
+    EDGE_SMALL,
+    EDGE_TINY,
+    NarrowResNet,
+    PyramidAnchors,
+    pyramid_backbone,
+)
+from edgedetr.distill.region_proposals import RegionProposals
+from edgedetr.distill.suppression import SILENT, detections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgedetr.distill.detectors import Pyramid, Targets
+
+STRIDE = 4
+RATIOS = (0.5, 1.0, 2.0)
+POOLED = ("0", "1", "2", "3")
+"""The levels that regions are pooled from; the coarsest is for proposals alone."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Shape of a Faster R-CNN.
+
+    Attributes:
+        backbone: Own shape, or the name of a torchvision ResNet.
+        width: Channels of the pyramid.
+        hidden: Channels of the second stage's two layers.
+        anchor: Side of the square anchor of a level, in strides.
+        canonical: Side in pixels of a region that is pooled at stride 16.
+        sampled: Proposals of an image that teach the second stage; half as many anchors teach the
+            first.
+        candidates: How many of the best anchors, and of the best (proposal, class) pairs, are
+            looked at for duplicates.
+        proposals: How many proposals of an image the second stage sees outside training.
+    """
+
+    backbone: NarrowResNet | str
+    width: int = 256
+    hidden: int = 1024
+    anchor: float = 8.0
+    canonical: int = 224
+    sampled: int = 512
+    candidates: int = 1000
+    proposals: int = 300
+
+
+PRESETS: dict[str, Preset] = {
+    "edge-tiny": Preset(EDGE_TINY, 64, 192, 3.0, 64, 128, 300, 100),
+    "edge-small": Preset(EDGE_SMALL, 64, 192, 3.0, 64, 128, 300, 100),
+    "r18": Preset("resnet18"),
+    "r50": Preset("resnet50"),
+    "r101": Preset("resnet101"),
+    "x101": Preset("resnext101_64x4d"),
+}
+
+
+def build(preset: str, num_classes: int) -> nn.Module:
+    """Make a Faster R-CNN with fresh weights."""
+    shape = PRESETS[preset]
+    pool = MultiScaleRoIAlign(POOLED, 7, 2, canonical_scale=shape.canonical)
+    proposals = RegionProposals(
+        PyramidAnchors(STRIDE, [shape.anchor], RATIOS),
+        RPNHead(shape.width, len(RATIOS)),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=shape.sampled // 2,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": 2 * shape.candidates, "testing": shape.candidates},
+        post_nms_top_n={"training": 2 * shape.candidates, "testing": shape.proposals},
+        nms_thresh=0.7,
+    )
+    heads = RoIHeads(
+        pool,
+        TwoMLPHead(shape.width * 7**2, shape.hidden),
+        FastRCNNPredictor(shape.hidden, 1 + num_classes),
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.5,
+        batch_size_per_image=shape.sampled,
+        positive_fraction=0.25,
+        bbox_reg_weights=None,
+        score_thresh=0.0,
+        nms_thresh=0.5,
+        detections_per_img=100,
+    )
+    backbone = pyramid_backbone(shape.backbone, shape.width, STRIDE)
+    model: nn.Module = GeneralizedRCNN(backbone, proposals, heads, nn.Identity())
+    return model
+
+
+def predict(model: GeneralizedRCNN, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
+    pyramid = encode(model, images)
+    proposals, alive = model.rpn.propose(pyramid)
+    pooled = _pooled_by_selection(model.roi_heads.box_roi_pool, pyramid, proposals)
+    answers = _answers(model.roi_heads, pooled, proposals.flatten(0, 1), pyramid.hw)
+    logits = sigmoid_logits(answers.logits.softmax(-1)[:, 1:]).reshape(*alive.shape, -1)
+    return detections(
+        logits.where(alive.unsqueeze(-1), SILENT),
+        answers.boxes.reshape(*logits.shape, 4),
+        candidates=model.rpn.candidates,
+        iou=model.roi_heads.nms_thresh,
+        count=model.roi_heads.detections_per_img,
+    )
+
+
+def training_pass(
+    model: GeneralizedRCNN, images: Tensor, targets: Sequence[Targets]
+) -> tuple[dict[str, Tensor], Pyramid]:
+    """Return the class and box losses of both stages, and the pyramid they came from."""
+    pyramid = encode(model, images)
+    truth = torchvision_targets(targets, pyramid.hw, first_label=1)
+    sizes = [pyramid.hw] * len(images)
+    features = _features(pyramid)
+    proposals, losses = model.rpn(ImageList(images, sizes), features, truth)
+    heads = model.roi_heads
+    proposals = [
+        p[~_in_ignored_areas(p, t, heads.proposal_matcher)]
+        for p, t in zip(proposals, truth, strict=True)
+    ]
+    proposals, _, labels, deltas = heads.select_training_samples(proposals, truth)
+    found = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, sizes)))
+    if len(found[0]):
+        classes, boxes = fastrcnn_loss(*found, labels, deltas)
+    else:  # the mean over no proposal is not a number
+        classes, boxes = (x.sum() for x in found)
+    return {**losses, "loss_classifier": classes, "loss_box_reg": boxes}, pyramid
+
+
+def regions(model: GeneralizedRCNN, pyramid: Pyramid) -> Regions:
+    """Return the proposals of the first stage, with what the second stage makes of them."""
+    with torch.no_grad():
+        proposals, alive = model.rpn.propose(pyramid)
+    boxes = tuple(
+        in_unit(row[kept], pyramid.hw) for row, kept in zip(proposals, alive, strict=True)
+    )
+    answers = answer_regions(model, pyramid, boxes)
+    kinds = torch.zeros(len(answers.embeddings), dtype=torch.long, device=proposals.device)
+    return Regions(boxes, answers.embeddings, kinds)
+
+
+def answer_regions(
+    model: GeneralizedRCNN, pyramid: Pyramid, boxes: Sequence[Tensor]
+) -> RegionAnswers:
+    """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""
+    heads = model.roi_heads
+    proposals = [in_pixels(each, pyramid.hw) for each in boxes]
+    sizes = [pyramid.hw] * len(proposals)
+    pooled = heads.box_roi_pool(_features(pyramid), proposals, sizes)
+    return _answers(heads, pooled, torch.cat(proposals), pyramid.hw)
+
+
+def embedding_width(model: GeneralizedRCNN) -> int:
+    """Return the channels of a region's embedding: those of the second stage's last layer."""
+    return int(model.roi_heads.box_head.fc7.out_features)
+
+
+def anchor_kinds(model: GeneralizedRCNN) -> int:
+    """Return 1: a region has its own features, wherever its anchor lay."""
+    del model
+    return 1
+
+
+def _features(pyramid: Pyramid) -> dict[str, Tensor]:
+    """Name the levels as torchvision does."""
+    return OrderedDict(zip((*POOLED, "pool"), pyramid.levels, strict=True))
+
+
+def _in_ignored_areas(boxes: Tensor, target: dict[str, Any], matcher: Any) -> Tensor:  # noqa: ANN401
+    """Tell which proposals are neither an object's nor background."""
+    areas = neutral(boxes, target, matcher)
+    if len(target["boxes"]) and len(boxes):
+        areas = areas & (matcher(box_iou(target["boxes"], boxes)) < 0)
+    return areas
+
+
+def _answers(heads: RoIHeads, pooled: Tensor, boxes: Tensor, hw: tuple[int, int]) -> RegionAnswers:
+    """Run the second stage on pooled boxes, xyxy in pixels, (N, 4)."""
+    embeddings = heads.box_head(pooled)
+    logits, deltas = heads.box_predictor(embeddings)
+    refined = in_unit(heads.box_coder.decode_single(deltas, boxes).unflatten(1, (-1, 4)), hw)
+    return RegionAnswers(
+        features=pooled,
+        embeddings=embeddings,
+        logits=logits,
+        deltas=deltas.unflatten(1, (-1, 4))[:, 1:],
+        boxes=refined[:, 1:],
+    )
+
+
+def _pooled_by_selection(pool: MultiScaleRoIAlign, pyramid: Pyramid, boxes: Tensor) -> Tensor:
+    """Pool (B, P, 4), xyxy in pixels, as ``pool`` does, in operations of static shape.
+
+    Every box is pooled from every level, and its own is selected.
+    """
+    batch, count = boxes.shape[:2]
+    rois = boxes.flatten(0, 1)
+    image = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)
+    rows = torch.cat([image.repeat_interleave(count)[:, None], rois], 1)
+    finest = STRIDE.bit_length() - 1
+    mapper = LevelMapper(finest, finest + len(POOLED) - 1, pool.canonical_scale)
+    chosen = mapper([rois])
+    result = boxes.new_zeros(())
+    for index, level in enumerate(pyramid.levels[: len(POOLED)]):
+        stride = STRIDE << index
+        each = roi_align(level, rows, pool.output_size, 1 / stride, pool.sampling_ratio)
+        result = result + each * (chosen == index)[:, None, None, None]
+    return result
+
+
+__all__ = [
+    "PRESETS",
+    "anchor_kinds",
+    "answer_regions",
+    "build",
+    "embedding_width",
+    "encode",
+    "predict",
+    "regions",
+    "training_pass",
+    "width",
+]
