@@ -7,19 +7,19 @@ Reference points are logits there; boxes are cxcywh in [0, 1] everywhere in this
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from edgedetr.distill.criterion import real_time_detr_loss
+from edgedetr.distill.decoder_calls import decoder_call, inverse_sigmoid, self_attention_mask
 from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -40,14 +40,14 @@ def training_pass(
 ) -> tuple[dict[str, Tensor], Memory]:
     """Return the model's own weighted losses by name, and the memory they came from."""
     labels = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
-    with _decoder_inputs(model) as captured:
+    with decoder_call(model.model.decoder) as captured:
         outputs = model(pixel_values=images, labels=labels)
     return outputs.loss_dict, _memory(model, captured)
 
 
 def encode(model: PreTrainedModel, images: Tensor) -> Memory:
     """Run backbone and encoder on (B, 3, H, W); the decoder does not run."""
-    with _decoder_inputs(model, stop=True) as captured, suppress(_DecoderReachedError):
+    with decoder_call(model.model.decoder, stop=True) as captured:
         model(pixel_values=images)
     return _memory(model, captured)
 
@@ -98,7 +98,7 @@ def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutp
             encoder_hidden_states=memory.tokens,
             inputs_embeds=queries.content,
             reference_points=inverse_sigmoid(queries.boxes),
-            encoder_attention_mask=_self_attention_mask(queries),
+            encoder_attention_mask=self_attention_mask(queries),
         )
     depth = len(decoder.layers)
     return DetrOutputs(
@@ -114,37 +114,10 @@ def regions(model: PreTrainedModel, memory: Memory) -> Regions:
     return decode(model, memory, memory.own).regions()
 
 
-def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Return the logit of x in [0, 1], finite at both ends."""
-    return torch.logit(x, eps=eps)
-
-
 def _corners(outputs: Any) -> Tensor | None:  # noqa: ANN401
     """Return D-FINE's corner logits (E, B, Q, ...); other families have none."""
     corners = getattr(outputs, "intermediate_predicted_corners", None)
     return None if corners is None else corners.transpose(0, 1)
-
-
-class _DecoderReachedError(Exception):
-    """Stops a forward pass in front of the decoder."""
-
-
-@contextmanager
-def _decoder_inputs(model: PreTrainedModel, *, stop: bool = False) -> Iterator[dict[str, Any]]:
-    captured: dict[str, Any] = {}
-
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if args:
-            raise RuntimeError("the decoder was called with positional arguments")
-        captured.update(kwargs)
-        if stop:
-            raise _DecoderReachedError
-
-    handle = model.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield captured
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -172,13 +145,3 @@ def _memory(model: PreTrainedModel, captured: dict[str, Any]) -> Memory:
     mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=tokens.device)
     return Memory(tokens, shapes, mask, Queries(content, boxes, valid), rest)
-
-
-def _self_attention_mask(queries: Queries) -> Tensor:
-    """Return (B, 1, Q, Q): 0 where a slot may look, -inf elsewhere; every slot sees itself."""
-    batch, count = queries.valid.shape
-    group = torch.arange(count, device=queries.valid.device) // (count // queries.groups)
-    may_look = (group[:, None] == group) & queries.valid[:, None, :]
-    may_look = may_look | torch.eye(count, dtype=torch.bool, device=may_look.device)
-    mask = torch.zeros((batch, count, count), dtype=queries.boxes.dtype, device=may_look.device)
-    return mask.masked_fill(~may_look, -torch.inf).unsqueeze(1)
