@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 from typing_extensions import override
 
+from edgedetr.distill.cell_weights import standardised
 from edgedetr.distill.region_features import region_features
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Objects:
         """True for objects that are not alone in their image, (B, N)."""
         return self.valid & (self.valid.sum(1, keepdim=True) > 1)
 
+    def standardised(self, features: Tensor) -> Tensor:
+        """Give each feature of (B, N, F) mean 0 and variance 1 over the related objects."""
+        as_level = features.flatten(0, 1).T[None, :, :, None]
+        normal = standardised(as_level, self.related.reshape(1, 1, -1, 1))
+        return normal[0, :, :, 0].T.view_as(features)
+
     def features(self, level: Tensor) -> Tensor:
         """Pool each object from a level (B, D, H, W), (B, N, 9 D); 0 in slots that fill up."""
         rows = [b[v] for b, v in zip(self.boxes, self.valid, strict=True)]
@@ -66,11 +73,11 @@ def objects(targets: Sequence[Targets]) -> Objects:
 
 
 class ObjectRelations(nn.Module):
-    """Lets each object gather features of its image's objects, filtered pair by pair.
+    """Lets each object gather features of its image's other objects, filtered pair by pair.
 
-    ``out_i = x_i + normalised(W sum_j a_ij g(x_j))`` with
-    ``a_i = softmax_j(w_ij * theta(x_i).phi(x_j) / sqrt(h))``. What is added has mean 0 and variance
-    1 over an object's features, with no learnt scale: it cannot vanish.
+    ``r_i = standardised(W sum_j a_ij g(x_j))`` with
+    ``a_i = softmax_j!=i(w_ij * theta(x_i).phi(x_j) / sqrt(h))``. Each feature of r has mean 0 and
+    variance 1 over the batch's related objects, like the features that it is to tell of.
 
     Args:
         width: Channels D of the level; h is the same.
@@ -87,18 +94,19 @@ class ObjectRelations(nn.Module):
 
     @override
     def forward(self, features: Tensor, objects: Objects) -> Tensor:
-        """Return the enriched features (B, N, 9 D) of features as large."""
+        """Return r (B, N, 9 D) of the related objects' features x as large."""
         weights = self.relations(features, objects)
         gathered = self.out(weights @ self.g(features))
-        return features + F.layer_norm(gathered, gathered.shape[-1:])
+        return objects.standardised(gathered)
 
     def relations(self, features: Tensor, objects: Objects) -> Tensor:
-        """Return how much each object gathers from each, rows adding up to 1, (B, N, N)."""
+        """Return how much each object gathers from each other, rows adding up to 1, (B, N, N)."""
         query, key = self.theta(features), self.phi(features)
         scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5
         scores = self.filter(features, objects.boxes) * scores
+        itself = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
         low = torch.finfo(scores.dtype).min
-        return F.softmax(scores.masked_fill(~objects.valid[:, None], low), dim=-1)
+        return F.softmax(scores.masked_fill(~objects.valid[:, None] | itself, low), dim=-1)
 
 
 class RelationFilter(nn.Module):

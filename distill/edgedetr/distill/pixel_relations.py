@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from typing_extensions import override
 
 from edgedetr.distill.cell_weights import standardised
+
+LEAK = 0.1
+"""Slope of the rectifier below 0."""
 
 
 class PixelRelations(nn.Module):
@@ -15,11 +19,11 @@ class PixelRelations(nn.Module):
     ::
 
         Z0 = 1/n sum_p state(x_p) projection(x_p)^T       (2m, m): states of m nodes
-        Z  = W_states relu(W_nodes Z0 + Z0)               one layer of graph convolution
-        out_p = x_p + standardised(extend(Z projection(x_p)))
+        Z  = W_states rectify(W_nodes Z0 + Z0)            one layer of graph convolution
+        r_p = standardised(extend(Z projection(x_p)))
 
-    What is added has mean 0 and variance 1 over the cells in each channel, with no learnt scale: it
-    can neither vanish nor become the same everywhere.
+    Each channel of r has mean 0 and variance 1 over the cells, like the level that it tells of. The
+    rectifier leaks: with few nodes all of them may come to be negative, and r to be nothing.
 
     Args:
         width: Channels D of the level.
@@ -36,13 +40,13 @@ class PixelRelations(nn.Module):
 
     @override
     def forward(self, level: Tensor, counted: Tensor) -> Tensor:
-        """Relate the counted cells (B, H, W) of a level (B, D, H, W); keep its shape."""
+        """Return r (B, D, H, W) of the counted cells (B, H, W) of a level as large."""
         projection = self.projection(level)
         graph = self.node_states(level, projection, counted)
-        graph = (self.nodes(graph) + graph).relu()
+        graph = F.leaky_relu(self.nodes(graph) + graph, LEAK)
         graph = self.states(graph.transpose(1, 2)).transpose(1, 2)
         related = self.extend(torch.einsum("bsm,bmhw->bshw", graph, projection))
-        return level + standardised(related, counted[:, None])
+        return standardised(related, counted[:, None])
 
     def node_states(self, level: Tensor, projection: Tensor, counted: Tensor) -> Tensor:
         """Return what the nodes gather from the counted cells, a mean over them, (B, 2m, m)."""

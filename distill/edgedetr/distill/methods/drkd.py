@@ -1,26 +1,34 @@
 """DRKD, dual relation knowledge distillation (Ni et al., IJCAI 2023).
 
-Three terms on the levels that student s and teacher t have in common, s adapted to t's width:
+The student learns three terms on the levels that both have in common, adapted to the teacher's
+width:
 
-* ``pixel``: relations between cells. A graph unit phi a level (GloRe, Chen et al., CVPR 2019)
-  projects the cells onto a few nodes, lets these reason and projects back;
-  the term is the mean square of ``phi(s) - phi(t)``, mean over levels (paper, equation 3).
+* ``pixel``: relations between cells. A graph unit a level (GloRe, Chen et al., CVPR 2019) projects
+  the cells onto a few nodes, lets these reason and projects back (`PixelRelations`); the term is
+  the mean square of the difference of the cells plus that of what relations make of them.
 * ``relation``: relations between objects. Ground-truth boxes are pooled to 3x3 from the two finest
-  levels; each object x_i looks at the objects of its image,
-  ``y_i = sum_j softmax_j(w_ij * theta(x_i).phi(x_j) / sqrt(h)) g(x_j)``, and the term is the mean
-  square of ``psi(s) - psi(t)`` with ``psi_i = x_i + normalised(W y_i)`` (the authors' code, which
-  compares features that relations have enriched; the paper's equation compares the softmax).
+  levels; each object x_i gathers ``sum_j softmax_j(w_ij * theta(x_i).phi(x_j) / sqrt(h)) g(x_j)``
+  from the objects of its image (`ObjectRelations`), and the term is the mean square of the
+  difference of that, as in the authors' code (the paper's equation compares the softmax itself).
   Images with fewer than two objects have no relations; of more than 100 a random 100 are taken.
-* ``instance``: the mean square of ``x(s) - x(t)``.
+* ``instance``: the mean square of the difference of the objects' features x.
+
+Each is a mean over its levels.
+
+``modules`` trains the relation modules and reaches no student: what relations say of the teacher's
+cells and objects is to tell the cells and objects themselves.
 
 Where this departs from the authors' code, and why:
 
 * The filter ``w_ij`` is a small network over both objects' features and their geometry, in (0, 1).
   The code makes a new random layer at each call, so that it never learns.
-* phi, psi and the filter are the student's; the teacher's side uses the same weights without
-  gradient. The code trains modules of the teacher's side, which may meet the student half way.
-* What relations add is normalised without learnt scale (per channel over cells; over the features
-  of an object), so that training cannot switch it off; batch statistics stay out of it.
+* The code trains modules of both sides to agree, and nothing keeps them from agreeing on nothing:
+  between unrelated fixed features they reach a loss near 0, and still do with one set of weights
+  and no gradient on the teacher's side. Here both sides use the weights that ``modules`` trains on
+  the teacher alone, and the other terms train the student and its adapters alone.
+* An object gathers from the others and not from itself, else it tells itself by copying.
+* What relations say is standardised, over cells and over objects, and compared beside the features
+  rather than added to them.
 * Node features are divided by the number of cells: input sizes may differ. Dot products are divided
   by sqrt(h), h the level's width (the code's h is half the 9 D features of an object).
 * Means of squares instead of the norm of the whole batch tensor, which grows with batch and input.
@@ -37,14 +45,18 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from typing_extensions import override
 
+from edgedetr.distill.cell_weights import standardised
 from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.object_relations import ObjectRelations, Objects, objects
 from edgedetr.distill.paired_levels import LevelPair, PairedLevels
 from edgedetr.distill.pixel_relations import PixelRelations
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
@@ -71,9 +83,9 @@ class Settings:
 
 
 class Drkd(DistillationMethod):
-    """The three terms, with adapters and relation modules for each level."""
+    """The terms, with adapters and relation modules for each level."""
 
-    terms = ("pixel", "relation", "instance")
+    terms = ("pixel", "relation", "instance", "modules")
 
     def __init__(self, settings: Settings, student: Model, teacher: Model) -> None:
         super().__init__()
@@ -89,19 +101,20 @@ class Drkd(DistillationMethod):
     @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of one step, each a mean over levels."""
+        settings = self.settings
         levels: tuple[LevelPair, ...] = self.levels(batch)
-        pixel = [
-            pixel_term(pair, relations)
-            for pair, relations in zip(levels, self.pixel_relations, strict=True)
-        ]
         found = objects(batch.targets)
-        finest = list(zip(levels, self.object_relations, strict=False))
-        by_object = [object_terms(pair, found, relations) for pair, relations in finest]
-        relation, instance = zip(*by_object, strict=True)
+        by_pixel = zip(levels, self.pixel_relations, strict=True)
+        pixel, told = _means(pixel_terms(pair, relations) for pair, relations in by_pixel)
+        by_object = zip(levels, self.object_relations, strict=False)
+        relation, instance, told_by_others = _means(
+            object_terms(pair, found, relations) for pair, relations in by_object
+        )
         return {
-            "pixel": self.settings.pixel_weight * torch.stack(pixel).mean(),
-            "relation": self.settings.relation_weight * torch.stack(relation).mean(),
-            "instance": self.settings.instance_weight * torch.stack(instance).mean(),
+            "pixel": settings.pixel_weight * pixel,
+            "relation": settings.relation_weight * relation,
+            "instance": settings.instance_weight * instance,
+            "modules": settings.pixel_weight * told + settings.relation_weight * told_by_others,
         }
 
 
@@ -116,24 +129,41 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
     return Drkd(settings, student, teacher)
 
 
-def pixel_term(pair: LevelPair, relations: nn.Module) -> Tensor:
-    """Return the mean square between both sides' related cells; the teacher's is the target."""
+def pixel_terms(pair: LevelPair, relations: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return one level's ``pixel`` and its share in ``modules``, unweighted."""
     counted = pair.counted
-    learnt = relations(pair.student, counted)
-    with torch.no_grad():
-        taught = relations(pair.teacher, counted)
-    by_cell = (learnt - taught).square().mean(1)
-    return _mean(by_cell, counted)
+    taught = relations(pair.teacher, counted)
+    learnt = _without_training(relations, pair.student, counted)
+    by_cell = (learnt - taught.detach()).square() + (pair.student - pair.teacher).square()
+    told = (taught - standardised(pair.teacher, counted[:, None])).square()
+    return _mean(by_cell.mean(1), counted), _mean(told.mean(1), counted)
 
 
-def object_terms(pair: LevelPair, found: Objects, relations: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return the mean squares between both sides' related objects and their features."""
+def object_terms(
+    pair: LevelPair, found: Objects, relations: nn.Module
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return one level's ``relation``, ``instance`` and share in ``modules``, unweighted."""
     mine, theirs = (found.features(level) for level in (pair.student, pair.teacher))
-    learnt = relations(mine, found)
-    with torch.no_grad():
-        taught = relations(theirs, found)
-    relation = _mean((learnt - taught).square().mean(-1), found.related)
-    return relation, _mean((mine - theirs).square().mean(-1), found.valid)
+    taught = relations(theirs, found)
+    learnt = _without_training(relations, mine, found)
+    told = (taught - found.standardised(theirs)).square()
+    return (
+        _mean((learnt - taught.detach()).square().mean(-1), found.related),
+        _mean((mine - theirs).square().mean(-1), found.valid),
+        _mean(told.mean(-1), found.related),
+    )
+
+
+def _without_training(module: nn.Module, *inputs: object) -> Tensor:
+    """Call a module whose own parameters get no gradient."""
+    fixed = {name: p.detach() for name, p in module.named_parameters()}
+    outputs: Tensor = functional_call(module, fixed, inputs)
+    return outputs
+
+
+def _means(levels: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
+    """Return the mean over levels of each of their terms."""
+    return [torch.stack(term).mean() for term in zip(*levels, strict=True)]
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:
