@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from edgedetr.distill.detectors import answers_queries, detector
 from edgedetr.export import to_onnx
 from edgedetr.export.matching import Rule
 from edgedetr.export.parity import Gate, verify
@@ -92,17 +93,18 @@ def test_every_family_becomes_a_graph_of_its_own_weights(family, make_model, tmp
     save_model(tmp_path / "m.safetensors", model, command="")
     done = export_onnx(tmp_path / "m.safetensors", tmp_path / "m.onnx", simplified=False)
     assert (done.problem, done.parity.passed) == ("", True)
-    assert done.parity.figures.matched >= 80
+    assert done.parity.figures.matched > 30
     assert done.parity.figures.max_box_error_px == pytest.approx(0, abs=0.01)
     graph = onnx.load(tmp_path / "m.onnx").graph
     constants = [t.name for t in graph.initializer]
-    assert all(name.startswith(("network.model.", "onnx::")) for name in constants)
+    assert all(name.startswith(("network.", "onnx::")) for name in constants)
     assert not [name for name in constants if "denoising" in name]
     own = sum(w.numel() for w in (*model.network.parameters(), *model.network.buffers()))
     stored = sum(np.prod(t.dims, dtype=int) for t in graph.initializer)
     assert own * 0.9 < stored < own
     kinds = {node.op_type for node in graph.node}
-    assert "LayerNormalization" in kinds
+    assert ("LayerNormalization" in kinds) == answers_queries(detector(family))
+    assert not kinds & {"NonZero", "NonMaxSuppression", "Loop", "If"}  # every shape is static
     assert "Shape" in kinds  # so that a test of the simplified graph means something
 
 
