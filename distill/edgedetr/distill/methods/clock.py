@@ -3,7 +3,8 @@
 Two losses. *LCMD*, location-and-context-aware memory distillation, pulls the student's encoder
 output to the teacher's, cell by cell, with the cells of ground-truth boxes weighted up. *TCLD*,
 target-aware consistent logit distillation, builds queries from the ground truth, asks both decoders
-the same and pulls the student's answers to the teacher's.
+the same and pulls the student's answers to the teacher's. The teacher's own queries and random ones
+can be asked besides.
 
 The defaults are those that work on small sigmoid-headed detectors; the paper's literal choices are
 ``memory_norm="none"``, ``class_loss="softmax_kl"``, ``class_norm="sum"``, ``temperature=10``.
@@ -14,22 +15,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from edgedetr.distill.answer_losses import (
+    ANSWER_TERMS,
+    AnswerSettings,
+    answer_losses,
+    check_pair,
+)
 from edgedetr.distill.cell_weights import cell_weights, standardised
 from edgedetr.distill.detectors import answers_queries
 from edgedetr.distill.methods import DistillationMethod
-from edgedetr.distill.query_losses import ClassLoss, query_losses
-from edgedetr.distill.target_queries import Noise, TargetQueries, target_queries
+from edgedetr.distill.shared_queries import (
+    Noise,
+    SharedQueries,
+    random_queries,
+    shared_answers,
+    target_queries,
+    teacher_queries,
+)
 from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import DetectorModule, DetrOutputs, Memory, Targets
+    from edgedetr.distill.detectors import DetectorModule, Memory, Targets
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
 
@@ -37,7 +49,7 @@ NEEDS_TEACHER = True
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(AnswerSettings):
     """Weights and choices of CLoCKDistill.
 
     Attributes:
@@ -47,20 +59,11 @@ class Settings:
         memory_norm: ``channel`` standardises each channel over the cells of a level first, for
             memories that no LayerNorm bounds (RT-DETR, D-FINE); ``none`` is the paper's.
         tcld_weight: Factor of the logit loss.
-        class_weight: Factor of its class term.
-        l1_weight: Factor of its L1 term.
-        giou_weight: Factor of its GIoU term.
-        class_loss: ``bernoulli_kl`` also distils how sure a sigmoid head is; ``softmax_kl`` is the
-            paper's and blind to a constant added to all logits.
-        class_norm: ``weights`` divides by the summed query weights; ``sum`` is the paper's.
-        temperature: Softens both class distributions.
-        layers: ``paired`` pairs decoder layers one to one where both have as many, else and with
-            ``final`` the teacher's last layer teaches every layer.
-        query_weight: ``teacher_score`` weights a query by the teacher's confidence; ``one`` does
-            not.
         groups: Copies of the targets, each with its own noise; groups do not see one another.
         label_noise: Probability of another class in a query's content.
         box_noise: Noise on a query's box, as a share of its half size.
+        teacher_queries: Whether the teacher's own queries are asked too.
+        random_queries: How many random queries of an image are asked too.
     """
 
     lcmd_weight: float = 1.0
@@ -68,29 +71,25 @@ class Settings:
     beta: float = 1e-7
     memory_norm: Literal["channel", "none"] = "channel"
     tcld_weight: float = 1.0
-    class_weight: float = 1.0
-    l1_weight: float = 5.0
-    giou_weight: float = 2.0
-    class_loss: Literal["bernoulli_kl", "softmax_kl"] = "bernoulli_kl"
-    class_norm: Literal["weights", "sum"] = "weights"
-    temperature: float = 1.0
-    layers: Literal["paired", "final"] = "paired"
-    query_weight: Literal["teacher_score", "one"] = "teacher_score"
     groups: int = 1
     label_noise: float = 0.0
     box_noise: float = 0.0
+    teacher_queries: bool = False
+    random_queries: int = 0
 
+    @override
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.groups < 1:
             raise ValueError(f"groups must be at least 1, got {self.groups}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if self.random_queries < 0:
+            raise ValueError(f"random_queries must be at least 0, got {self.random_queries}")
 
 
 class Clock(DistillationMethod):
     """The two losses and the adapter between memories of different width."""
 
-    terms = ("lcmd", "tcld_class", "tcld_l1", "tcld_giou")
+    terms = ("lcmd", *(f"tcld_{name}" for name in ANSWER_TERMS))
 
     def __init__(self, settings: Settings, student: Model, teacher: Model) -> None:
         super().__init__()
@@ -103,27 +102,27 @@ class Clock(DistillationMethod):
     @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher answers without gradient."""
-        settings, teacher_memory = self.settings, batch.teacher_memory
-        memory_loss = lcmd(
-            self.adapter(batch.memory.tokens), batch.memory, teacher_memory, batch.targets, settings
-        )
-        terms = {"lcmd": settings.lcmd_weight * memory_loss}
-        noise = Noise(self.student.num_classes, settings.label_noise, settings.box_noise)
-        targets = target_queries(batch.targets, settings.groups, noise)
-        with torch.no_grad():
-            taught = self._answers(self.teacher, teacher_memory, targets)
-        learnt = self._answers(self.student, batch.memory, targets)
-        return terms | {
-            f"tcld_{k}": settings.tcld_weight * v
-            for k, v in tcld(learnt, taught, targets.valid, settings).items()
-        }
+        settings, memory = self.settings, batch.memory
+        tokens = self.adapter(memory.tokens)
+        memory_loss = lcmd(tokens, memory, batch.teacher_memory, batch.targets, settings)
+        terms = {name: memory.tokens.new_zeros(()) for name in self.terms}
+        terms["lcmd"] = settings.lcmd_weight * memory_loss
+        for answers in shared_answers(self._asked(batch), self.student, self.teacher, batch):
+            losses = answer_losses(answers.student, answers.teacher, answers.counts, settings)
+            for name, value in losses.items():
+                terms[f"tcld_{name}"] = terms[f"tcld_{name}"] + settings.tcld_weight * value
+        return terms
 
-    def _answers(self, asked: Model, memory: Memory, targets: TargetQueries) -> DetrOutputs:
-        """Ask one decoder the target queries, with the teacher's label table where it fits."""
-        fits = asked.family == self.teacher.family and asked.width == self.teacher.width
-        table = self.teacher if fits else asked
-        content = table.label_content(targets.labels, targets.boxes)
-        return asked.decode(memory, targets.with_content(content))
+    def _asked(self, batch: Batch) -> list[SharedQueries]:
+        """Build the sets of queries; the loss of each is a mean of its own."""
+        settings = self.settings
+        noise = Noise(self.student.num_classes, settings.label_noise, settings.box_noise)
+        sets = [target_queries(batch.targets, settings.groups, noise)]
+        if settings.teacher_queries:
+            sets.append(teacher_queries(batch.teacher_memory))
+        if settings.random_queries:
+            sets.append(random_queries(batch.teacher_memory, settings.random_queries))
+        return sets
 
 
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
@@ -133,11 +132,7 @@ def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
 
 def build(settings: Settings, student: Model, teacher: Model) -> DistillationMethod:
     """Make the method for a pair of models."""
-    if settings.class_loss == "softmax_kl" and student.num_classes == 1:
-        raise SettingsError(
-            "class_loss = 'softmax_kl' is zero with a single class, whatever the student says; "
-            "use 'bernoulli_kl'"
-        )
+    check_pair(settings, student, teacher)
     return Clock(settings, student, teacher)
 
 
@@ -178,42 +173,4 @@ def lcmd(
         foreground, background = cell_weights(targets, mask)
         weights = settings.alpha * foreground + settings.beta * background
         total = total + (weights * (mine - theirs).square().sum(1)).sum((1, 2)).mean()
-    return total
-
-
-def tcld(
-    student: DetrOutputs, teacher: DetrOutputs, valid: Tensor, settings: Settings
-) -> dict[str, Tensor]:
-    """Return the target-aware consistent logit loss, term by term (paper, section 3.2).
-
-    Args:
-        student: Answers (E, B, Q, ...) to the target queries.
-        teacher: The teacher's answers to the same; get no gradient.
-        valid: False in slots that only fill up the batch, (B, Q).
-        settings: Weights, class loss, pairing of layers and weighting of queries.
-
-    Returns:
-        ``class``, ``l1`` and ``giou``, weighted, summed over the student's layers.
-    """
-    depth = len(student.logits)
-    paired = settings.layers == "paired" and depth == len(teacher.logits)
-    class_loss = ClassLoss(settings.class_loss, settings.class_norm, settings.temperature)
-    factors = {
-        "class": settings.class_weight,
-        "l1": settings.l1_weight,
-        "giou": settings.giou_weight,
-    }
-    total = {name: student.logits.new_zeros(()) for name in factors}
-    for layer in range(depth):
-        logits, boxes = (
-            x[layer if paired else -1].detach() for x in (teacher.logits, teacher.boxes)
-        )
-        weights = valid.to(logits.dtype)
-        if settings.query_weight == "teacher_score":
-            weights = weights * logits.sigmoid().amax(-1)
-        terms = query_losses(
-            student.logits[layer], student.boxes[layer], logits, boxes, weights, class_loss
-        )
-        for name, factor in factors.items():
-            total[name] = total[name] + factor * terms[name]
     return total

@@ -1,0 +1,230 @@
+"""KD-DETR (Wang et al., CVPR 2024): teacher and student answer the same distillation points.
+
+*Specific* points are the teacher's own queries and cover what it attends to; *general* points are
+random, new at every step, and cover the image. The teacher's last layer teaches every layer of the
+student's decoder. Most points are background, so each weighs as much as the teacher is sure of an
+object there (the paper's foreground rebalance weight, ``max_c sigmoid(z_c)``). There is no loss on
+features and nothing to train besides the student.
+
+The defaults are those that work on small sigmoid-headed detectors; the literal choices of the
+paper's code are ``class_loss="softmax_kl"``, ``class_norm="sum"``, ``temperature=10``,
+``general_boxes="gaussian"``.
+
+A two-stage student answers no queries. There its own proposals become the teacher's queries, of no
+class, and its head answers the same boxes. See `ProposalKdDetr` for how the two are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.ops import box_convert
+from typing_extensions import override
+
+from edgedetr.distill.answer_losses import (
+    ANSWER_TERMS,
+    AnswerSettings,
+    answer_losses,
+    check_pair,
+    query_weights,
+)
+from edgedetr.distill.detectors import answers_queries, answers_regions
+from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.query_losses import box_losses, exclusive_divergence, weighted
+from edgedetr.distill.shared_queries import (
+    MIN_SIZE,
+    NO_CLASS,
+    SharedQueries,
+    outside_ignored,
+    random_queries,
+    shared_answers,
+    teacher_queries,
+)
+from edgedetr.runtime.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgedetr.distill.detectors import DetectorModule, RegionAnswers
+    from edgedetr.distill.methods import Batch
+    from edgedetr.distill.model import Model
+
+NEEDS_TEACHER = True
+
+PROPOSALS = 300
+"""The most proposals of an image that the teacher is asked."""
+
+
+@dataclass(frozen=True)
+class Settings(AnswerSettings):
+    """Weights and choices of KD-DETR.
+
+    Attributes:
+        specific_weight: Factor of the losses at the teacher's queries; at 0 they are not asked.
+        general_weight: Factor of the losses at random queries; at 0 they are not asked.
+        general_points: Random queries an image; None takes as many as the teacher has queries.
+        general_boxes: How they are drawn, see `random_queries`.
+    """
+
+    layers: Literal["paired", "final"] = "final"
+    specific_weight: float = 1.0
+    general_weight: float = 1.0
+    general_points: int | None = None
+    general_boxes: Literal["uniform", "gaussian"] = "uniform"
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.general_points is not None and self.general_points < 1:
+            raise ValueError(
+                f"general_points must be at least 1, got {self.general_points}; "
+                "general_weight = 0 leaves them out"
+            )
+
+
+class KdDetr(DistillationMethod):
+    """The losses at specific and at general points, between two query detectors."""
+
+    terms = tuple(f"{points}_{name}" for points in ("specific", "general") for name in ANSWER_TERMS)
+
+    def __init__(self, settings: Settings, student: Model, teacher: Model) -> None:
+        super().__init__()
+        self.settings = settings
+        self.student = student
+        self.teacher = teacher
+
+    @override
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted terms of one step; the teacher answers without gradient."""
+        settings = self.settings
+        factors = {"specific": settings.specific_weight, "general": settings.general_weight}
+        points = {name: self._points(name, batch) for name, factor in factors.items() if factor > 0}
+        answers = shared_answers([*points.values()], self.student, self.teacher, batch)
+        terms = {name: batch.memory.tokens.new_zeros(()) for name in self.terms}
+        for name, answer in zip(points, answers, strict=True):
+            losses = answer_losses(answer.student, answer.teacher, answer.counts, settings)
+            terms |= {f"{name}_{k}": factors[name] * v for k, v in losses.items()}
+        return terms
+
+    def _points(self, name: str, batch: Batch) -> SharedQueries:
+        settings, memory = self.settings, batch.teacher_memory
+        if name == "specific":
+            return teacher_queries(memory)
+        count = settings.general_points or memory.own.boxes.shape[1]
+        return random_queries(memory, count, settings.general_boxes)
+
+
+class ProposalKdDetr(DistillationMethod):
+    """The losses at a two-stage student's proposals, taught by a query detector.
+
+    The teacher's classes are independent sigmoids and know no background, the student's are a
+    softmax with background: the class term is `exclusive_divergence`. The boxes that are compared
+    are the teacher's and the one that the student's head gives for the teacher's best class. Points
+    weigh as in `KdDetr`; no gradient reaches the proposals.
+    """
+
+    terms = ("proposal_class", "proposal_l1", "proposal_giou")
+
+    def __init__(self, settings: Settings, student: Model, teacher: Model) -> None:
+        super().__init__()
+        self.settings = settings
+        self.student = student
+        self.teacher = teacher
+
+    @override
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted terms of one step; the teacher answers without gradient."""
+        settings = self.settings
+        with torch.no_grad():
+            found = self.student.module.regions(self.student.network, batch.memory).boxes
+            proposals = [boxes[:PROPOSALS] for boxes in found]
+            asked = proposal_queries(proposals)
+            taught = self.teacher.decode(batch.teacher_memory, asked.queries(self.teacher))
+            counts = outside_ignored(taught.boxes[-1], batch.targets)[asked.valid]
+            logits, boxes = (x[-1][asked.valid] for x in (taught.logits, taught.boxes))
+            weights = query_weights(logits, counts, settings)
+        learnt = self.student.answer_regions(batch.memory, proposals)
+        terms = proposal_losses(learnt, logits, boxes, weights, settings.class_norm)
+        factors = (settings.class_weight, settings.l1_weight, settings.giou_weight)
+        return {
+            f"proposal_{name}": factor * terms[name]
+            for name, factor in zip(("class", "l1", "giou"), factors, strict=True)
+        }
+
+
+def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
+    """Tell whether the method takes a pair of families.
+
+    The teacher answers external queries, the student these or given boxes.
+    """
+    return answers_queries(teacher) and (answers_queries(student) or answers_regions(student))
+
+
+def build(settings: Settings, student: Model, teacher: Model) -> DistillationMethod:
+    """Make the method for a pair of models."""
+    if answers_queries(student.module):
+        check_pair(settings, student, teacher)
+        return KdDetr(settings, student, teacher)
+    default = Settings()
+    for name in _QUERIES_ONLY:
+        if getattr(settings, name) != getattr(default, name):
+            raise SettingsError(
+                f"{name} is for students that answer queries; {student.family} answers its own "
+                f"proposals: leave {name} out"
+            )
+    return ProposalKdDetr(settings, student, teacher)
+
+
+_QUERIES_ONLY = (
+    "corner_weight",
+    "class_loss",
+    "temperature",
+    "layers",
+    "specific_weight",
+    "general_weight",
+    "general_points",
+    "general_boxes",
+)
+
+
+def proposal_queries(proposals: Sequence[Tensor]) -> SharedQueries:
+    """Make queries of no class from boxes, xyxy in [0, 1], (n, 4) an image; at least one slot."""
+    counts = torch.tensor([len(p) for p in proposals], device=proposals[0].device)
+    rows = [p if len(p) else p.new_zeros((1, 4)) for p in proposals]
+    padded = pad_sequence(rows, batch_first=True)
+    valid = torch.arange(padded.shape[1], device=counts.device) < counts[:, None]
+    boxes = box_convert(padded, "xyxy", "cxcywh")
+    boxes = torch.cat([boxes[..., :2].clamp(0, 1), boxes[..., 2:].clamp(MIN_SIZE, 1)], -1)
+    boxes = torch.where(valid.unsqueeze(-1), boxes, boxes.new_full((), 0.5))
+    return SharedQueries(torch.full(valid.shape, NO_CLASS, device=boxes.device), boxes, valid)
+
+
+def proposal_losses(
+    student: RegionAnswers,
+    logits: Tensor,
+    boxes: Tensor,
+    weights: Tensor,
+    class_norm: Literal["weights", "sum"] = "weights",
+) -> dict[str, Tensor]:
+    """Compare a two-stage head's answers to a query detector's, box by box.
+
+    Args:
+        student: Answers to N boxes; logits (N, 1 + K), boxes (N, K, 4), xyxy in [0, 1].
+        logits: The teacher's (N, K), without gradient.
+        boxes: The teacher's (N, 4), cxcywh in [0, 1], without gradient.
+        weights: Constant weight of each box (N,).
+        class_norm: ``weights`` divides the class term by the summed weights; ``sum`` does not.
+
+    Returns:
+        ``class``, ``l1`` and ``giou``; all are 0 when no weight is positive.
+    """
+    divergence = exclusive_divergence(student.logits, logits)
+    best = student.boxes[torch.arange(len(logits), device=logits.device), logits.argmax(-1)]
+    return {
+        "class": weighted(divergence, weights, class_norm),
+        **box_losses(box_convert(best, "xyxy", "cxcywh"), boxes, weights),
+    }
