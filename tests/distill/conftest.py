@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
+from edgedetr.distill.checkpoint import save_model
+from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
 from edgedetr.distill.detectors import Targets
 from edgedetr.distill.model import Model, new_model
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+LABEL = "Car 0.00 0 0 {} 10.0 {} 40.0 1 1 1 1 1 1 0\n"
 SPEC = ModelSpec(input_hw=(64, 96), class_names=("Car", "Pedestrian", "Cyclist"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., Model]:
     """Makes a small model, in evaluation mode, whose weights a seed fixes."""
 
@@ -61,3 +67,64 @@ def targets(make_targets: Callable[..., Targets]) -> list[Targets]:
 def images() -> torch.Tensor:
     """Two pictures of noise at the size of `SPEC`."""
     return torch.rand(2, 3, *SPEC.input_hw, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="session")
+def make_kitti() -> Callable[[Path], Path]:
+    """Writes six grey frames, each with one white car but the last, which is empty."""
+
+    def make(root: Path) -> Path:
+        for name in ("image_2", "label_2"):
+            (root / "training" / name).mkdir(parents=True)
+        (root / "ImageSets").mkdir()
+        for index in range(6):
+            image = np.full((64, 96, 3), 90, np.uint8)
+            left = 10 + 8 * index
+            if index < 5:
+                image[10:40, left : left + 24] = 255
+            cv2.imwrite(str(root / f"training/image_2/{index:06d}.png"), image)
+            label = LABEL.format(left, left + 24) if index < 5 else ""
+            (root / f"training/label_2/{index:06d}.txt").write_text(label, encoding="utf-8")
+        for split, ids in {"train": (0, 1, 2, 5), "val": (3, 4)}.items():
+            lines = "".join(f"{i:06d}\n" for i in ids)
+            (root / f"ImageSets/{split}.txt").write_text(lines, encoding="utf-8")
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[[Path], DistillConfig]:
+    """Makes the settings of a run of a few steps on such a folder."""
+
+    def make(root: Path) -> DistillConfig:
+        return DistillConfig(
+            data=DataConfig(root=str(root), classes=SPEC.class_names),
+            student=StudentConfig(input_hw=SPEC.input_hw),
+            optimizer=OptimizerConfig(warmup_steps=2),
+            epochs=3,
+            batch_size=2,
+            eval_every=2,
+        )
+
+    return make
+
+
+@pytest.fixture
+def kitti(tmp_path: Path, make_kitti: Callable[[Path], Path]) -> Path:
+    """The folder of six frames."""
+    return make_kitti(tmp_path / "kitti")
+
+
+@pytest.fixture
+def config(kitti: Path, make_config: Callable[[Path], DistillConfig]) -> DistillConfig:
+    """Settings of a run on it."""
+    return make_config(kitti)
+
+
+@pytest.fixture
+def teacher(tmp_path: Path, make_model: Callable[..., Model]) -> Path:
+    """The checkpoint of a small teacher."""
+    path = tmp_path / "teacher.safetensors"
+    save_model(path, make_model(preset="edge-small", seed=4), command="a test")
+    return path

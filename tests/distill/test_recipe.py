@@ -1,7 +1,6 @@
 import json
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,51 +8,10 @@ from safetensors.torch import load_file
 
 from edgedetr.distill import recipe
 from edgedetr.distill.checkpoint import load_model, save_model
-from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
+from edgedetr.distill.config import OptimizerConfig
 from edgedetr.distill.trainee import Trainee
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError
 from edgedetr.runtime.manifest import read_manifest
-
-LABEL = "Car 0.00 0 0 {} 10.0 {} 40.0 1 1 1 1 1 1 0\n"
-
-
-@pytest.fixture
-def kitti(tmp_path):
-    """Six grey frames, each with one white car but the last, which is empty."""
-    root = tmp_path / "kitti"
-    for name in ("image_2", "label_2"):
-        (root / "training" / name).mkdir(parents=True)
-    (root / "ImageSets").mkdir()
-    for index in range(6):
-        image = np.full((64, 96, 3), 90, np.uint8)
-        left = 10 + 8 * index
-        if index < 5:
-            image[10:40, left : left + 24] = 255
-        cv2.imwrite(str(root / f"training/image_2/{index:06d}.png"), image)
-        label = LABEL.format(left, left + 24) if index < 5 else ""
-        (root / f"training/label_2/{index:06d}.txt").write_text(label, encoding="utf-8")
-    (root / "ImageSets/train.txt").write_text("000000\n000001\n000002\n000005\n", encoding="utf-8")
-    (root / "ImageSets/val.txt").write_text("000003\n000004\n", encoding="utf-8")
-    return root
-
-
-@pytest.fixture
-def config(kitti):
-    return DistillConfig(
-        data=DataConfig(root=str(kitti), classes=("Car", "Pedestrian", "Cyclist")),
-        student=StudentConfig(input_hw=(64, 96)),
-        optimizer=OptimizerConfig(warmup_steps=2),
-        epochs=3,
-        batch_size=2,
-        eval_every=2,
-    )
-
-
-@pytest.fixture
-def teacher(tmp_path, make_model):
-    path = tmp_path / "teacher.safetensors"
-    save_model(path, make_model(preset="edge-small", seed=4), command="a test")
-    return path
 
 
 def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, teacher, tmp_path):
@@ -71,6 +29,7 @@ def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, tea
     steps = [x for x in lines if x["kind"] == "step"]
     assert [x["step"] for x in steps] == [0, 1, 2, 3, 4, 5]
     assert {"clock_lcmd", "clock_tcld_class", "loss_vfl", "loss", "lr"} <= set(steps[0])
+    assert 0 < sum(x["seconds"] for x in steps) < metrics["seconds"]
     assert [x["epoch"] for x in lines if x["kind"] == "evaluation"] == [1, 2]
     assert not (out / "state.safetensors").exists()
 

@@ -20,7 +20,8 @@ def detections_on(
     """Detect in every frame of a split, in source pixels.
 
     Args:
-        model: Its network is left in the mode it was in.
+        model: Asked for its classes in its own order, or in that of `Model.with_classes`; its
+            network is left in the mode it was in.
         inputs: The split at network size.
         batch_size: Images a pass.
         threshold: Lowest score of a detection.
@@ -35,6 +36,8 @@ def detections_on(
             items = [inputs[i] for i in range(start, min(start + batch_size, len(inputs)))]
             images = torch.stack([inputs.normalised(i.pixels) for i in items]).to(device)
             logits, boxes = model.module.predict(network, images)
+            if model.class_order:
+                logits = logits[..., list(model.class_order)]
             for item, z, b in zip(items, logits.cpu().numpy(), boxes.cpu().numpy(), strict=True):
                 found.append(postprocess(z, b, item.place, model.spec, threshold))
     network.train(was_training)

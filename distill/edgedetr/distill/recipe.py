@@ -55,7 +55,7 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
 
     Returns:
         COCO AP and AP50 on the validation split (NaN where it holds no object; null in the files),
-        and the seconds that training took.
+        the seconds that training took, and on a GPU the peak of its memory in MiB.
     """
     accelerator = Accelerator()
     torch.manual_seed(config.seed)
@@ -183,6 +183,9 @@ class _Run:
         loader = training_loader(data, order, config.data.workers)
         done = self.state.load(self.state_path) if self.state_path.is_file() else 0
         started, total = time.perf_counter(), config.epochs * len(order)
+        device = self.accelerator.device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         metrics: dict[str, float] = {}
         with (
             closing(_Log(self.out, done, len(order))) as log,
@@ -192,8 +195,9 @@ class _Run:
                 order.epoch = epoch
                 for index, (images, targets) in enumerate(loader):
                     step = epoch * len(order) + index
+                    begun = time.perf_counter()
                     terms = self._step(images, targets, step, total)
-                    log.step(step, epoch, terms)
+                    log.step(step, epoch, terms | {"seconds": time.perf_counter() - begun})
                     bar.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
                     bar.update()
                 if epoch + 1 == config.epochs or (epoch + 1) % config.eval_every == 0:
@@ -203,7 +207,10 @@ class _Run:
                 if self.accelerator.is_main_process:
                     self.state.save(self.state_path, epoch + 1)
         metrics = metrics or self._evaluate()
-        return metrics | {"seconds": time.perf_counter() - started}
+        metrics |= {"seconds": time.perf_counter() - started}
+        if device.type == "cuda":
+            metrics["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
+        return metrics
 
     def _step(
         self, images: Tensor, targets: list[Targets], step: int, steps: int
@@ -270,7 +277,7 @@ class _Log:
         self._scalars = SummaryWriter(str(out / "tensorboard"), purge_step=first)
 
     def step(self, step: int, epoch: int, terms: dict[str, float]) -> None:
-        """Write one training step."""
+        """Write one training step; its ``seconds`` leave out loading the batch."""
         self._write({"kind": "step", "step": step, "epoch": epoch, **terms})
 
     def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:

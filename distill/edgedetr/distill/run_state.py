@@ -61,7 +61,7 @@ class RunState:
                 f"{path} is no readable state of a run: {error}; remove it to start anew"
             ) from error
         if metadata["config"] != self.config:
-            other = _difference(metadata["config"], self.config)
+            other = difference_of(metadata["config"], self.config)
             raise ArtifactError(
                 f"{path} is an unfinished run of another config{other}; "
                 "choose another --out, or remove it to start anew"
@@ -84,8 +84,8 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _difference(found: str, wanted: str) -> str:
-    """Name the first setting that differs between two configs, as part of a message."""
+def difference_of(found: str, wanted: str) -> str:
+    """Name the first setting that differs between two configs (JSON), as part of a message."""
     a, b = json.loads(found), json.loads(wanted)
     keys = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
     return f" ({keys[0]} was {a.get(keys[0])!r}, is {b.get(keys[0])!r})" if keys else ""
