@@ -1,10 +1,11 @@
-"""What the families around Deformable DETR share: their shape, and how they start.
+"""What the families around Deformable DETR share: their shape, how they start, and their memory.
 
 Both are made of transformers' Deformable DETR modules, whose fresh weights need three changes. The
 backbone comes with frozen batch norms, and a frozen one without pre-trained weights learns nothing.
 Embeddings and attention start as small as a language model's, so that all learned references lie at
 the centre. And the heads know nothing of a focal loss's prior. We start as the paper's code does.
-There is no dropout: it would blur what a student and its teacher answer to the same queries.
+There is no dropout: it would blur what a student and its teacher answer to the same queries. And
+images have no padding, so that masks of it are left out.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import nn
 from transformers import AutoBackbone, DeformableDetrConfig
 from transformers.models.deformable_detr.modeling_deformable_detr import (
     DeformableDetrMLP,
+    DeformableDetrMultiscaleDeformableAttention,
     DeformableDetrSelfAttention,
 )
 
@@ -87,7 +89,7 @@ def config_of(shape: Shape, num_classes: int) -> DeformableDetrConfig:
 
 @torch.no_grad()
 def start_fresh(model: DeformableDetrModel) -> None:
-    """Give a fresh model live batch norms and the start of the paper's code."""
+    """Give a fresh model live batch norms, the start of the paper's code, and no masks."""
     model.backbone.model = AutoBackbone.from_config(model.config.backbone_config)
     mixers = (DeformableDetrSelfAttention, DeformableDetrMLP)
     _spread(module for module in model.modules() if isinstance(module, mixers))
@@ -96,6 +98,9 @@ def start_fresh(model: DeformableDetrModel) -> None:
         _spread([model.enc_output, model.pos_trans])
     else:
         model.query_position_embeddings.reset_parameters()
+    for module in model.modules():
+        if isinstance(module, DeformableDetrMultiscaleDeformableAttention):
+            module.register_forward_pre_hook(_without_mask, with_kwargs=True)
 
 
 @torch.no_grad()
@@ -132,6 +137,13 @@ def memory_of(tokens: Tensor, content: Tensor, boxes: Tensor, call: Mapping[str,
             for name in ("spatial_shapes", "spatial_shapes_list", "level_start_index")
         },
     )
+
+
+def _without_mask(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Spare deformable attention the mask of padded cells: there are none."""
+    return args, {**kwargs, "attention_mask": None}
 
 
 def _spread(modules: Iterable[nn.Module]) -> None:

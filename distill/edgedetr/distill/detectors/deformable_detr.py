@@ -23,7 +23,7 @@ from edgedetr.distill.decoder_calls import decoder_call, inverse_sigmoid, self_a
 from edgedetr.distill.deformable import Shape, config_of, memory_of, start_fresh, start_heads
 from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
 from edgedetr.distill.focal_criterion import FocalWeights, focal_losses
-from edgedetr.distill.real_time_detr import anchor_kinds, embedding_width, predict, width
+from edgedetr.distill.real_time_detr import anchor_kinds, embedding_width, width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +54,16 @@ def build(preset: str, num_classes: int) -> nn.Module:
     if not network.config.two_stage:
         torch.nn.init.constant_(network.bbox_embed[0].layers[-1].bias[2:], SIZE_LOGIT)
     return network
+
+
+def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1].
+
+    Runs no head twice and no class head that only training needs, as transformers' does.
+    """
+    outputs = model.model(pixel_values=images)
+    last = model.class_embed[model.config.decoder_layers - 1]
+    return last(outputs.last_hidden_state), outputs.intermediate_reference_points[:, -1]
 
 
 def training_pass(

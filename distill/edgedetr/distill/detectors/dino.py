@@ -205,7 +205,6 @@ def _encode(model: Dino, images: Tensor) -> tuple[Memory, Tensor, Tensor]:
     """Return the memory, and logits and boxes of the chosen cells with their gradient."""
     with decoder_call(model.model.encoder, stop=True) as call:
         model.model(pixel_values=images)
-    call["attention_mask"] = None  # every image fills its batch: no cell is padding
     tokens = model.model.encoder(**call).last_hidden_state
     logits, boxes = model.propose(tokens, call["spatial_shapes_list"])
     content = model.tgt_embed.weight.expand(len(tokens), -1, -1)
