@@ -35,6 +35,7 @@ def test_groups_do_not_see_one_another(family, make_model, images):
     memory = model.encode(images)
     boxes = torch.rand(2, 6, 4, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
     content = model.label_content(torch.arange(6).repeat(2, 1) % 3, boxes)
+    content = content + 0.1 * torch.randn(content.shape, generator=torch.Generator().manual_seed(0))
     valid = torch.ones(2, 6, dtype=torch.bool)
     changed = boxes.clone()
     changed[:, 3:] = 0.3
@@ -46,6 +47,21 @@ def test_groups_do_not_see_one_another(family, make_model, images):
     with torch.no_grad():
         torch.testing.assert_close(first_group(boxes, 2), first_group(changed, 2))
         assert (first_group(boxes, 1) - first_group(changed, 1)).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("family", QUERY_FAMILIES)
+def test_slots_that_only_fill_up_change_nothing(family, make_model, images):
+    model = make_model(family)
+    boxes = torch.rand(2, 5, 4, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
+    content = model.label_content(torch.arange(5).repeat(2, 1) % 3, boxes)
+    content = content + 0.1 * torch.randn(content.shape, generator=torch.Generator().manual_seed(0))
+    valid = torch.tensor([[True, True, True, False, False]] * 2)
+    with torch.no_grad():
+        memory = model.encode(images)
+        padded = model.decode(memory, Queries(content, boxes, valid))
+        short = model.decode(memory, Queries(content[:, :3], boxes[:, :3], valid[:, :3]))
+    torch.testing.assert_close(padded.logits[:, :, :3], short.logits)
+    torch.testing.assert_close(padded.boxes[:, :, :3], short.boxes)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
