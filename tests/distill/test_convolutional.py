@@ -73,7 +73,7 @@ def test_the_truth_in_pixels(make_targets):
 
 
 def test_boxes_that_ignored_areas_take_out_of_the_background(make_targets):
-    matcher = detector("retinanet").build("edge-tiny", 3).proposal_matcher  # type: ignore[union-attr]
+    matcher = detector("retinanet").build("edge-tiny", 3).proposal_matcher
     boxes = torch.tensor(
         [
             [20.0, 20.0, 30.0, 30.0],  # inside

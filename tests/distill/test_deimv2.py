@@ -15,7 +15,7 @@ NO_AREA = torch.zeros(0, 4)
 def config(**values):
     """What the criterion reads of a configuration."""
     with torch.device("meta"):
-        default = deimv2.build("edge-tiny", 2).config.to_dict()
+        default = deimv2.build("edge-tiny", 2).config.to_dict()  # type: ignore[operator, union-attr]
     return SimpleNamespace(**{**default, "num_labels": 2, **values})
 
 

@@ -60,7 +60,7 @@ def test_nodes_gather_a_mean_over_cells():
     """
     unit = PixelRelations(1, 1)
     for layer in (unit.state, unit.projection):
-        torch.nn.init.zeros_(layer.bias)
+        torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     unit.state.weight.data = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
     unit.projection.weight.data.fill_(2.0)
     level = torch.tensor([[[[1.0, 3.0]]]])
@@ -80,7 +80,7 @@ def test_related_cells_of_a_hand_worked_level():
     """
     unit = PixelRelations(1, 1)
     for layer in (unit.state, unit.projection, unit.nodes):
-        torch.nn.init.zeros_(layer.bias)
+        torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     unit.state.weight.data = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
     unit.projection.weight.data.fill_(2.0)
     unit.nodes.weight.data.zero_()
@@ -94,7 +94,7 @@ def test_related_cells_of_a_hand_worked_level():
 class Same(torch.nn.Module):
     """Stands for relations that say what the features are."""
 
-    def forward(self, features, _):
+    def forward(self, features, _):  # type: ignore[explicit-override]
         return features
 
 
@@ -213,7 +213,7 @@ def test_of_a_crowd_a_random_hundred_is_taken():
 def test_the_filter_keeps_its_weights_gets_gradient_and_changes(models, make_targets, images):
     torch.manual_seed(0)
     method = Drkd(Settings(), *models)
-    batch = batch_of(*models, images, [make_targets(*THREE)] * 2)
+    batch = batch_of(*models, images, [make_targets(*THREE)] * 2)  # type: ignore[call-arg]
     first, second = method(batch), method(batch)
     assert first["relation"].item() == second["relation"].item()
     before = {k: v.clone() for k, v in method.object_relations.named_parameters()}
@@ -331,7 +331,7 @@ def test_each_term_reaches_the_student_and_none_the_teacher(models, make_targets
         assert gradient.abs().sum() > 0, name
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None for p in teacher.network.parameters())
-    assert all(p.grad.abs().sum() > 0 for p in method.parameters() if p.ndim > 1)
+    assert all(p.grad.abs().sum() > 0 for p in method.parameters() if p.ndim > 1)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -339,7 +339,7 @@ def test_images_with_few_objects_give_finite_terms_and_gradients(
     count, models, make_targets, images
 ):
     few = [make_targets(*[(0.4, 0.4, 0.3, 0.3)] * count)] * 2
-    terms = Drkd(Settings(), *models)(batch_of(*models, images, few))
+    terms = Drkd(Settings(), *models)(batch_of(*models, images, few))  # type: ignore[call-arg]
     assert terms["relation"].item() == 0
     assert (terms["instance"].item() == 0) == (count == 0)
     torch.stack(list(terms.values())).sum().backward()

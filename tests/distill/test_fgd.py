@@ -94,7 +94,7 @@ def test_the_global_term_of_a_hand_worked_level(make_targets):
     pair = pair_of(torch.tensor([[[[2.0, 3.0]]]]), torch.zeros(1, 1, 1, 2), [make_targets()])
     one, other = ContextBlock(1), ContextBlock(1)
     assert global_term(pair, one, other).item() == pytest.approx(13)
-    torch.nn.init.ones_(other.transform[-1].bias)
+    torch.nn.init.ones_(other.transform[-1].bias)  # type: ignore[arg-type]
     assert global_term(pair, one, other).item() == pytest.approx(1 + 4)
 
 
@@ -102,8 +102,8 @@ def test_context_is_gathered_by_attention():
     """Attention logits 0 and log 3 weigh cells 1/4 and 3/4; the last layer is replaced by 1."""
     block = ContextBlock(1)
     torch.nn.init.constant_(block.attention.weight, math.log(3))
-    torch.nn.init.zeros_(block.attention.bias)
-    block.transform = torch.nn.Identity()
+    torch.nn.init.zeros_(block.attention.bias)  # type: ignore[arg-type]
+    block.transform = torch.nn.Identity()  # type: ignore[assignment]
     level = torch.tensor([[[[0.0, 1.0]]]])
     out = block(level, torch.ones(1, 1, 2, dtype=torch.bool))
     torch.testing.assert_close(out, level + 0.75)
@@ -151,7 +151,7 @@ def test_an_image_that_is_ignored_as_a_whole_costs_nothing(make_targets):
     assert found["foreground"].item() == found["background"].item() == 0
     total = torch.stack([*found.values(), global_term(pair, ContextBlock(2), ContextBlock(2))])
     total.sum().backward()
-    assert student.grad.isfinite().all()
+    assert student.grad.isfinite().all()  # type: ignore[union-attr]
 
 
 def test_each_term_reaches_the_student_and_none_the_teacher(models, images, targets):
@@ -164,12 +164,12 @@ def test_each_term_reaches_the_student_and_none_the_teacher(models, images, targ
         assert gradient.abs().sum() > 0, name
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None for p in teacher.network.parameters())
-    assert all(a.weight.grad.abs().sum() > 0 for a in method.levels.adapters)
+    assert all(a.weight.grad.abs().sum() > 0 for a in method.levels.adapters)  # type: ignore[operator, union-attr]
 
 
 def test_images_without_objects_give_finite_terms(models, make_targets, images):
     empty = [make_targets(), make_targets()]
-    terms = Fgd(Settings(), *models)(batch_of(*models, images, empty))
+    terms = Fgd(Settings(), *models)(batch_of(*models, images, empty))  # type: ignore[call-arg]
     assert terms["foreground"].item() == 0
     assert all(v.isfinite() for v in terms.values())
 
@@ -195,7 +195,7 @@ def make_strided(make_model):
     def make(*strides):
         model = make_model()
 
-        class Strided(type(model)):
+        class Strided(type(model)):  # type: ignore[misc]
             def encode(self, images):
                 return Levels(strides, images.shape[2:])
 

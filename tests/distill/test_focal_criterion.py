@@ -72,8 +72,8 @@ def test_crowds_and_empty_images_give_finite_gradients():
     boxes.requires_grad_()
     terms = focal_losses(FocalWeights(), logits, boxes, [target(*[HIT] * 5), target()])
     torch.stack(list(terms.values())).sum().backward()
-    assert logits.grad.isfinite().all()
-    assert boxes.grad.isfinite().all()
+    assert logits.grad.isfinite().all()  # type: ignore[union-attr]
+    assert boxes.grad.isfinite().all()  # type: ignore[union-attr]
     empty = losses([[[MISS, HIT]]], [target()])
     assert empty["loss_ce"].item() == pytest.approx(2 * 0.75 * HARD)
     assert empty["loss_bbox"].item() == empty["loss_giou"].item() == 0

@@ -69,7 +69,7 @@ def test_level_weights_are_a_softmax_over_levels():
 def test_level_weights_of_a_hand_worked_region():
     """Embeddings (0, 1) and (1, 1) against (1, 2) at tau 2: exp(2 / 2) to exp(3 / 2)."""
     module = SemanticImitation(2, 2)
-    module.embed = torch.nn.Flatten()
+    module.embed = torch.nn.Flatten()  # type: ignore[assignment]
     with torch.no_grad():
         module.raw_tau.copy_(torch.tensor(2 - LOWEST_TAU).expm1().log())
     pooled = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).reshape(2, 1, 2, 1, 1)
@@ -81,8 +81,8 @@ def test_level_weights_of_a_hand_worked_region():
 def test_imitation_mixes_all_levels():
     """Levels of 1 and 3 everywhere, mixed 1 to 3, against 2: (2.5 - 2)^2."""
     module = SemanticImitation(1, 1)
-    module.adapter = torch.nn.Identity()
-    module.level_weights = lambda *_: torch.tensor([[0.25] * 2, [0.75] * 2])
+    module.adapter = torch.nn.Identity()  # type: ignore[assignment]
+    module.level_weights = lambda *_: torch.tensor([[0.25] * 2, [0.75] * 2])  # type: ignore[method-assign]
     levels = [torch.full((2, 1, 8, 12), 1.0), torch.full((2, 1, 4, 6), 3.0)]
     loss = module(levels, BOXES, torch.full((2, 1, 7, 7), 2.0))
     assert loss.item() == pytest.approx(0.25)
@@ -254,11 +254,11 @@ def test_each_term_reaches_the_student_and_none_the_teacher(
     for name, value in terms.items():
         assert value.item() > 0, name
         gradients = torch.autograd.grad(value, levels, retain_graph=True, allow_unused=True)
-        assert sum(g.abs().sum() for g in gradients if g is not None) > 0, name
+        assert sum(g.abs().sum() for g in gradients if g is not None) > 0, name  # type: ignore[misc, redundant-expr]
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None for p in teacher.network.parameters())
     for name, parameter in method.named_parameters():
-        assert parameter.grad.abs().sum() > 0, name
+        assert parameter.grad.abs().sum() > 0, name  # type: ignore[union-attr]
 
 
 def test_only_a_two_stage_student_is_told_classes_and_boxes(make_pair):

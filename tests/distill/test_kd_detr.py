@@ -48,14 +48,14 @@ def test_the_papers_literal_loss_written_out(pair, images, targets):
     cls = l1 = giou = 0.0
     for zs, bs in zip(answer.student.logits, answer.student.boxes, strict=True):
         p, q = ((x / 10).softmax(-1) for x in (z, zs.flatten(0, 1)))
-        cls += (w * 100 * (p * (p / q).log()).mean(-1)).sum()
+        cls += (w * 100 * (p * (p / q).log()).mean(-1)).sum()  # type: ignore[assignment]
         mine = bs.flatten(0, 1)
         l1 += (w * (mine - b).abs().mean(-1)).sum() / w.sum()
         overlap = generalized_box_iou(*(box_convert(x, "cxcywh", "xyxy") for x in (mine, b)))
         giou += (w * (1 - overlap.diag())).sum() / w.sum()
-    assert terms["specific_class"].item() == pytest.approx(cls.item(), rel=1e-3)
-    assert terms["specific_l1"].item() == pytest.approx(5 * l1.item(), rel=1e-4)
-    assert terms["specific_giou"].item() == pytest.approx(2 * giou.item(), rel=1e-4)
+    assert terms["specific_class"].item() == pytest.approx(cls.item(), rel=1e-3)  # type: ignore[attr-defined]
+    assert terms["specific_l1"].item() == pytest.approx(5 * l1.item(), rel=1e-4)  # type: ignore[attr-defined]
+    assert terms["specific_giou"].item() == pytest.approx(2 * giou.item(), rel=1e-4)  # type: ignore[attr-defined]
 
 
 def test_the_last_layer_of_an_equal_student_costs_nothing_and_earlier_ones_do(
@@ -73,7 +73,7 @@ def test_the_last_layer_of_an_equal_student_costs_nothing_and_earlier_ones_do(
 
 def test_general_points_are_new_at_each_step_and_a_seed_repeats_them(pair, images, targets):
     method = kd_detr.build(Settings(), *pair)
-    batch = batch_of(*pair, images, targets)
+    batch = batch_of(*pair, images, targets)  # type: ignore[call-arg]
 
     def steps():
         torch.manual_seed(0)
@@ -89,7 +89,7 @@ def test_general_points_are_new_at_each_step_and_a_seed_repeats_them(pair, image
 @pytest.fixture
 def asked(monkeypatch):
     """The numbers of slots and groups that the decoders of D-FINE are asked."""
-    calls, real = [], detector("d_fine").decode
+    calls, real = [], detector("d_fine").decode  # type: ignore[attr-defined]
 
     def decode(model, memory, queries):
         calls.append((queries.boxes.shape[1], queries.groups))
@@ -101,20 +101,20 @@ def asked(monkeypatch):
 
 def test_both_sets_of_points_share_one_decoder_call_of_each_model(pair, asked, images, targets):
     queries = pair[1].network.config.num_queries
-    kd_detr.build(Settings(), *pair)(batch_of(*pair, images, targets))
+    kd_detr.build(Settings(), *pair)(batch_of(*pair, images, targets))  # type: ignore[call-arg]
     assert asked == [(2 * queries, 2)] * 2
 
 
 def test_points_without_weight_are_not_asked(pair, asked, images, targets):
     settings = Settings(specific_weight=0.0, general_points=7)
-    terms = kd_detr.build(settings, *pair)(batch_of(*pair, images, targets))
+    terms = kd_detr.build(settings, *pair)(batch_of(*pair, images, targets))  # type: ignore[call-arg]
     assert asked == [(7, 1)] * 2
     assert {v.item() for k, v in terms.items() if k.startswith("specific")} == {0}
     assert terms["general_class"] > 0
 
 
 def test_weights_scale_their_points(pair, images, targets):
-    batch = batch_of(*pair, images, targets)
+    batch = batch_of(*pair, images, targets)  # type: ignore[call-arg]
     found = []
     for settings in (Settings(), Settings(specific_weight=2.0, general_weight=3.0)):
         torch.manual_seed(0)

@@ -28,9 +28,9 @@ class Noise:
 
 def test_a_model_asked_for_its_classes_in_another_order_answers_in_that_order(make_model):
     model = make_model()
-    own = detections_on(model, NetworkInputs(Noise(), model.spec), 2)
+    own = detections_on(model, NetworkInputs(Noise(), model.spec), 2)  # type: ignore[arg-type]
     turned = model.with_classes(model.spec.class_names[::-1])
-    other = detections_on(turned, NetworkInputs(Noise(), model.spec), 2)
+    other = detections_on(turned, NetworkInputs(Noise(), model.spec), 2)  # type: ignore[arg-type]
     for a, b in zip(own, other, strict=True):
         assert len(a.labels)
         pairs = [
@@ -44,7 +44,7 @@ def test_the_mode_of_the_network_is_kept(make_model):
     model = make_model()
     model.network.train()
     before = {k: v.clone() for k, v in model.network.state_dict().items()}
-    detections_on(model, NetworkInputs(Noise(), model.spec), 2)
+    detections_on(model, NetworkInputs(Noise(), model.spec), 2)  # type: ignore[arg-type]
     assert model.network.training
     for key, value in model.network.state_dict().items():
         assert torch.equal(value, before[key]), key

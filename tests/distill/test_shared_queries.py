@@ -107,7 +107,7 @@ def test_the_teachers_queries_are_its_own():
     memory = memory_of(2)
     queries = teacher_queries(memory)
     assert torch.equal(queries.boxes, memory.own.boxes)
-    assert torch.equal(queries.content, memory.own.content)
+    assert torch.equal(queries.content, memory.own.content)  # type: ignore[arg-type]
     assert queries.labels.tolist() == [[-1] * 3] * 2
 
 

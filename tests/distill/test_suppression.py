@@ -33,7 +33,7 @@ def chain(count):
 @pytest.mark.parametrize("iou", [0.3, 0.5, 0.7])
 def test_the_survivors_are_those_of_torchvision(iou):
     cases = [crowd(seed) for seed in range(20)]
-    found = survivors(*(torch.stack(part) for part in zip(*cases, strict=True)), iou)
+    found = survivors(*(torch.stack(part) for part in zip(*cases, strict=True)), iou)  # type: ignore[arg-type, call-arg]
     for (boxes, groups), row in zip(cases, found, strict=True):
         assert (row == greedy(boxes, groups, iou)).all()
         assert 12 < row.sum() < 240
@@ -46,7 +46,8 @@ def test_a_chain_as_long_as_the_rounds_is_exact_and_a_longer_one_loses_nothing()
         assert wanted.tolist() == [i % 2 == 0 for i in range(count)]
         assert (found[:ROUNDS] == wanted[:ROUNDS]).all()
         assert found[wanted].all()
-    assert found.sum() > wanted.sum()  # so that the number of rounds matters here at all
+        # in the longer chain the number of rounds matters
+        assert (found.sum() > wanted.sum()) == (count > ROUNDS)
 
 
 def test_detections_of_three_boxes_worked_by_hand():

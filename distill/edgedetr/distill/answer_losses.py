@@ -131,7 +131,7 @@ def _bins(model: Model) -> tuple[float, ...] | None:
     config = getattr(model.network, "config", None)
     if not hasattr(config, "max_num_bins"):
         return None
-    return (config.max_num_bins, config.up, config.reg_scale)
+    return (config.max_num_bins, config.up, config.reg_scale)  # type: ignore[union-attr]
 
 
 def _named(bins: tuple[float, ...] | None) -> str:

@@ -114,4 +114,4 @@ def backbone_of(network: nn.Module) -> nn.Module:
     It is transformers' backbone, or the ``body`` of torchvision's, without any neck.
     """
     kinds = (BackboneMixin, IntermediateLayerGetter)
-    return next(module for module in network.modules() if isinstance(module, kinds))
+    return next(module for module in network.modules() if isinstance(module, kinds))  # type: ignore[no-any-return]

@@ -91,7 +91,7 @@ def neutral(boxes: Tensor, target: dict[str, Any], matcher: Any) -> Tensor:  # n
     seen = clip_boxes_to_image(boxes, target["hw"])
     share = share_inside(*(box_convert(x, "xyxy", "cxcywh") for x in (seen, areas)))
     matched: Tensor = matcher(box_iou(areas, boxes))
-    return (share >= IGNORED_SHARE) | (matched != matcher.BELOW_LOW_THRESHOLD)
+    return (share >= IGNORED_SHARE) | (matched != matcher.BELOW_LOW_THRESHOLD)  # type: ignore[no-any-return]
 
 
 def sigmoid_logits(scores: Tensor) -> Tensor:

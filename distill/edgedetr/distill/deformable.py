@@ -111,10 +111,10 @@ def start_heads(class_heads: Iterable[nn.Module], box_heads: Iterable[nn.Module]
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
     for head in class_heads:
-        nn.init.constant_(head.bias, math.log(PRIOR / (1 - PRIOR)))
+        nn.init.constant_(head.bias, math.log(PRIOR / (1 - PRIOR)))  # type: ignore[arg-type]
     for head in box_heads:
-        nn.init.zeros_(head.layers[-1].weight)
-        nn.init.zeros_(head.layers[-1].bias)
+        nn.init.zeros_(head.layers[-1].weight)  # type: ignore[index, union-attr]
+        nn.init.zeros_(head.layers[-1].bias)  # type: ignore[index, union-attr]
 
 
 def memory_of(tokens: Tensor, content: Tensor, boxes: Tensor, call: Mapping[str, Any]) -> Memory:

@@ -97,7 +97,7 @@ def corner_loss(corners: Tensor, teacher_corners: Tensor, weights: Tensor) -> Te
     """
     used = weights > 0
     student, teacher = (
-        (c[used].unflatten(-1, (4, -1)) / CORNER_TEMPERATURE).log_softmax(-1)
+        (c[used].unflatten(-1, (4, -1)) / CORNER_TEMPERATURE).log_softmax(-1)  # type: ignore[no-untyped-call]
         for c in (corners, teacher_corners)
     )
     kl = F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1).mean(-1)

@@ -43,7 +43,7 @@ class RegionSamples:
         """Tell which samples lie in a positive's image with an IoU above 0.5 to it, (P, N)."""
         boxes = torch.cat(self.boxes)
         same_image = self.images[self.positive, None] == self.images
-        return same_image & (box_iou(boxes[self.positive], boxes) > MATCHED_IOU)
+        return same_image & (box_iou(boxes[self.positive], boxes) > MATCHED_IOU)  # type: ignore[no-any-return]
 
 
 def region_samples(boxes: Sequence[Tensor], targets: Sequence[Targets], most: int) -> RegionSamples:
@@ -69,7 +69,7 @@ def region_samples(boxes: Sequence[Tensor], targets: Sequence[Targets], most: in
         first += len(found)
     counts = torch.tensor([len(r) for r in rows], device=rows[0].device)
     every = torch.cat(rows)
-    kept = torch.cat(list(boxes))[every].split([len(r) for r in rows])
+    kept = torch.cat(list(boxes))[every].split([len(r) for r in rows])  # type: ignore[no-untyped-call]
     images = torch.arange(len(rows), device=every.device).repeat_interleave(counts)
     return RegionSamples(tuple(kept), every, torch.cat(positive), images)
 

@@ -231,9 +231,9 @@ def _joined(sets: Sequence[Queries]) -> Queries:
 
 def _split(outputs: DetrOutputs, sizes: list[int]) -> list[DetrOutputs]:
     parts = (
-        outputs.logits.split(sizes, 2),
-        outputs.boxes.split(sizes, 2),
-        outputs.hidden.split(sizes, 1),
-        [None] * len(sizes) if outputs.corners is None else outputs.corners.split(sizes, 2),
+        outputs.logits.split(sizes, 2),  # type: ignore[no-untyped-call]
+        outputs.boxes.split(sizes, 2),  # type: ignore[no-untyped-call]
+        outputs.hidden.split(sizes, 1),  # type: ignore[no-untyped-call]
+        [None] * len(sizes) if outputs.corners is None else outputs.corners.split(sizes, 2),  # type: ignore[no-untyped-call]
     )
     return [DetrOutputs(*part) for part in zip(*parts, strict=True)]

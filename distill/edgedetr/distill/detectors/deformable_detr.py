@@ -53,7 +53,7 @@ def build(preset: str, num_classes: int) -> nn.Module:
     start_heads(network.class_embed, network.bbox_embed)
     if not network.config.two_stage:
         torch.nn.init.constant_(network.bbox_embed[0].layers[-1].bias[2:], SIZE_LOGIT)
-    return network
+    return network  # type: ignore[no-any-return]
 
 
 def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -133,7 +133,7 @@ def build(preset: str, num_classes: int) -> nn.Module:
     )
     network: nn.Module = real_time_detr.prepared(Deimv2ForObjectDetection(config))
     if isinstance(shape.backbone, ViT):  # it stands for hidden patches, which detection has none of
-        network.get_parameter("model.conv_encoder.backbone.embeddings.mask_token").requires_grad_(
+        network.get_parameter("model.conv_encoder.backbone.embeddings.mask_token").requires_grad_(  # type: ignore[call-arg]
             requires_grad=False
         )
     return network

@@ -96,13 +96,15 @@ def training_pass(
         torch.cat([noisy.queries.boxes, memory.own.boxes], dim=1),
         _side_by_side(self_attention_mask(noisy.queries), memory.own.boxes.shape[1]),
     )
-    denoised, found = zip(
-        *(x.split([count, x.shape[2] - count], dim=2) for x in (answers.logits, answers.boxes)),
-        strict=True,
-    )
-    losses |= focal_losses(WEIGHTS, *found, targets)
+    logits, boxes = answers.logits, answers.boxes
+    losses |= focal_losses(WEIGHTS, logits[:, :, count:], boxes[:, :, count:], targets)
     losses |= focal_losses(
-        WEIGHTS, *denoised, noisy.objects, matches=noisy.matches, suffix="_denoising"
+        WEIGHTS,
+        logits[:, :, :count],
+        boxes[:, :, :count],
+        noisy.objects,
+        matches=noisy.matches,
+        suffix="_denoising",
     )
     return losses, memory
 
