@@ -36,6 +36,8 @@ def config(tmp_path):
         (["detect", "m.onnx", "--imges", "x"], 2, "Did you mean '--images'"),
         (["detect", "m.onnx"], 2, "Missing option '--images'"),
         (["distill", "train", "none.toml"], 2, "no config none.toml"),
+        (["distill", "compare", "none.toml", "--methods", "none"], 2, "no config none.toml"),
+        (["distill", "compare", "none.toml"], 2, "Missing option '--methods'"),
         (["data", "check", "nowhere"], 1, "nowhere"),
         (["evaluate", "kitti", "--labels", "a", "--detections", "b"], 1, "no"),
         (["export", "onnx", "none.safetensors"], 1, "no checkpoint none.safetensors"),
@@ -69,6 +71,23 @@ def test_a_wrong_request_is_one_line(edgedetr, tmp_path, arguments, status, mess
 )
 def test_a_wrong_setting_is_one_line(edgedetr, config, tmp_path, setting, status, message):
     code, error = edgedetr("distill", "train", config, "--set", setting)
+    assert code == status, error
+    assert message in error
+    assert error.count("\n") == 1, error
+    assert [p.name for p in tmp_path.iterdir()] == ["c.toml"]
+
+
+@pytest.mark.parametrize(
+    ("arms", "status", "message"),
+    [
+        ("none,clok", 2, "no 'clok' in methods; did you mean 'clock'?"),
+        ("none,clock", 2, "the arm 'clock': method 'clock' needs a teacher checkpoint"),
+        ("none,none", 2, "the arm 'none' is there twice"),
+        ("none", 1, "nowhere"),
+    ],
+)
+def test_a_wrong_comparison_is_one_line(edgedetr, config, tmp_path, arms, status, message):
+    code, error = edgedetr("distill", "compare", config, "--methods", arms)
     assert code == status, error
     assert message in error
     assert error.count("\n") == 1, error

@@ -76,6 +76,42 @@ def train(config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     )
 
 
+@distill.command()
+@click.argument("config", type=PATH)
+@click.option(
+    "--methods",
+    "arms",
+    required=True,
+    metavar="ARM,ARM,...",
+    help="What to compare, the reference first: none,clock,clock+fgd.",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
+@click.option("--out", type=PATH, help="Folder of the runs and the page: runs/compare-CONFIG.")
+@click.option("--json", "json_path", type=PATH, help="The figures: OUT/comparison.json.")
+def compare(
+    config: Path,
+    arms: str,
+    seeds: int,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Train CONFIG's student with each method and seed, and compare; goes on after a kill."""
+    from edgedetr.distill.compare import Plan
+    from edgedetr.distill.compare import compare as run
+    from edgedetr.distill.comparison_page import as_text
+    from edgedetr.distill.config import load_config
+
+    out = out or Path("runs") / f"compare-{config.stem}"
+    names = tuple(name.strip() for name in arms.split(","))
+    plan = Plan(load_config(config, overrides), names, seeds, out)
+    command = shlex.join(["edgedetr", *sys.argv[1:]])
+    found = run(plan, json_path or out / "comparison.json", command, click.echo)
+    click.echo(as_text(found))
+    click.echo(f"Open {out / 'comparison.html'}")
+
+
 @click.group()
 def evaluate() -> None:
     """Score detections against labels."""
