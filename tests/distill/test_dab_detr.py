@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -67,7 +69,8 @@ def test_boxes_without_extent_count_as_very_small_ones(model, images):
 
 def test_anchors_start_apart():
     torch.manual_seed(0)
-    anchors = dab_detr.build("edge-tiny", 3).model.query_refpoint_embeddings.weight.sigmoid()
+    network: Any = dab_detr.build("edge-tiny", 3)
+    anchors = network.model.query_refpoint_embeddings.weight.sigmoid()
     assert anchors.std(0).min() > 0.1
 
 
