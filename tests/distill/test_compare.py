@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ class Watched:
     """What the runs began with and were shown, by folder."""
 
     def __init__(self, patch):
-        self.weights, self.frames = {}, {}
+        self.weights: dict[Path, dict[str, torch.Tensor]] = {}
+        self.frames: dict[Path, list[object]] = {}
         train, step = recipe._Run.train, recipe._Run._step
 
         def watched_train(run, data):
@@ -55,7 +57,7 @@ def plan(tmp_path_factory, make_kitti, make_config, make_model):
 @pytest.fixture(scope="module")
 def whole(plan):
     """The comparison, trained in one go: what was said, and what the runs saw."""
-    said = []
+    said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         watched = Watched(patch)
         compare(plan, plan.out / "comparison.json", "a command", said.append)
@@ -135,7 +137,8 @@ def test_a_killed_comparison_goes_on_with_the_same_figures(plan, tmp_path, monke
     assert "1 of 2 seeds are trained" in (killed.out / "comparison.html").read_text("utf-8")
 
     monkeypatch.setattr(recipe._Run, "_step", real)
-    watched, said = Watched(monkeypatch), []
+    watched = Watched(monkeypatch)
+    said: list[str] = []
     compare(killed, killed.out / "comparison.json", "a command", said.append)
     assert {out: len(seen) for out, seen in watched.frames.items()} == {
         killed.out / "none" / "seed6": 2,  # from its second epoch on
