@@ -1,7 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from edgedetr.distill.compare import Plan, compare
 from edgedetr.distill.methods import clock
 from edgedetr.runtime.errors import ArtifactError, SettingsError, UnknownNameError, UsageError
 from edgedetr.runtime.types import Detections
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ARMS = ("none", "clock")
 
