@@ -218,8 +218,10 @@ def test_a_pair_that_a_method_does_not_take_stops_before_any_training(plan, tmp_
 
 @pytest.mark.usefixtures("whole")
 def test_a_finished_run_of_another_config_is_refused(plan):
-    other = replace(plan, config=replace(plan.config, batch_size=1))
-    with pytest.raises(ArtifactError, match=r"another config \(batch_size was 2, is 1\); choose"):
+    student = replace(plan.config.student, resize="letterbox")
+    other = replace(plan, config=replace(plan.config, student=student))
+    message = r"another config \(student.resize was 'stretch', is 'letterbox'\); choose"
+    with pytest.raises(ArtifactError, match=message):
         compare(other, plan.out / "other.json", "a command", lambda _: None)
 
 

@@ -167,10 +167,12 @@ def _refuse_foreign(run: _PlannedRun) -> None:
         raise ArtifactError(
             f"{run.folder} is a run of another config{difference_of(found, config)}; {away}"
         )
-    parents = {p.sha256 for p in read_manifest(run.folder / "student.safetensors").parents}
-    for path in (run.config.teacher, run.config.student.init):
-        if path and sha256(Path(path)) not in parents:
-            raise ArtifactError(f"{path} was changed since {run.folder} was trained; {away}")
+    if run.config.teacher:
+        parents = read_manifest(run.folder / "student.safetensors").parents
+        if sha256(Path(run.config.teacher)) not in {p.sha256 for p in parents}:
+            raise ArtifactError(
+                f"{run.config.teacher} was changed since {run.folder} was trained; {away}"
+            )
 
 
 def _teacher_ap(config: DistillConfig) -> float:

@@ -86,6 +86,16 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def difference_of(found: str, wanted: str) -> str:
     """Name the first setting that differs between two configs (JSON), as part of a message."""
-    a, b = json.loads(found), json.loads(wanted)
+    a, b = _flat(json.loads(found)), _flat(json.loads(wanted))
     keys = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
     return f" ({keys[0]} was {a.get(keys[0])!r}, is {b.get(keys[0])!r})" if keys else ""
+
+
+def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name every value of nested tables as ``table.key``."""
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
