@@ -46,7 +46,12 @@ class StudentConfig:
         preset: Size within the family.
         input_hw: Height and width of the network's input in pixels, multiples of 32.
         resize: How frames get to that size, see `ModelSpec`.
-        init: Checkpoint of the same family and preset to start from; empty starts fresh.
+        init: Checkpoint of the same family and preset to start from, or weights of such a detector
+            in transformers' naming: a ``.safetensors`` file or a hub repository; empty starts
+            fresh.
+        backbone_weights: Pre-trained weights of the backbone, whose batch norms they freeze: a
+            ``.safetensors`` file, or a repository of the Hugging Face hub such as
+            ``timm/resnet50d.a1_in1k``; empty starts fresh.
         inherit: Whether to start from the teacher's tensors of the same name and shape.
     """
 
@@ -55,11 +60,14 @@ class StudentConfig:
     input_hw: tuple[int, int] = (96, 320)
     resize: Literal["letterbox", "stretch"] = "stretch"
     init: str = ""
+    backbone_weights: str = ""
     inherit: bool = False
 
     def __post_init__(self) -> None:
         if any(side < 32 or side % 32 for side in self.input_hw):
             raise ValueError(f"input_hw must be multiples of 32, got {self.input_hw}")
+        if self.init and self.backbone_weights:
+            raise ValueError("set init, which has a backbone, or backbone_weights; not both")
 
 
 @dataclass(frozen=True)

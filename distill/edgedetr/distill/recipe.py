@@ -26,6 +26,7 @@ from edgedetr.distill.inheritance import inherit
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.prediction import detections_on
+from edgedetr.distill.pretrained import is_checkpoint, load_backbone, load_detector, local_file
 from edgedetr.distill.run_state import RunState
 from edgedetr.distill.teacher_memory import LIMIT_BYTES, TeacherMemory
 from edgedetr.distill.trainee import Trainee, parameter_groups
@@ -104,13 +105,19 @@ def trainee_of(config: DistillConfig, student: Model, teacher: Model | None) -> 
 
 
 def student_of(config: DistillConfig) -> Model:
-    """Make the student, from scratch or from its ``init`` checkpoint."""
+    """Make the student, from scratch or from weights that the config names."""
     wanted = config.student
     spec = ModelSpec(
         input_hw=wanted.input_hw, class_names=config.data.classes, resize=wanted.resize
     )
-    if not wanted.init:
-        return new_model(wanted.family, wanted.preset, spec)
+    if not wanted.init or not is_checkpoint(wanted.init):
+        model = new_model(wanted.family, wanted.preset, spec)
+        if wanted.init:
+            filled, count = load_detector(model.network, wanted.init)
+            tqdm.write(f"{wanted.init} fills {filled} of the student's {count} tensors")
+        if wanted.backbone_weights:
+            load_backbone(model.network, wanted.backbone_weights)
+        return model
     model = load_model(Path(wanted.init))
     if (model.family, model.preset) != (wanted.family, wanted.preset):
         raise ArtifactError(
@@ -304,12 +311,13 @@ def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
 
 def _finish(run: _Run, metrics: dict[str, float], command: str) -> None:
     """Write the student, its manifest and its metrics; then the state is not needed any more."""
-    path = run.out / "student.safetensors"
+    path, student = run.out / "student.safetensors", run.config.student
+    sources = [run.config.teacher, student.init, student.backbone_weights]
     save_model(
         path,
         run.averaged,
         command=command,
-        parents=[Path(p) for p in (run.config.teacher, run.config.student.init) if p],
+        parents=[local_file(source) for source in sources if source],
         summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on "
         f"{run.config.data.val_split} of {run.config.data.root}",
     )

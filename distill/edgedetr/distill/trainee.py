@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from edgedetr.distill.backbones import backbone_of
 from edgedetr.distill.methods import Batch
 
 if TYPE_CHECKING:
@@ -66,10 +67,11 @@ def parameter_groups(trainee: Trainee, config: OptimizerConfig) -> list[dict[str
     Norms and biases (tensors of one dimension) do not decay. Each group has a ``peak`` learning
     rate beside its ``lr``.
     """
+    backbone = {id(p) for p in backbone_of(trainee.network).parameters()}
     groups: dict[tuple[float, float], list[Tensor]] = {}
-    for name, parameter in trainee.named_parameters():
+    for parameter in trainee.parameters():
         if parameter.requires_grad:
-            factor = config.backbone_factor if ".backbone." in name else 1.0
+            factor = config.backbone_factor if id(parameter) in backbone else 1.0
             decay = config.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((config.learning_rate * factor, decay), []).append(parameter)
     return [
