@@ -52,11 +52,12 @@ def readme_with(text: str, section: str) -> str:
 
 def measured() -> str:
     """Return the section: the demo's table, and the figures of single parts."""
-    demo, step, latency, evaluator = (
+    demo, steps, latency, evaluator = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("demo", "clock_step", "latency_overhead", "kitti_evaluator")
+        for name in ("demo", "method_step", "latency_overhead", "kitti_evaluator")
     )
     machine = f"{demo['machine']['processor']}, {demo['machine']['cores']} cores"
+    ratios = ", ".join(f"{name} {m['ratio']:.3f}" for name, m in steps["methods"].items())
     difference = evaluator["largest_difference_from_official"]
     return "\n".join(
         [
@@ -71,8 +72,8 @@ def measured() -> str:
             "",
             f"- A frame costs {latency['overhead_ratio']:.3f} times the bare session, D-FINE-N at",
             "  384x1248.",
-            f"- A step with CLoCKDistill costs {step['ratio']:.3f} times a student's step",
-            "  and a teacher's forward.",
+            "- A training step, over a student's step and a teacher's forward:",
+            f"  {ratios}.",
             f"- KITTI AP differs from the official tool's by at most {difference:.0e}; 8000 frames",
             f"  with 80,000 detections take {evaluator['seconds']:.1f} s on one core.",
             "",

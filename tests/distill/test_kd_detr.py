@@ -37,7 +37,11 @@ def test_the_papers_literal_loss_written_out(pair, images, targets):
     """Softmax divergence at T = 10, mean over classes, summed over queries; boxes by weight."""
     student, teacher = pair
     settings = Settings(
-        class_loss="softmax_kl", class_norm="sum", temperature=10.0, general_weight=0.0
+        class_loss="softmax_kl",
+        class_norm="sum",
+        temperature=10.0,
+        point_share=1.0,
+        general_weight=0.0,
     )
     batch = batch_of(student, teacher, images, targets)
     with torch.no_grad():
@@ -64,14 +68,16 @@ def test_the_last_layer_of_an_equal_student_costs_nothing_and_earlier_ones_do(
     student, teacher = make_model(), make_model()
     batch = batch_of(student, teacher, images, targets)
     paired, final = (
-        kd_detr.build(Settings(layers=layers), student, teacher)(batch)["specific_l1"].item()
+        kd_detr.build(Settings(layers=layers, point_share=1.0), student, teacher)(batch)[
+            "specific_l1"
+        ].item()
         for layers in ("paired", "final")
     )
     assert paired == pytest.approx(0, abs=1e-6)
     assert final > 1e-4
 
 
-def test_general_points_are_new_at_each_step_and_a_seed_repeats_them(pair, images, targets):
+def test_points_are_new_at_each_step_and_a_seed_repeats_them(pair, images, targets):
     method = kd_detr.build(Settings(), *pair)
     batch = batch_of(*pair, images, targets)  # type: ignore[call-arg]
 
@@ -81,9 +87,9 @@ def test_general_points_are_new_at_each_step_and_a_seed_repeats_them(pair, image
             return [method(batch) for _ in range(2)]
 
     (one, two), (again, _) = steps(), steps()
-    assert one["general_l1"].item() != two["general_l1"].item()
-    assert one["general_l1"].item() == again["general_l1"].item()
-    assert one["specific_l1"].item() == pytest.approx(two["specific_l1"].item(), rel=1e-5)
+    for name in ("general_l1", "specific_l1"):
+        assert one[name].item() != two[name].item()
+        assert one[name].item() == again[name].item()
 
 
 @pytest.fixture
@@ -100,15 +106,16 @@ def asked(monkeypatch):
 
 
 def test_both_sets_of_points_share_one_decoder_call_of_each_model(pair, asked, images, targets):
-    queries = pair[1].network.config.num_queries
-    kd_detr.build(Settings(), *pair)(batch_of(*pair, images, targets))  # type: ignore[call-arg]
-    assert asked == [(2 * queries, 2)] * 2
+    batch = batch_of(*pair, images, targets)  # type: ignore[call-arg]
+    assert batch.teacher_memory.own.boxes.shape[1] == 60
+    kd_detr.build(Settings(), *pair)(batch)
+    assert asked == [(2 * 18, 2)] * 2
 
 
 def test_points_without_weight_are_not_asked(pair, asked, images, targets):
-    settings = Settings(specific_weight=0.0, general_points=7)
+    settings = Settings(specific_weight=0.0, point_share=1.0)
     terms = kd_detr.build(settings, *pair)(batch_of(*pair, images, targets))  # type: ignore[call-arg]
-    assert asked == [(7, 1)] * 2
+    assert asked == [(60, 1)] * 2
     assert {v.item() for k, v in terms.items() if k.startswith("specific")} == {0}
     assert terms["general_class"] > 0
 
@@ -129,9 +136,10 @@ def test_it_takes_query_teachers_of_query_and_two_stage_students():
     assert set(supported_pairs("kd_detr")) == wanted
 
 
-def test_no_general_points_are_asked_for_by_weight():
-    with pytest.raises(ValueError, match="general_weight = 0 leaves them out"):
-        Settings(general_points=0)
+@pytest.mark.parametrize("share", [0.0, 1.1])
+def test_a_share_of_points_out_of_range_is_refused(share):
+    with pytest.raises(ValueError, match="point_share must lie in"):
+        Settings(point_share=share)
 
 
 def test_a_two_stage_answer_of_a_hand_worked_case():
@@ -222,7 +230,7 @@ def test_proposals_in_ignored_areas_and_no_proposals_cost_nothing(
 
 @pytest.mark.parametrize("family", REGION_FAMILIES)
 @pytest.mark.parametrize(
-    "choice", [{"class_loss": "softmax_kl"}, {"layers": "paired"}, {"general_points": 5}]
+    "choice", [{"class_loss": "softmax_kl"}, {"layers": "paired"}, {"point_share": 1.0}]
 )
 def test_settings_that_a_two_stage_student_has_no_use_for_are_refused(family, choice, make_model):
     with pytest.raises(SettingsError, match=f"{next(iter(choice))} is for students that answer"):

@@ -1,5 +1,7 @@
 """What every method of shared queries must hold, for every detection transformer."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,9 +15,9 @@ from edgedetr.runtime.plugins import names
 from edgedetr.runtime.spec import ModelSpec
 
 FAMILIES = [f for f in names("edgedetr.distill.detectors") if answers_queries(detector(f))]
-METHODS = {
+METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "clock": (clock, {"teacher_queries": True, "random_queries": 7}),
-    "kd_detr": (kd_detr, {"general_points": 7}),
+    "kd_detr": (kd_detr, {"point_share": 0.2}),
 }
 every_family = pytest.mark.parametrize("family", FAMILIES)
 every_method = pytest.mark.parametrize("name", METHODS)

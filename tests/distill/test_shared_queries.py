@@ -19,7 +19,9 @@ FAMILIES = [f for f in names("edgedetr.distill.detectors") if answers_queries(de
 
 def memory_of(batch, own=3):
     tokens = torch.zeros(batch, 8, 5)
-    queries = Queries(torch.rand(batch, own, 5), torch.rand(batch, own, 4), torch.ones(batch, own))
+    queries = Queries(
+        torch.rand(batch, own, 5), torch.rand(batch, own, 4), torch.ones(batch, own).bool()
+    )
     return Memory(tokens, ((2, 4),), torch.ones(batch, 8, dtype=torch.bool), queries, {})
 
 
@@ -109,6 +111,26 @@ def test_the_teachers_queries_are_its_own():
     assert torch.equal(queries.boxes, memory.own.boxes)
     assert torch.equal(queries.content, memory.own.content)  # type: ignore[arg-type]
     assert queries.labels.tolist() == [[-1] * 3] * 2
+
+
+def test_some_of_the_teachers_queries_are_drawn_and_padding_comes_last():
+    memory = memory_of(2, own=10)
+    memory.own.valid[1, 4:] = 0
+    torch.manual_seed(0)
+    one, two = (teacher_queries(memory, 6) for _ in range(2))
+    assert not torch.equal(one.boxes[0], two.boxes[0])
+    assert one.valid.sum(1).tolist() == [6, 4]
+    assert one.content is not None
+    found = [
+        [(boxes == box).all(-1).nonzero().item() for box in drawn]
+        for boxes, drawn in zip(memory.own.boxes, one.boxes, strict=True)
+    ]
+    for row in (0, 1):
+        assert len(set(found[row])) == 6
+        assert torch.equal(one.content[row], memory.own.content[row, found[row]])
+        assert torch.equal(one.valid[row], memory.own.valid[row, found[row]])
+    assert set(found[1][:4]) == {0, 1, 2, 3}
+    assert torch.equal(teacher_queries(memory, 10).boxes, memory.own.boxes)
 
 
 def test_a_box_lies_in_an_ignored_area_from_half_of_itself_on(make_targets):

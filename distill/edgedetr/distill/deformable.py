@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,7 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
 
 from edgedetr.distill.backbones import Backbone, ResNet, hgnet_config, resnet_config
 from edgedetr.distill.detectors import Memory, Queries
+from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -89,13 +91,17 @@ def config_of(shape: Shape, num_classes: int) -> DeformableDetrConfig:
 
 @torch.no_grad()
 def start_fresh(model: DeformableDetrModel) -> None:
-    """Give a fresh model live batch norms, the start of the paper's code, and no masks."""
+    """Give a fresh model live batch norms, the start of the paper's code, and no masks.
+
+    A two-stage model will refuse inputs with fewer cells than it has queries (`UsageError`).
+    """
     model.backbone.model = AutoBackbone.from_config(model.config.backbone_config)
     mixers = (DeformableDetrSelfAttention, DeformableDetrMLP)
     _spread(module for module in model.modules() if isinstance(module, mixers))
     _spread(model.input_proj)
     if model.config.two_stage:
         _spread([model.enc_output, model.pos_trans])
+        model.enc_output.register_forward_pre_hook(partial(_enough, model.config.num_queries))
     else:
         model.query_position_embeddings.reset_parameters()
     for module in model.modules():
@@ -137,6 +143,16 @@ def memory_of(tokens: Tensor, content: Tensor, boxes: Tensor, call: Mapping[str,
             for name in ("spatial_shapes", "spatial_shapes_list", "level_start_index")
         },
     )
+
+
+def _enough(queries: int, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+    """Refuse an input whose encoder has fewer cells (B, P, D) than a two-stage model queries."""
+    cells = args[0].shape[1]
+    if cells < queries:
+        raise UsageError(
+            f"a two-stage model chooses its {queries} queries among the encoder's cells, and this "
+            f"input has {cells}; choose a larger input, or a preset with fewer queries"
+        )
 
 
 def _without_mask(

@@ -125,10 +125,10 @@ def student_of(config: DistillConfig) -> Model:
             f"{wanted.family}/{wanted.preset}"
         )
     if model.spec.class_names != config.data.classes:
-        raise ArtifactError(
-            f"{wanted.init} knows the classes {', '.join(model.spec.class_names)}, the config "
-            f"trains {', '.join(config.data.classes)}; they must be the same, in the same order"
-        )
+        other = model
+        model = new_model(wanted.family, wanted.preset, spec)
+        copied = inherit(model, other)
+        tqdm.write(f"{wanted.init} was trained on other classes: {len(copied)} tensors taken over")
     return Model(model.family, model.preset, spec, model.network)
 
 

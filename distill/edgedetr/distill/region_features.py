@@ -15,7 +15,9 @@ SAMPLES = 2
 """Points that a bin averages along each axis, as in torchvision's Faster R-CNN."""
 
 
-def region_features(level: Tensor, boxes: Sequence[Tensor], size: int) -> Tensor:
+def region_features(
+    level: Tensor, boxes: Sequence[Tensor], size: int, samples: int = SAMPLES
+) -> Tensor:
     """Pool boxes from a level with RoIAlign (He et al., 2017), all images in turn.
 
     Cell i of a row covers [i, i + 1] / W of the image and its feature lies in the middle
@@ -25,6 +27,7 @@ def region_features(level: Tensor, boxes: Sequence[Tensor], size: int) -> Tensor
         level: (B, D, H, W).
         boxes: xyxy in [0, 1] of the image, (n, 4) for each of the B images.
         size: Bins along each side.
+        samples: Points that a bin averages along each axis.
 
     Returns:
         (N, D, size, size), with the level's gradient.
@@ -32,5 +35,5 @@ def region_features(level: Tensor, boxes: Sequence[Tensor], size: int) -> Tensor
     height, width = level.shape[-2:]
     scale = level.new_tensor([width, height, width, height])
     cells = [b.to(level.dtype) * scale for b in boxes]
-    pooled: Tensor = roi_align(level, cells, size, 1.0, SAMPLES, aligned=True)
+    pooled: Tensor = roi_align(level, cells, size, 1.0, samples, aligned=True)
     return pooled

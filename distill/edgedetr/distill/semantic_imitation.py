@@ -28,7 +28,8 @@ class SemanticImitation(nn.Module):
         loss  = mean square of (sum_l a_l s_l - t)
 
     A 1x1 convolution, the same at every level, adapts the student; as it commutes with pooling it
-    comes first, where there are fewer cells.
+    comes first, where there are fewer cells. A bin takes one point: each region is pooled from
+    levels where its bins are smaller than a cell, too, and the cost is in the points.
 
     Args:
         width: Channels of the student's levels.
@@ -64,7 +65,9 @@ class SemanticImitation(nn.Module):
         """
         taught = taught.detach()
         size = taught.shape[-1]
-        pooled = torch.stack([region_features(self.adapter(x), boxes, size) for x in levels])
+        pooled = torch.stack(
+            [region_features(self.adapter(x), boxes, size, samples=1) for x in levels]
+        )
         weights = self.level_weights(pooled, taught)
         gathered = torch.einsum("ln,lndhw->ndhw", weights, pooled)
         return (gathered - taught).square().sum() / max(1, taught.numel())

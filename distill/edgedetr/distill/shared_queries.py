@@ -134,11 +134,24 @@ def target_queries(
     return SharedQueries(labels, boxes, valid, groups)
 
 
-def teacher_queries(memory: Memory) -> SharedQueries:
-    """Take the queries that the teacher chose itself on these images."""
+def teacher_queries(memory: Memory, count: int | None = None) -> SharedQueries:
+    """Take the queries that the teacher chose itself on these images.
+
+    Args:
+        memory: The teacher's.
+        count: How many of an image's, drawn at random, new ones at each call; None takes all.
+    """
     own = memory.own
-    labels = torch.full(own.valid.shape, NO_CLASS, device=own.boxes.device)
-    return SharedQueries(labels, own.boxes.detach(), own.valid, content=own.content.detach())
+    content, boxes, valid = own.content.detach(), own.boxes.detach(), own.valid
+    if count is not None and count < valid.shape[1]:
+        order = torch.rand(valid.shape, device=valid.device) + ~valid
+        chosen = order.argsort(1)[:, :count]
+        valid = valid.gather(1, chosen)
+        content, boxes = (
+            x.gather(1, chosen.unsqueeze(-1).expand(-1, -1, x.shape[-1])) for x in (content, boxes)
+        )
+    labels = torch.full(valid.shape, NO_CLASS, device=valid.device)
+    return SharedQueries(labels, boxes, valid, content=content)
 
 
 def random_queries(

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.models.rt_detr.modeling_rt_detr import get_contrastive_denoising_training_group
 
 from edgedetr.distill.backbones import EDGE_SMALL, EDGE_TINY, R18, R50, R101
+from edgedetr.distill.criterion import SILENT_LOGIT
 from edgedetr.distill.decoder_calls import decoder_call, self_attention_mask
 from edgedetr.distill.deformable import Shape, config_of, memory_of
 from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
@@ -98,9 +99,10 @@ def training_pass(
     )
     logits, boxes = answers.logits, answers.boxes
     losses |= focal_losses(WEIGHTS, logits[:, :, count:], boxes[:, :, count:], targets)
+    silent = ~noisy.queries.valid.unsqueeze(-1)
     losses |= focal_losses(
         WEIGHTS,
-        logits[:, :, :count],
+        logits[:, :, :count].masked_fill(silent, SILENT_LOGIT),
         boxes[:, :, :count],
         noisy.objects,
         matches=noisy.matches,

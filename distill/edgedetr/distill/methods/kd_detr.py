@@ -8,7 +8,7 @@ features and nothing to train besides the student.
 
 The defaults are those that work on small sigmoid-headed detectors; the literal choices of the
 paper's code are ``class_loss="softmax_kl"``, ``class_norm="sum"``, ``temperature=10``,
-``general_boxes="gaussian"``.
+``general_boxes="gaussian"``, ``point_share=1``.
 
 A two-stage student answers no queries. There its own proposals become the teacher's queries, of no
 class, and its head answers the same boxes. See `ProposalKdDetr` for how the two are compared.
@@ -66,24 +66,23 @@ class Settings(AnswerSettings):
     Attributes:
         specific_weight: Factor of the losses at the teacher's queries; at 0 they are not asked.
         general_weight: Factor of the losses at random queries; at 0 they are not asked.
-        general_points: Random queries an image; None takes as many as the teacher has queries.
-        general_boxes: How they are drawn, see `random_queries`.
+        point_share: How many points of each kind a step asks, as a share of the number of the
+            teacher's queries. The paper's 1 asks all of them; less draws some at each step, which
+            makes a step cheaper: what a step adds is proportional to it.
+        general_boxes: How random queries are drawn, see `random_queries`.
     """
 
     layers: Literal["paired", "final"] = "final"
     specific_weight: float = 1.0
     general_weight: float = 1.0
-    general_points: int | None = None
+    point_share: float = 0.3
     general_boxes: Literal["uniform", "gaussian"] = "uniform"
 
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.general_points is not None and self.general_points < 1:
-            raise ValueError(
-                f"general_points must be at least 1, got {self.general_points}; "
-                "general_weight = 0 leaves them out"
-            )
+        if not 0 < self.point_share <= 1:
+            raise ValueError(f"point_share must lie in (0, 1], got {self.point_share}")
 
 
 class KdDetr(DistillationMethod):
@@ -112,9 +111,9 @@ class KdDetr(DistillationMethod):
 
     def _points(self, name: str, batch: Batch) -> SharedQueries:
         settings, memory = self.settings, batch.teacher_memory
+        count = max(1, round(settings.point_share * memory.own.boxes.shape[1]))
         if name == "specific":
-            return teacher_queries(memory)
-        count = settings.general_points or memory.own.boxes.shape[1]
+            return teacher_queries(memory, count)
         return random_queries(memory, count, settings.general_boxes)
 
 
@@ -186,7 +185,7 @@ _QUERIES_ONLY = (
     "layers",
     "specific_weight",
     "general_weight",
-    "general_points",
+    "point_share",
     "general_boxes",
 )
 

@@ -1,0 +1,148 @@
+"""Measure what each method adds to a training step, over a student's step and a teacher's forward.
+
+    python benchmarks/method_step.py --out benchmarks/results/method_step.json
+
+What is measured on one pair of models is timed in turn, round after round, so that a busy machine
+slows all of it alike; a ratio is the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from edgedetr.distill.config import MethodConfig
+from edgedetr.distill.detectors import Targets
+from edgedetr.distill.distillation import Distillation, distillation_of
+from edgedetr.distill.methods import method
+from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.teacher_memory import TeacherMemory
+from edgedetr.distill.trainee import Trainee
+from edgedetr.runtime.files import write_text
+from edgedetr.runtime.machine import machine_facts
+from edgedetr.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+SPEC = ModelSpec(input_hw=(96, 320), class_names=("Car", "Pedestrian", "Cyclist"))
+BATCH = 16
+OBJECTS = 5
+WARM_UP = 2
+"""Rounds that do not count."""
+
+LIMITS = {"clock": 1.15, "kd_detr": 1.15, "g_detkd": 1.35, "drkd": 1.35, "fgd": None}
+"""The methods that are measured, and the largest ratio that is wanted."""
+
+FAMILY = {"clock": "d_fine", "kd_detr": "d_fine"}
+"""Family of student and teacher; the other methods' papers have two-stage detectors."""
+
+
+def main() -> None:
+    """Time the methods and write their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--methods", nargs="+", choices=LIMITS, default=list(LIMITS))
+    arguments = parser.parse_args()
+    by_family: dict[str, list[str]] = {}
+    for name in arguments.methods:
+        by_family.setdefault(FAMILY.get(name, "faster_rcnn"), []).append(name)
+    found: dict[str, dict[str, Any]] = {}
+    for family, names in by_family.items():
+        found |= steps_of(family, names, arguments.rounds)
+    report = {
+        "methods": found,
+        "batch": BATCH,
+        "input_hw": SPEC.input_hw,
+        "rounds": arguments.rounds,
+        "machine": machine_facts(),
+        "command": shlex.join(["python", *sys.argv]),
+    }
+    write_text(arguments.out, json.dumps(report, indent=2) + "\n")
+    print("step with the method / (student's step + teacher's forward)")
+    for name, step in found.items():
+        wanted = step["wanted_at_most"]
+        print(f"{name} {step['ratio']:.3f}" + (f", wanted at most {wanted}" if wanted else ""))
+
+
+def steps_of(family: str, names: Sequence[str], rounds: int) -> dict[str, dict[str, Any]]:
+    """Time the steps of some methods on one family, in turn; median milliseconds and ratio."""
+    torch.manual_seed(0)
+    student, teacher = (new_model(family, p, SPEC) for p in ("edge-tiny", "edge-small"))
+    teacher.network.eval().requires_grad_(requires_grad=False)
+    images = torch.rand(BATCH, 3, *SPEC.input_hw)
+    targets = [_targets() for _ in range(BATCH)]
+    memory = TeacherMemory(teacher, 0)
+    trainees = {
+        name: Trainee(student, distillation_of([_config(name)], student, teacher), memory)
+        for name in names
+    }
+    alone = Trainee(student, Distillation({}, {}, {}))
+    times = timed(
+        {
+            "student": lambda: _step(alone, images, targets),
+            "teacher": lambda: _forward(teacher, images),
+            **{n: lambda t=t: _step(t, images, targets) for n, t in trainees.items()},  # type: ignore[misc]
+        },
+        rounds,
+    )
+    base = [s + t for s, t in zip(times["student"], times["teacher"], strict=True)]
+    return {
+        name: {
+            "student_step_ms": median(times["student"]),
+            "teacher_forward_ms": median(times["teacher"]),
+            "method_step_ms": median(times[name]),
+            "ratio": median(m / b for m, b in zip(times[name], base, strict=True)),
+            "wanted_at_most": LIMITS[name],
+            "student": f"{family}/edge-tiny",
+            "teacher": f"{family}/edge-small",
+        }
+        for name in names
+    }
+
+
+def timed(work: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Call everything in turn, round after round; milliseconds of each call that counts."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for round_ in range(rounds + WARM_UP):
+        for name, call in work.items():
+            started = perf_counter_ns()
+            call()
+            if round_ >= WARM_UP:
+                times[name].append((perf_counter_ns() - started) / 1e6)
+    return times
+
+
+def _config(name: str) -> MethodConfig:
+    return MethodConfig(name, 1.0, 0.0, method(name).Settings())
+
+
+def _targets() -> Targets:
+    boxes = torch.cat([torch.rand(OBJECTS, 2) * 0.6 + 0.2, torch.rand(OBJECTS, 2) * 0.2 + 0.1], 1)
+    return Targets(torch.randint(0, 3, (OBJECTS,)), boxes, torch.zeros(0, 4))
+
+
+def _step(trainee: Trainee, images: torch.Tensor, targets: list[Targets]) -> None:
+    trainee.train()
+    trainee.zero_grad(set_to_none=True)
+    detection, distillation = trainee(images, targets)
+    loss = torch.stack([*detection.values(), *distillation.values()]).sum()
+    torch.autograd.backward(loss)
+
+
+def _forward(model: Model, images: torch.Tensor) -> None:
+    with torch.no_grad():
+        model.module.predict(model.network, images)
+
+
+if __name__ == "__main__":
+    main()
