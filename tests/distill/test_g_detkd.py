@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torchvision.ops import MultiScaleRoIAlign
 
 from edgedetr.distill.detectors import RegionAnswers, answers_regions, detector
 from edgedetr.distill.methods import Batch, supported_pairs
@@ -296,3 +297,16 @@ def test_teachers_of_other_classes_answer_in_the_students(make_pair, make_target
 def test_settings_out_of_range_are_refused(choice, wrong):
     with pytest.raises(ValueError, match=choice):
         Settings(**{choice: wrong})
+
+
+def test_a_student_of_the_teachers_level_has_nothing_to_learn_from_its_regions():
+    """Both pool at the same places; on a ramp one point of a bin says what four do."""
+    level = torch.arange(16.0).repeat(16, 1)[None, None]
+    boxes = torch.tensor([[0.1, 0.2, 0.7, 0.9]])
+    taught = MultiScaleRoIAlign(["level"], 7, 2)({"level": level}, [boxes * 64], [(64, 64)])
+    module = SemanticImitation(1, 1)
+    with torch.no_grad():
+        module.adapter.weight.fill_(1)
+        module.adapter.bias.zero_()
+    loss = module([level], [boxes], taught)
+    assert loss.item() == pytest.approx(0, abs=1e-6)

@@ -1,4 +1,5 @@
 import torch
+from torchvision.ops import MultiScaleRoIAlign
 
 from edgedetr.distill.region_features import region_features
 
@@ -37,3 +38,11 @@ def test_each_box_is_pooled_from_its_own_image_and_teaches_it_alone():
 
 def test_no_boxes_give_no_features():
     assert region_features(RAMP, [torch.zeros(0, 4)], 7).shape == (0, 1, 7, 7)
+
+
+def test_unaligned_pooling_is_that_of_torchvisions_heads():
+    level = torch.rand(1, 2, 8, 8)
+    boxes = torch.tensor([[0.1, 0.2, 0.7, 0.9]])
+    head = MultiScaleRoIAlign(["level"], 7, 2)
+    expected = head({"level": level}, [boxes * 64], [(64, 64)])
+    torch.testing.assert_close(region_features(level, [boxes], 7, aligned=False), expected)

@@ -16,7 +16,12 @@ SAMPLES = 2
 
 
 def region_features(
-    level: Tensor, boxes: Sequence[Tensor], size: int, samples: int = SAMPLES
+    level: Tensor,
+    boxes: Sequence[Tensor],
+    size: int,
+    samples: int = SAMPLES,
+    *,
+    aligned: bool = True,
 ) -> Tensor:
     """Pool boxes from a level with RoIAlign (He et al., 2017), all images in turn.
 
@@ -28,6 +33,8 @@ def region_features(
         boxes: xyxy in [0, 1] of the image, (n, 4) for each of the B images.
         size: Bins along each side.
         samples: Points that a bin averages along each axis.
+        aligned: False takes every point half a cell further to the right and down, as the heads of
+            torchvision's two-stage detectors do.
 
     Returns:
         (N, D, size, size), with the level's gradient.
@@ -35,5 +42,5 @@ def region_features(
     height, width = level.shape[-2:]
     scale = level.new_tensor([width, height, width, height])
     cells = [b.to(level.dtype) * scale for b in boxes]
-    pooled: Tensor = roi_align(level, cells, size, 1.0, samples, aligned=True)
+    pooled: Tensor = roi_align(level, cells, size, 1.0, samples, aligned=aligned)
     return pooled

@@ -28,8 +28,9 @@ class SemanticImitation(nn.Module):
         loss  = mean square of (sum_l a_l s_l - t)
 
     A 1x1 convolution, the same at every level, adapts the student; as it commutes with pooling it
-    comes first, where there are fewer cells. A bin takes one point: each region is pooled from
-    levels where its bins are smaller than a cell, too, and the cost is in the points.
+    comes first, where there are fewer cells. Levels are pooled half a cell off, as torchvision's
+    heads pool the teacher's (see `region_features`). A bin takes one point: each region is pooled
+    from levels where its bins are smaller than a cell, too, and the cost is in the points.
 
     Args:
         width: Channels of the student's levels.
@@ -66,7 +67,10 @@ class SemanticImitation(nn.Module):
         taught = taught.detach()
         size = taught.shape[-1]
         pooled = torch.stack(
-            [region_features(self.adapter(x), boxes, size, samples=1) for x in levels]
+            [
+                region_features(self.adapter(x), boxes, size, samples=1, aligned=False)
+                for x in levels
+            ]
         )
         weights = self.level_weights(pooled, taught)
         gathered = torch.einsum("ln,lndhw->ndhw", weights, pooled)
