@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Memory, Queries
+from edgedetr.distill.cell_weights import cell_weights
 from edgedetr.distill.methods import Batch, clock
 from edgedetr.distill.methods.clock import Clock, Settings, lcmd
+from edgedetr.distill.paired_levels import LevelPair
 from edgedetr.distill.teacher_memory import TeacherMemory
-from edgedetr.runtime.errors import SettingsError
 
 
 def batch_of(student, teacher, images, targets):
@@ -14,7 +16,9 @@ def batch_of(student, teacher, images, targets):
 
 def test_the_adapter_is_trained_and_the_teacher_is_no_part_of_the_method(make_model):
     method = Clock(Settings(), make_model(), make_model(preset="edge-small"))
-    assert {n for n, _ in method.named_parameters()} == {"adapter.weight", "adapter.bias"}
+    assert {n for n, _ in method.named_parameters()} == {
+        f"levels.adapters.{level}.{kind}" for level in range(3) for kind in ("weight", "bias")
+    }
     same = Clock(Settings(), make_model(), make_model())
     assert not list(same.parameters())
 
@@ -29,9 +33,11 @@ def test_images_without_objects_give_finite_losses_and_gradients(make_model, mak
         assert parameter.grad is None or parameter.grad.isfinite().all()
 
 
-def memory_of(tokens, shapes):
-    own = Queries(tokens, tokens[..., :0], torch.ones(0))
-    return Memory(tokens, shapes, torch.ones(tokens.shape[:2], dtype=torch.bool), own, {})
+def pair_of(student, teacher, target):
+    """One level of 2 x 4 cells and 3 channels, of two values everywhere."""
+    mask = torch.ones(1, 2, 4, dtype=torch.bool)
+    mine, theirs = (torch.full((1, 3, 2, 4), value) for value in (student, teacher))
+    return LevelPair(mine, theirs, *cell_weights([target], mask))
 
 
 def test_lcmd_of_a_hand_worked_case(make_targets):
@@ -40,32 +46,33 @@ def test_lcmd_of_a_hand_worked_case(make_targets):
     Foreground cells carry 1/4 each and background cells 1/4 each, so with alpha 2 and beta 0.5 the
     loss is 2 * 3 + 0.5 * 3 = 7.5.
     """
-    shapes = ((2, 4),)
-    student, teacher = (
-        memory_of(torch.zeros(1, 8, 3), shapes),
-        memory_of(torch.ones(1, 8, 3), shapes),
-    )
     settings = Settings(alpha=2.0, beta=0.5, memory_norm="none")
     target = make_targets((0.125, 0.25, 0.25, 0.5))
-    loss = lcmd(student.tokens, student, teacher, [target], settings)
-    assert loss.item() == pytest.approx(7.5)
-    half = memory_of(torch.full((1, 8, 3), 0.5), shapes)
-    assert lcmd(half.tokens, half, teacher, [target], settings).item() == pytest.approx(7.5 / 4)
+    whole, half = pair_of(0.0, 1.0, target), pair_of(0.5, 1.0, target)
+    assert lcmd([whole], settings).item() == pytest.approx(7.5)
+    assert lcmd([half], settings).item() == pytest.approx(7.5 / 4)
+    assert lcmd([whole, half], settings).item() == pytest.approx(7.5 * 5 / 4)
 
 
-def test_memories_of_another_grid_are_resized(make_targets):
-    student = memory_of(torch.zeros(1, 8, 3), ((2, 4),))
-    teacher = memory_of(torch.ones(1, 32, 3), ((4, 8),))
-    settings = Settings(memory_norm="none", alpha=1.0, beta=0.0)
-    target = make_targets((0.5, 0.5, 0.4, 0.4))
-    assert lcmd(student.tokens, student, teacher, [target], settings).item() == pytest.approx(3)
+def test_standardised_memories_differ_by_pattern_and_not_by_scale(make_targets):
+    target = make_targets((0.125, 0.25, 0.25, 0.5))
+    pair = pair_of(0.0, 0.0, target)
+    pattern = torch.rand(1, 3, 2, 4, generator=torch.Generator().manual_seed(0))
+    settings = Settings(alpha=1.0, beta=1.0)
+    same = replace(pair, student=pattern, teacher=5 * pattern + 3)
+    assert lcmd([same], settings).item() == pytest.approx(0, abs=1e-4)
+    other = replace(pair, student=pattern, teacher=-pattern)
+    assert lcmd([other], settings).item() > 1
 
 
-def test_a_different_number_of_levels_is_named(make_targets):
-    student = memory_of(torch.zeros(1, 8, 3), ((2, 4),))
-    teacher = memory_of(torch.zeros(1, 10, 3), ((2, 4), (1, 2)))
-    with pytest.raises(SettingsError, match="1 levels, the teacher's 2"):
-        lcmd(student.tokens, student, teacher, [make_targets()], Settings())
+def test_memories_of_different_depth_are_compared_where_their_strides_agree(
+    make_model, images, targets
+):
+    """DAB-DETR has one level, D-FINE three."""
+    student, teacher = make_model("d_fine"), make_model("dab_detr", "edge-small")
+    method = Clock(Settings(), student, teacher)
+    assert len(method.levels) == 1
+    assert method(batch_of(student, teacher, images, targets))["lcmd"] > 0
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,7 @@ def test_a_student_of_the_teachers_level_has_nothing_to_learn_from_its_regions()
     taught = MultiScaleRoIAlign(["level"], 7, 2)({"level": level}, [boxes * 64], [(64, 64)])
     module = SemanticImitation(1, 1)
     with torch.no_grad():
-        module.adapter.weight.fill_(1)
-        module.adapter.bias.zero_()
+        for parameter, value in zip(module.adapter.parameters(), (1, 0), strict=True):
+            parameter.fill_(value)
     loss = module([level], [boxes], taught)
     assert loss.item() == pytest.approx(0, abs=1e-6)

@@ -53,6 +53,8 @@ class Balance(nn.Module):
             memory: The student's memory, which they all depend on; a term that does not depend on
                 it keeps its factor.
         """
+        if not self.shares:
+            return dict(distillation)
         if self.training and int(self.passes) % EVERY == 0:
             self._measure(torch.stack([*detection.values()]).sum(), distillation, memory)
         if self.training:

@@ -12,11 +12,11 @@ The defaults are those that work on small sigmoid-headed detectors; the paper's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+import torch
+from torch import Tensor
 from typing_extensions import override
 
 from edgedetr.distill.answer_losses import (
@@ -25,9 +25,10 @@ from edgedetr.distill.answer_losses import (
     answer_losses,
     check_pair,
 )
-from edgedetr.distill.cell_weights import cell_weights, standardised
+from edgedetr.distill.cell_weights import standardised
 from edgedetr.distill.detectors import answers_queries
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.paired_levels import PairedLevels
 from edgedetr.distill.shared_queries import (
     Noise,
     SharedQueries,
@@ -36,14 +37,14 @@ from edgedetr.distill.shared_queries import (
     target_queries,
     teacher_queries,
 )
-from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import DetectorModule, Memory, Targets
+    from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.paired_levels import LevelPair
 
 NEEDS_TEACHER = True
 
@@ -87,7 +88,7 @@ class Settings(AnswerSettings):
 
 
 class Clock(DistillationMethod):
-    """The two losses and the adapter between memories of different width."""
+    """The two losses and the adapters between memories of different width."""
 
     terms = ("lcmd", *(f"tcld_{name}" for name in ANSWER_TERMS))
 
@@ -96,17 +97,14 @@ class Clock(DistillationMethod):
         self.settings = settings
         self.student = student
         self.teacher = teacher
-        own, taught = student.width, teacher.width
-        self.adapter: nn.Module = nn.Identity() if own == taught else nn.Linear(own, taught)
+        self.levels = PairedLevels(student, teacher)
 
     @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher answers without gradient."""
-        settings, memory = self.settings, batch.memory
-        tokens = self.adapter(memory.tokens)
-        memory_loss = lcmd(tokens, memory, batch.teacher_memory, batch.targets, settings)
-        terms = {name: memory.tokens.new_zeros(()) for name in self.terms}
-        terms["lcmd"] = settings.lcmd_weight * memory_loss
+        settings = self.settings
+        terms = {name: batch.images.new_zeros(()) for name in self.terms}
+        terms["lcmd"] = settings.lcmd_weight * lcmd(self.levels(batch), settings)
         for answers in shared_answers(self._asked(batch), self.student, self.teacher, batch):
             losses = answer_losses(answers.student, answers.teacher, answers.counts, settings)
             for name, value in losses.items():
@@ -136,41 +134,22 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
     return Clock(settings, student, teacher)
 
 
-def lcmd(
-    tokens: Tensor,
-    student: Memory,
-    teacher: Memory,
-    targets: Sequence[Targets],
-    settings: Settings,
-) -> Tensor:
+def lcmd(levels: Sequence[LevelPair], settings: Settings) -> Tensor:
     """Return the location-and-context-aware memory loss (paper, section 3.1).
 
     ``sum over levels of (alpha * sum_p F_p |dA_p|^2 + beta * sum_p G_p |dA_p|^2)``, mean over the
     batch, where F gives each box a mass of 1 and G the background a mass of 1 (`cell_weights`).
 
     Args:
-        tokens: The student's adapted memory (B, P, D of the teacher).
-        student: The student's memory, for its grid.
-        teacher: The teacher's memory; gets no gradient. Where grids differ, the student's is
-            resized to the teacher's (bilinear).
-        targets: Truth and ignored areas of each image.
+        levels: What both memories have in common; the teacher's gets no gradient.
         settings: ``alpha``, ``beta``, ``memory_norm``.
     """
-    if len(student.spatial_shapes) != len(teacher.spatial_shapes):
-        raise SettingsError(
-            f"the student's memory has {len(student.spatial_shapes)} levels, the teacher's "
-            f"{len(teacher.spatial_shapes)}; choose presets with as many"
-        )
-    total = tokens.new_zeros(())
-    adapted = replace(student, tokens=tokens)
-    for mine, theirs, mask in zip(adapted.levels, teacher.levels, teacher.masks, strict=True):
-        theirs = theirs.detach()  # noqa: PLW2901
-        hw = (theirs.shape[-2], theirs.shape[-1])
-        if mine.shape[-2:] != theirs.shape[-2:]:
-            mine = F.interpolate(mine, hw, mode="bilinear", align_corners=False)  # noqa: PLW2901
+    losses = []
+    for pair in levels:
+        mine, theirs = pair.student, pair.teacher
         if settings.memory_norm == "channel":
-            mine, theirs = (standardised(x, mask[:, None]) for x in (mine, theirs))  # noqa: PLW2901
-        foreground, background = cell_weights(targets, mask)
-        weights = settings.alpha * foreground + settings.beta * background
-        total = total + (weights * (mine - theirs).square().sum(1)).sum((1, 2)).mean()
-    return total
+            counted = pair.counted[:, None]
+            mine, theirs = standardised(mine, counted), standardised(theirs, counted)
+        weights = settings.alpha * pair.foreground + settings.beta * pair.background
+        losses.append((weights * (mine - theirs).square().sum(1)).sum((1, 2)).mean())
+    return torch.stack(losses).sum()
