@@ -3,14 +3,17 @@
     python benchmarks/method_step.py --out benchmarks/results/method_step.json
 
 What is measured on one pair of models is timed in turn, round after round, so that a busy machine
-slows all of it alike; a ratio is the median over the rounds.
+slows all of it alike; a ratio is the median over the rounds. Memory is the peak of a process of its
+own that takes three steps, less that of one whose student trains alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from statistics import median
@@ -21,7 +24,7 @@ import torch
 
 from edgedetr.distill.config import MethodConfig
 from edgedetr.distill.detectors import Targets
-from edgedetr.distill.distillation import Distillation, distillation_of
+from edgedetr.distill.distillation import distillation_of
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.teacher_memory import TeacherMemory
@@ -49,16 +52,26 @@ FAMILY = {"clock": "d_fine", "kd_detr": "d_fine"}
 def main() -> None:
     """Time the methods and write their ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--methods", nargs="+", choices=LIMITS, default=list(LIMITS))
+    parser.add_argument("--peak-of", metavar="METHOD", help=argparse.SUPPRESS)
+    parser.add_argument("--family", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.peak_of:
+        print(peak_mib(arguments.family, arguments.peak_of))
+        return
+    if not arguments.out:
+        parser.error("name a file for the figures with --out")
     by_family: dict[str, list[str]] = {}
     for name in arguments.methods:
         by_family.setdefault(FAMILY.get(name, "faster_rcnn"), []).append(name)
     found: dict[str, dict[str, Any]] = {}
     for family, names in by_family.items():
         found |= steps_of(family, names, arguments.rounds)
+        alone = peak_of(family, "none")
+        for name in names:
+            found[name]["memory_mib"] = peak_of(family, name) - alone
     report = {
         "methods": found,
         "batch": BATCH,
@@ -76,17 +89,9 @@ def main() -> None:
 
 def steps_of(family: str, names: Sequence[str], rounds: int) -> dict[str, dict[str, Any]]:
     """Time the steps of some methods on one family, in turn; median milliseconds and ratio."""
-    torch.manual_seed(0)
-    student, teacher = (new_model(family, p, SPEC) for p in ("edge-tiny", "edge-small"))
-    teacher.network.eval().requires_grad_(requires_grad=False)
-    images = torch.rand(BATCH, 3, *SPEC.input_hw)
-    targets = [_targets() for _ in range(BATCH)]
-    memory = TeacherMemory(teacher, 0)
-    trainees = {
-        name: Trainee(student, distillation_of([_config(name)], student, teacher), memory)
-        for name in names
-    }
-    alone = Trainee(student, Distillation({}, {}, {}))
+    student, teacher, images, targets = _material(family)
+    trainees = {name: _trainee(name, student, teacher) for name in names}
+    alone = _trainee("none", student, teacher)
     times = timed(
         {
             "student": lambda: _step(alone, images, targets),
@@ -108,6 +113,35 @@ def steps_of(family: str, names: Sequence[str], rounds: int) -> dict[str, dict[s
         }
         for name in names
     }
+
+
+def peak_of(family: str, name: str) -> float:
+    """Return the peak memory in MiB of a process that trains by a method."""
+    command = [sys.executable, __file__, "--peak-of", name, "--family", family]
+    told = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    return float(told.stdout)
+
+
+def peak_mib(family: str, name: str) -> float:
+    """Train for three steps; return the peak memory in MiB of this process."""
+    student, teacher, images, targets = _material(family)
+    trainee = _trainee(name, student, teacher)
+    for _ in range(3):
+        _step(trainee, images, targets)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _material(family: str) -> tuple[Model, Model, torch.Tensor, list[Targets]]:
+    torch.manual_seed(0)
+    student, teacher = (new_model(family, p, SPEC) for p in ("edge-tiny", "edge-small"))
+    teacher.network.eval().requires_grad_(requires_grad=False)
+    images = torch.rand(BATCH, 3, *SPEC.input_hw)
+    return student, teacher, images, [_targets() for _ in range(BATCH)]
+
+
+def _trainee(name: str, student: Model, teacher: Model) -> Trainee:
+    memory = TeacherMemory(teacher, 0) if method(name).NEEDS_TEACHER else None
+    return Trainee(student, distillation_of([_config(name)], student, teacher), memory)
 
 
 def timed(work: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:

@@ -82,4 +82,4 @@ def test_the_commands_run_in_their_order(workplace):
 
 
 def test_the_measured_section_is_that_of_the_results():
-    run(f"{shlex.quote(sys.executable)} benchmarks/readme_table.py --check", ROOT)
+    run(f"{shlex.quote(sys.executable)} benchmarks/measured_sections.py --check", ROOT)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from edgedetr.runtime.command_line import PATH, command_line
 from edgedetr.runtime.files import write_text
 
-_PATH = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.group()
@@ -20,14 +20,14 @@ def bench() -> None:
 
 
 @bench.command()
-@click.argument("model", type=_PATH)
-@click.option("--images", type=_PATH, required=True, help="Folder of PNG or JPEG images.")
-@click.option("--json", "out", type=_PATH, required=True, help="Where to write the figures.")
+@click.argument("model", type=PATH)
+@click.option("--images", type=PATH, required=True, help="Folder of PNG or JPEG images.")
+@click.option("--json", "out", type=PATH, required=True, help="Where to write the figures.")
 @click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
 @click.option(
     "--threads", type=click.IntRange(1), help="Of the network; one per core if not given."
 )
-@click.option("--spec", "spec_path", type=_PATH, help="TOML spec of a model that carries none.")
+@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
 def latency(
     model: Path, images: Path, out: Path, frames: int, threads: int | None, spec_path: Path | None
 ) -> None:
@@ -36,7 +36,7 @@ def latency(
     from edgedetr.runtime.spec import spec_from_toml
 
     spec = spec_from_toml(spec_path) if spec_path else None
-    command = shlex.join(["edgedetr", *sys.argv[1:]])
+    command = command_line()
     report = measure_latency(model, images, frames, threads, spec=spec, command=command)
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     whole = report.end_to_end
@@ -48,16 +48,16 @@ def latency(
 
 
 @click.command()
-@click.argument("run", type=_PATH)
-@click.option("--data", type=_PATH, help="Data set; that of the training run if not given.")
-@click.option("--teacher", type=_PATH, help="ONNX or checkpoint; RUN/teacher.onnx if not given.")
+@click.argument("run", type=PATH)
+@click.option("--data", type=PATH, help="Data set; that of the training run if not given.")
+@click.option("--teacher", type=PATH, help="ONNX or checkpoint; RUN/teacher.onnx if not given.")
 @click.option("--frames", type=click.IntRange(1), help="Only so many frames of the split.")
 def report(run: Path, data: Path | None, teacher: Path | None, frames: int | None) -> None:
     """Compare the models of the folder RUN: RUN/report.json and RUN/report.html."""
     from edgedetr.bench.report.assemble import DataChoice, write_report
     from edgedetr.bench.report.table import as_text
 
-    command = shlex.join(["edgedetr", *sys.argv[1:]])
+    command = command_line()
     found = write_report(run, DataChoice(data, frames), teacher, command)
     click.echo(as_text(found))
     for check in found.parity:

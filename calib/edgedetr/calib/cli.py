@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
+from edgedetr.runtime.command_line import PATH
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgedetr.calib.scales import Method
 
 METHODS = ("mse", "percentile", "entropy", "max")
-_PATH = click.Path(path_type=Path)
 
 
 @click.group()
@@ -22,9 +23,9 @@ def calib() -> None:
 
 
 @calib.command()
-@click.argument("model", type=_PATH)
-@click.option("--data", type=_PATH, help="A KITTI object folder; its training split is used.")
-@click.option("--images", type=_PATH, help="A folder of images, instead of --data.")
+@click.argument("model", type=PATH)
+@click.option("--data", type=PATH, help="A KITTI object folder; its training split is used.")
+@click.option("--images", type=PATH, help="A folder of images, instead of --data.")
 @click.option("--frames", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True)
 @click.option(
@@ -34,8 +35,8 @@ def calib() -> None:
     show_default=True,
     help="Share of values, in per cent, that the method percentile does not clip.",
 )
-@click.option("--spec", "spec_path", type=_PATH, help="TOML spec of a model that carries none.")
-@click.option("-o", "--output", type=_PATH, help="Default: MODEL with the suffix .calib.json.")
+@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .calib.json.")
 def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
     data: Path | None,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from time import perf_counter_ns
 
 import click
 
+from edgedetr.runtime.command_line import PATH, command_line
 from edgedetr.runtime.files import write_text
-
-PATH = click.Path(path_type=Path)
 
 
 @click.group()
@@ -59,16 +56,16 @@ def distill() -> None:
 
 
 @distill.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=PATH)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run: runs/CONFIG.")
+@click.option("--out", type=PATH, help="Folder of the run: runs/CONFIG.")
 def train(config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     """Train the student that CONFIG describes; a killed run goes on where it was."""
     from edgedetr.distill.config import load_config
     from edgedetr.distill.recipe import train as run
 
     out = out or Path("runs") / config.stem
-    command = shlex.join(["edgedetr", *sys.argv[1:]])
+    command = command_line()
     metrics = run(load_config(config, overrides), out, command)
     click.echo(
         f"{out / 'student.safetensors'}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} "
@@ -106,7 +103,7 @@ def compare(
     out = out or Path("runs") / f"compare-{config.stem}"
     names = tuple(name.strip() for name in arms.split(","))
     plan = Plan(load_config(config, overrides), names, seeds, out)
-    command = shlex.join(["edgedetr", *sys.argv[1:]])
+    command = command_line()
     found = run(plan, json_path or out / "comparison.json", command, click.echo)
     click.echo(as_text(found))
     click.echo(f"Open {out / 'comparison.html'}")

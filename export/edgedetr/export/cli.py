@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from edgedetr.runtime.command_line import PATH, command_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 EXPORT_FRAMES = 8
 """How many images of a folder an exported model is checked on."""
-
-_PATH = click.Path(path_type=Path)
 
 
 @click.group()
@@ -21,9 +22,9 @@ def export() -> None:
 
 
 @export.command()
-@click.argument("checkpoint", type=_PATH)
-@click.option("-o", "--output", type=_PATH, help="Default: CHECKPOINT with the suffix .onnx.")
-@click.option("--images", type=_PATH, help="Folder of images to check on; made up if not given.")
+@click.argument("checkpoint", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Default: CHECKPOINT with the suffix .onnx.")
+@click.option("--images", type=PATH, help="Folder of images to check on; made up if not given.")
 @click.option("--simplify/--no-simplify", default=True, help="Fold what is constant.")
 def onnx(checkpoint: Path, output: Path | None, images: Path | None, simplify: bool) -> None:
     """Write CHECKPOINT as ONNX, once it is checked against PyTorch."""
@@ -34,7 +35,7 @@ def onnx(checkpoint: Path, output: Path | None, images: Path | None, simplify: b
     paths = choose_frames(list_images(images), EXPORT_FRAMES) if images else None
     frames = None if paths is None else map(read_image, paths)
     output = output or checkpoint.with_suffix(".onnx")
-    done = export_onnx(checkpoint, output, frames, simplified=simplify, command=_command())
+    done = export_onnx(checkpoint, output, frames, simplified=simplify, command=command_line())
     if done.problem:
         click.echo(f"Not simplified: {done.problem}", err=True)
     size_mib = output.stat().st_size / 2**20
@@ -42,9 +43,9 @@ def onnx(checkpoint: Path, output: Path | None, images: Path | None, simplify: b
 
 
 @export.command()
-@click.argument("model", type=_PATH)
-@click.argument("stats", type=_PATH)
-@click.option("-o", "--output", type=_PATH, help="Default: MODEL with the suffix .int8.onnx.")
+@click.argument("model", type=PATH)
+@click.argument("stats", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .int8.onnx.")
 @click.option("--include", default="", help="Regex: also quantize nodes whose names it finds.")
 @click.option("--exclude", default="", help="Regex: keep nodes float whose names it finds.")
 def qdq(model: Path, stats: Path, output: Path | None, include: str, exclude: str) -> None:
@@ -57,10 +58,10 @@ def qdq(model: Path, stats: Path, output: Path | None, include: str, exclude: st
 
 
 @click.command()
-@click.argument("reference", type=_PATH)
-@click.argument("candidate", type=_PATH)
-@click.option("--images", type=_PATH, required=True, help="Folder of PNG or JPEG images.")
-@click.option("--json", "out", type=_PATH, help="Where to write the figures.")
+@click.argument("reference", type=PATH)
+@click.argument("candidate", type=PATH)
+@click.option("--images", type=PATH, required=True, help="Folder of PNG or JPEG images.")
+@click.option("--json", "out", type=PATH, help="Where to write the figures.")
 @click.option("--frames", type=click.IntRange(1), help="Only so many, evenly spread over all.")
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
@@ -109,16 +110,12 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     paths = choose_frames(paths, frames or len(paths))
     seen = map(read_image, tqdm(paths, "verify", unit="frame", disable=None, leave=False))
     gate = parity.Gate(max_box_error_px, max_score_error, max_unmatched)
-    report = parity.verify(reference, candidate, seen, Rule(threshold), gate, _command())
+    report = parity.verify(reference, candidate, seen, Rule(threshold), gate, command_line())
     if out:
         write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     click.echo(report.table())
     if not report.passed:
         raise GateError(f"{candidate} does not find what {reference} finds: {report.reason}")
-
-
-def _command() -> str:
-    return shlex.join(["edgedetr", *sys.argv[1:]])
 
 
 COMMANDS: tuple[click.Command, ...] = (export, verify)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from edgedetr.runtime.command_line import PATH
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.settings import nearest
 
-_PATH = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class StageGroup(click.Group):
@@ -75,14 +76,14 @@ def _fail(message: str, status: int) -> NoReturn:
 
 
 @click.command()
-@click.argument("model", type=_PATH)
-@click.option("--images", type=_PATH, required=True, help="Folder of PNG or JPEG images.")
-@click.option("--out", type=_PATH, required=True, help="Folder for the result files.")
+@click.argument("model", type=PATH)
+@click.option("--images", type=PATH, required=True, help="Folder of PNG or JPEG images.")
+@click.option("--out", type=PATH, required=True, help="Folder for the result files.")
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
 )
 @click.option("--overlays/--no-overlays", default=True, help="Draw what was found.")
-@click.option("--spec", "spec_path", type=_PATH, help="TOML spec of a model that carries none.")
+@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
 def detect(
     model: Path, images: Path, out: Path, threshold: float, overlays: bool, spec_path: Path | None
 ) -> None:

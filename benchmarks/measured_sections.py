@@ -1,0 +1,173 @@
+"""Write the measured sections of README.md and docs/distillation.md from benchmarks/results.
+
+python benchmarks/measured_sections.py          # rewrite both
+python benchmarks/measured_sections.py --check  # exit status 1 when one is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgedetr.runtime.files import write_text
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+COLUMNS = (
+    "model",
+    "parameters (M)",
+    "GFLOPs",
+    "file (MiB)",
+    "AP",
+    "AP50",
+    "KITTI AP40 moderate, Car (%)",
+    "p50 (ms)",
+    "p99 (ms)",
+    "agreement with teacher",
+)
+SECTION = re.compile(r"(<!-- measured: [^>]*-->\n).*?(<!-- /measured -->)", re.DOTALL)
+
+
+def main() -> None:
+    """Rewrite the sections, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    for name, section in {"README.md": of_readme, "docs/distillation.md": of_distillation}.items():
+        before = (ROOT / name).read_text(encoding="utf-8")
+        after = SECTION.sub(lambda found, s=section: f"{found[1]}{s()}{found[2]}", before)  # type: ignore[misc]
+        if arguments.check and before != after:
+            sys.exit(f"{name}: run python benchmarks/measured_sections.py")
+        write_text(ROOT / name, after)
+
+
+def result(name: str) -> dict[str, Any]:
+    """Read one of the results."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def of_readme() -> str:
+    """Return the README's section: the demo's table, and the figures of single parts."""
+    demo, steps, latency, evaluator = map(
+        result, ("demo", "method_step", "latency_overhead", "kitti_evaluator")
+    )
+    machine = _machine(demo)
+    ratios = ", ".join(f"{name} {m['ratio']:.3f}" for name, m in steps["methods"].items())
+    difference = evaluator["largest_difference_from_official"]
+    return "\n".join(
+        [
+            f"`make demo` on {machine}, no GPU: {demo['seconds']:.0f} s after the install,",
+            f"{demo['training_seconds']:.0f} s of them training. AP on held-out rendered frames;",
+            "latency end to end in ONNX Runtime on the CPU, which only simulates INT8;",
+            "TensorRT has not been measured yet.",
+            "",
+            f"| {' | '.join(COLUMNS)} |",
+            "|---" * len(COLUMNS) + "|",
+            *(f"| {' | '.join(_row(model))} |" for model in demo["models"]),
+            "",
+            f"- A frame costs {latency['overhead_ratio']:.3f} times the bare session, D-FINE-N at",
+            "  384x1248.",
+            "- A training step, over a student's step and a teacher's forward:",
+            f"  {ratios}.",
+            f"- KITTI AP differs from the official tool's by at most {difference:.0e}; 8000 frames",
+            f"  with 80,000 detections take {evaluator['seconds']:.1f} s on one core.",
+            "",
+            "Each figure's script, command and machine lie in `benchmarks/results/`.",
+            "",
+        ]
+    )
+
+
+def of_distillation() -> str:
+    """Return the section of the distillation page: each comparison, and what a method costs."""
+    comparisons = (path.stem for path in sorted(RESULTS.glob("distillation_*.json")))
+    lines = [line for name in comparisons for line in _comparison(result(name))]
+    steps = result("method_step")
+    return "\n".join(
+        [
+            *lines,
+            "## What a method costs",
+            "",
+            f"Batches of {steps['batch']} at {_by(steps['input_hw'])} on {_machine(steps)}; the",
+            "ratio is of a whole step to the same student's step and the teacher's forward, memory",
+            "is what the process holds at most beyond the student's own training.",
+            "",
+            "| method | pair | student's step (ms) | teacher's forward (ms) "
+            "| step (ms) | ratio | memory (MiB) |",
+            "|---" * 7 + "|",
+            *(
+                f"| {name} | {m['teacher']} to {m['student']} | {m['student_step_ms']:.0f} "
+                f"| {m['teacher_forward_ms']:.0f} | {m['method_step_ms']:.0f} | {m['ratio']:.2f} "
+                f"| {m['memory_mib']:.0f} |"
+                for name, m in steps["methods"].items()
+            ),
+            "",
+        ]
+    )
+
+
+def _comparison(found: dict[str, Any]) -> list[str]:
+    config = found["config"]
+    student, seeds = config["student"], len(found["seeds"])
+    base = found["arms"][next(iter(found["arms"]))]["ms_per_step"]
+    return [
+        f"## {config['data']['root'].rstrip('/').rpartition('/')[2]}: {student['family']}",
+        "",
+        f"`{found['command']}`",
+        "",
+        f"{student['family']}/{student['preset']} at {_by(student['input_hw'])}, "
+        f"{found['steps']} steps of {config['batch_size']}, {seeds} seeds; teacher AP "
+        f"{found['teacher_ap']:.1f}. {_machine(found)}.",
+        "",
+        "| methods | AP (%), each seed | mean | standard deviation | AP50 (%) "
+        "| gain, 95 % interval | step (ms) |",
+        "|---" * 7 + "|",
+        *(
+            f"| {name} | {_each(arm['ap'])} | **{arm['mean']:.1f}** | {arm['std']:.1f} "
+            f"| {sum(arm['ap50']) / seeds:.1f} | {_gain(found['gain'].get(name))} "
+            f"| {arm['ms_per_step']:.0f} ({arm['ms_per_step'] / base:.2f}) |"
+            for name, arm in found["arms"].items()
+        ),
+        "",
+    ]
+
+
+def _gain(gain: dict[str, float] | None) -> str:
+    return f"{gain['mean']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f})" if gain else ""
+
+
+def _each(values: list[float]) -> str:
+    return ", ".join(f"{value:.1f}" for value in values)
+
+
+def _by(hw: list[int]) -> str:
+    return "x".join(map(str, hw))
+
+
+def _machine(found: dict[str, Any]) -> str:
+    return f"{found['machine']['processor']}, {found['machine']['cores']} cores"
+
+
+def _row(model: dict[str, Any]) -> list[str]:
+    latency = model["latency_ms"]
+    return [
+        f"{model['name']} {model['precision']}",
+        f"{model['params_m']:.2f}",
+        f"{model['gflops']:.2f}",
+        f"{model['file_mib']:.1f}",
+        f"{model['ap']:.3f}",
+        f"{model['ap50']:.3f}",
+        f"{model['kitti_ap40_moderate']['Car']:.1f}",
+        f"{latency['p50']:.1f}",
+        f"{latency['p99']:.1f}",
+        f"{model['agreement_with_teacher']:.3f}",
+    ]
+
+
+if __name__ == "__main__":
+    main()
