@@ -144,7 +144,7 @@ def pair_geometry(boxes: Tensor) -> Tensor:
     Args:
         boxes: cxcywh, sizes above 0, (B, N, 4).
     """
-    centre, size = boxes.split(2, dim=-1)  # type: ignore[no-untyped-call]
+    centre, size = torch.split(boxes, 2, dim=-1)
     size = size.clamp(min=1e-6)
     offset = (centre[:, None] - centre[:, :, None]) / size[:, :, None]
     ratio = size[:, None] / size[:, :, None]

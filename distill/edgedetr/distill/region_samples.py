@@ -69,7 +69,7 @@ def region_samples(boxes: Sequence[Tensor], targets: Sequence[Targets], most: in
         first += len(found)
     counts = torch.tensor([len(r) for r in rows], device=rows[0].device)
     every = torch.cat(rows)
-    kept = torch.cat(list(boxes))[every].split([len(r) for r in rows])  # type: ignore[no-untyped-call]
+    kept = torch.split(torch.cat(list(boxes))[every], [len(r) for r in rows])
     images = torch.arange(len(rows), device=every.device).repeat_interleave(counts)
     return RegionSamples(tuple(kept), every, torch.cat(positive), images)
 

@@ -244,9 +244,9 @@ def _joined(sets: Sequence[Queries]) -> Queries:
 
 def _split(outputs: DetrOutputs, sizes: list[int]) -> list[DetrOutputs]:
     parts = (
-        outputs.logits.split(sizes, 2),  # type: ignore[no-untyped-call]
-        outputs.boxes.split(sizes, 2),  # type: ignore[no-untyped-call]
-        outputs.hidden.split(sizes, 1),  # type: ignore[no-untyped-call]
-        [None] * len(sizes) if outputs.corners is None else outputs.corners.split(sizes, 2),  # type: ignore[no-untyped-call]
+        torch.split(outputs.logits, sizes, 2),
+        torch.split(outputs.boxes, sizes, 2),
+        torch.split(outputs.hidden, sizes, 1),
+        [None] * len(sizes) if outputs.corners is None else torch.split(outputs.corners, sizes, 2),
     )
     return [DetrOutputs(*part) for part in zip(*parts, strict=True)]

@@ -208,7 +208,7 @@ def _answers(
     That one lets no mask reach the layers and writes into slices, which ONNX cannot express.
     """
     decoder, hidden = model.model.decoder, queries.content
-    center, size = queries.boxes.split(2, dim=-1)  # type: ignore[no-untyped-call]
+    center, size = torch.split(queries.boxes, 2, dim=-1)
     boxes = torch.cat([center, size.clamp(min=MIN_SIZE)], dim=-1)
     places = memory.decoder_inputs["places"].expand_as(memory.tokens)
     answers, refined = [], []
