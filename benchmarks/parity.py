@@ -1,4 +1,4 @@
-"""Compare PyTorch with the exported ONNX files on real frames: every family's edge presets.
+"""Compare PyTorch with the exported ONNX files on real frames: every family at its smallest.
 
     python benchmarks/parity.py --images ../shared/data/kitti/training/image_2
 
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "parity.json"
 TEACHER = ROOT / "distill" / "checkpoints" / "synth_teacher.safetensors"
 SPEC = ModelSpec((384, 1248), ("Car", "Pedestrian", "Cyclist"))
-PRESETS = ("edge-tiny", "edge-small")
+PRESETS = ("edge-tiny",)
 
 
 @click.command()

@@ -61,6 +61,14 @@ class Figures:
     min_iou: float | None
     non_finite: int
 
+    def summary(self) -> str:
+        """Say it in a line."""
+        return (
+            f"{self.frames} frames: {self.matched} matched, {self.unmatched} unmatched, box error "
+            f"at most {_text(self.max_box_error_px)} px, score error at most "
+            f"{_text(self.max_score_error)}"
+        )
+
 
 @dataclass(frozen=True)
 class ParityReport:
@@ -123,13 +131,8 @@ class ParityReport:
 
     def summary(self) -> str:
         """Say it in a line."""
-        found = self.figures
-        return (
-            f"{'equal to' if self.limits.worst else 'near'} {self.reference} on {found.frames} "
-            f"frames: {found.matched} matched, {found.unmatched} unmatched, box error at most "
-            f"{_text(found.max_box_error_px)} px, score error at most "
-            f"{_text(found.max_score_error)}"
-        )
+        closeness = "equal to" if self.limits.worst else "near"
+        return f"{closeness} {self.reference} on {self.figures.summary()}"
 
     def table(self) -> str:
         """Say it in a short table, with the limit beside each figure that has one."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
+    from edgedetr.export.deformable_attention import Form
     from edgedetr.runtime.spec import ModelSpec
 
 
@@ -54,12 +55,18 @@ def open_runner(path: Path) -> Runner:
 
 
 class TorchRunner:
-    """A network in PyTorch, on the CPU."""
+    """A network in PyTorch, on the CPU.
 
-    def __init__(self, model: Model) -> None:
+    Args:
+        model: The network.
+        sampling: How its deformable attention reads maps; its own way is ``grid_sample``.
+    """
+
+    def __init__(self, model: Model, sampling: Form = "grid_sample") -> None:
         self.spec = model.spec
         self.is_quantized = False
         self._model = model
+        self._sampling = sampling
 
     def __call__(
         self, images: NDArray[np.float32]
@@ -67,8 +74,10 @@ class TorchRunner:
         """Answer images (1, 3, H, W); see `Runner`."""
         import torch
 
+        from edgedetr.export.deformable_attention import sampled_by
+
         model = self._model
-        with torch.inference_mode():
+        with torch.inference_mode(), sampled_by(self._sampling):
             logits, boxes = model.module.predict(model.network, torch.from_numpy(images))
         return logits.numpy(), boxes.numpy()
 

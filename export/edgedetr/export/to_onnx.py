@@ -20,10 +20,11 @@ from typing_extensions import override
 
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.distill.checkpoint import load_model
+from edgedetr.export.deformable_attention import Form, sampled_by
 from edgedetr.export.matching import Rule
 from edgedetr.export.metadata import set_metadata
 from edgedetr.export.parity import compare
-from edgedetr.export.parity_report import FP32_LIMITS, ParityReport
+from edgedetr.export.parity_report import FP32_LIMITS, Figures, ParityReport
 from edgedetr.export.runners import OnnxRunner, TorchRunner
 from edgedetr.export.simplify import Simplified, simplify
 from edgedetr.runtime.errors import GateError, UsageError
@@ -52,12 +53,15 @@ class Exported:
     Attributes:
         nodes: Nodes of the graph.
         problem: Why the graph could not be simplified; empty where it was, or was not to be.
-        parity: How it compares with the checkpoint.
+        parity: How it compares with the checkpoint, which samples in the same form where that form
+            gives other numbers.
+        moved: How far such a form moves what the checkpoint itself finds; None for the others.
     """
 
     nodes: int
     problem: str
     parity: ParityReport
+    moved: Figures | None = None
 
 
 def export_onnx(
@@ -66,6 +70,7 @@ def export_onnx(
     frames: Iterable[NDArray[np.uint8]] | None = None,
     *,
     simplified: bool = True,
+    deformable_attention: Form = "gather",
     command: str = "",
 ) -> Exported:
     """Write a checkpoint as ONNX, with its manifest; nothing is written unless it passes the gate.
@@ -76,6 +81,8 @@ def export_onnx(
         frames: RGB images, uint8 (H, W, 3), on which the two are compared; `textured_frames` when
             None.
         simplified: Whether to fold what is constant; see `edgedetr.export.simplify`.
+        deformable_attention: How the graph reads feature maps; see
+            `edgedetr.export.deformable_attention`.
         command: What made it, for the manifest.
 
     Raises:
@@ -88,14 +95,16 @@ def export_onnx(
     model = load_model(checkpoint)
     versions = versions_of(PACKAGES)
     with atomic_path(output) as temporary:
-        trace(model, temporary)
+        trace(model, temporary, deformable_attention)
         traced = load_onnx(temporary)
         result = simplify(traced) if simplified else Simplified(traced)
         _save(result.model, temporary, model.spec, versions)
-        seen = textured_frames(model.spec.input_hw) if frames is None else frames
+        seen = textured_frames(model.spec.input_hw) if frames is None else list(frames)
         names = (checkpoint.name, output.name)
+        written, changes = OnnxRunner(temporary), deformable_attention == "discrete"
+        alike = TorchRunner(model, "discrete" if changes else "grid_sample")
         parity = ParityReport(
-            figures=compare(TorchRunner(model), OnnxRunner(temporary), seen, RULE, names),
+            figures=compare(alike, written, seen, RULE, names),
             limits=FP32_LIMITS,
             threshold=RULE.threshold,
             reference=checkpoint.name,
@@ -109,6 +118,7 @@ def export_onnx(
                 f"{output} was not written: it does not find what {checkpoint} finds: "
                 f"{parity.reason}; before any training that is so, because all queries tie"
             )
+        moved = compare(TorchRunner(model), written, seen, RULE, names) if changes else None
     write_manifest(
         output,
         kind="onnx",
@@ -118,7 +128,7 @@ def export_onnx(
         parents=[checkpoint],
         summary=parity.summary(),
     )
-    return Exported(len(result.model.graph.node), result.problem, parity)
+    return Exported(len(result.model.graph.node), result.problem, parity, moved)
 
 
 def _save(graph: onnx.ModelProto, path: Path, spec: ModelSpec, versions: Sequence[str]) -> None:
@@ -129,14 +139,15 @@ def _save(graph: onnx.ModelProto, path: Path, spec: ModelSpec, versions: Sequenc
     onnx.save(graph, path)
 
 
-def trace(model: Model, path: Path) -> None:
+def trace(model: Model, path: Path, deformable_attention: Form = "gather") -> None:
     """Write a network as torch traces it: static batch 1, nothing simplified, no metadata.
 
     The tracer warns about every size that it fixes, which is what a static graph wants.
     """
     spec = model.spec
     images = torch.zeros(1, 3, *spec.input_hw)
-    with warnings.catch_warnings(), torch.inference_mode():
+    sampling = sampled_by(deformable_attention)
+    with warnings.catch_warnings(), torch.inference_mode(), sampling:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)

@@ -1,0 +1,119 @@
+"""How deformable attention reads a feature map in an exported graph: three forms of one operation.
+
+Every family samples its maps by `torch.nn.functional.grid_sample` (bilinear, zeros outside, corners
+not aligned). TensorRT is known to miscompile decoders around the node that it becomes, so a graph
+can be exported with other nodes in its place:
+
+``gather``
+    The four cells around a point are rows of one Gather and are weighted: the same numbers.
+``grid_sample``
+    The node itself, as torch traces it.
+``discrete``
+    The nearest cell alone, as RT-DETRv2's discrete sampling has it (Lv et al., 2024, section 3): a
+    quarter of the reads, and other numbers. A network that was not trained so loses accuracy.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch.nn import functional as F
+
+from edgedetr.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+Form = Literal["gather", "grid_sample", "discrete"]
+
+
+@contextmanager
+def sampled_by(form: Form) -> Iterator[None]:
+    """Let every network that runs inside read its maps in one of the forms.
+
+    It replaces a function of torch while it is open: nothing else should run beside it.
+    """
+    before: Any = F.grid_sample
+    forms: dict[Form, Any] = {"gather": _gather, "grid_sample": before, "discrete": _discrete}
+    F.grid_sample = forms[form]
+    try:
+        yield
+    finally:
+        F.grid_sample = before
+
+
+def bilinear_sample(maps: Tensor, points: Tensor) -> Tensor:
+    """Read maps between their cells: `grid_sample` without its node.
+
+    Cells outside are 0; they are one ring of padding here, to which every index is clamped.
+
+    Args:
+        maps: (N, C, H, W).
+        points: x and y in [-1, 1] over the map from edge to edge, (N, Q, P, 2).
+
+    Returns:
+        (N, C, Q, P).
+    """
+    height, width = maps.shape[-2:]
+    padded = F.pad(maps, (1, 1, 1, 1))
+    rows = padded.permute(0, 2, 3, 1).flatten(0, 2)
+    # In the padded map the middle of the image's first cell lies at 1.
+    x = points[..., 0] * (width / 2) + (width + 1) / 2
+    y = points[..., 1] * (height / 2) + (height + 1) / 2
+    left, top = x.floor(), y.floor()
+    right_share, low_share = (x - left).unsqueeze(-1), (y - top).unsqueeze(-1)
+    columns = [left.clamp(0, width + 1), (left + 1).clamp(0, width + 1)]
+    lines = [(line.clamp(0, height + 1)) * (width + 2) for line in (top, top + 1)]
+    first = _first_rows(points, (height + 2) * (width + 2))
+    (a, b), (c, d) = (
+        [rows[(first + line + column).long()] for column in columns] for line in lines
+    )
+    upper = a + (b - a) * right_share
+    lower = c + (d - c) * right_share
+    return (upper + (lower - upper) * low_share).permute(0, 3, 1, 2)
+
+
+def nearest_sample(maps: Tensor, points: Tensor) -> Tensor:
+    """Read the nearest cell of each point, the nearest one inside for points outside.
+
+    Takes and gives what `bilinear_sample` does.
+    """
+    height, width = maps.shape[-2:]
+    rows = maps.permute(0, 2, 3, 1).flatten(0, 2)
+    column = ((points[..., 0] + 1) * (width / 2)).floor().clamp(0, width - 1)
+    line = ((points[..., 1] + 1) * (height / 2)).floor().clamp(0, height - 1)
+    index = _first_rows(points, height * width) + line * width + column
+    return rows[index.long()].permute(0, 3, 1, 2)
+
+
+def _first_rows(points: Tensor, size: int) -> Tensor:
+    """Return where each map begins among the rows of all, (N, 1, 1); float32 up to 2^24 rows."""
+    count = points.shape[0]
+    if count * size > 1 << 24:
+        raise UsageError(
+            f"{count} maps of {size} cells are too many to count in float32; export with "
+            "--deformable-attention grid_sample, or for a smaller input"
+        )
+    return points.new_tensor([index * size for index in range(count)])[:, None, None]
+
+
+def _gather(maps: Tensor, points: Tensor, **how: Any) -> Tensor:  # noqa: ANN401 - torch's own
+    _check(how)
+    return bilinear_sample(maps, points)
+
+
+def _discrete(maps: Tensor, points: Tensor, **how: Any) -> Tensor:  # noqa: ANN401 - torch's own
+    _check(how)
+    return nearest_sample(maps, points)
+
+
+def _check(how: dict[str, Any]) -> None:
+    wanted = {"mode": "bilinear", "padding_mode": "zeros", "align_corners": False}
+    if how != wanted:
+        raise UsageError(
+            f"a network samples with {how}, deformable attention with {wanted}; export with "
+            "--deformable-attention grid_sample"
+        )
