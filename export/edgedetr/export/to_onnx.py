@@ -113,11 +113,7 @@ def export_onnx(
             candidate_sha256=sha256(temporary),
             command=command,
         )
-        if not parity.passed:
-            raise GateError(
-                f"{output} was not written: it does not find what {checkpoint} finds: "
-                f"{parity.reason}; before any training that is so, because all queries tie"
-            )
+        _check(parity, checkpoint, output)
         moved = compare(TorchRunner(model), written, seen, RULE, names) if changes else None
     write_manifest(
         output,
@@ -129,6 +125,14 @@ def export_onnx(
         summary=parity.summary(),
     )
     return Exported(len(result.model.graph.node), result.problem, parity, moved)
+
+
+def _check(parity: ParityReport, checkpoint: Path, output: Path) -> None:
+    if not parity.passed:
+        raise GateError(
+            f"{output} was not written: it does not find what {checkpoint} finds: "
+            f"{parity.reason}; before any training that is so, because all queries tie"
+        )
 
 
 def _save(graph: onnx.ModelProto, path: Path, spec: ModelSpec, versions: Sequence[str]) -> None:
