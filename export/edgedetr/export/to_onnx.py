@@ -92,16 +92,14 @@ def export_onnx(
     """
     if output.suffix != ".onnx":
         raise UsageError(f"{output} is no name for an ONNX file; wanted one that ends in .onnx")
-    model = load_model(checkpoint)
-    versions = versions_of(PACKAGES)
+    model, versions = load_model(checkpoint), versions_of(PACKAGES)
     with atomic_path(output) as temporary:
         trace(model, temporary, deformable_attention)
-        traced = load_onnx(temporary)
-        result = simplify(traced) if simplified else Simplified(traced)
+        result = (simplify if simplified else Simplified)(load_onnx(temporary))
         _save(result.model, temporary, model.spec, versions)
         seen = textured_frames(model.spec.input_hw) if frames is None else list(frames)
-        names = (checkpoint.name, output.name)
-        written, changes = OnnxRunner(temporary), deformable_attention == "discrete"
+        written, names = OnnxRunner(temporary), (checkpoint.name, output.name)
+        changes = deformable_attention == "discrete"
         alike = TorchRunner(model, "discrete" if changes else "grid_sample")
         parity = ParityReport(
             figures=compare(alike, written, seen, RULE, names),
