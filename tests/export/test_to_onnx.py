@@ -58,6 +58,7 @@ def test_the_graph(exported):
     assert all(not node.doc_string for node in model.graph.node)
     assert exported[1].nodes == len(model.graph.node) < 1000
     assert exported[1].problem == ""
+    assert exported[1].broken == []
 
 
 def test_node_names_say_where_a_node_belongs(exported):

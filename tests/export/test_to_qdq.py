@@ -18,7 +18,7 @@ from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.graph import count_nodes
 from edgedetr.export.to_qdq import export_qdq, quantize, quantized_share
 from edgedetr.runtime.cli import edgedetr
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import read_manifest
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
@@ -388,5 +388,16 @@ def test_files_that_do_not_belong_together(files: tuple[Path, Path]) -> None:
         export_qdq(path, stats_path, path)
     path.write_bytes(path.read_bytes() + b"\x72\x00")
     with pytest.raises(ArtifactError, match="the calibration was made with net"):
+        export_qdq(path, stats_path, path.with_name("out.onnx"))
+    assert sorted(path.parent.iterdir()) == sorted(files)
+
+
+def test_a_graph_that_tensorrt_would_break_is_refused(files: tuple[Path, Path]) -> None:
+    path, stats_path = files
+    model = onnx.load(path)
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, path)
+    stats_of({"images": 1.0, "x": 1.0, "r": 1.0}, sha256(path)).write(stats_path)
+    with pytest.raises(GateError, match=r"student.onnx would break in TensorRT: y: INT64"):
         export_qdq(path, stats_path, path.with_name("out.onnx"))
     assert sorted(path.parent.iterdir()) == sorted(files)

@@ -62,6 +62,8 @@ def onnx(
     )
     if done.problem:
         click.echo(f"Not simplified: {done.problem}", err=True)
+    for finding in done.broken:
+        click.echo(f"TensorRT would break it: {finding}", err=True)
     if done.moved:
         click.echo(f"Against the checkpoint's own sampling: {done.moved.summary()}", err=True)
     size_mib = output.stat().st_size / 2**20

@@ -21,6 +21,7 @@ from typing_extensions import override
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.distill.checkpoint import load_model
 from edgedetr.export.deformable_attention import Form, sampled_by
+from edgedetr.export.graph_lint import Finding, lint
 from edgedetr.export.matching import Rule
 from edgedetr.export.metadata import set_metadata
 from edgedetr.export.parity import compare
@@ -55,12 +56,14 @@ class Exported:
         problem: Why the graph could not be simplified; empty where it was, or was not to be.
         parity: How it compares with the checkpoint, which samples in the same form where that form
             gives other numbers.
+        broken: What TensorRT would break in the graph.
         moved: How far such a form moves what the checkpoint itself finds; None for the others.
     """
 
     nodes: int
     problem: str
     parity: ParityReport
+    broken: list[Finding]
     moved: Figures | None = None
 
 
@@ -122,7 +125,8 @@ def export_onnx(
         parents=[checkpoint],
         summary=parity.summary(),
     )
-    return Exported(len(result.model.graph.node), result.problem, parity, moved)
+    nodes = len(result.model.graph.node)
+    return Exported(nodes, result.problem, parity, lint(result.model), moved)
 
 
 def _check(parity: ParityReport, checkpoint: Path, output: Path) -> None:

@@ -24,6 +24,7 @@ from edgedetr.calib.points import Point, Wiring, concat_inputs, points, reads, r
 from edgedetr.calib.scales import LEVELS, scale_from_amax
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.graph import int8_macs, macs
+from edgedetr.export.graph_lint import refuse_broken
 from edgedetr.export.metadata import set_metadata
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path
@@ -82,12 +83,14 @@ def export_qdq(
     Raises:
         ArtifactError: If a file is damaged, or they do not belong together.
         UsageError: If ``include`` or ``exclude`` name nothing.
+        GateError: If TensorRT would break the graph.
     """
     if output in (path, stats_path):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
     model = load_onnx(path)
     stats = read_stats(stats_path)
     stats.check_model(path)
+    refuse_broken(model, path.name)
     quantized = quantize(model, stats, include, exclude)
     versions = versions_of(VERSIONS)
     set_metadata(quantized, stats.spec, versions)
