@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shlex
 import subprocess
 import sys
@@ -128,7 +127,9 @@ def peak_mib(family: str, name: str) -> float:
     trainee = _trainee(name, student, teacher)
     for _ in range(3):
         _step(trainee, images, targets)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage counts the parent's
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) / 1024
 
 
 def _material(family: str) -> tuple[Model, Model, torch.Tensor, list[Targets]]:
