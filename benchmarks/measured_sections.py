@@ -121,14 +121,14 @@ def _comparison(found: dict[str, Any]) -> list[str]:
         f"`{found['command']}`",
         "",
         f"{student['family']}/{student['preset']} at {_by(student['input_hw'])}, "
-        f"{found['steps']} steps of {config['batch_size']}, {seeds} seeds; teacher AP "
-        f"{found['teacher_ap']:.1f}. {_machine(found)}.",
+        f"{found['steps']} steps of {config['batch_size']}, seeds {_each_whole(found['seeds'])}; "
+        f"teacher AP {found['teacher_ap']:.1f}. {_machine(found)}.",
         "",
         "| methods | AP (%), each seed | mean | standard deviation | AP50 (%) "
         "| gain, 95 % interval | step (ms) |",
         "|---" * 7 + "|",
         *(
-            f"| {name} | {_each(arm['ap'])} | **{arm['mean']:.1f}** | {arm['std']:.1f} "
+            f"| {name} | {_each(arm['ap'])} | **{arm['mean']:.1f}** | {_spread(arm['std'])} "
             f"| {sum(arm['ap50']) / seeds:.1f} | {_gain(found['gain'].get(name))} "
             f"| {arm['ms_per_step']:.0f} ({arm['ms_per_step'] / base:.2f}) |"
             for name, arm in found["arms"].items()
@@ -137,8 +137,19 @@ def _comparison(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _gain(gain: dict[str, float] | None) -> str:
-    return f"{gain['mean']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f})" if gain else ""
+def _gain(gain: dict[str, float | None] | None) -> str:
+    if gain is None:
+        return ""
+    interval = "one seed" if gain["low"] is None else f"{gain['low']:+.1f} to {gain['high']:+.1f}"
+    return f"{gain['mean']:+.1f} ({interval})"
+
+
+def _spread(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _each_whole(values: list[int]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _each(values: list[float]) -> str:
