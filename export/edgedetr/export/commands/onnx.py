@@ -1,0 +1,64 @@
+"""``edgedetr export onnx``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgedetr.runtime.command_line import PATH, command_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgedetr.export.deformable_attention import Form
+
+FORMS = ("gather", "grid_sample", "discrete")
+
+EXPORT_FRAMES = 8
+"""How many images of a folder an exported model is checked on."""
+
+
+@click.command()
+@click.argument("checkpoint", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Default: CHECKPOINT with the suffix .onnx.")
+@click.option("--images", type=PATH, help="Folder of images to check on; made up if not given.")
+@click.option("--simplify/--no-simplify", default=True, help="Fold what is constant.")
+@click.option(
+    "--deformable-attention",
+    type=click.Choice(FORMS),
+    default="gather",
+    show_default=True,
+    help="How feature maps are read: by Gather, by GridSample, or the nearest cell alone.",
+)
+def onnx(
+    checkpoint: Path,
+    output: Path | None,
+    images: Path | None,
+    simplify: bool,
+    deformable_attention: Form,
+) -> None:
+    """Write CHECKPOINT as ONNX, once it is checked against PyTorch."""
+    from edgedetr.calib.collect import choose_frames
+    from edgedetr.export.to_onnx import export_onnx
+    from edgedetr.runtime.images import list_images, read_image
+
+    paths = choose_frames(list_images(images), EXPORT_FRAMES) if images else None
+    frames = None if paths is None else map(read_image, paths)
+    output = output or checkpoint.with_suffix(".onnx")
+    done = export_onnx(
+        checkpoint,
+        output,
+        frames,
+        simplified=simplify,
+        deformable_attention=deformable_attention,
+        command=command_line(),
+    )
+    if done.problem:
+        click.echo(f"Not simplified: {done.problem}", err=True)
+    for finding in done.broken:
+        click.echo(f"TensorRT would break it: {finding}", err=True)
+    if done.moved:
+        click.echo(f"Against the checkpoint's own sampling: {done.moved.summary()}", err=True)
+    size_mib = output.stat().st_size / 2**20
+    click.echo(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}")

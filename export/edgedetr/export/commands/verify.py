@@ -1,0 +1,74 @@
+"""``edgedetr verify``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from edgedetr.runtime.command_line import PATH, command_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.argument("reference", type=PATH)
+@click.argument("candidate", type=PATH)
+@click.option("--images", type=PATH, required=True, help="Folder of PNG or JPEG images.")
+@click.option("--json", "out", type=PATH, help="Where to write the figures.")
+@click.option("--frames", type=click.IntRange(1), help="Only so many, evenly spread over all.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+)
+@click.option(
+    "--max-box-error-px",
+    type=click.FloatRange(0),
+    help="FP32: of the worst box, 0.5; INT8: of 99 % of the boxes, 8.",
+)
+@click.option(
+    "--max-score-error",
+    type=click.FloatRange(0),
+    help="FP32: of the worst score, 0.001; INT8: of their mean, 0.05.",
+)
+@click.option(
+    "--max-unmatched",
+    type=click.FloatRange(0, 1),
+    help="Share of detections without a partner; FP32: 0; INT8: 0.1.",
+)
+def verify(  # noqa: PLR0913, PLR0917 - one argument per option
+    reference: Path,
+    candidate: Path,
+    images: Path,
+    out: Path | None,
+    frames: int | None,
+    threshold: float,
+    max_box_error_px: float | None,
+    max_score_error: float | None,
+    max_unmatched: float | None,
+) -> None:
+    """Check that CANDIDATE finds in images what REFERENCE finds; exit 1 where it does not.
+
+    Either is a .safetensors checkpoint or an .onnx file of any precision. The limits of INT8 hold
+    where one of them has INT8 nodes.
+    """
+    from tqdm import tqdm
+
+    from edgedetr.calib.collect import choose_frames
+    from edgedetr.export import parity
+    from edgedetr.export.matching import Rule
+    from edgedetr.runtime.errors import GateError
+    from edgedetr.runtime.files import write_text
+    from edgedetr.runtime.images import list_images, read_image
+
+    paths = list_images(images)
+    paths = choose_frames(paths, frames or len(paths))
+    seen = map(read_image, tqdm(paths, "verify", unit="frame", disable=None, leave=False))
+    gate = parity.Gate(max_box_error_px, max_score_error, max_unmatched)
+    report = parity.verify(reference, candidate, seen, Rule(threshold), gate, command_line())
+    if out:
+        write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
+    click.echo(report.table())
+    if not report.passed:
+        raise GateError(f"{candidate} does not find what {reference} finds: {report.reason}")
