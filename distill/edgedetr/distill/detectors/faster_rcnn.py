@@ -1,8 +1,8 @@
 """Faster R-CNN (Ren et al., 2015) with a feature pyramid, from torchvision: two stages.
 
-The presets ``r18`` to ``x101`` are the published ones; the ``edge`` ones are ours: few channels and
-small anchors, for small inputs, with the same second stage, so that a student can inherit its
-teacher's.
+The presets ``r18`` to ``x101`` are the published ones; the ``edge`` ones are ours: few channels in
+the pyramid and small anchors, for small inputs, with the same second stage, so that a student can
+inherit its teacher's. ``edge-r18`` has the whole ResNet-18 before them.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "edge-tiny": Preset(EDGE_TINY, 64, 192, 3.0, 64, 128, 300, 100),
     "edge-small": Preset(EDGE_SMALL, 64, 192, 3.0, 64, 128, 300, 100),
+    "edge-r18": Preset("resnet18", 64, 192, 3.0, 64, 128, 300, 100),
     "r18": Preset("resnet18"),
     "r50": Preset("resnet50"),
     "r101": Preset("resnet101"),
