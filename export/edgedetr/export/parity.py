@@ -121,7 +121,29 @@ def compare(
             found = [answer.detections(rule.threshold - MARGIN) for answer in answers]
             pairs.append(match(found[0], found[1], rule, a.spec.max_detections))
         non_finite += broken
-    return _figures(pairs, seen, non_finite)
+    return figures_from_pairs(pairs, seen, non_finite)
+
+
+def figures_from_pairs(pairs: list[Pairs], frames: int, non_finite: int) -> Figures:
+    """Join what was matched in each of ``frames`` frames."""
+    matched = sum(len(p) for p in pairs)
+    unmatched = sum(p.unmatched for p in pairs)
+    box, score, overlap = (
+        np.concatenate([np.zeros(0), *(getattr(p, name) for p in pairs)])
+        for name in ("box_errors_px", "score_errors", "ious")
+    )
+    return Figures(
+        frames=frames,
+        matched=matched,
+        unmatched=unmatched,
+        unmatched_share=unmatched / max(1, matched + unmatched),
+        max_box_error_px=float(box.max()) if matched else None,
+        p99_box_error_px=float(np.percentile(box, 99)) if matched else None,
+        max_score_error=float(score.max()) if matched else None,
+        mean_score_error=float(score.mean()) if matched else None,
+        min_iou=float(overlap.min()) if matched else None,
+        non_finite=non_finite,
+    )
 
 
 class _View:
@@ -172,25 +194,3 @@ def _check_specs(a: ModelSpec, b: ModelSpec, names: tuple[str, str]) -> None:
 
 def _listed(values: Iterable[object]) -> str:
     return ", ".join(map(str, values))
-
-
-def _figures(pairs: list[Pairs], frames: int, non_finite: int) -> Figures:
-    """Join the frames."""
-    matched = sum(len(p) for p in pairs)
-    unmatched = sum(p.unmatched for p in pairs)
-    box, score, overlap = (
-        np.concatenate([np.zeros(0), *(getattr(p, name) for p in pairs)])
-        for name in ("box_errors_px", "score_errors", "ious")
-    )
-    return Figures(
-        frames=frames,
-        matched=matched,
-        unmatched=unmatched,
-        unmatched_share=unmatched / max(1, matched + unmatched),
-        max_box_error_px=float(box.max()) if matched else None,
-        p99_box_error_px=float(np.percentile(box, 99)) if matched else None,
-        max_score_error=float(score.max()) if matched else None,
-        mean_score_error=float(score.mean()) if matched else None,
-        min_iou=float(overlap.min()) if matched else None,
-        non_finite=non_finite,
-    )
