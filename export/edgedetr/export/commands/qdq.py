@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.command_line import PATH
+from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,10 +19,38 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .int8.onnx.")
 @click.option("--include", default="", help="Regex: also quantize nodes whose names it finds.")
 @click.option("--exclude", default="", help="Regex: keep nodes float whose names it finds.")
-def qdq(model: Path, stats: Path, output: Path | None, include: str, exclude: str) -> None:
+@click.option(
+    "--max-ap-drop",
+    type=click.FloatRange(0),
+    help="Quantize as much as loses at most so many points of AP (0 to 100) on --data.",
+)
+@click.option("--data", type=PATH, help="For --max-ap-drop: a KITTI folder; its val split is used.")
+@click.option(
+    "--frames", type=click.IntRange(1), default=500, help="For --max-ap-drop: at most so many."
+)
+def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
+    model: Path,
+    stats: Path,
+    output: Path | None,
+    include: str,
+    exclude: str,
+    max_ap_drop: float | None,
+    data: Path | None,
+    frames: int,
+) -> None:
     """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for TensorRT."""
     from edgedetr.export.to_qdq import export_qdq
 
     output = output or model.with_suffix(".int8.onnx")
+    if max_ap_drop is not None:
+        if data is None or include or exclude:
+            raise UsageError("--max-ap-drop wants --data KITTI_ROOT, and no --include or --exclude")
+        from edgedetr.export import coverage
+
+        request = coverage.Request(data, frames, max_ap_drop)
+        found, (include, exclude) = coverage.choose_coverage(
+            model, stats, output, request, command_line()
+        )
+        click.echo(f"{coverage.coverage_path(output)}: {found.describe()}")
     share = export_qdq(model, stats, output, include, exclude)
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")
