@@ -15,7 +15,7 @@ def settled_model(family="d_fine", seed=0):
     import torch
 
     from edgedetr.distill.model import new_model
-    from edgedetr.export.to_onnx import textured_frames
+    from edgedetr.export.textures import textured_frames
     from edgedetr.runtime.preprocess import Preprocessor
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -14,7 +14,8 @@ from edgedetr.export import to_onnx
 from edgedetr.export.matching import Rule
 from edgedetr.export.parity import Gate, verify
 from edgedetr.export.simplify import Simplified
-from edgedetr.export.to_onnx import export_onnx, textured_frames
+from edgedetr.export.textures import textured_frames
+from edgedetr.export.to_onnx import export_onnx
 from edgedetr.runtime.errors import GateError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_image

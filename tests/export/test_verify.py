@@ -9,7 +9,7 @@ import pytest
 
 from edgedetr.export.matching import Rule
 from edgedetr.export.parity import Gate, verify
-from edgedetr.export.to_onnx import textured_frames
+from edgedetr.export.textures import textured_frames
 from edgedetr.runtime.files import sha256
 
 BOTH = Rule(threshold=0.0, top=20)

@@ -11,8 +11,6 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
@@ -28,6 +26,7 @@ from edgedetr.export.parity import compare
 from edgedetr.export.parity_report import FP32_LIMITS, Figures, ParityReport
 from edgedetr.export.runners import OnnxRunner, TorchRunner
 from edgedetr.export.simplify import Simplified, simplify
+from edgedetr.export.textures import textured_frames
 from edgedetr.runtime.errors import GateError, UsageError
 from edgedetr.runtime.files import atomic_path, sha256
 from edgedetr.runtime.manifest import versions_of, write_manifest
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
@@ -179,16 +179,3 @@ class _Answers(nn.Module):
     @override
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self._predict(self.network, images)
-
-
-def textured_frames(hw: tuple[int, int], count: int = 4) -> list[NDArray[np.uint8]]:
-    """Make images of coloured blobs under noise, always the same ones, uint8 (H, W, 3)."""
-    rng = np.random.default_rng(0)
-    height, width = hw
-    frames = []
-    for _ in range(count):
-        coarse = rng.integers(0, 256, (max(2, height // 32), max(2, width // 32), 3), np.uint8)
-        blobs = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
-        noise = rng.integers(-12, 13, (height, width, 3), np.int16)
-        frames.append((blobs + noise).clip(0, 255).astype(np.uint8))
-    return frames
