@@ -38,6 +38,8 @@ class Manifest:
         versions: ``name==version`` of the packages that made it.
         parents: The files that it was made from.
         summary: One line for a reader, for example the accuracy that was measured.
+        targets: The GPUs that an engine runs on: ``sm_87`` is compute capability 8.7 alone,
+            ``sm_80+`` is 8.0 and later. The builder and its version are in ``versions``.
     """
 
     artifact: str
@@ -48,6 +50,7 @@ class Manifest:
     versions: tuple[str, ...] = ()
     parents: tuple[Parent, ...] = ()
     summary: str = ""
+    targets: tuple[str, ...] = ()
 
 
 def versions_of(packages: Iterable[str]) -> tuple[str, ...]:
@@ -69,6 +72,7 @@ def write_manifest(  # noqa: PLR0913 - the fields of a manifest
     versions: Iterable[str] = (),
     parents: Iterable[Path] = (),
     summary: str = "",
+    targets: Iterable[str] = (),
 ) -> Manifest:
     """Hash an artifact and its parents and write the manifest beside it."""
     manifest = Manifest(
@@ -80,6 +84,7 @@ def write_manifest(  # noqa: PLR0913 - the fields of a manifest
         versions=tuple(versions),
         parents=tuple(Parent(p.name, sha256(p)) for p in parents),
         summary=summary,
+        targets=tuple(targets),
     )
     write_text(manifest_path(artifact), json.dumps(asdict(manifest), indent=2) + "\n")
     return manifest

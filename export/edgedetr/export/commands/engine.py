@@ -1,0 +1,100 @@
+"""``edgedetr export engine``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgedetr.runtime.command_line import PATH, command_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tqdm import tqdm
+
+    from edgedetr.export.engine_log import OnStep
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .engine.")
+@click.option("--backend", help="tensorrt or tensorrt_rtx. Default: the first that is installed.")
+@click.option(
+    "--compute-capability",
+    "compute_capabilities",
+    multiple=True,
+    help="GPU to build for, such as 8.6; may be given again. tensorrt_rtx: every GPU from 8.0 up.",
+)
+@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@click.option("--batch", help="MIN,OPT,MAX of a model whose batch is free.")
+@click.option(
+    "--workspace-mib",
+    type=click.IntRange(1),
+    default=1024,
+    show_default=True,
+    help="Scratch memory that a layer may use.",
+)
+@click.option("--timing-cache", type=PATH, help="File of kernel times; makes later builds faster.")
+@click.option("--version-compatible", is_flag=True, help="Later TensorRT versions may run it.")
+@click.option("--hardware-compatible", is_flag=True, help="Every GPU from 8.0 up may run it.")
+@click.option("--refit", is_flag=True, help="Weights can be replaced later.")
+@click.option("--strip-weights", is_flag=True, help="Leave the weights out of the engine.")
+def engine(  # noqa: PLR0913, PLR0917 - one argument per option
+    model: Path,
+    output: Path | None,
+    backend: str | None,
+    compute_capabilities: tuple[str, ...],
+    spec_path: Path | None,
+    batch: str | None,
+    workspace_mib: int,
+    timing_cache: Path | None,
+    version_compatible: bool,
+    hardware_compatible: bool,
+    refit: bool,
+    strip_weights: bool,
+) -> None:
+    """Build MODEL into an engine whose types are those of the ONNX graph."""
+    from tqdm import tqdm
+
+    from edgedetr.export.engine_options import EngineOptions, batch_from_text
+    from edgedetr.export.to_engine import export_engine
+    from edgedetr.runtime.spec import spec_from_toml
+
+    options = EngineOptions(
+        compute_capabilities=compute_capabilities,
+        workspace_mib=workspace_mib,
+        batch=batch_from_text(batch) if batch else None,
+        timing_cache=timing_cache,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        refit=refit,
+        strip_weights=strip_weights,
+    )
+    output = output or model.with_suffix(".engine")
+    with tqdm(desc="engine", unit="step", disable=None, leave=False) as bar:
+        report = export_engine(
+            model,
+            output,
+            options,
+            backend=backend,
+            spec=spec_from_toml(spec_path) if spec_path else None,
+            command=command_line(),
+            on_step=_shown(bar),
+        )
+    for note in report.notes:
+        click.echo(note, err=True)
+    size_mib = output.stat().st_size / 2**20
+    weights = "" if report.weights_mib is None else f", of which weights {report.weights_mib:.2f}"
+    click.echo(f"{output}: {report.describe()}; {size_mib:.2f} MiB{weights}")
+
+
+def _shown(bar: tqdm[None]) -> OnStep:
+    """Show the phase that is at work."""
+
+    def show(phase: str, done: int, steps: int) -> None:
+        bar.set_description(phase, refresh=False)
+        bar.total, bar.n = steps, done
+        bar.update(0)
+
+    return show

@@ -1,0 +1,146 @@
+"""Build an engine from a typed ONNX file, and prove that it computes in what it is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgedetr.calib.onnx_file import load_onnx
+from edgedetr.export.builders import load_builder, version_of
+from edgedetr.export.engine_build import EngineBuild
+from edgedetr.export.engine_log import EngineLog
+from edgedetr.export.engine_options import EngineOptions
+from edgedetr.export.engine_precision import Precision, check_claims, claims
+from edgedetr.export.foreign import check_operators, check_static, spec_of
+from edgedetr.export.graph_lint import refuse_broken
+from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.files import atomic_path, write_text
+from edgedetr.runtime.manifest import manifest_path, read_manifest, versions_of, write_manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+    from edgedetr.export.engine_log import OnStep
+    from edgedetr.runtime.spec import ModelSpec
+
+SUFFIX = ".engine"
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What an export made.
+
+    Attributes:
+        builder: The library and its version, ``tensorrt==10.3.0``.
+        targets: The devices that the engine runs on; see `edgedetr.runtime.manifest.Manifest`.
+        precision: The types of the network.
+        layers: Type to the number of the engine's layers with it; None where this machine cannot
+            load the engine.
+        weights_mib: Size of the engine's weights, in MiB; None where the builder does not say.
+        notes: What the user should know, a line each.
+    """
+
+    builder: str
+    targets: tuple[str, ...]
+    precision: Precision
+    layers: dict[str, int] | None
+    weights_mib: float | None
+    notes: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        engine = ""
+        if self.layers is not None:
+            listed = ", ".join(f"{count} {name}" for name, count in self.layers.items())
+            engine = f"; layers of the engine: {listed}"
+        return f"{self.builder} for {', '.join(self.targets)}: {self.precision.describe()}{engine}"
+
+
+def export_engine(  # noqa: PLR0913 - what a command line gives
+    path: Path,
+    output: Path,
+    options: EngineOptions | None = None,
+    *,
+    backend: str | None = None,
+    spec: ModelSpec | None = None,
+    command: str = "edgedetr export engine",
+    on_step: OnStep | None = None,
+) -> EngineReport:
+    """Build an engine with its manifest; the builder's log lies beside it as ``OUTPUT.log``.
+
+    Args:
+        path: An ONNX file, whose types the engine keeps.
+        output: Where to write; ``.engine``.
+        options: How to build.
+        backend: ``tensorrt`` or ``tensorrt_rtx``; the first that imports when None.
+        spec: The contract of a model that carries none.
+        command: What made it, for the manifest.
+        on_step: Told of the progress: phase, finished steps, all steps.
+
+    Raises:
+        ArtifactError: If no builder is installed, the model is damaged, or the builder fails.
+        UsageError: If the builder cannot do what was asked for.
+        GateError: If TensorRT would break the graph, or it has none of the precision that its name
+            promises.
+    """
+    options = options or EngineOptions()
+    if output.suffix != SUFFIX:
+        raise UsageError(f"--output {output}: wanted a name that ends in {SUFFIX}")
+    module, trt = load_builder(backend)
+    module.check(options)
+    targets = module.targets(trt, options)
+    model = load_onnx(path)
+    spec = _check_model(model, path, spec, options)
+    log = EngineLog()
+    try:
+        build = EngineBuild(module, trt, path, log)
+        build.check_ends(spec)
+        precision = build.precision()
+        check_claims(_claimed(path, output), precision.macs, path.name)
+        compiled = build.compile(options, on_step)
+    finally:
+        write_text(output.with_name(output.name + ".log"), log.text())
+    report = EngineReport(
+        version_of(trt), targets, precision, compiled.layers, log.weights_mib(), compiled.notes
+    )
+    with atomic_path(output) as temporary:
+        temporary.write_bytes(compiled.engine)
+    write_manifest(
+        output,
+        kind="engine",
+        command=command,
+        spec=spec,
+        versions=(*versions_of(("edgedetr", "onnx")), report.builder),
+        parents=[path],
+        summary=report.describe(),
+        targets=targets,
+    )
+    return report
+
+
+def _check_model(
+    model: onnx.ModelProto, path: Path, spec: ModelSpec | None, options: EngineOptions
+) -> ModelSpec:
+    """Refuse a graph that cannot become an engine, before a builder sees it."""
+    spec = spec_of(model, path, spec)
+    check_operators(model, path)
+    check_static(model, spec, path)
+    refuse_broken(model, path.name)
+    first = {v.name: v.type.tensor_type.shape.dim[0] for v in model.graph.input}[spec.input_name]
+    if first.dim_value and options.batch:
+        raise UsageError(
+            f"{path} takes batches of {first.dim_value} and no others; leave out --batch"
+        )
+    if not first.dim_value and not options.batch:
+        raise UsageError(
+            f"{path} takes batches of any size ({first.dim_param or 'no name'}); give --batch "
+            "MIN,OPT,MAX such as 1,1,4"
+        )
+    return spec
+
+
+def _claimed(path: Path, output: Path) -> set[str]:
+    kind = read_manifest(path).kind if manifest_path(path).is_file() else ""
+    return claims([path.name, output.name], kind)
