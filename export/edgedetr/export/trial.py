@@ -1,0 +1,211 @@
+"""Run one model after the other on the same frames and compare each with the first."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from tqdm import tqdm
+
+from edgedetr.calib.collect import choose_frames
+from edgedetr.distill.data.kitti import image_paths, open_dataset
+from edgedetr.distill.evaluate_coco import coco_ap
+from edgedetr.export.matching import MARGIN, Rule, match
+from edgedetr.export.parity import SPARE, figures_from_pairs
+from edgedetr.runtime.backends.onnxruntime import open_session
+from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.postprocess import postprocess
+from edgedetr.runtime.preprocess import Preprocessor
+from edgedetr.runtime.types import Detections
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from edgedetr.distill.data import Truth
+    from edgedetr.export.parity_report import Figures
+    from edgedetr.runtime.preprocess import Placement
+    from edgedetr.runtime.spec import ModelSpec
+
+RULE = Rule()
+"""The detections that must have a partner: those with a score of 0.3 and more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Frames to measure on.
+
+    Attributes:
+        images: Their files.
+        truths: Their labels; None where they have none.
+    """
+
+    images: tuple[Path, ...]
+    truths: tuple[Truth, ...] | None = None
+
+    def spread(self, count: int) -> Scenes:
+        """Take at most ``count`` frames, evenly spread over all."""
+        chosen = set(choose_frames(self.images, count))
+        kept = [i for i, image in enumerate(self.images) if image in chosen]
+        truths = self.truths
+        return Scenes(
+            tuple(self.images[i] for i in kept),
+            None if truths is None else tuple(truths[i] for i in kept),
+        )
+
+
+def labelled_scenes(root: Path, class_names: tuple[str, ...]) -> Scenes:
+    """Open the validation split of a KITTI object folder.
+
+    Raises:
+        DataError: If the folder, the split or a label is missing or wrong.
+    """
+    images = tuple(image_paths(root, "val").values())
+    return Scenes(images, open_dataset(root, "val", class_names).truths)
+
+
+def unlabelled_scenes(folder: Path) -> Scenes:
+    """Take every image of a folder; raises DataError where there is none."""
+    return Scenes(tuple(list_images(folder)))
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a change of precision costs.
+
+    Attributes:
+        figures: How the detections compare with those of the reference.
+        ap: COCO AP in per cent; None without labels.
+        ap_drop: By how many points it is below the reference's; None without labels.
+    """
+
+    figures: Figures
+    ap: float | None = None
+    ap_drop: float | None = None
+
+
+class Trial:
+    """Frames as a model eats them, and what the reference finds in them.
+
+    The frames are preprocessed once, into a file: memory does not depend on their number. Models
+    compute every Q/DQ pair as it is written. Close it, or use it in a ``with`` statement.
+
+    Args:
+        model: The reference.
+        spec: Its contract.
+        scenes: The frames.
+
+    Attributes:
+        ap: COCO AP of the reference in per cent; None without labels.
+
+    Raises:
+        ArtifactError: If the model cannot be run, or answers with numbers that are not finite.
+        DataError: If an image cannot be read, or the reference finds nothing that could be lost.
+    """
+
+    def __init__(self, model: onnx.ModelProto, spec: ModelSpec, scenes: Scenes) -> None:
+        self._spec, self._scenes = spec, scenes
+        self._folder = tempfile.TemporaryDirectory()
+        try:
+            self._inputs, self._places = self._preprocessed()
+            self._reference = self._answers(model, "FP32")
+            self.ap = self._ap(self._reference)
+            self._check_reference()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._scenes.images)
+
+    def close(self) -> None:
+        """Remove the file; a second call does nothing."""
+        self._folder.cleanup()
+
+    def effect(self, model: onnx.ModelProto, name: str) -> Effect:
+        """Measure another model of the same classes and inputs.
+
+        Args:
+            model: The model.
+            name: What the progress bar calls it.
+        """
+        answers = self._answers(model, name)
+        sure = ((_above(a), _above(b)) for a, b in zip(self._reference, answers, strict=True))
+        pairs = [match(*both, RULE, self._spec.max_detections) for both in sure]
+        figures = figures_from_pairs(pairs, len(self), non_finite=0)
+        ap = self._ap(answers)
+        drop = None if ap is None or self.ap is None else self.ap - ap
+        return Effect(figures, ap, drop)
+
+    def _preprocessed(self) -> tuple[NDArray[np.float32], list[Placement]]:
+        preprocess = Preprocessor(self._spec)
+        shape = (len(self), 3, *self._spec.input_hw)
+        path = Path(self._folder.name) / "frames"
+        inputs = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+        images = tqdm(self._scenes.images, desc="frames", unit="frame", disable=None, leave=False)
+        return inputs, [
+            preprocess(read_image(image), out) for image, out in zip(images, inputs, strict=True)
+        ]
+
+    def _answers(self, model: onnx.ModelProto, name: str) -> list[Detections]:
+        """Run a model on all frames; the detections reach down to a score of 0."""
+        path = Path(self._folder.name) / "model.onnx"
+        onnx.save(model, path)
+        session = open_session(path, self._spec, exact=True)
+        spec = replace(self._spec, max_detections=self._spec.max_detections + SPARE)
+        found = []
+        frames = zip(self._inputs, self._places, strict=True)
+        bar = tqdm(frames, name, len(self), unit="frame", disable=None, leave=False)
+        for image, place in bar:
+            session.images[0] = image
+            logits, boxes = session.infer()
+            found.append(postprocess(logits[0], boxes[0], place, spec, 0.0))
+        session.close()
+        return found
+
+    def _ap(self, answers: list[Detections]) -> float | None:
+        truths, names = self._scenes.truths, self._spec.class_names
+        if truths is None:
+            return None
+        best = [_first(found, self._spec.max_detections) for found in answers]
+        return 100 * coco_ap(truths, best, names).ap
+
+    def _check_reference(self) -> None:
+        """Stop where nothing could be lost."""
+        if self.ap is not None and not self.ap > 0:
+            raise DataError(
+                f"the model's AP on {len(self)} labelled frames is {self.ap:.1f}: INT8 cannot "
+                "lower it; give frames with objects that the model was trained to find"
+            )
+        if self.ap is None and not any(len(_above(found)) for found in self._reference):
+            raise DataError(
+                f"the model finds nothing above {RULE.threshold:g} in any of {len(self)} frames: "
+                "there is nothing to compare; give frames with objects that it was trained to find"
+            )
+
+
+def _above(found: Detections) -> Detections:
+    """Keep what can be a partner of a detection that counts."""
+    return _first(found, int((found.scores >= RULE.threshold - MARGIN).sum()))
+
+
+def _first(found: Detections, count: int) -> Detections:
+    return Detections(found.boxes[:count], found.scores[:count], found.labels[:count])
