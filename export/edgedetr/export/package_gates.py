@@ -1,0 +1,300 @@
+"""What must hold before a model ships: every check of it passed, and was of exactly this model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from edgedetr.calib.model_hash import external_files, model_sha256, nodes_of, tensors_of
+from edgedetr.calib.onnx_file import embedded_spec, load_onnx
+from edgedetr.calib.stats import read_stats
+from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
+from edgedetr.runtime.files import sha256
+from edgedetr.runtime.manifest import manifest_path, read_manifest
+from edgedetr.runtime.package import MAX_JSON_BYTES
+from edgedetr.runtime.spec import METADATA_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.runtime.manifest import Manifest
+    from edgedetr.runtime.package import Precision
+    from edgedetr.runtime.spec import ModelSpec
+
+_TYPES = onnx.TensorProto
+_FULL = {_TYPES.FLOAT, _TYPES.DOUBLE, _TYPES.INT64, _TYPES.INT32, _TYPES.BOOL, _TYPES.STRING} | {
+    _TYPES.UINT8
+}
+"""Types of constants that a model without reduced precision may hold."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An ONNX model that shall ship, or that one was made from.
+
+    Attributes:
+        path: Its file.
+        sha256: Hash of all its bytes, see `model_sha256`.
+        precision: Of its graph.
+        spec: Its contract.
+        data: Files of its external data, relative to its folder.
+        manifest: What lies beside it, if anything does.
+    """
+
+    path: Path
+    sha256: str
+    precision: Precision
+    spec: ModelSpec
+    data: tuple[str, ...]
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a report of ``edgedetr verify`` says of two models."""
+
+    path: Path
+    passed: bool
+    reason: str
+    reference: str
+    reference_sha256: str
+    candidate: str
+    candidate_sha256: str
+    figures: str
+
+
+def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
+    """Read a model and check that it is whole and what its manifest says.
+
+    Raises:
+        ArtifactError: If a file is missing or damaged, or was changed after its manifest.
+        UsageError: If ``spec`` is not the one that the model carries.
+        GateError: If its manifest gives it another spec.
+    """
+    data = external_files(path)
+    model = load_onnx(path)
+    if any(p.key == METADATA_KEY for p in model.metadata_props):
+        own = embedded_spec(model, path)
+        if spec not in (None, own):
+            raise UsageError(f"{path} carries a spec that differs from --spec; leave --spec out")
+        spec = own
+    spec = spec or embedded_spec(model, path)
+    manifest = read_manifest(path) if manifest_path(path).is_file() else None
+    if manifest and manifest.spec != spec:
+        raise GateError(f"the spec in {manifest_path(path)} is not that of {path}; export it again")
+    return Candidate(path, model_sha256(path), precision_of(model), spec, data, manifest)
+
+
+def precision_of(model: onnx.ModelProto) -> Precision:
+    """Tell the precision of a graph; anything that is not surely FP32 counts as less."""
+    operators = {node.op_type for node in nodes_of(model)}
+    if any("QuantizeLinear" in o or o.startswith("QLinear") or "Integer" in o for o in operators):
+        return "int8"
+    types = {tensor.data_type for tensor in tensors_of(model)}
+    types |= {a.i for n in nodes_of(model) for a in n.attribute if n.op_type == "Cast"}
+    return "fp32" if types <= _FULL else "fp16"
+
+
+def read_verdict(path: Path) -> Verdict:
+    """Read a report of ``edgedetr verify``.
+
+    Raises:
+        ArtifactError: If it is missing or no such report.
+    """
+    values = read_json(path)
+    texts = ("reason", "reference", "reference_sha256", "candidate", "candidate_sha256")
+    if not isinstance(values.get("passed"), bool) or any(
+        not isinstance(values.get(key), str) for key in texts
+    ):
+        raise ArtifactError(f"{path} is no report of edgedetr verify --json; make it again")
+    figures = ", ".join(
+        f"{name.replace('_', ' ')} {values[name]:.4g}"
+        for name in ("frames", "matched", "unmatched", "p99_box_error_px", "mean_score_error")
+        if isinstance(values.get(name), (int, float))
+    )
+    reason, reference, reference_sha256, candidate, candidate_sha256 = (values[k] for k in texts)
+    return Verdict(
+        path=path,
+        passed=values["passed"],
+        reason=reason,
+        reference=reference,
+        reference_sha256=reference_sha256,
+        candidate=candidate,
+        candidate_sha256=candidate_sha256,
+        figures=figures,
+    )
+
+
+def check_parity(
+    models: Sequence[Candidate],
+    verdicts: Sequence[Verdict],
+    references: Sequence[Candidate],
+    engines: Sequence[Path] = (),
+) -> tuple[str, ...]:
+    """Require of every model in less than FP32 a chain of passed reports from a trusted start.
+
+    Such a start is a checkpoint, or an FP32 ONNX model that is there and of the report's hash:
+    one of the models themselves or of ``references``.
+
+    Args:
+        models: What shall ship.
+        verdicts: Reports, in any order.
+        references: Models that the others were made from and that do not ship.
+        engines: Engines that shall ship.
+
+    Returns:
+        What the reports say, a line each.
+
+    Raises:
+        GateError: If a report says no, is missing, or is about another model.
+    """
+    for verdict in verdicts:
+        if not verdict.passed:
+            raise GateError(
+                f"{verdict.path}: {verdict.candidate} does not find what {verdict.reference} "
+                f"finds: {verdict.reason}; nothing was packaged"
+            )
+    for reference in references:
+        if reference.precision != "fp32":
+            raise GateError(f"the reference {reference.path} is {reference.precision}, not FP32")
+    _check_all_concern({m.sha256 for m in models} | {sha256(e) for e in engines}, verdicts)
+    starts = {c.sha256 for c in (*models, *references) if c.precision == "fp32"}
+    starts |= {v.reference_sha256 for v in verdicts if v.reference.endswith(".safetensors")}
+    checked = _reached(starts, verdicts)
+    for model in models:
+        if model.sha256 not in checked:
+            _refuse_unchecked(model, verdicts)
+    return tuple(f"{v.candidate} against {v.reference}: {v.figures}" for v in verdicts)
+
+
+def check_calibration(
+    path: Path | None, models: Sequence[Candidate], verdicts: Sequence[Verdict]
+) -> CalibrationStats | None:
+    """Require that the INT8 models were quantized with exactly these stats.
+
+    Raises:
+        ArtifactError: If the stats are damaged.
+        GateError: If they are of another model, or missing although a model was made with some.
+    """
+    quantized = [m for m in models if m.precision == "int8" and m.manifest]
+    parents = {
+        p.sha256: (model.path, p.name)
+        for model in quantized
+        for p in (model.manifest.parents if model.manifest else ())
+        if p.name.endswith(".json")
+    }
+    if path is None:
+        if parents:
+            model, name = next(iter(parents.values()))
+            raise GateError(f"{model} was quantized with {name}; give it with --calibration")
+        return None
+    stats = read_stats(path)
+    known = {m.sha256 for m in models} | {v.reference_sha256 for v in verdicts}
+    if stats.model_sha256 not in known:
+        raise GateError(
+            f"{path} is the calibration of another model: {stats.model} "
+            f"({stats.model_sha256[:12]}...); nothing was packaged"
+        )
+    if parents and sha256(path) not in parents:
+        model, name = next(iter(parents.values()))
+        raise GateError(f"{model} was quantized with another {name} than {path}; quantize it again")
+    return stats
+
+
+def check_report(path: Path, models: Iterable[Candidate]) -> None:
+    """Require that a report of ``edgedetr report`` passed and tells of these models.
+
+    Raises:
+        ArtifactError: If it is missing or no such report.
+        GateError: If a comparison in it failed, or a model is missing in it or was another then.
+    """
+    values = read_json(path)
+    try:
+        sizes = {m["name"]: round(m["file_mib"] * 2**20) for m in values["models"]}
+        failed = [p["name"] for p in values["parity"] if not p["passed"]]
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is no report.json of edgedetr report") from error
+    if failed:
+        raise GateError(f"{path} says that {failed[0]} did not pass; nothing was packaged")
+    for model in models:
+        if sizes.get(model.path.stem) != model.path.stat().st_size:
+            raise GateError(
+                f"{path} does not tell of {model.path.name} as it is now; run edgedetr report again"
+            )
+
+
+def check_engine(path: Path, models: Sequence[Candidate]) -> Candidate:
+    """Return the packed ONNX model that an engine was built from.
+
+    Raises:
+        ArtifactError: If the engine or its manifest is missing, or they do not match.
+        GateError: If it was built from another model.
+    """
+    manifest = read_manifest(path)
+    if manifest.kind != "engine":
+        raise GateError(f"{path} is of the kind {manifest.kind} by its manifest, not an engine")
+    parents = {p.sha256 for p in manifest.parents}
+    for model in models:
+        if sha256(model.path) in parents and manifest.spec == model.spec:
+            return model
+    raise GateError(
+        f"{path} was not built from {' or '.join(m.path.name for m in models)} as packaged; build "
+        "it again: edgedetr export engine"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ArtifactError: If it is missing, too large or none.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ArtifactError(f"{path} is larger than {MAX_JSON_BYTES} bytes")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ArtifactError(f"{path}: wanted a JSON object")
+    return values
+
+
+def _check_all_concern(packed: set[str], verdicts: Sequence[Verdict]) -> None:
+    """Stop at a report that is no step on the way to a packed model."""
+    relevant = _reached(packed, verdicts, backwards=True)
+    for verdict in verdicts:
+        if verdict.candidate_sha256 not in relevant:
+            raise GateError(
+                f"{verdict.path} is about another model: {verdict.candidate} "
+                f"({verdict.candidate_sha256[:12]}...); run edgedetr verify again"
+            )
+
+
+def _reached(starts: set[str], verdicts: Sequence[Verdict], *, backwards: bool = False) -> set[str]:
+    """Return the models that reports lead to, from reference to candidate."""
+    steps = [(v.reference_sha256, v.candidate_sha256) for v in verdicts]
+    steps = [(b, a) for a, b in steps] if backwards else steps
+    reached = set(starts)
+    while new := {b for a, b in steps if a in reached} - reached:
+        reached |= new
+    return reached
+
+
+def _refuse_unchecked(model: Candidate, verdicts: Sequence[Verdict]) -> None:
+    way = _reached({model.sha256}, verdicts, backwards=True)
+    starts = [v.reference for v in verdicts if v.candidate_sha256 in way]
+    if not starts:
+        raise GateError(
+            f"{model.path} is {model.precision} and nothing says what it finds; run edgedetr "
+            f"verify REFERENCE {model.path} --json V.json and give --parity V.json"
+        )
+    raise GateError(
+        f"the reports about {model.path} start at {starts[-1]}, which nothing vouches for; give "
+        f"its own report with --parity, or the FP32 model itself: --reference {starts[-1]}"
+    )

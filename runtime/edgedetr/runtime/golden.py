@@ -1,0 +1,194 @@
+"""What a model must still say elsewhere: its preprocessing and its answer to one fixed frame.
+
+The network's input is compared value by value within one grey level and not by hash alone: OpenCV's
+bilinear resize is bit-exact everywhere, its area average is not, and a kernel of a GPU is neither.
+One level is far below what a wrong mean, a swapped channel or another resize rule does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgedetr.runtime.errors import GateError
+from edgedetr.runtime.postprocess import postprocess
+from edgedetr.runtime.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.spec import ModelSpec
+    from edgedetr.runtime.types import Detections
+
+GREY_LEVEL = 1 / 255
+"""One step of a pixel, before mean and std."""
+
+_INPUTS = 2
+_SAMPLES = 256
+_ROUNDING = 1e-5
+_STEP = 0x9E3779B1  # 2**32 over the golden ratio: multiples of it spread evenly
+
+
+@dataclass(frozen=True)
+class GoldenInput:
+    """What the preprocessing made of `golden_frame` of one size.
+
+    Attributes:
+        frame_hw: Height and width of the frame, in pixels.
+        sha256: Hash of the network's input, float32 (3, H, W), little-endian.
+        values: Some of its values, at `_places`.
+    """
+
+    frame_hw: tuple[int, int]
+    sha256: str
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) != _SAMPLES:
+            raise ValueError(f"a golden input must keep {_SAMPLES} values")
+
+
+@dataclass(frozen=True)
+class GoldenAnswer:
+    """The best detections of a model in the golden frame.
+
+    Attributes:
+        model: Name of the model's file in the package.
+        boxes: Corners (x0, y0, x1, y1) in pixels of the frame.
+        scores: Confidence in [0, 1].
+        labels: Indices into the class names.
+        box_error_px: How far a side of a box may move.
+        score_error: How much a score may change.
+    """
+
+    model: str
+    boxes: tuple[tuple[float, float, float, float], ...]
+    scores: tuple[float, ...]
+    labels: tuple[int, ...]
+    box_error_px: float
+    score_error: float
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.boxes) == len(self.scores) == len(self.labels):
+            raise ValueError(f"the golden answer of {self.model} must hold as many boxes as scores")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """All that a package says of itself to be checked on another machine.
+
+    Attributes:
+        inputs: One for each way in which the preprocessing resizes.
+        frame_hw: Height and width of the golden frame in the package.
+        answers: One for each ONNX model.
+    """
+
+    inputs: tuple[GoldenInput, ...]
+    frame_hw: tuple[int, int]
+    answers: tuple[GoldenAnswer, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != _INPUTS or min(self.frame_hw) < 1:
+            raise ValueError(f"wanted {_INPUTS} golden inputs and a frame of some size")
+
+
+def golden_frame(hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Make an image of coloured tiles under noise, by integer arithmetic alone, uint8 (H, W, 3)."""
+    y, x = np.arange(hw[0]), np.arange(hw[1])
+    tiles = _scrambled((41, 37, 3))[(y // 24 % 41)[:, None], x // 24 % 37]
+    noise = _scrambled((97, 101, 3))[(y % 97)[:, None], x % 101]
+    return ((tiles * np.uint16(3) + noise) // 4).astype(np.uint8)
+
+
+def golden_inputs(spec: ModelSpec) -> tuple[GoldenInput, ...]:
+    """Preprocess two frames: one is shrunk a little, bilinearly, one much, by averaging areas."""
+    height, width = spec.input_hw
+    little = (height * 7 // 4, width * 3 // 2)
+    much = (height * 9 // 4 + 1, width * 11 // 4 + 1)
+    made = []
+    for hw in (little, much):  # as many as _INPUTS
+        values = _network_input(hw, spec)
+        samples = tuple(round(float(v), 6) for v in values.reshape(-1)[_places(values.size)])
+        made.append(GoldenInput(hw, hashlib.sha256(values.tobytes()).hexdigest(), samples))
+    return tuple(made)
+
+
+def check_inputs(golden: Golden, spec: ModelSpec) -> bool:
+    """Preprocess the golden frames on this machine and compare.
+
+    Returns:
+        Whether every bit is equal; otherwise every sample lies within one grey level.
+
+    Raises:
+        GateError: If this machine preprocesses otherwise.
+    """
+    channels = _places(3 * math.prod(spec.input_hw)) // math.prod(spec.input_hw)
+    levels_per_unit = np.array(spec.std)[channels] / GREY_LEVEL
+    exact = True
+    for found, wanted in zip(golden_inputs(spec), golden.inputs, strict=True):
+        if found.sha256 == wanted.sha256:
+            continue
+        exact = False
+        error = np.abs(np.subtract(found.values, wanted.values))
+        levels = (error - _ROUNDING) * levels_per_unit
+        if not (levels <= 1).all():
+            raise GateError(
+                f"preprocessing on this machine is {levels.max():.3g} grey levels off what the "
+                "package says, allowed 1; its OpenCV or EdgeDETR is not what the model was checked "
+                "with"
+            )
+    return exact
+
+
+def best_detections(session: Session, frame: NDArray[np.uint8], count: int) -> Detections:
+    """Run a model on one RGB frame, uint8 (H, W, 3); return its ``count`` best, of any score."""
+    spec = replace(session.spec, max_detections=count)
+    place = Preprocessor(spec)(frame, session.images[0])
+    logits, boxes = session.infer()
+    return postprocess(logits[0], boxes[0], place, spec, threshold=0)
+
+
+def check_answer(wanted: GoldenAnswer, session: Session, frame: NDArray[np.uint8]) -> None:
+    """Run a model on the golden frame: each golden detection must be found again.
+
+    Raises:
+        GateError: If one is not, within the tolerances of the golden answer.
+    """
+    spare = 4 * len(wanted.scores) + 100
+    found = best_detections(session, frame, spare)
+    for box, score, label in zip(wanted.boxes, wanted.scores, wanted.labels, strict=True):
+        same = found.labels == label
+        box_errors = np.abs(found.boxes[same] - np.array(box)).max(axis=1)
+        score_errors = np.abs(found.scores[same] - score)
+        near = (box_errors <= wanted.box_error_px) & (score_errors <= wanted.score_error)
+        if not near.any():
+            raise GateError(
+                f"{wanted.model} does not find its golden detection at "
+                f"{tuple(round(side) for side in box)} of score {score:.3f} within "
+                f"{wanted.box_error_px:g} px and {wanted.score_error:g}; the model, the backend or "
+                "the device computes something else than what was checked"
+            )
+
+
+def _network_input(hw: tuple[int, int], spec: ModelSpec) -> NDArray[np.float32]:
+    out = np.empty((3, *spec.input_hw), np.float32)
+    Preprocessor(spec)(golden_frame(hw), out)
+    return out
+
+
+def _places(size: int) -> NDArray[np.int64]:
+    """Return which of a tensor's values are kept."""
+    return (np.arange(_SAMPLES, dtype=np.int64) * _STEP) % (1 << 32) * size >> 32
+
+
+def _scrambled(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return numbers that look random, the same on every machine."""
+    mixed = np.arange(math.prod(shape), dtype=np.uint32) * np.uint32(_STEP)
+    mixed = (mixed ^ (mixed >> np.uint32(15))) * np.uint32(0x85EBCA6B)
+    mixed = (mixed ^ (mixed >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return (mixed >> np.uint32(24)).astype(np.uint8).reshape(shape)

@@ -1,0 +1,58 @@
+"""Ed25519 signatures (RFC 8032): who made a package. Their use needs ``cryptography``."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from edgedetr.runtime.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+SIGNATURE_BYTES = 64
+_MAX_KEY_BYTES = 4096
+
+
+def load_public_key(path: Path) -> Ed25519PublicKey:
+    """Read a public key in PEM, as ``edgedetr package keygen`` writes it.
+
+    Raises:
+        ArtifactError: If the file is missing or no such key, or the ``cryptography`` library is not
+            installed.
+    """
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    except ImportError as error:
+        raise ArtifactError(
+            "a signature cannot be checked without the cryptography library; install "
+            "edgedetr[signature]"
+        ) from error
+    try:
+        with path.open("rb") as file:
+            key = load_pem_public_key(file.read(_MAX_KEY_BYTES))
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise ArtifactError(f"{path}: not a public key in PEM: {error}") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise ArtifactError(f"{path} is no Ed25519 key; make one: edgedetr package keygen")
+    return key
+
+
+def fingerprint(key: Ed25519PublicKey) -> str:
+    """Name a key: the SHA-256 of its 32 bytes, as hexadecimal text."""
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()
+
+
+def is_signed_by(key: Ed25519PublicKey, signature: bytes, data: bytes) -> bool:
+    """Tell whether a signature of ``data`` was made with the private half of a key."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
