@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
@@ -12,6 +12,7 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 
 from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.quantization import QUANTIZATION_KEY, quantization_from_json
 from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.manifest import Manifest, versions_of, write_manifest
@@ -44,6 +45,8 @@ def save_model(
         METADATA_KEY: model.spec.to_json(),
         MODEL_KEY: json.dumps(asdict(_Kind(model.family, model.preset))),
     }
+    if model.quantization is not None:
+        metadata[QUANTIZATION_KEY] = model.quantization.to_json()
     with atomic_path(path) as temporary:
         save_weights(model.network, os.fspath(temporary), metadata)
     return write_manifest(
@@ -80,6 +83,9 @@ def load_model(path: Path) -> Model:
     except (json.JSONDecodeError, SettingsError) as error:
         raise ArtifactError(f"{path}: its metadata is damaged: {error}") from error
     model = new_model(kind.family, kind.preset, spec)
+    if QUANTIZATION_KEY in metadata:
+        quantization = quantization_from_json(metadata[QUANTIZATION_KEY], str(path))
+        model = replace(model, quantization=quantization)
     try:
         load_weights(model.network, os.fspath(path))
     except (RuntimeError, SafetensorError) as error:

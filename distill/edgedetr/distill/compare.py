@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +130,7 @@ def _comparison(
 ) -> Comparison:
     """Sum up the seeds of which every arm is there."""
     done = len(runs[plan.arms[-1]])
-    shared = {k: v for k, v in asdict(plan.config).items() if k not in {"methods", "seed"}}
+    shared = {k: v for k, v in plan.config.record().items() if k not in {"methods", "seed"}}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return Comparison(
         arms=tuple(Arm(name, tuple(runs[name])) for name in plan.arms),
@@ -161,7 +161,7 @@ def _check(plan: Plan, planned: Sequence[_PlannedRun]) -> None:
 def _refuse_foreign(run: _PlannedRun) -> None:
     """Refuse a finished run that is not the one that is planned."""
     away = "choose another --out, or remove that folder"
-    config = json.dumps(asdict(run.config), sort_keys=True)
+    config = json.dumps(run.config.record(), sort_keys=True)
     found = json.dumps(_metrics(run.folder)["config"], sort_keys=True)
     if found != config:
         raise ArtifactError(

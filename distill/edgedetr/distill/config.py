@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedetr.distill.methods import method
@@ -99,6 +99,28 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class QatConfig:
+    """Quantization-aware training: the student computes as its INT8 export will.
+
+    Attributes:
+        enabled: Whether it does; it fine-tunes the student that ``student.init`` names.
+        frames: Training frames, evenly spread, from which the ranges of activations are taken.
+        include: What ``edgedetr export qdq --include`` takes: a regular expression of nodes to
+            quantize beside the default ones.
+        exclude: What its ``--exclude`` takes: nodes to keep float.
+    """
+
+    enabled: bool = False
+    frames: int = 64
+    include: str = ""
+    exclude: str = ""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise ValueError(f"qat.frames must be at least 1, got {self.frames}")
+
+
+@dataclass(frozen=True)
 class MethodConfig:
     """One distillation method of a run.
 
@@ -124,6 +146,7 @@ class DistillConfig:
         data: The data set.
         student: The model to train.
         optimizer: How it is trained.
+        qat: Whether it is trained for INT8.
         teacher: Checkpoint of the teacher; empty for a method that needs none.
         class_map: The teacher's name of each class that it names otherwise.
         methods: File names under ``edgedetr.distill.methods``; their losses add up.
@@ -138,6 +161,7 @@ class DistillConfig:
     data: DataConfig
     student: StudentConfig = StudentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    qat: QatConfig = QatConfig()
     teacher: str = ""
     class_map: dict[str, Any] = field(default_factory=dict)
     methods: tuple[str, ...] = ("none",)
@@ -162,12 +186,26 @@ class DistillConfig:
             raise ValueError(f"method {needy[0]!r} needs a teacher checkpoint")
         if self.student.inherit and not self.teacher:
             raise ValueError("student.inherit needs a teacher checkpoint")
+        if self.qat.enabled and not self.student.init:
+            raise ValueError(
+                "qat.enabled fine-tunes a trained student; name its checkpoint in student.init"
+            )
         unknown = [name for name in self.class_map if name not in self.data.classes]
         if unknown:
             raise ValueError(
                 f"class_map names {unknown[0]!r}, which is not one of data.classes"
                 f"{nearest(unknown[0], self.data.classes)}"
             )
+
+    def record(self) -> dict[str, Any]:
+        """Return the settings as plain values, to be kept with a run and compared.
+
+        A run without quantization-aware training does not mention it, as before there was any.
+        """
+        values = asdict(self)
+        if not self.qat.enabled:
+            del values["qat"]
+        return values
 
     def method_config(self, name: str) -> MethodConfig:
         """Return one method's settings, checked."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         RegionAnswers,
         RegionDetectorModule,
     )
+    from edgedetr.distill.quantization import Quantization
     from edgedetr.runtime.spec import ModelSpec
 
 
@@ -40,6 +41,8 @@ class Model:
         network: The weights.
         class_order: Which class of the network each class asked for is; empty where they are the
             same, see `with_classes`.
+        quantization: How its INT8 export rounds, where it was trained for that; its own functions
+            compute in float, see `edgedetr.distill.quantization.simulated`.
     """
 
     family: str
@@ -47,6 +50,7 @@ class Model:
     spec: ModelSpec
     network: nn.Module
     class_order: tuple[int, ...] = ()
+    quantization: Quantization | None = None
 
     @property
     def width(self) -> int:

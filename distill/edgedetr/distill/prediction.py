@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from edgedetr.distill.quantization import simulated
 from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def detections_on(
 
     Args:
         model: Asked for its classes in its own order, or in that of `Model.with_classes`; its
-            network is left in the mode it was in.
+            network is left in the mode it was in. One that was trained for INT8 answers as in INT8.
         inputs: The split at network size.
         batch_size: Images a pass.
         threshold: Lowest score of a detection.
@@ -31,7 +32,7 @@ def detections_on(
     was_training = network.training
     network.eval()
     found: list[Detections] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), simulated(network, model.quantization):
         for start in range(0, len(inputs), batch_size):
             items = [inputs[i] for i in range(start, min(start + batch_size, len(inputs)))]
             images = torch.stack([inputs.normalised(i.pixels) for i in items]).to(device)

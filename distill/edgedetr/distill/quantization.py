@@ -14,7 +14,7 @@ import json
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,10 +73,15 @@ class Quantization:
     layers: tuple[QuantizedLayer, ...]
     include: str
     exclude: str
-    method: str
+    method: Literal["mse", "percentile", "entropy", "max"]
     percentile: float
     frames: int
     frames_sha256: str
+
+    @property
+    def choice(self) -> tuple[str, str]:
+        """What to include and to exclude."""
+        return self.include, self.exclude
 
     def to_json(self) -> str:
         """Return it as text that `quantization_from_json` reads."""
@@ -115,7 +120,7 @@ def fake_quantized(x: Tensor, step: float) -> Tensor:
     Halves go to the even neighbour. The gradient is that of clipping alone.
     """
     # A tensor and not a number, which CUDA would divide by as a product with its inverse.
-    rounded: Tensor = _Rounding.apply(x, x.new_full((), step), -LEVELS - 1)  # type: ignore[no-untyped-call]
+    rounded: Tensor = _Rounding.apply(x, x.new_full((), step), -LEVELS - 1)
     return rounded
 
 
@@ -125,32 +130,38 @@ def fake_quantized_weight(weight: Tensor) -> Tensor:
     steps = amax / LEVELS
     steps = torch.where(steps > torch.finfo(torch.float32).tiny, steps, 1.0).to(weight.dtype)
     steps = steps.reshape(-1, *[1] * (weight.ndim - 1))
-    rounded: Tensor = _Rounding.apply(weight, steps, -LEVELS)  # type: ignore[no-untyped-call]
+    rounded: Tensor = _Rounding.apply(weight, steps, -LEVELS)
     return rounded
 
 
-def folded(layer: nn.Module, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:
-    """Return a layer's weights and bias with a batch norm folded in, as torch's exporter folds."""
+def folded(layer: Any, norm: Any) -> tuple[Tensor, Tensor | None]:  # noqa: ANN401
+    """Return a layer's weights and bias with a batch norm, or None, folded in as ONNX's are.
+
+    Args:
+        layer: A convolution, or a linear layer where there is no norm.
+        norm: A `torch.nn.BatchNorm2d` in evaluation mode.
+    """
     weight, bias = layer.weight, layer.bias
     if norm is None:
-        return weight, bias  # type: ignore[return-value]
-    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator, arg-type]
-    shift = norm.running_mean * factor if bias is None else (norm.running_mean - bias) * factor  # type: ignore[operator]
-    shaped = factor.reshape(-1, *[1] * (weight.ndim - 1))  # type: ignore[operator, arg-type]
-    return weight * shaped, norm.bias - shift  # type: ignore[operator, return-value]
+        return weight, bias
+    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    mean = norm.running_mean if bias is None else norm.running_mean - bias
+    return weight * factor.reshape(-1, 1, 1, 1), norm.bias - mean * factor
 
 
 class _Rounding(torch.autograd.Function):
     """Rounds to multiples of a step, inside a range; see `fake_quantized`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, lowest: int) -> Tensor:  # noqa: ANN401
+    @override
+    def forward(ctx: Any, x: Tensor, step: Tensor, lowest: int) -> Tensor:
         levels = torch.round(x / step)
         ctx.save_for_backward((levels >= lowest) & (levels <= LEVELS))
         return levels.clamp_(lowest, LEVELS).mul_(step)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+    @override
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None, None
 
@@ -196,7 +207,7 @@ class _Simulation(TorchFunctionMode):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        super().__exit__(kind, error, traceback)
+        super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
         if kind is None and (self._normed or self._to_add):
             missed = [layer.path for _, layer in self._to_add.values()]
             raise EdgeDetrError(

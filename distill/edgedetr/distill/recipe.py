@@ -7,7 +7,7 @@ import math
 import time
 from collections import defaultdict
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.prediction import detections_on
 from edgedetr.distill.pretrained import is_checkpoint, load_backbone, load_detector, local_file
+from edgedetr.distill.quantized_student import quantized_student
 from edgedetr.distill.run_state import RunState
 from edgedetr.distill.teacher_memory import LIMIT_BYTES, TeacherMemory
 from edgedetr.distill.trainee import Trainee, parameter_groups
@@ -41,13 +42,18 @@ if TYPE_CHECKING:
     from edgedetr.distill.data import Dataset
     from edgedetr.distill.detectors import Targets
 
+STATE = "state.safetensors"
+"""What a run writes after each epoch, to go on from there."""
+
 
 def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     """Train the student that a config describes.
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
     ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` holds
-    the last whole epoch; a run that was killed goes on from there with the same result.
+    the last whole epoch; a run that was killed goes on from there with the same result. A student
+    that is trained for INT8 computes as in INT8 all the while, and is evaluated so;
+    ``quantization.json`` says where it rounds, and so does its checkpoint.
 
     Args:
         config: The run's settings.
@@ -67,6 +73,13 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         open_dataset(config.data.format, Path(config.data.root), split, config.data.classes)
         for split in (config.data.train_split, config.data.val_split)
     )
+    student = quantized_student(
+        student,
+        config.qat,
+        train_split,
+        out / "quantization.json",
+        resumed=(out / STATE).is_file(),
+    )
     trainee = trainee_of(config, student, teacher)
     optimizer = torch.optim.AdamW(parameter_groups(trainee, config.optimizer), fused=True)
     average = AveragedModel(student.network, avg_fn=_moving_average(config), use_buffers=True)
@@ -74,13 +87,13 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     if teacher is not None:
         teacher.network.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
-    state = RunState(trainee, average, optimizer, json.dumps(asdict(config), sort_keys=True))
+    state = RunState(trainee, average, optimizer, json.dumps(config.record(), sort_keys=True))
     run = _Run(
         config=config,
         out=out,
         accelerator=accelerator,
         prepared=prepared,
-        averaged=Model(student.family, student.preset, student.spec, average.module),
+        averaged=replace(student, network=average.module),
         state=state,
         validation=(val_split, NetworkInputs(val_split, student.spec)),
     )
@@ -136,7 +149,7 @@ def teacher_of(config: DistillConfig) -> Model | None:
     """Load the frozen teacher, if the config names one; it answers in the student's classes."""
     if not config.teacher:
         return None
-    teacher = load_model(Path(config.teacher))
+    teacher = replace(load_model(Path(config.teacher)), quantization=None)
     teacher.network.requires_grad_(requires_grad=False)
     wanted = [str(config.class_map.get(name, name)) for name in config.data.classes]
     unknown = [name for name in wanted if name not in teacher.spec.class_names]
@@ -181,7 +194,7 @@ class _Run:
 
     @property
     def state_path(self) -> Path:
-        return self.out / "state.safetensors"
+        return self.out / STATE
 
     def train(self, data: TrainingInputs) -> dict[str, float]:
         """Run the epochs that are left; return the last evaluation."""
@@ -322,7 +335,7 @@ def _finish(run: _Run, metrics: dict[str, float], command: str) -> None:
         f"{run.config.data.val_split} of {run.config.data.root}",
     )
     record = {
-        "config": asdict(run.config),
+        "config": run.config.record(),
         "metrics": _without_nan(metrics),
         "command": command,
     }

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from edgedetr.distill.backbones import backbone_of
 from edgedetr.distill.methods import Batch
+from edgedetr.distill.quantization import freeze_batch_norms, simulated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,8 @@ class Trainee(nn.Module):
     module's parameters.
 
     Args:
-        student: The model to train.
+        student: The model to train; with a quantization it computes as in INT8, and what its batch
+            norms have seen stays as it is.
         distillation: What adds the distillation losses.
         teacher_memory: Gives the teacher's memory of a batch, for methods that need one.
     """
@@ -57,8 +59,17 @@ class Trainee(nn.Module):
         """
         taught = self.teacher_memory(images) if self.teacher_memory else None
         images = images.contiguous(memory_format=torch.channels_last)
-        detection, memory = self.student.module.training_pass(self.network, images, targets)
-        return detection, self.distillation(Batch(images, targets, memory, taught), detection)
+        with simulated(self.network, self.student.quantization):
+            detection, memory = self.student.module.training_pass(self.network, images, targets)
+            return detection, self.distillation(Batch(images, targets, memory, taught), detection)
+
+    @override
+    def train(self, mode: bool = True) -> Trainee:
+        """Set the mode of training; the batch norms of a quantized student stay in evaluation."""
+        super().train(mode)
+        if self.student.quantization is not None:
+            freeze_batch_norms(self.network)
+        return self
 
 
 def parameter_groups(trainee: Trainee, config: OptimizerConfig) -> list[dict[str, object]]:

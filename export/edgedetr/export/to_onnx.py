@@ -20,12 +20,14 @@ from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.distill.checkpoint import load_model
 from edgedetr.export.deformable_attention import Form, sampled_by
 from edgedetr.export.graph_lint import Finding, lint
+from edgedetr.export.int8_layers import trained_ranges
 from edgedetr.export.matching import Rule
 from edgedetr.export.metadata import set_metadata
 from edgedetr.export.parity import compare
 from edgedetr.export.parity_report import FP32_LIMITS, Figures, ParityReport
 from edgedetr.export.runners import OnnxRunner, TorchRunner
 from edgedetr.export.simplify import Simplified, simplify
+from edgedetr.export.stored_ranges import store_ranges
 from edgedetr.export.textures import textured_frames
 from edgedetr.runtime.errors import GateError, UsageError
 from edgedetr.runtime.files import atomic_path, sha256
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
-    from edgedetr.runtime.spec import ModelSpec
 
 OPSET = 17
 PACKAGES = ("edgedetr", "torch", "transformers", "onnx", "onnxsim")
@@ -99,7 +100,7 @@ def export_onnx(
     with atomic_path(output) as temporary:
         trace(model, temporary, deformable_attention)
         result = (simplify if simplified else Simplified)(load_onnx(temporary))
-        _save(result.model, temporary, model.spec, versions)
+        _save(result.model, temporary, model, versions)
         seen = textured_frames(model.spec.input_hw) if frames is None else list(frames)
         written, names = OnnxRunner(temporary), (checkpoint.name, output.name)
         changes = deformable_attention == "discrete"
@@ -137,10 +138,12 @@ def _check(parity: ParityReport, checkpoint: Path, output: Path) -> None:
         )
 
 
-def _save(graph: onnx.ModelProto, path: Path, spec: ModelSpec, versions: Sequence[str]) -> None:
+def _save(graph: onnx.ModelProto, path: Path, model: Model, versions: Sequence[str]) -> None:
     """Check a graph and write it with our metadata and nobody else's."""
     del graph.metadata_props[:]
-    set_metadata(graph, spec, versions)
+    set_metadata(graph, model.spec, versions)
+    if model.quantization is not None:
+        store_ranges(graph, trained_ranges(graph, model, model.quantization))
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
 

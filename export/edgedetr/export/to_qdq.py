@@ -26,6 +26,7 @@ from edgedetr.calib.stats import read_stats
 from edgedetr.export.graph import int8_macs, macs
 from edgedetr.export.graph_lint import refuse_broken
 from edgedetr.export.metadata import set_metadata
+from edgedetr.export.stored_ranges import stored_ranges
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.manifest import versions_of, write_manifest
@@ -69,13 +70,14 @@ class QuantizedShare:
 
 
 def export_qdq(
-    path: Path, stats_path: Path, output: Path, include: str = "", exclude: str = ""
+    path: Path, stats_path: Path | None, output: Path, include: str = "", exclude: str = ""
 ) -> QuantizedShare:
     """Quantize a calibrated ONNX file and write it with its manifest.
 
     Args:
         path: A float32 ONNX model.
-        stats_path: What ``edgedetr calib collect`` wrote for exactly this model.
+        stats_path: What ``edgedetr calib collect`` wrote for exactly this model; None for one that
+            was trained for INT8, which holds ranges and says what they are for.
         output: Where to write.
         include: See `quantize`.
         exclude: See `quantize`.
@@ -88,8 +90,17 @@ def export_qdq(
     if output in (path, stats_path):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
     model = load_onnx(path)
-    stats = read_stats(stats_path)
-    stats.check_model(path)
+    if stats_path is None:
+        trained = stored_ranges(model, path)
+        if include or exclude:
+            raise UsageError(
+                f"{path} was trained for INT8 in certain nodes; give STATS to quantize others: "
+                f"edgedetr calib collect {path}"
+            )
+        stats, include, exclude = trained.stats(model, path), trained.include, trained.exclude
+    else:
+        stats = read_stats(stats_path)
+        stats.check_model(path)
     refuse_broken(model, path.name)
     quantized = quantize(model, stats, include, exclude)
     versions = versions_of(VERSIONS)
@@ -97,8 +108,9 @@ def export_qdq(
     share = quantized_share(quantized)
     with atomic_path(output) as temporary:
         onnx.save(quantized, temporary)
-    options = (("--include", include), ("--exclude", exclude))
-    words = ["edgedetr export qdq", path.name, stats_path.name]
+    options = (("--include", include), ("--exclude", exclude)) if stats_path else ()
+    parents = [path, *([stats_path] if stats_path else [])]
+    words = ["edgedetr export qdq", *(p.name for p in parents)]
     words += [f"{option} {shlex.quote(value)}" for option, value in options if value]
     write_manifest(
         output,
@@ -106,7 +118,7 @@ def export_qdq(
         command=" ".join(words),
         spec=stats.spec,
         versions=versions,
-        parents=[path, stats_path],
+        parents=parents,
         summary=share.describe(),
     )
     return share

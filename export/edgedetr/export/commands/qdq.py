@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.argument("stats", type=PATH)
+@click.argument("stats", type=PATH, required=False)
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .int8.onnx.")
 @click.option("--include", default="", help="Regex: also quantize nodes whose names it finds.")
 @click.option("--exclude", default="", help="Regex: keep nodes float whose names it finds.")
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
-    stats: Path,
+    stats: Path | None,
     output: Path | None,
     include: str,
     exclude: str,
@@ -38,13 +38,18 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     data: Path | None,
     frames: int,
 ) -> None:
-    """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for TensorRT."""
+    """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for TensorRT.
+
+    A MODEL that was trained for INT8 holds its ranges and needs no STATS.
+    """
     from edgedetr.export.to_qdq import export_qdq
 
     output = output or model.with_suffix(".int8.onnx")
     if max_ap_drop is not None:
-        if data is None or include or exclude:
-            raise UsageError("--max-ap-drop wants --data KITTI_ROOT, and no --include or --exclude")
+        if stats is None or data is None or include or exclude:
+            raise UsageError(
+                "--max-ap-drop wants STATS and --data KITTI_ROOT, and no --include or --exclude"
+            )
         from edgedetr.export import coverage
 
         request = coverage.Request(data, frames, max_ap_drop)
