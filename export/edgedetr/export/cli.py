@@ -1,10 +1,11 @@
-"""Commands of the export stage: export, verify."""
+"""Commands of the export stage: export, package, verify."""
 
 from __future__ import annotations
 
 import click
 
 from edgedetr.export.commands.onnx import onnx
+from edgedetr.export.commands.package import package
 from edgedetr.export.commands.qdq import qdq
 from edgedetr.export.commands.verify import verify
 
@@ -17,4 +18,4 @@ def export() -> None:
 for command in (onnx, qdq):
     export.add_command(command)
 
-COMMANDS: tuple[click.Command, ...] = (export, verify)
+COMMANDS: tuple[click.Command, ...] = (export, package, verify)
