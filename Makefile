@@ -10,18 +10,20 @@ RUN     ?= runs/$(CONFIG)
 TEACHER ?= distill/checkpoints/synth_teacher.safetensors
 FRAMES  ?= 900
 TRAIN   ?=
+VEHICLE_BASE ?= $(if $(and $(L4T),$(REGISTRY)),$(REGISTRY)/nvidia/l4t-jetpack:$(L4T))
 
 BIN    := .venv/bin
 E      := $(BIN)/edgedetr
 IMAGES := $(DATA)/training/image_2
 STUDENT = $(RUN)/student
 
-.PHONY: help setup demo distill export report test lint types check clean
+.PHONY: help setup demo distill export report test lint types check clean \
+        wheel-runtime docker-vehicle docker-train
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: .venv/installed  ## Make .venv and install what is pinned; skipped when up to date
 
@@ -69,6 +71,16 @@ $(RUN)/verify.int8.json: $(STUDENT).onnx $(STUDENT).int8.onnx
 $(RUN)/report.html: $(RUN)/teacher.onnx $(STUDENT).int8.onnx $(RUN)/verify.onnx.json $(RUN)/verify.int8.json
 	$(E) report $(RUN) --data $(DATA)
 
+wheel-runtime: setup  ## Build the vehicle's wheel into dist/
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./runtime
+
+docker-vehicle:  ## Image for the vehicle; see docs/deploy-jetson.md for L4T, REGISTRY, VEHICLE_BASE
+	$(if $(VEHICLE_BASE),,$(error name the base image: L4T=r36.4.0 REGISTRY=<host of NVIDIA's images>, or VEHICLE_BASE=<image>))
+	docker build --target vehicle --build-arg VEHICLE_BASE=$(VEHICLE_BASE) --tag edgedetr-vehicle .
+
+docker-train:  ## Image for training on an x86 machine with a GPU
+	docker build --target train --tag edgedetr-train .
+
 test: setup  ## Run the tests
 	$(BIN)/pytest -q
 
@@ -76,6 +88,7 @@ lint: setup  ## Check style and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 types: setup  ## Check types
 	$(BIN)/mypy

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
     from edgedetr.runtime.types import Detections, Frame
 
+__version__ = "0.1.0"
+
 __all__ = ["Detections", "Detector", "Frame", "ModelSpec"]
 
 _HOMES = {"Detections": "types", "Detector": "detector", "Frame": "types", "ModelSpec": "spec"}

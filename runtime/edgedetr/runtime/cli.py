@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from edgedetr.runtime import __version__
 from edgedetr.runtime.command_line import PATH
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.plugins import names
@@ -46,7 +47,7 @@ class StageGroup(click.Group):
 
 
 @click.group(cls=StageGroup)
-@click.version_option(package_name="edgedetr")
+@click.version_option(__version__)
 def edgedetr() -> None:
     """Distil, export, calibrate and run compact DETR detectors."""
 
