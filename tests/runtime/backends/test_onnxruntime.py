@@ -83,7 +83,7 @@ def test_a_damaged_file_is_named(
 
 
 def test_an_input_of_another_size_is_refused(tiny_onnx: Tiny) -> None:
-    wanted = r"takes images tensor\(float\) \[1, 3, 8, 16\], its spec says images .*\[1, 3, 9, 16\]"
+    wanted = r"takes images float32 \[1, 3, 8, 16\], its spec says images .*\[1, 3, 9, 16\]"
     with pytest.raises(ArtifactError, match=wanted):
         open_session(tiny_onnx(), ModelSpec((9, 16), NAMES))
 

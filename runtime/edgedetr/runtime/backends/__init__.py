@@ -1,9 +1,13 @@
-"""Inference backends, one file each; every file offers ``SUFFIXES`` and ``open_session``."""
+"""Inference backends, one file each; every file offers ``SUFFIXES`` and ``open_session``.
+
+A backend's library is imported no earlier than its file, so only the chosen one must be installed.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, cast
 
+from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.plugins import find
 
 if TYPE_CHECKING:
@@ -18,18 +22,34 @@ if TYPE_CHECKING:
 class Session(Protocol):
     """A loaded model that owns its input and output buffers until it is closed.
 
-    Attributes:
-        spec: The contract of the model.
-        images: The input buffer, float32 (B, 3, H, W); the caller writes into it.
+    It serves one thread at a time, which need not be the one that opened it. A session may also
+    have ``feed(image)``, see `edgedetr.runtime.cuda.engine_session`: it preprocesses a frame on the
+    device, and the next `infer` runs on that instead of on ``images``.
     """
 
-    spec: ModelSpec
-    images: NDArray[np.float32]
+    @property
+    def spec(self) -> ModelSpec:
+        """The contract of the model."""
+        ...
+
+    @property
+    def images(self) -> NDArray[np.float32]:
+        """The input buffer, float32 (B, 3, H, W); the caller writes into it until `close`."""
+        ...
+
+    @property
+    def runs_on(self) -> str:
+        """Library and device, for a reader; with ``auto`` also what was measured."""
+        ...
 
     def infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run on ``images``; return logits (B, Q, K) and boxes (B, Q, 4), owned by the session.
 
         The returned arrays are valid until the next call.
+
+        Raises:
+            ValueError: If the session is closed.
+            BackendError: If the device or its library fails.
         """
         ...
 
@@ -49,5 +69,17 @@ class BackendModule(Protocol):
 
 
 def backend(name: str) -> BackendModule:
-    """Return the backend module called ``name``."""
-    return cast("BackendModule", find(__name__, name))
+    """Return the backend module called ``name``.
+
+    Raises:
+        UnknownNameError: If there is none.
+        UsageError: If its library is not installed.
+    """
+    try:
+        return cast("BackendModule", find(__name__, name))
+    except ModuleNotFoundError as error:
+        extra = name.partition("_")[0] if name.startswith("onnxruntime") else name
+        raise UsageError(
+            f"backend {name} needs the package {error.name}, which is not installed: "
+            f"pip install 'edgedetr[{extra.replace('_', '-')}]'"
+        ) from error

@@ -1,4 +1,4 @@
-"""Run ONNX files with ONNX Runtime on the CPU."""
+"""Run ONNX files with ONNX Runtime on the CPU; its providers for GPUs have files of their own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
+from edgedetr.runtime.tensor_checks import check_inputs, check_output_names, check_outputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".onnx",)
 
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+
 _FATAL_ONLY = 4  # every error is also raised, so what ONNX Runtime would log is said once
-_FLOAT = "tensor(float)"
+_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
 def open_session(
-    path: Path, spec: ModelSpec | None = None, *, threads: int | None = None, exact: bool = False
+    path: Path,
+    spec: ModelSpec | None = None,
+    *,
+    threads: int | None = None,
+    exact: bool = False,
+    provider: str = CPU,
 ) -> OnnxSession:
     """Load an ONNX file of static batch 1.
 
@@ -32,9 +42,13 @@ def open_session(
         threads: Threads that compute one frame; as many as there are cores when None.
         exact: Compute Q/DQ pairs as they are written instead of with INT8 kernels, which saturate
             on CPUs without VNNI. For parity checks; much slower.
+        provider: The execution provider that must run the model. Nodes that it cannot do run with
+            CUDA (after TensorRT) or on the CPU; where it does not start nothing takes its place.
 
     Raises:
         ArtifactError: If the file is missing, damaged, without a spec or not what the spec says.
+        UsageError: If this ONNX Runtime lacks the provider.
+        BackendError: If the provider does not start on this machine.
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; export the model first: edgedetr export onnx")
@@ -43,12 +57,7 @@ def open_session(
     options.intra_op_num_threads = threads or 0
     if exact:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    try:
-        engine = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no class of their own
-        raise ArtifactError(
-            f"{path}: ONNX Runtime cannot load it, export it again: {error}"
-        ) from error
+    engine = _load(path, options, provider)
     return OnnxSession(engine, spec or _stored_spec(engine, path), path)
 
 
@@ -58,11 +67,13 @@ class OnnxSession:
     Attributes:
         spec: The contract of the model.
         images: The input buffer, float32 (1, 3, H, W); the caller writes into it.
+        runs_on: Library and provider, for a reader.
     """
 
     def __init__(self, engine: ort.InferenceSession, spec: ModelSpec, path: Path) -> None:
-        _check_input(engine, spec, path)
+        check_inputs(_described(engine.get_inputs()), spec, path)
         self.spec = spec
+        self.runs_on = f"onnxruntime {ort.__version__}, {engine.get_providers()[0]}"
         self.images: NDArray[np.float32] = np.zeros((1, 3, *spec.input_hw), np.float32)
         logits, boxes = _first_answers(engine, spec, self.images, path)
         self._logits, self._boxes = np.zeros_like(logits), np.zeros_like(boxes)
@@ -79,15 +90,45 @@ class OnnxSession:
 
         Raises:
             ValueError: If the session is closed.
+            BackendError: If ONNX Runtime fails.
         """
         if self._engine is None:
             raise ValueError("the session is closed")
-        self._engine.run_with_iobinding(self._binding)
+        try:
+            self._engine.run_with_iobinding(self._binding)
+        except Exception as error:  # ONNX Runtime's errors share no class of their own
+            raise BackendError(f"ONNX Runtime failed: {error}") from error
         return self._logits, self._boxes
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""
         self._engine = self._binding = None
+
+
+def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
+    """Load a file with one provider; others do the rest of a graph, but never all of it."""
+    available = ort.get_available_providers()
+    if provider not in available:
+        raise UsageError(
+            f"onnxruntime {ort.__version__} has no {provider}, only {', '.join(available)}; "
+            "install a build that has it, such as onnxruntime-gpu"
+        )
+    order = dict.fromkeys((provider, *([CUDA] if provider == TENSORRT else []), CPU))
+    providers = [p for p in order if p in available]
+    try:
+        # enable_fallback would print and go on with the CPU
+        engine = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's errors share no class of their own
+        raise ArtifactError(
+            f"{path}: ONNX Runtime cannot load it, export it again: {error}"
+        ) from error
+    if engine.get_providers()[0] != provider:
+        raise BackendError(
+            f"{provider} does not start on this machine, ONNX Runtime would use "
+            f"{engine.get_providers()[0]}; check the driver and the versions of CUDA and cuDNN, "
+            "or choose the backend onnxruntime"
+        )
+    return engine
 
 
 def _stored_spec(engine: ort.InferenceSession, path: Path) -> ModelSpec:
@@ -100,41 +141,23 @@ def _stored_spec(engine: ort.InferenceSession, path: Path) -> ModelSpec:
     return spec_from_json(text, str(path))
 
 
-def _check_input(engine: ort.InferenceSession, spec: ModelSpec, path: Path) -> None:
-    found = {i.name: (i.type, list(i.shape)) for i in engine.get_inputs()}
-    wanted = {spec.input_name: (_FLOAT, [1, 3, *spec.input_hw])}
-    if found != wanted:
-        raise ArtifactError(
-            f"{path} takes {_listed(found)}, its spec says {_listed(wanted)}; "
-            "export it with static batch 1"
-        )
+def _described(tensors: Any) -> dict[str, tuple[str, list[int | str]]]:  # noqa: ANN401
+    return {t.name: (_TYPES.get(t.type, t.type), list(t.shape)) for t in tensors}
 
 
 def _first_answers(
     engine: ort.InferenceSession, spec: ModelSpec, images: NDArray[np.float32], path: Path
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Run once, because a file may leave the shapes of its outputs open, and check the answers."""
-    names = [o.name for o in engine.get_outputs()]
-    if missing := {spec.logits_name, spec.boxes_name} - set(names):
-        raise ArtifactError(
-            f"{path} answers {', '.join(names)}, its spec wants {' and '.join(sorted(missing))}"
-        )
+    check_output_names([o.name for o in engine.get_outputs()], spec, path)
+    names = [spec.logits_name, spec.boxes_name]
     try:
-        logits, boxes = engine.run([spec.logits_name, spec.boxes_name], {spec.input_name: images})
+        logits, boxes = engine.run(names, {spec.input_name: images})
     except Exception as error:
         raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {error}") from error
-    queries = boxes.shape[1] if boxes.ndim == 3 else "Q"
-    wanted = ((1, queries, len(spec.class_names)), (1, queries, 4))
-    if (logits.shape, boxes.shape) != wanted or (logits.dtype, boxes.dtype) != ("f4", "f4"):
-        raise ArtifactError(
-            f"{path} answers {logits.dtype} {logits.shape} and {boxes.dtype} {boxes.shape}, its "
-            f"spec wants float32 logits {wanted[0]} and boxes {wanted[1]}"
-        )
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, (logits, boxes), strict=True)}
+    check_outputs(found, spec, path)
     return logits, boxes
-
-
-def _listed(tensors: dict[str, tuple[str, list[Any]]]) -> str:
-    return ", ".join(f"{name} {kind} {shape}" for name, (kind, shape) in tensors.items())
 
 
 def _bind(bind: Any, name: str, array: NDArray[np.float32]) -> None:  # noqa: ANN401

@@ -1,0 +1,26 @@
+"""Run ONNX files with ONNX Runtime's TensorRT provider, from onnxruntime-gpu."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgedetr.runtime.backends import onnxruntime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgedetr.runtime.backends.onnxruntime import OnnxSession
+    from edgedetr.runtime.spec import ModelSpec
+
+SUFFIXES = (".onnx",)
+
+
+def open_session(path: Path, spec: ModelSpec | None = None) -> OnnxSession:
+    """Load an ONNX file of static batch 1 and build its engine, which takes minutes.
+
+    Raises:
+        ArtifactError: If the file is missing, damaged, without a spec or not what the spec says.
+        UsageError: If this ONNX Runtime lacks the provider.
+        BackendError: If the provider does not start on this machine.
+    """
+    return onnxruntime.open_session(path, spec, provider=onnxruntime.TENSORRT)

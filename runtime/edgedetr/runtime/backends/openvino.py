@@ -1,0 +1,152 @@
+"""Run ONNX files with OpenVINO on the CPU, in place and without copies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino as ov
+from openvino.frontend import FrontEndManager
+
+from edgedetr.runtime.errors import ArtifactError, BackendError
+from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
+from edgedetr.runtime.tensor_checks import check_inputs, check_output_names, check_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SUFFIXES = (".onnx",)
+
+_METADATA = ["framework", METADATA_KEY]  # where OpenVINO keeps the metadata of an ONNX file
+
+
+def open_session(
+    path: Path, spec: ModelSpec | None = None, *, threads: int | None = None
+) -> OpenVinoSession:
+    """Load an ONNX file of static batch 1.
+
+    What is float32 in the file is computed in float32, also where the CPU has bfloat16; Q/DQ pairs
+    become INT8 kernels.
+
+    Args:
+        path: The ONNX file.
+        spec: Replaces the spec in the file's metadata, for foreign models.
+        threads: Threads that compute one frame; as many as there are cores when None.
+
+    Raises:
+        ArtifactError: If the file is missing, damaged, without a spec or not what the spec says.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing; export the model first: edgedetr export onnx")
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
+    try:
+        # named, or OpenVINO tries every frontend and lets them complain on stderr
+        frontend = FrontEndManager().load_by_framework("onnx")
+        model = frontend.convert(frontend.load(str(path)))
+    except Exception as error:  # OpenVINO's errors share no class of their own
+        raise ArtifactError(f"{path}: OpenVINO cannot load it: {_reason(error)}") from error
+    spec = spec or _stored_spec(model, path)
+    check_inputs(_described(model.inputs), spec, path)
+    check_output_names([o.any_name for o in model.outputs], spec, path)
+    try:
+        compiled = ov.Core().compile_model(model, "CPU", settings)
+    except Exception as error:
+        raise ArtifactError(f"{path}: OpenVINO cannot compile it: {_reason(error)}") from error
+    return OpenVinoSession(compiled, spec, path)
+
+
+class OpenVinoSession:
+    """A compiled model whose input and output tensors are the session's arrays.
+
+    Attributes:
+        spec: The contract of the model.
+        images: The input buffer, float32 (1, 3, H, W); the caller writes into it.
+        runs_on: Library and device, for a reader.
+    """
+
+    def __init__(self, compiled: ov.CompiledModel, spec: ModelSpec, path: Path) -> None:
+        self.spec = spec
+        self.runs_on = f"openvino {ov.__version__.partition('-')[0]}, CPU"
+        self.images: NDArray[np.float32] = np.zeros((1, 3, *spec.input_hw), np.float32)
+        request = compiled.create_infer_request()
+        request.set_tensor(spec.input_name, _shared(self.images))
+        self._logits, self._boxes = _first_answers(request, spec, path)
+        request.set_tensor(spec.logits_name, _shared(self._logits))
+        request.set_tensor(spec.boxes_name, _shared(self._boxes))
+        self._request: ov.InferRequest | None = request
+
+    def infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run on ``images``; return logits (1, Q, K) and boxes (1, Q, 4), owned by the session.
+
+        The returned arrays are valid until the next call.
+
+        Raises:
+            ValueError: If the session is closed.
+            BackendError: If OpenVINO fails.
+        """
+        request = self._request
+        if request is None:
+            raise ValueError("the session is closed")
+        try:
+            request.start_async()  # infer() would wrap every output in a dictionary
+            request.wait()
+        except Exception as error:
+            raise BackendError(f"OpenVINO failed: {_reason(error)}") from error
+        return self._logits, self._boxes
+
+    def close(self) -> None:
+        """Free the model; a second call does nothing."""
+        self._request = None
+
+
+def _stored_spec(model: ov.Model, path: Path) -> ModelSpec:
+    if not model.has_rt_info(_METADATA):
+        raise ArtifactError(
+            f"{path} holds no model spec ({METADATA_KEY} in its metadata); make it with "
+            "edgedetr export onnx"
+        )
+    return spec_from_json(model.get_rt_info(_METADATA).astype(str), str(path))
+
+
+def _first_answers(
+    request: ov.InferRequest, spec: ModelSpec, path: Path
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Run once, because a file may leave the shapes of its outputs open; return arrays for them."""
+    names = [spec.logits_name, spec.boxes_name]
+    try:
+        request.start_async()
+        request.wait()
+        answers = [request.get_tensor(name) for name in names]
+    except Exception as error:
+        raise ArtifactError(f"{path}: OpenVINO cannot run it: {_reason(error)}") from error
+    found = {n: (str(a.data.dtype), a.data.shape) for n, a in zip(names, answers, strict=True)}
+    check_outputs(found, spec, path)
+    logits, boxes = (np.zeros(shape, np.float32) for _, shape in found.values())
+    return logits, boxes
+
+
+def _described(ports: Iterable[Any]) -> dict[str, tuple[str, list[int | str]]]:
+    """Name type and shape of tensors; an open dimension is ``?``."""
+    return {
+        port.any_name: (
+            np.dtype(port.element_type.to_dtype()).name,
+            ["?" if d.is_dynamic else d.get_length() for d in port.partial_shape],
+        )
+        for port in ports
+    }
+
+
+def _shared(array: NDArray[np.float32]) -> ov.Tensor:
+    return ov.Tensor(array, shared_memory=True)
+
+
+def _reason(error: Exception) -> str:
+    """Return the last lines of OpenVINO's message; the first are places in its source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [x for x in lines if x and not x.startswith(("Exception from", "Check '"))]
+    return " ".join(told) or str(error)
