@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from enum import Enum
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edgedetr.runtime.backends import backend as find_backend
-from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.manifest import manifest_path, read_manifest
+from edgedetr.runtime.errors import ArtifactError, BackendError, StuckError
+from edgedetr.runtime.loaded_model import LoadedModel
+from edgedetr.runtime.opening import open_model
+from edgedetr.runtime.pipeline import Pipeline
 from edgedetr.runtime.postprocess import postprocess
-from edgedetr.runtime.preprocess import Preprocessor
-from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
 
     from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.loaded_model import Prepared
+    from edgedetr.runtime.preprocess import Placement
     from edgedetr.runtime.spec import ModelSpec
-    from edgedetr.runtime.types import Detections
+    from edgedetr.runtime.types import Detections, Frame
 
-_WARM_UP_FRAMES = 2
+BACKEND = "onnxruntime"
+FAILURES_IN_A_ROW = 3
+"""After how many failed frames in a row a detector counts as failed."""
+TIME_LIMIT_S = 10.0
+"""How long a backend may take for one frame unless the caller says otherwise."""
+
+
+class State(Enum):
+    """Whether a detector works; after `FAILED` it is `OK` again as soon as a frame is answered."""
+
+    OK = "ok"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -47,61 +60,85 @@ class Detector:
         with Detector.open(Path("student.onnx")) as detector:
             detections = detector.detect(Frame(image))
 
+    The network runs on a thread of its own, so that a backend that hangs cannot hang its caller:
+    after ``time_limit_s`` the call raises `StuckError`, and so does every later one until `swap`.
+
     Attributes:
         threshold: Lowest score that counts, in [0, 1].
+        failures: How many frames the backend failed on.
     """
 
-    def __init__(self, session: Session, threshold: float = 0.3) -> None:
+    def __init__(
+        self, session: Session, threshold: float = 0.3, *, time_limit_s: float = TIME_LIMIT_S
+    ) -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be in [0, 1], got {threshold}")
         self.threshold = threshold
-        self._session = session
-        self._preprocess = Preprocessor(session.spec)
+        self.failures = 0
+        self._failures_in_a_row = 0
+        self._times = StageTimes()
         self._lock = threading.Lock()
-        self._times = StageTimes()
-        blank = Frame(np.zeros((*session.spec.input_hw, 3), np.uint8))
-        for _ in range(_WARM_UP_FRAMES):
-            self.detect(blank)
-        self._times = StageTimes()
+        self._pipeline: Pipeline[Prepared] | None = None
+        self._is_closed = False
+        self._model = LoadedModel(session, threshold, time_limit_s)
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - what there is to know of a model
         cls,
         path: Path,
-        backend: str = "onnxruntime",
+        backend: str = BACKEND,
         threshold: float = 0.3,
         spec: ModelSpec | None = None,
+        *,
+        model: str = "",
+        public_key: Path | None = None,
+        require_signature: bool = True,
+        time_limit_s: float = TIME_LIMIT_S,
     ) -> Self:
-        """Load an artifact and warm it up.
+        """Verify an ONNX file, an engine or a package, load it and warm it up.
 
         Args:
-            path: The artifact. A manifest beside it must match it.
+            path: The file or package. A manifest beside a file must match it.
             backend: Name of a file in ``backends/``.
             threshold: Lowest score that counts, in [0, 1].
-            spec: Replaces the spec stored in the artifact, for foreign models.
+            spec: Replaces the spec stored in a file, for foreign models.
+            model: File name of a model in a package; its first when empty.
+            public_key: PEM file of the key that must have signed a package.
+            require_signature: Whether a package must be signed.
+            time_limit_s: How long the backend may take for one frame, in seconds.
 
         Raises:
             ArtifactError: If the artifact is missing, damaged, of another kind than the backend
-                runs, or does not match its manifest.
+                runs, does not match its manifest, or is signed by nobody or another key.
+            GateError: If a package's self-test fails on this machine.
             UnknownNameError: If there is no such backend.
+            UsageError: If a package comes without a key to check it.
         """
-        module = find_backend(backend)
-        if path.suffix not in module.SUFFIXES:
-            wanted = " or ".join(module.SUFFIXES)
-            raise ArtifactError(f"{path}: {backend} runs {wanted} files; export the model first")
-        if manifest_path(path).is_file():
-            read_manifest(path)
-        return cls(module.open_session(path, spec), threshold)
+        session = open_model(
+            path,
+            backend,
+            spec=spec,
+            model=model,
+            public_key=public_key,
+            require_signature=require_signature,
+        )
+        return cls(session, threshold, time_limit_s=time_limit_s)
 
     @property
     def spec(self) -> ModelSpec:
         """The contract of the model."""
-        return self._session.spec
+        return self._model.spec
 
     @property
     def times(self) -> StageTimes:
         """What was spent so far, without the warm-up."""
         return self._times
+
+    @property
+    def state(self) -> State:
+        """Whether the backend works: not while it is stuck or failed on the last few frames."""
+        failed = self._model.watchdog.is_stuck or self._failures_in_a_row >= FAILURES_IN_A_ROW
+        return State.FAILED if failed else State.OK
 
     def detect(self, frame: Frame) -> Detections:
         """Find the objects of one frame.
@@ -110,29 +147,177 @@ class Detector:
             Detections in pixels of the frame, best first; they are the caller's.
 
         Raises:
-            ArtifactError: If the model answers with numbers that are not finite.
+            BackendError: If the backend fails on this frame; the next one may do.
+            StuckError: If the backend does not return, or did not before.
             ValueError: If the detector is closed.
         """
         with self._lock:
+            self._refuse_closed()
             start_ns = perf_counter_ns()
-            place = self._preprocess(frame.image, self._session.images[0])
-            fed_ns = perf_counter_ns()
-            logits, boxes = self._session.infer()
-            answered_ns = perf_counter_ns()
-            found = postprocess(logits[0], boxes[0], place, self.spec, self.threshold)
-            spent = self._times
-            self._times = StageTimes(
-                spent.frames + 1,
-                spent.preprocess_ns + fed_ns - start_ns,
-                spent.infer_ns + answered_ns - fed_ns,
-                spent.postprocess_ns + perf_counter_ns() - answered_ns,
-            )
-            return found
+            place = self._model.feed(frame.image)
+            return self._answers([frame], [place], perf_counter_ns() - start_ns)[0]
+
+    def detect_batch(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Find the objects of several frames, as many at once as the model's batch holds.
+
+        Returns:
+            Detections of each frame, in the order of ``frames``.
+
+        Raises:
+            BackendError: If the backend fails; then nothing is returned of any frame.
+            StuckError: If the backend does not return, or did not before.
+            ValueError: If the detector is closed.
+        """
+        found: list[Detections] = []
+        while len(found) < len(frames):
+            with self._lock:
+                self._refuse_closed()
+                size = len(self._model.session.images)
+                batch = frames[len(found) : len(found) + size]
+                start_ns = perf_counter_ns()
+                places = [self._model.feed(f.image, row) for row, f in enumerate(batch)]
+                found += self._answers(batch, places, perf_counter_ns() - start_ns)
+        return found
+
+    def submit(self, frame: Frame, *, wait: bool = False) -> Future[Detections]:
+        """Queue a frame; it is preprocessed while the network runs on the one before.
+
+        At most `pipeline.WAITING_FRAMES` wait. When one more comes, the one that has waited
+        longest gives way and its future is cancelled: the newest frames win, and ``submit`` never
+        blocks. With ``wait`` it blocks until there is room, and none is lost.
+
+        Args:
+            frame: The frame; its image must stay as it is until the future is done.
+            wait: Whether to wait for room.
+
+        Returns:
+            The detections to come, or what `detect` would raise.
+
+        Raises:
+            ValueError: If the detector is closed.
+        """
+        with self._lock:
+            self._refuse_closed()
+            if self._pipeline is None:
+                self._pipeline = Pipeline(self._prepare, self._answer_prepared)
+            pipeline = self._pipeline
+        return pipeline.submit(frame, wait=wait)
+
+    def swap(
+        self,
+        path: Path,
+        backend: str = BACKEND,
+        spec: ModelSpec | None = None,
+        *,
+        model: str = "",
+        public_key: Path | None = None,
+        require_signature: bool = True,
+    ) -> None:
+        """Put another model in place between two frames, while frames are detected.
+
+        It is opened, verified, self-tested and warmed up first, by the calling thread; until then,
+        and whenever that fails, the old model works on. Input size, resizing and normalisation may
+        differ. A stuck detector works again afterwards.
+
+        Args:
+            path: The file or package.
+            backend: Name of a file in ``backends/``.
+            spec: Replaces the spec stored in a file, for foreign models.
+            model: File name of a model in a package; its first when empty.
+            public_key: PEM file of the key that must have signed a package.
+            require_signature: Whether a package must be signed.
+
+        Raises:
+            ArtifactError: As in `open`, or if the classes are others than the old model's, because
+                the meaning of labels would change under whoever reads them.
+            GateError: If a package's self-test fails on this machine.
+            BackendError: If the backend fails on a blank frame.
+            ValueError: If the detector is closed.
+        """
+        session = open_model(
+            path,
+            backend,
+            spec=spec,
+            model=model,
+            public_key=public_key,
+            require_signature=require_signature,
+        )
+        self._put_in_place(session, path)
 
     def close(self) -> None:
-        """Free the model once the frame at work is done; a second call does nothing."""
+        """Free the model once the frame at work is done; a second call does nothing.
+
+        Frames that wait are cancelled and all threads are joined. Of a stuck backend the thread is
+        left to itself.
+        """
         with self._lock:
-            self._session.close()
+            self._is_closed = True
+            pipeline, self._pipeline = self._pipeline, None
+        if pipeline:
+            pipeline.close()
+        with self._lock:
+            self._model.close()
+
+    def _put_in_place(self, session: Session, path: Path) -> None:
+        new, old = session.spec.class_names, self.spec.class_names
+        if new != old:
+            session.close()
+            raise ArtifactError(
+                f"{path} knows the classes {', '.join(new)}, the model at work {', '.join(old)}; "
+                "open another detector for other classes"
+            )
+        model = LoadedModel(session, self.threshold, self._model.watchdog.limit_s)
+        with self._lock:
+            if not self._is_closed:
+                self._model, model = model, self._model
+                self._failures_in_a_row = 0
+        model.close()
+        self._refuse_closed()
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise ValueError("the session is closed")
+
+    def _prepare(self, frame: Frame) -> Prepared:
+        return self._model.prepare(frame.image)
+
+    def _answer_prepared(self, frame: Frame, prepared: Prepared) -> Detections:
+        with self._lock:
+            place = self._model.feed_prepared(prepared, frame.image)
+            return self._answers([frame], [place], prepared.spent_ns)[0]
+
+    def _answers(
+        self, frames: Sequence[Frame], places: Sequence[Placement], preprocess_ns: int
+    ) -> list[Detections]:
+        """Run the network on what lies in its input buffer; the caller holds the lock.
+
+        This is the one place that every frame passes; its input is in ``session.images``.
+        """
+        model = self._model
+        start_ns = perf_counter_ns()
+        try:
+            logits, boxes = model.watchdog.run(model.session.infer)
+            answered_ns = perf_counter_ns()
+            found = [
+                postprocess(logits[row], boxes[row], place, model.spec, self.threshold)
+                for row, place in enumerate(places)
+            ]
+        except StuckError:
+            raise
+        except Exception as error:  # backends' errors share no class
+            self.failures += len(frames)
+            self._failures_in_a_row += len(frames)
+            name = frames[0].frame_id or "without a name"
+            raise BackendError(f"frame {name} is lost: {error}") from error
+        self._failures_in_a_row = 0
+        spent = self._times
+        self._times = StageTimes(
+            spent.frames + len(frames),
+            spent.preprocess_ns + preprocess_ns,
+            spent.infer_ns + answered_ns - start_ns,
+            spent.postprocess_ns + perf_counter_ns() - answered_ns,
+        )
+        return found
 
     def __enter__(self) -> Self:
         return self

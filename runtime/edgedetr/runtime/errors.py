@@ -8,7 +8,9 @@
     │   └── UnknownNameError   no component (detector, method, backend, preset) of that name
     ├── DataError          an image, a label or a data set folder is missing or damaged
     ├── ArtifactError      a checkpoint, ONNX file or manifest is missing, damaged or foreign
-    └── GateError          a check ran and its gate did not hold
+    ├── GateError          a check ran and its gate did not hold
+    ├── BackendError       a backend failed on one frame; the next may do
+    └── StuckError         a backend does not return; only another model or process helps
 
 A message says what was found, what was wanted and what to do, in one line.
 """
@@ -46,3 +48,11 @@ class ArtifactError(EdgeDetrError):
 
 class GateError(EdgeDetrError):
     """A check ran and its gate did not hold."""
+
+
+class BackendError(EdgeDetrError):
+    """A backend failed on one frame, or answered with numbers that are not finite."""
+
+
+class StuckError(EdgeDetrError):
+    """A backend did not return within its time limit."""

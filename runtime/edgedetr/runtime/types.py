@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MAX_SIDE_PX = 16_384
+"""Longest side of a frame; OpenCV's resize takes twice that."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One camera image.
 
     Attributes:
-        image: RGB pixels, uint8 of shape (H, W, 3).
+        image: RGB pixels, uint8 of shape (H, W, 3), sides of 1 to `MAX_SIDE_PX` pixels.
         timestamp_ns: Capture time on the vehicle's monotonic clock, in nanoseconds.
         frame_id: Name of the frame, for example ``"000042"``.
     """
@@ -25,11 +29,14 @@ class Frame:
     frame_id: str = ""
 
     def __post_init__(self) -> None:
-        shape = self.image.shape
-        if self.image.dtype != "uint8" or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        shape = getattr(self.image, "shape", None)
+        kind = getattr(self.image, "dtype", type(self.image).__name__)
+        if kind != "uint8" or not shape or len(shape) != 3 or shape[2] != 3 or 0 in shape:
             raise ValueError(
-                f"a frame's image must be uint8 of shape (H, W, 3), got {self.image.dtype} {shape}"
+                f"a frame's image must be uint8 of shape (H, W, 3), got {kind} {shape}"
             )
+        if max(shape) > MAX_SIDE_PX:
+            raise ValueError(f"a frame's sides must be at most {MAX_SIDE_PX} pixels, got {shape}")
 
 
 @dataclass(frozen=True, eq=False)

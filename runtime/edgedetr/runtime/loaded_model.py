@@ -1,0 +1,103 @@
+"""A model in memory with all that feeds and guards it, so that it can be exchanged as one."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from queue import SimpleQueue
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgedetr.runtime.errors import StuckError
+from edgedetr.runtime.postprocess import postprocess
+from edgedetr.runtime.preprocess import Preprocessor
+from edgedetr.runtime.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.preprocess import Placement
+    from edgedetr.runtime.spec import ModelSpec
+
+_WARM_UP_FRAMES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A frame in a spare buffer: of which model, where it lies there, and what that took."""
+
+    model: LoadedModel
+    buffer: NDArray[np.float32]
+    place: Placement
+    spent_ns: int
+
+
+class LoadedModel:
+    """A session, the thread that runs it, and two input buffers: the session's own and a spare.
+
+    Attributes:
+        session: The model; its ``images`` are the first buffer.
+        watchdog: Runs the session.
+    """
+
+    def __init__(self, session: Session, threshold: float, time_limit_s: float) -> None:
+        """Warm the session up, with no time limit; close it if that fails."""
+        self.session = session
+        self.watchdog = Watchdog(time_limit_s)
+        self._preprocess = Preprocessor(session.spec)
+        self._preprocess_spare = Preprocessor(session.spec)
+        self._spare: SimpleQueue[NDArray[np.float32]] = SimpleQueue()
+        self._spare.put(np.empty_like(session.images[0]))
+        blank = np.zeros((*self.spec.input_hw, 3), np.uint8)
+        try:
+            for _ in range(_WARM_UP_FRAMES):
+                place = self.feed(blank)
+                logits, boxes = self.watchdog.run(session.infer, limited=False)
+                postprocess(logits[0], boxes[0], place, self.spec, threshold)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The contract of the model."""
+        return self.session.spec
+
+    def feed(self, image: NDArray[np.uint8], row: int = 0) -> Placement:
+        """Preprocess an image into a row of the session's buffer; one thread at a time."""
+        return self._preprocess(image, self.session.images[row])
+
+    def prepare(self, image: NDArray[np.uint8]) -> Prepared:
+        """Preprocess an image into the spare buffer, once that is free; one thread at a time."""
+        buffer = self._spare.get()
+        try:
+            start_ns = perf_counter_ns()
+            place = self._preprocess_spare(image, buffer)
+            return Prepared(self, buffer, place, perf_counter_ns() - start_ns)
+        except BaseException:
+            self._spare.put(buffer)
+            raise
+
+    def feed_prepared(self, prepared: Prepared, image: NDArray[np.uint8]) -> Placement:
+        """Move what was prepared into the session's buffer and free the spare.
+
+        If it was prepared for another model, this one preprocesses the image again.
+        """
+        try:
+            if prepared.model is not self:
+                return self.feed(image)
+            np.copyto(self.session.images[0], prepared.buffer)
+            return prepared.place
+        finally:
+            prepared.model._spare.put(prepared.buffer)  # noqa: SLF001 - it is of this class
+
+    def close(self) -> None:
+        """Free the session, unless it is stuck; a second call does nothing."""
+        if self.watchdog.is_closed:
+            return
+        with contextlib.suppress(StuckError):  # to free what a driver still uses would crash
+            self.watchdog.run(self.session.close)
+        self.watchdog.close()

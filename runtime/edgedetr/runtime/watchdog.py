@@ -1,0 +1,99 @@
+"""Run calls that may never return, and give up on one that does not."""
+
+from __future__ import annotations
+
+import weakref
+from queue import Empty, SimpleQueue
+from threading import Thread, current_thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from edgedetr.runtime.errors import StuckError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Call = tuple[int, Callable[[], Any]]
+    Answer = tuple[int, Any, BaseException | None]
+
+T = TypeVar("T")
+
+
+class Watchdog:
+    """One thread that runs one call after another; its caller waits only so long.
+
+    Python cannot end a thread that hangs inside a driver. So after a call that did not return the
+    thread is left alone, every further call is refused, and only a new watchdog helps. Calls may
+    come from several threads, but one at a time.
+
+    Attributes:
+        limit_s: How long a call may take, in seconds.
+        is_stuck: Whether a call did not return within its limit.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        if not limit_s > 0:
+            raise ValueError(f"a time limit must be above 0 s, got {limit_s}")
+        self.limit_s = limit_s
+        self.is_stuck = False
+        self._number = 0
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._answers: SimpleQueue[Answer] = SimpleQueue()
+        self._thread = Thread(target=_serve, args=(self._calls, self._answers), daemon=True)
+        self._thread.start()
+        # the thread knows only the queues, so a watchdog that nobody closed ends with its last user
+        self._end = weakref.finalize(self, self._calls.put, None)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._end.alive
+
+    def run(self, call: Callable[[], T], *, limited: bool = True) -> T:
+        """Return what ``call`` returns on the thread, or raise what it raises.
+
+        Args:
+            call: What to run.
+            limited: Whether the time limit counts; not while a model warms up.
+
+        Raises:
+            StuckError: If it does not return in time, or an earlier one did not.
+            ValueError: If the watchdog is closed.
+        """
+        if self.is_stuck:
+            raise StuckError(self._message())
+        if self.is_closed:
+            raise ValueError("the watchdog is closed")
+        self._number += 1
+        self._calls.put((self._number, call))
+        number = -1
+        try:
+            while number != self._number:  # an interrupted call left an answer that is not awaited
+                number, value, error = self._answers.get(timeout=self.limit_s if limited else None)
+        except Empty:
+            self.is_stuck = True
+            raise StuckError(self._message()) from None
+        if error is not None:
+            raise error
+        return value  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """End the thread and wait for it, unless it is stuck; a second call does nothing."""
+        self._end()
+        if not self.is_stuck and self._thread is not current_thread():
+            self._thread.join(self.limit_s)
+
+    def _message(self) -> str:
+        return (
+            f"the backend did not answer within {self.limit_s:g} s and may never; the detector "
+            "refuses further frames: swap in a model or start the process again"
+        )
+
+
+def _serve(calls: SimpleQueue[Call | None], answers: SimpleQueue[Answer]) -> None:
+    while (item := calls.get()) is not None:
+        number, call = item
+        try:
+            answers.put((number, call(), None))
+        except BaseException as error:
+            answers.put((number, None, error))
+        del item, call  # or they would live until the next frame
