@@ -91,6 +91,7 @@ def write_report(
         training=folder.training,
         made_by=folder.config,
         parity=folder.parity,
+        coverage=folder.coverage,
         origins=folder.origins,
         machine=machine_facts(),
         versions=package_versions(),

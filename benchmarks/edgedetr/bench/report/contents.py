@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgedetr.export.coverage import CoverageRecord
     from edgedetr.runtime.timing import Latency
     from edgedetr.runtime.types import Detections
 
@@ -156,6 +157,7 @@ class Report:
         training: The log, or None.
         made_by: Settings of the training run, or None.
         parity: Every parity check that lies in the run's folder.
+        coverage: Every search for INT8 coverage that lies in the run's folder.
         origins: Every manifest that lies in the run's folder.
         machine: What it was measured on.
         versions: ``name==version`` of the packages that measured.
@@ -169,6 +171,7 @@ class Report:
     training: TrainingLog | None
     made_by: dict[str, Any] | None
     parity: tuple[ParityResult, ...]
+    coverage: tuple[CoverageRecord, ...]
     origins: tuple[Origin, ...]
     machine: dict[str, str | float]
     versions: tuple[str, ...]
@@ -191,6 +194,7 @@ class Report:
             "run": self.run,
             "models": [_model_dict(m) for m in self.models],
             "parity": [asdict(p) for p in self.parity],
+            "coverage": [asdict(c) for c in self.coverage],
             "data": asdict(self.data),
             "training": _last_evaluation(self.training),
             "made_by": self.made_by,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.bench.report.agreement import MIN_IOU, MIN_SCORE
+from edgedetr.bench.report.coverage import coverage_section
 from edgedetr.bench.report.figures import (
     latency_charts,
     model_styles,
@@ -47,6 +48,7 @@ def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]
         training=training_charts(report),
         precision_recall=precision_recall_charts(report, class_names),
         latency=latency_charts(report),
+        coverage=[coverage_section(record) for record in report.coverage],
         pictures=pictures,
         min_score=MIN_SCORE,
         min_iou=MIN_IOU,

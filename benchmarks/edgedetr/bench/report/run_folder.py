@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.bench.report.contents import LogRecord, Origin, ParityResult, TrainingLog
+from edgedetr.export.coverage import read_coverage
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edgedetr.export.coverage import CoverageRecord
 
 _PLACE = {"kind", "step", "epoch"}
 """Keys of a log line that say where it was taken."""
@@ -33,6 +36,7 @@ class RunFolder:
         config: Settings of the training run, or None.
         training: Its log, or None.
         parity: Every ``verify.*.json``.
+        coverage: Every ``*.coverage.json``.
         origins: Every manifest.
     """
 
@@ -41,6 +45,7 @@ class RunFolder:
     config: dict[str, Any] | None
     training: TrainingLog | None
     parity: tuple[ParityResult, ...]
+    coverage: tuple[CoverageRecord, ...]
     origins: tuple[Origin, ...]
 
     @property
@@ -77,6 +82,7 @@ def read_run_folder(path: Path) -> RunFolder:
         config=_read_config(path / "metrics.json"),
         training=_read_log(path / "log.jsonl"),
         parity=tuple(_read_parity(p) for p in sorted(path.glob("verify.*.json"))),
+        coverage=tuple(_read_coverage(p) for p in sorted(path.glob("*.coverage.json"))),
         origins=origins,
     )
 
@@ -137,6 +143,18 @@ def _read_parity(path: Path) -> ParityResult:
         command=str(values.get("command", "")),
         figures=figures,
     )
+
+
+def _read_coverage(path: Path) -> CoverageRecord:
+    """Read a search for INT8 coverage; it must be about the model that lies beside it."""
+    record = read_coverage(path)
+    model = path.with_name(record.model)
+    if model.is_file() and sha256(model) != record.model_sha256:
+        raise ArtifactError(
+            f"{path} is about another {record.model} than the one beside it; run edgedetr export "
+            "qdq --max-ap-drop again, or remove it"
+        )
+    return record
 
 
 def _read_origin(artifact: Path) -> Origin:

@@ -1,0 +1,91 @@
+"""The report's section on how much of a model may run in INT8."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edgedetr.bench.report.assemble import DataChoice, write_report
+from edgedetr.bench.report.coverage import coverage_section
+from edgedetr.export.coverage import CoverageRecord, Step
+from edgedetr.export.parity import figures_from_pairs
+from edgedetr.export.sensitivity import BlockEffect
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RECORD = CoverageRecord(
+    int8="student.int8.onnx",
+    model="student.onnx",
+    model_sha256="0",
+    command="edgedetr export qdq student.onnx --max-ap-drop 0.5",
+    max_ap_drop=0.5,
+    is_worth_it=True,
+    coverage=0.75,
+    frames=20,
+    macs=100,
+    fp32_ap=40.0,
+    ap=39.6,
+    chosen=("stem", "neck"),
+    curve=(
+        Step("stem", ("stem",), 0.25, 40.1, -0.1, kept=True),
+        Step("head", ("stem", "head"), 0.5, 38.0, 2.0, kept=False),
+        Step("neck", ("stem", "neck"), 0.75, 39.6, 0.4, kept=True),
+    ),
+    blocks=tuple(
+        BlockEffect(name, ("/conv",), 25, 0.25, 39.9, 0.1, figures_from_pairs([], 20, 0))
+        for name in ("head", "stem", "neck")
+    ),
+)
+
+
+def test_the_chart_shows_what_was_kept_the_limit_and_what_broke_it() -> None:
+    section = coverage_section(RECORD)
+    assert section.verdict == "good"
+    assert "75.0% of the multiply-accumulates" in section.summary
+    assert "(+0.40 points lost)" in section.summary
+    assert [line.name for line in section.chart.lines] == [
+        "chosen so far",
+        "FP32",
+        "limit, 0.5 points below",
+        "left out: head",
+    ]
+    assert section.chart.lines[0].path.count("L") == 2
+    assert (section.chart.x.low, section.chart.x.high) == (0, 75)
+    assert (section.chart.y.low, section.chart.y.high) == pytest.approx((37.79, 40.31))
+    assert [(row[0], row[-1]) for row in section.rows] == [
+        ("head", "float"),
+        ("stem", "INT8"),
+        ("neck", "INT8"),
+    ]
+
+
+def test_int8_that_is_not_worth_it_is_said() -> None:
+    worst = RECORD.curve[1]
+    section = coverage_section(
+        replace(RECORD, is_worth_it=False, coverage=0.0, ap=40.0, chosen=(), curve=(worst,))
+    )
+    assert section.verdict == "bad"
+    assert section.summary.startswith("INT8 is not worth it: 0.0%")
+    assert section.chart.lines[0].name == "chosen so far"
+
+
+def test_the_report_has_a_section_for_each_search(run: Path, kitti_root: Path) -> None:
+    record = replace(RECORD, model_sha256=sha256(run / "student.onnx"))
+    path = run / "student.int8.onnx.coverage.json"
+    path.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    report = write_report(run, DataChoice(root=kitti_root))
+    assert report.coverage == (record,)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "<h2>INT8 coverage</h2>" in page
+    assert "student.int8.onnx from student.onnx" in page
+    written = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert written["coverage"][0]["coverage"] == 0.75
+    path.write_text(json.dumps(asdict(RECORD)), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"another student\.onnx than the one beside it"):
+        write_report(run, DataChoice(root=kitti_root))
