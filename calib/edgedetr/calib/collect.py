@@ -15,12 +15,12 @@ import onnxruntime
 from tqdm import tqdm
 
 from edgedetr.calib.histogram import Histogram
+from edgedetr.calib.model_hash import model_sha256
 from edgedetr.calib.onnx_file import embedded_spec, input_batch, load_onnx
 from edgedetr.calib.points import calibration_tensors, reads
 from edgedetr.calib.scales import Method, amax_from_histogram
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.runtime.errors import ArtifactError, DataError
-from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.preprocess import Preprocessor
 
@@ -90,7 +90,7 @@ def collect(
             _add_frame(chunk, {spec.input_name: feed}, histograms, image_path)
     return CalibrationStats(
         model=path.name,
-        model_sha256=sha256(path),
+        model_sha256=model_sha256(path),
         spec=spec,
         method=method,
         percentile=percentile,

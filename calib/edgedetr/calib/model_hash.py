@@ -21,7 +21,7 @@ def model_sha256(path: Path) -> str:
     """Hash a model: its file, or where it is an ONNX model with external data, all its files.
 
     Raises:
-        ArtifactError: If a file is missing or damaged.
+        ArtifactError: If a file of external data is missing or lies outside of the folder.
     """
     own = sha256(path)
     if path.suffix != ".onnx" or not (names := external_files(path)):
@@ -33,13 +33,15 @@ def model_sha256(path: Path) -> str:
 def external_files(path: Path) -> tuple[str, ...]:
     """Name the files that hold weights of an ONNX model, relative to its folder, sorted.
 
+    What is no ONNX model names none.
+
     Raises:
-        ArtifactError: If the model is damaged, or one is missing or lies outside of its folder.
+        ArtifactError: If one is missing or lies outside of the folder.
     """
     try:
         model = onnx.load(path, load_external_data=False)
-    except (DecodeError, OSError) as error:
-        raise ArtifactError(f"{path}: not a whole ONNX model: {error}; export it again") from error
+    except DecodeError:
+        return ()
     names = {
         entry.value
         for tensor in tensors_of(model)

@@ -7,9 +7,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from edgedetr.calib.model_hash import model_sha256
 from edgedetr.calib.scales import Method, scale_from_amax
 from edgedetr.runtime.errors import ArtifactError, SettingsError
-from edgedetr.runtime.files import sha256, write_text
+from edgedetr.runtime.files import write_text
 from edgedetr.runtime.settings import settings_from_dict
 from edgedetr.runtime.spec import ModelSpec
 
@@ -47,7 +48,7 @@ class CalibrationStats:
 
     Attributes:
         model: File name of the model.
-        model_sha256: Hash of the model's bytes.
+        model_sha256: Hash of the model's bytes, see `edgedetr.calib.model_hash`.
         spec: The contract by which the frames were fed.
         method: How each amax was chosen, see `edgedetr.calib.scales`.
         percentile: The share in per cent that the method ``percentile`` kept.
@@ -80,7 +81,7 @@ class CalibrationStats:
         Raises:
             ArtifactError: If the model is another, or was changed.
         """
-        found = sha256(path)
+        found = model_sha256(path)
         if found != self.model_sha256:
             raise ArtifactError(
                 f"the calibration was made with {self.model} ({self.model_sha256[:12]}...), but "

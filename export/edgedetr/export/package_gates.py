@@ -76,8 +76,8 @@ def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
         UsageError: If ``spec`` is not the one that the model carries.
         GateError: If its manifest gives it another spec.
     """
-    data = external_files(path)
     model = load_onnx(path)
+    data = external_files(path)
     if any(p.key == METADATA_KEY for p in model.metadata_props):
         own = embedded_spec(model, path)
         if spec not in (None, own):

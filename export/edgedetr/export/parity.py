@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgedetr.calib.model_hash import model_sha256
 from edgedetr.export.matching import MARGIN, Pairs, Rule, match
 from edgedetr.export.parity_report import FP32_LIMITS, INT8_LIMITS, Figures, Limits, ParityReport
 from edgedetr.export.runners import open_runner
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.files import sha256
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Preprocessor
 
@@ -83,9 +83,9 @@ def verify(
         limits=gate.limits(quantized=a.is_quantized or b.is_quantized),
         threshold=rule.threshold,
         reference=reference.name,
-        reference_sha256=sha256(reference),
+        reference_sha256=model_sha256(reference),
         candidate=candidate.name,
-        candidate_sha256=sha256(candidate),
+        candidate_sha256=model_sha256(candidate),
         command=command,
     )
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from onnx import helper
 
+from edgedetr.calib.model_hash import model_sha256
 from edgedetr.calib.onnx_file import embedded_spec
 from edgedetr.calib.scales import Method
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.runtime.errors import ArtifactError, SettingsError
-from edgedetr.runtime.files import sha256
 from edgedetr.runtime.settings import settings_from_dict
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class StoredRanges:
         """Return them as the stats of the model that holds them."""
         return CalibrationStats(
             model=path.name,
-            model_sha256=sha256(path),
+            model_sha256=model_sha256(path),
             spec=embedded_spec(model, path),
             method=self.method,
             percentile=self.percentile,
