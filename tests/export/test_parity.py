@@ -18,7 +18,8 @@ CAR, MAN = (10, 5, 30, 15, 0.8, 0), (2, 2, 6, 18, 0.6, 1)
 class Told:
     """A runner that always answers what it was told: (x0, y0, x1, y1, score, class) in pixels."""
 
-    is_quantized = False
+    precision = "fp32"
+    batch_sizes = (1,)
 
     def __init__(self, *rows, spec=SPEC):
         self.spec = spec
@@ -161,13 +162,13 @@ def found_with(**changes):
 )
 def test_the_default_gates(changes, fp32, int8):
     found = found_with(**changes)
-    for quantized, reason in ((False, fp32), (True, int8)):
-        verdict = report(found, Gate().limits(quantized=quantized))
+    for precision, reason in (("fp32", fp32), ("int8", int8)):
+        verdict = report(found, Gate().limits("fp32", precision))
         assert (verdict.passed, verdict.reason) == (not reason, reason)
 
 
 def test_a_gate_replaces_only_what_it_names():
-    limits = Gate(score_error=0.0, unmatched_share=0.5).limits(quantized=True)
+    limits = Gate(score_error=0.0, unmatched_share=0.5).limits("int8")
     assert limits == replace(INT8_LIMITS, score_error=0.0, unmatched_share=0.5)
 
 
@@ -187,7 +188,7 @@ def test_the_report_as_json_and_as_a_table():
     lines = verdict.table().splitlines()
     assert lines[0] == "b.onnx against a.onnx, scores from 0.3"
     cells = [_cells(line) for line in lines]
-    assert ["worst box error", "0.75 px", "0.5"] in cells
+    assert ["worst box error", "0.75 px", "0.5 px"] in cells
     assert ["p99 box error", "0 px"] in cells
     assert lines[-1] == "FAILED: worst box error 0.75 px, allowed 0.5 px"
     empty = figures(Told(), Told())

@@ -1,6 +1,7 @@
 """``edgedetr verify`` on files: checkpoints and ONNX models."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -121,10 +122,10 @@ def test_an_int8_model_is_held_to_its_own_limits(pair):
     [
         ("none.onnx", None, 1, "none.onnx is missing"),
         ("none.safetensors", None, 1, "no checkpoint"),
-        ("bad.onnx", b"\x08\x08" + 40 * b"\xff", 1, "bad.onnx: ONNX Runtime cannot load it"),
-        ("empty.onnx", b"", 1, "empty.onnx: ONNX Runtime cannot load it"),
+        ("bad.onnx", b"\x08\x08" + 40 * b"\xff", 1, "bad.onnx: not a whole ONNX model"),
+        ("empty.onnx", b"", 1, "empty.onnx: not a whole ONNX model"),
         ("bad.safetensors", b"\xff" * 40, 1, "bad.safetensors is no readable safetensors file"),
-        ("model.pt", b"", 2, "model.pt: wanted a .safetensors checkpoint or an .onnx model"),
+        ("model.pt", b"", 2, "model.pt: wanted a .safetensors checkpoint, an .onnx model or a"),
     ],
 )
 def test_a_bad_model_is_one_line(try_model, name, content, status, message):
@@ -165,7 +166,9 @@ def test_a_checkpoint_and_its_export_are_equal(checkpoint, exported):
     assert report.passed, report.reason
     assert report.figures.matched >= 60
     back = verify(exported[0], checkpoint, frames, BOTH, Gate())
-    assert back.figures == report.figures
+    drops = {"mean_score_drop": 0.0, "max_score_drop": 0.0}
+    assert replace(back.figures, **drops) == replace(report.figures, **drops)
+    assert back.figures.mean_score_drop == -report.figures.mean_score_drop
 
 
 @pytest.mark.slow

@@ -44,15 +44,20 @@ class Pairs:
 
     Attributes:
         box_errors_px: Of each pair, the farthest that a side moved, in source pixels, (M,).
-        score_errors: Of each pair, the difference of the scores, (M,).
+        score_drops: Of each pair, the score in ``a`` less that in ``b``, (M,).
         ious: Of each pair, the overlap of the boxes, (M,).
         unmatched: Detections of either model that count and have no partner.
     """
 
     box_errors_px: Floats
-    score_errors: Floats
+    score_drops: Floats
     ious: Floats
     unmatched: int
+
+    @property
+    def score_errors(self) -> Floats:
+        """How far the scores of each pair are apart, (M,)."""
+        return np.abs(self.score_drops)
 
     def __len__(self) -> int:
         return len(self.ious)
@@ -84,7 +89,7 @@ def match(a: Detections, b: Detections, rule: Rule, max_detections: int) -> Pair
     lonely_a[i], lonely_b[j] = False, False
     return Pairs(
         box_errors_px=np.abs(a.boxes[i] - b.boxes[j]).max(axis=1, initial=0),
-        score_errors=apart[i, j],
+        score_drops=a.scores[i] - b.scores[j],
         ious=overlap[i, j],
         unmatched=int(lonely_a.sum() + lonely_b.sum()),
     )

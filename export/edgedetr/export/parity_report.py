@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgedetr.export.activations import Activations
+    from edgedetr.export.batch_parity import BatchCheck
+    from edgedetr.export.evidence import Evidence
+    from edgedetr.export.exact import Precision
 
 
 @dataclass(frozen=True)
@@ -26,8 +33,16 @@ class Limits:
 
 FP32_LIMITS = Limits(box_error_px=0.5, score_error=1e-3, unmatched_share=0.0, worst=True)
 """Where both models compute in FP32 they differ by rounding only."""
+FP16_LIMITS = Limits(box_error_px=2.0, score_error=5e-3, unmatched_share=0.01, worst=True)
+"""Where one computes in FP16 and none in INT8, eleven bits of every number are left."""
 INT8_LIMITS = Limits(box_error_px=8.0, score_error=0.05, unmatched_share=0.1, worst=False)
 """Where one computes in INT8, single weak detections may come and go."""
+LIMITS: dict[Precision, Limits] = {
+    "fp32": FP32_LIMITS,
+    "fp16": FP16_LIMITS,
+    "int8": INT8_LIMITS,
+}
+"""By the coarser precision of two models, finest first."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,8 @@ class Figures:
         p99_box_error_px: Its 99th percentile over the pairs.
         max_score_error: Largest difference of the scores of a pair.
         mean_score_error: Its mean over the pairs.
+        mean_score_drop: Mean of the reference's score less the candidate's over the pairs.
+        max_score_drop: The largest such drop; negative where every score rose.
         min_iou: Least overlap of a pair.
         non_finite: NaN and infinite numbers in the answers of both models. Frames with any are
             not matched.
@@ -58,6 +75,8 @@ class Figures:
     p99_box_error_px: float | None
     max_score_error: float | None
     mean_score_error: float | None
+    mean_score_drop: float | None
+    max_score_drop: float | None
     min_iou: float | None
     non_finite: int
 
@@ -83,6 +102,10 @@ class ParityReport:
         candidate: File name of the second model.
         candidate_sha256: Hash of its bytes.
         command: What made the report.
+        precisions: The coarsest numbers of the first and of the second model.
+        batches: What models of a free or larger batch answered; empty where there is none.
+        activations: What was found inside the graphs; None where nobody looked.
+        evidence: The pairs behind the figures and the worst frames, for pages.
     """
 
     figures: Figures
@@ -93,6 +116,10 @@ class ParityReport:
     candidate: str
     candidate_sha256: str
     command: str
+    precisions: tuple[Precision, Precision] = ("fp32", "fp32")
+    batches: tuple[BatchCheck, ...] = ()
+    activations: Activations | None = None
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
 
     @property
     def passed(self) -> bool:
@@ -102,32 +129,69 @@ class ParityReport:
     @property
     def reason(self) -> str:
         """Say why the gate failed; empty where it did not."""
-        found, allowed = self.figures, self.limits
+        found = self.figures
         if found.non_finite:
-            return f"{found.non_finite} numbers of the answers are not finite"
-        if not found.matched + found.unmatched:
-            return (
+            failures = [f"{found.non_finite} numbers of the answers are not finite"]
+        elif not found.matched + found.unmatched:
+            failures = [
                 f"no detection above {self.threshold:g} in any of {found.frames} frames: nothing "
                 "was compared; lower --threshold"
-            )
-        failures = []
-        if found.unmatched_share > allowed.unmatched_share:
-            failures.append(
-                f"{found.unmatched} of {found.matched + found.unmatched} detections have no "
-                f"partner, allowed {allowed.unmatched_share:.2%}"
-            )
-        failures += [
-            f"{name} {error:.4g}{unit}, allowed {limit:g}{unit}"
-            for name, error, limit, unit in self._limited_errors()
-            if error is not None and error > limit
-        ]
+            ]
+        else:
+            failures = [f"{row.name} {row.found}, allowed {row.limit}" for row in self._broken()]
+            if found.unmatched_share > self.limits.unmatched_share:
+                failures.insert(0, self._unmatched())
+        failures += [check.reason for check in self.batches if check.reason]
+        if self.activations is not None and self.activations.reason:
+            failures.append(self.activations.reason)
         return "; ".join(failures)
+
+    @property
+    def departs(self) -> str:
+        """Name the first block that departs by more than its precision explains, or nothing."""
+        return self.activations.first_departing if self.activations else ""
+
+    @property
+    def rows(self) -> list[Row]:
+        """Return every figure as it is read, with its limit."""
+        found, allowed = self.figures, self.limits
+        share = f"{found.unmatched} ({found.unmatched_share:.2%})"
+        return [
+            Row("frames", str(found.frames)),
+            Row("matched", str(found.matched)),
+            Row(
+                "unmatched",
+                share,
+                f"{allowed.unmatched_share:.2%}",
+                found.unmatched_share <= allowed.unmatched_share,
+            ),
+            *self._errors(),
+            Row("mean score drop", _text(found.mean_score_drop)),
+            Row("largest score drop", _text(found.max_score_drop)),
+            Row("least IoU", _text(found.min_iou)),
+            Row("not finite", str(found.non_finite), "0", not found.non_finite),
+        ]
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON, the verdict first."""
-        values = asdict(self)
-        figures = values.pop("figures")
-        return {"passed": self.passed, "reason": self.reason, **figures, **values}
+        reference, candidate = self.precisions
+        return {
+            "passed": self.passed,
+            "reason": self.reason,
+            **asdict(self.figures),
+            "limits": asdict(self.limits),
+            "threshold": self.threshold,
+            "reference": self.reference,
+            "reference_sha256": self.reference_sha256,
+            "reference_precision": reference,
+            "candidate": self.candidate,
+            "candidate_sha256": self.candidate_sha256,
+            "candidate_precision": candidate,
+            "command": self.command,
+            "worst_frames": [] if self.evidence is None else self.evidence.worst_figures,
+            "batches": [check.to_dict() for check in self.batches],
+            "activations": None if self.activations is None else self.activations.to_dict(),
+        }
 
     def summary(self) -> str:
         """Say it in a line."""
@@ -136,38 +200,53 @@ class ParityReport:
 
     def table(self) -> str:
         """Say it in a short table, with the limit beside each figure that has one."""
-        found, allowed = self.figures, self.limits
-        limits = {name: f"{limit:g}" for name, _, limit, _ in self._limited_errors()}
-        rows = {
-            "frames": str(found.frames),
-            "matched": str(found.matched),
-            "unmatched": f"{found.unmatched} ({found.unmatched_share:.2%})",
-            "worst box error": f"{_text(found.max_box_error_px)} px",
-            "p99 box error": f"{_text(found.p99_box_error_px)} px",
-            "worst score error": _text(found.max_score_error),
-            "mean score error": _text(found.mean_score_error),
-            "least IoU": _text(found.min_iou),
-            "not finite": str(found.non_finite),
-        }
-        limits |= {"unmatched": f"{allowed.unmatched_share:.2%}", "not finite": "0"}
         lines = [f"{'':<18}{'found':>14}{'limit':>10}"]
-        lines += [f"{k:<18}{v:>14}{limits.get(k, ''):>10}".rstrip() for k, v in rows.items()]
+        lines += [f"{r.name:<18}{r.found:>14}{r.limit:>10}".rstrip() for r in self.rows]
+        lines += [check.line for check in self.batches]
+        if self.activations is not None:
+            lines += self.activations.lines
         title = f"{self.candidate} against {self.reference}, scores from {self.threshold:g}"
         return "\n".join([title, *lines, "passed" if self.passed else f"FAILED: {self.reason}"])
 
-    def _limited_errors(self) -> list[tuple[str, float | None, float, str]]:
-        """Name the errors that have a limit: (name, found, limit, unit)."""
+    def _unmatched(self) -> str:
+        found = self.figures
+        return (
+            f"{found.unmatched} of {found.matched + found.unmatched} detections have no "
+            f"partner, allowed {self.limits.unmatched_share:.2%}"
+        )
+
+    def _broken(self) -> list[Row]:
+        return [row for row in self._errors() if not row.holds]
+
+    def _errors(self) -> list[Row]:
+        """Return the errors; of boxes and of scores one has a limit."""
         found, allowed = self.figures, self.limits
-        if allowed.worst:
-            return [
-                ("worst box error", found.max_box_error_px, allowed.box_error_px, " px"),
-                ("worst score error", found.max_score_error, allowed.score_error, ""),
-            ]
+        box, score = allowed.box_error_px, allowed.score_error
+        at_worst, at_most = (box, None) if allowed.worst else (None, box)
+        worst_score, mean_score = (score, None) if allowed.worst else (None, score)
         return [
-            ("p99 box error", found.p99_box_error_px, allowed.box_error_px, " px"),
-            ("mean score error", found.mean_score_error, allowed.score_error, ""),
+            _row("worst box error", found.max_box_error_px, at_worst, " px"),
+            _row("p99 box error", found.p99_box_error_px, at_most, " px"),
+            _row("worst score error", found.max_score_error, worst_score),
+            _row("mean score error", found.mean_score_error, mean_score),
         ]
 
 
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+@dataclass(frozen=True)
+class Row:
+    """A figure as it is read: what was found, its limit or nothing, and whether that holds."""
+
+    name: str
+    found: str
+    limit: str = ""
+    holds: bool = True
+
+
+def _row(name: str, found: float | None, limit: float | None, unit: str = "") -> Row:
+    holds = found is None or limit is None or found <= limit
+    text = _text(found, digits=3 if holds else 4) + unit
+    return Row(name, text, "" if limit is None else f"{limit:g}{unit}", holds)
+
+
+def _text(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"

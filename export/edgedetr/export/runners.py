@@ -1,20 +1,28 @@
-"""Run a checkpoint or an ONNX file of any precision on one image, to compare them."""
+"""Run a checkpoint, an ONNX file of any precision or an engine, to compare them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from edgedetr.runtime.errors import UsageError
+import numpy as np
+
+from edgedetr.runtime.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
+    import onnx
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
     from edgedetr.export.deformable_attention import Form
+    from edgedetr.export.exact import ExactGraph, Precision
     from edgedetr.runtime.spec import ModelSpec
+
+    Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+MOST_FREE = 4
+"""The largest batch that is tried where a model takes any."""
 
 
 class Runner(Protocol):
@@ -22,36 +30,60 @@ class Runner(Protocol):
 
     Attributes:
         spec: The contract of the model.
-        is_quantized: Whether it computes anything in INT8.
+        precision: What its coarsest numbers are.
+        batch_sizes: How many images at once to try, smallest first.
     """
 
     spec: ModelSpec
-    is_quantized: bool
+    precision: Precision
+    batch_sizes: tuple[int, ...]
 
-    def __call__(
-        self, images: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Answer images (1, 3, H, W) with logits (1, Q, K) and boxes (1, Q, 4).
+    def __call__(self, images: NDArray[np.float32]) -> Answer:
+        """Answer images (B, 3, H, W) with logits (B, Q, K) and boxes (B, Q, 4).
 
         The returned arrays are valid until the next call.
         """
         ...
 
 
-def open_runner(path: Path) -> Runner:
-    """Load a ``.safetensors`` checkpoint or an ``.onnx`` file.
+def open_runner(path: Path, spec: ModelSpec | None = None) -> Runner:
+    """Load a ``.safetensors`` checkpoint, an ``.onnx`` file or an ``.engine``.
+
+    Args:
+        path: The file.
+        spec: The contract of a foreign model; a file that carries its own keeps that.
 
     Raises:
-        UsageError: If it is neither.
-        ArtifactError: If the file is missing, damaged or without a spec.
+        UsageError: If it is none of them.
+        ArtifactError: If the file is missing, damaged or without a spec, or cannot run here.
     """
     if path.suffix == ".safetensors":
         from edgedetr.distill.checkpoint import load_model
 
         return TorchRunner(load_model(path))
     if path.suffix == ".onnx":
-        return OnnxRunner(path)
-    raise UsageError(f"{path}: wanted a .safetensors checkpoint or an .onnx model")
+        return OnnxRunner(path, spec)
+    if path.suffix == ".engine":
+        from edgedetr.export.engine_runner import EngineRunner
+
+        return EngineRunner(path, spec)
+    raise UsageError(
+        f"{path}: wanted a .safetensors checkpoint, an .onnx model or a TensorRT .engine"
+    )
+
+
+def graph_of(runner: Runner, *, traced: bool) -> ExactGraph | None:
+    """Return the graph that a model computes, or None where it has none that can be read.
+
+    Args:
+        runner: The model.
+        traced: Whether a checkpoint is traced to one, which takes as long as its export.
+    """
+    if isinstance(runner, OnnxRunner):
+        return runner.graph
+    if traced and isinstance(runner, TorchRunner):
+        return runner.traced()
+    return None
 
 
 class TorchRunner:
@@ -62,42 +94,106 @@ class TorchRunner:
         sampling: How its deformable attention reads maps; its own way is ``grid_sample``.
     """
 
+    precision: Precision = "fp32"
+    batch_sizes: tuple[int, ...] = (1,)
+
     def __init__(self, model: Model, sampling: Form = "grid_sample") -> None:
         self.spec = model.spec
-        self.is_quantized = False
-        self._model = model
+        self.model = model
         self._sampling = sampling
 
-    def __call__(
-        self, images: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Answer images (1, 3, H, W); see `Runner`."""
+    def __call__(self, images: NDArray[np.float32]) -> Answer:
+        """Answer images (B, 3, H, W); see `Runner`."""
         import torch
 
         from edgedetr.export.deformable_attention import sampled_by
 
-        model = self._model
+        model = self.model
         with torch.inference_mode(), sampled_by(self._sampling):
             logits, boxes = model.module.predict(model.network, torch.from_numpy(images))
         return logits.numpy(), boxes.numpy()
 
+    def traced(self) -> ExactGraph:
+        """Return the graph that ``edgedetr export onnx`` writes of it."""
+        import tempfile
+        from pathlib import Path
+
+        from edgedetr.calib.onnx_file import load_onnx
+        from edgedetr.export.exact import exact_graph
+        from edgedetr.export.simplify import simplify
+        from edgedetr.export.to_onnx import trace
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "traced.onnx"
+            trace(self.model, path)
+            return exact_graph(simplify(load_onnx(path)).model)
+
 
 class OnnxRunner:
-    """An ONNX file in ONNX Runtime, which computes Q/DQ pairs exactly as they are written."""
+    """An ONNX file in ONNX Runtime, which computes it exactly as it is typed.
 
-    def __init__(self, path: Path) -> None:
-        from edgedetr.calib.onnx_file import load_onnx
-        from edgedetr.runtime.backends.onnxruntime import open_session
+    Attributes:
+        graph: What it computes.
+    """
 
-        self._session = open_session(path, exact=True)
-        self.spec = self._session.spec
-        self.is_quantized = any(
-            node.op_type == "DequantizeLinear" for node in load_onnx(path).graph.node
+    def __init__(self, path: Path, spec: ModelSpec | None = None) -> None:
+        from edgedetr.calib.onnx_file import embedded_spec, input_batch, load_onnx
+        from edgedetr.export.exact import exact_graph, exact_session
+        from edgedetr.runtime.spec import METADATA_KEY
+
+        model = load_onnx(path)
+        carries_one = any(p.key == METADATA_KEY for p in model.metadata_props)
+        self.spec = spec if spec and not carries_one else embedded_spec(model, path)
+        smallest = input_batch(model, self.spec, path)
+        takes_any = _takes_any(model, self.spec)
+        self.batch_sizes: tuple[int, ...] = (1, 2, MOST_FREE) if takes_any else (smallest,)
+        self.graph: ExactGraph = exact_graph(model)
+        self.precision = self.graph.precision
+        self._name = str(path)
+        self._session = exact_session(self.graph.model, self._name)
+        if missing := {self.spec.logits_name, self.spec.boxes_name} - {
+            o.name for o in self._session.get_outputs()
+        }:
+            found = ", ".join(o.name for o in self._session.get_outputs())
+            raise ArtifactError(
+                f"{path} answers {found}; its spec wants {' and '.join(sorted(missing))}"
+            )
+        self(np.zeros((1, 3, *self.spec.input_hw), np.float32))
+
+    def __call__(self, images: NDArray[np.float32]) -> Answer:
+        """Answer images (B, 3, H, W); see `Runner`.
+
+        A file of a fixed larger batch sees the images as often as it takes to fill it.
+        """
+        from edgedetr.export.exact import run_session
+
+        spec, count = self.spec, len(images)
+        fed = np.resize(images, (max(count, self.batch_sizes[0]), *images.shape[1:]))
+        names = (spec.logits_name, spec.boxes_name)
+        logits, boxes = run_session(self._session, names, {spec.input_name: fed}, self._name)
+        check_answer(logits, boxes, spec, len(fed), self._name)
+        return logits[:count], boxes[:count]
+
+
+def check_answer(
+    logits: NDArray[np.float32], boxes: NDArray[np.float32], spec: ModelSpec, batch: int, name: str
+) -> None:
+    """Stop unless a model answered what its spec says.
+
+    Raises:
+        ArtifactError: If a type or a shape is another.
+    """
+    queries = boxes.shape[1] if boxes.ndim == 3 else "Q"
+    wanted = ((batch, queries, len(spec.class_names)), (batch, queries, 4))
+    is_float = logits.dtype == boxes.dtype == np.float32
+    if (logits.shape, boxes.shape) != wanted or not is_float:
+        raise ArtifactError(
+            f"{name} answers {logits.dtype} {logits.shape} and {boxes.dtype} {boxes.shape}; its "
+            f"spec wants float32 logits {wanted[0]} and boxes {wanted[1]}"
         )
 
-    def __call__(
-        self, images: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Answer images (1, 3, H, W); see `Runner`."""
-        self._session.images[:] = images
-        return self._session.infer()
+
+def _takes_any(model: onnx.ModelProto, spec: ModelSpec) -> bool:
+    """Tell whether a graph leaves the number of images open."""
+    shape = next(i.type.tensor_type.shape for i in model.graph.input if i.name == spec.input_name)
+    return bool(shape.dim[0].dim_value == 0)
