@@ -102,7 +102,7 @@ class Detector:
             backend: Name of a file in ``backends/``.
             threshold: Lowest score that counts, in [0, 1].
             spec: Replaces the spec stored in a file, for foreign models.
-            model: File name of a model in a package; its first when empty.
+            model: File name of a model in a package; its first that the backend runs when empty.
             public_key: PEM file of the key that must have signed a package.
             require_signature: Whether a package must be signed.
             time_limit_s: How long the backend may take for one frame, in seconds.
@@ -223,7 +223,7 @@ class Detector:
             path: The file or package.
             backend: Name of a file in ``backends/``.
             spec: Replaces the spec stored in a file, for foreign models.
-            model: File name of a model in a package; its first when empty.
+            model: File name of a model in a package; its first that the backend runs when empty.
             public_key: PEM file of the key that must have signed a package.
             require_signature: Whether a package must be signed.
 

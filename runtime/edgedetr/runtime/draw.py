@@ -20,22 +20,27 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def draw_detections(
-    image: NDArray[np.uint8], detections: Detections, class_names: Sequence[str]
+    image: NDArray[np.uint8],
+    detections: Detections,
+    class_names: Sequence[str],
+    track_ids: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint8]:
     """Return a copy of an RGB image with a box, class and score for every detection.
 
     The best detection is drawn last, on top of the others. A class has the same colour on every
-    picture.
+    picture. The number of a detection's track stands before its class, unless it is 0.
     """
     picture = image.copy()
     scale = max(0.4, image.shape[0] / 900)
-    for box, score, label in reversed(
-        list(zip(detections.boxes, detections.scores, detections.labels, strict=True))
+    ids = [0] * len(detections) if track_ids is None else track_ids.tolist()
+    for box, score, label, number in reversed(
+        list(zip(detections.boxes, detections.scores, detections.labels, ids, strict=True))
     ):
         x0, y0, x1, y1 = (round(float(side)) for side in box)
         colour = class_colour(int(label))
         cv2.rectangle(picture, (x0, y0), (x1, y1), colour, max(1, round(2 * scale)))
-        _write(picture, (x0, y0), f"{class_names[label]} {score:.2f}", colour, scale)
+        name = f"#{number} {class_names[label]}" if number else class_names[label]
+        _write(picture, (x0, y0), f"{name} {score:.2f}", colour, scale)
     return picture
 
 

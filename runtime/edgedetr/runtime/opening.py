@@ -38,7 +38,7 @@ def open_model(
         path: The file or package.
         backend: Name of a file in ``backends/``.
         spec: Replaces the spec stored in a file, for foreign models.
-        model: File name of a model in a package; its first when empty.
+        model: File name of a model in a package; its first that the backend runs when empty.
         public_key: PEM file of the key that must have signed a package.
         require_signature: Whether a package must be signed.
 
@@ -59,6 +59,7 @@ def open_model(
         raise UsageError(f"{path}: a package holds its spec; give none")
     with read_package(path, public_key, require_signature=require_signature) as package:
         check_inputs(package.golden, package.spec)
+        model = model or _first_model(package, backend)
         session = _open_file(package.model_path(model), backend, package.spec)
         try:
             check_answer(_golden_answer(package, model), session, package.frame())
@@ -78,10 +79,16 @@ def _open_file(path: Path, backend: str, spec: ModelSpec | None) -> Session:
     return module.open_session(path, spec)
 
 
+def _first_model(package: Package, backend: str) -> str:
+    names = [m.name.rpartition("/")[2] for m in package.manifest.models]
+    suffixes = find_backend(backend).SUFFIXES
+    return next((name for name in names if name.endswith(suffixes)), names[0])
+
+
 def _golden_answer(package: Package, model: str) -> GoldenAnswer:
     """Return what a model must answer; an engine answers as the ONNX of its precision does."""
     models = package.manifest.models
-    chosen = next((m for m in models if m.name.rpartition("/")[2] == model), models[0])
+    chosen = next(m for m in models if m.name.rpartition("/")[2] == model)
     twins = [m.name for m in models if m.kind == "onnx" and m.precision == chosen.precision]
     answers = {a.model: a for a in package.golden.answers}
     for name in (chosen.name, *twins):

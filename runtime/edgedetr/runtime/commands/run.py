@@ -1,0 +1,151 @@
+"""``edgedetr run``."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, closing
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgedetr.runtime.command_line import PATH
+from edgedetr.runtime.errors import EdgeDetrError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from edgedetr.runtime.detector import Detector
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option("--source", required=True, help="Folder of images, video, or number of a camera.")
+@click.option(
+    "--rate",
+    "rate_hz",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Frames per second at which a folder or video plays.",
+)
+@click.option(
+    "--deadline-ms",
+    type=click.FloatRange(0, min_open=True),
+    help="From capture to detections; one period of --rate if not given.",
+)
+@click.option("--out", type=PATH, help="New folder: KITTI files, frames.jsonl, summary.json.")
+@click.option("--video", type=PATH, help="MP4 file with what was found drawn in.")
+@click.option("--tracker", "with_tracker", is_flag=True, help="Number objects across frames.")
+@click.option("--frames", type=click.IntRange(1), help="Stop after so many results.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+)
+@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@click.option("--backend", help="Name of a backend; chosen for the model if not given.")
+@click.option("--public-key", type=PATH, help="Key that must have signed a package.")
+@click.option("--allow-unsigned", is_flag=True, help="Run a package that nobody signed.")
+@click.option(
+    "--time-limit-s",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="After how long without an answer the backend counts as stuck.",
+)
+def run(  # noqa: PLR0913, PLR0917 - one argument per option
+    model: Path,
+    source: str,
+    rate_hz: float,
+    deadline_ms: float | None,
+    out: Path | None,
+    video: Path | None,
+    with_tracker: bool,
+    frames: int | None,
+    threshold: float,
+    spec_path: Path | None,
+    backend: str | None,
+    public_key: Path | None,
+    allow_unsigned: bool,
+    time_limit_s: float,
+) -> None:
+    """Run MODEL, a file or package, on a stream: the newest frame, in time or not at all.
+
+    SIGTERM and SIGINT end it after the frame at work, with status 0. SIGHUP opens MODEL again and
+    swaps it in once it has passed its checks; until then, and if it fails, the old one works on.
+    """
+    from edgedetr.runtime.clock import StopFlag
+    from edgedetr.runtime.detector import Detector
+    from edgedetr.runtime.result_files import ResultFiles
+    from edgedetr.runtime.run import run as run_stream
+    from edgedetr.runtime.signals import handled
+    from edgedetr.runtime.sources import open_source
+    from edgedetr.runtime.spec import spec_from_toml
+    from edgedetr.runtime.stream import Stream
+    from edgedetr.runtime.tracking import Tracker
+
+    how: dict[str, Any] = {"public_key": public_key, "require_signature": not allow_unsigned}
+    how |= {"backend": backend} if backend else {}
+    how |= {"spec": spec_from_toml(spec_path)} if spec_path else {}
+    deadline_ns = round((deadline_ms or 1000 / rate_hz) * 1e6)
+    tracker = Tracker(round(1e9 / rate_hz)) if with_tracker else None
+    stop, notes = StopFlag(), _Notes()
+    with ExitStack() as stack:
+        frames_in = stack.enter_context(closing(open_source(source, rate_hz, deadline_ns)))
+        detector = stack.enter_context(
+            Detector.open(model, threshold=threshold, time_limit_s=time_limit_s, **how)
+        )
+        files = ResultFiles(
+            out, video, rate_hz=rate_hz, class_names=detector.spec.class_names, on_problem=notes
+        )
+        stream = Stream(
+            detector,
+            frames_in,
+            deadline_ns=deadline_ns,
+            tracker=tracker,
+            on_problem=notes,
+            stop=stop,
+        )
+        reload = partial(_reload, detector, model, how, notes)
+        stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stop.set))
+        stack.enter_context(handled("SIGHUP", once=False, action=reload))
+        run_stream(
+            detector,
+            stream,
+            files,
+            out=out,
+            frames=frames,
+            on_end=lambda summary: click.echo(f"{model.name}: {summary.describe()}"),
+        )
+
+
+class _Notes:
+    """Prints problems, at most one a second: a camera that fails would flood the log."""
+
+    def __init__(self) -> None:
+        self._last_s = -1.0
+        self._left_out = 0
+
+    def __call__(self, text: str) -> None:
+        if monotonic() - self._last_s < 1:
+            self._left_out += 1
+            return
+        more = f" ({self._left_out} messages left out before)" if self._left_out else ""
+        click.echo(f"edgedetr: {' '.join(text.split())}{more}", err=True)
+        self._last_s, self._left_out = monotonic(), 0
+
+
+def _reload(
+    detector: Detector, model: Path, how: dict[str, Any], note: Callable[[str], object]
+) -> None:
+    """Swap the model in on a thread of its own, because opening takes longer than a frame."""
+
+    def swap() -> None:
+        try:
+            detector.swap(model, **how)
+            click.echo(f"edgedetr: {model} is swapped in", err=True)
+        except (EdgeDetrError, OSError, ValueError) as error:
+            note(f"{model} is not swapped in, the old model works on: {error}")
+
+    threading.Thread(target=swap, daemon=True).start()
