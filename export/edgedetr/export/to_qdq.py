@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnx
@@ -23,10 +23,12 @@ from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.calib.points import Point, Wiring, concat_inputs, points, reads, residuals
 from edgedetr.calib.scales import LEVELS, scale_from_amax
 from edgedetr.calib.stats import read_stats
+from edgedetr.export.foreign import check_operators, check_static, opset_of, raise_opset, spec_of
 from edgedetr.export.graph import int8_macs, macs
 from edgedetr.export.graph_lint import refuse_broken
 from edgedetr.export.metadata import set_metadata
 from edgedetr.export.stored_ranges import stored_ranges
+from edgedetr.export.to_fp16 import HalfShare, halve
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.manifest import versions_of, write_manifest
@@ -38,8 +40,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.runtime.spec import ModelSpec
 
 VERSIONS = ("edgedetr", "numpy", "onnx")
+
+Rest = Literal["fp16", "fp32"]
+"""What computes where INT8 does not."""
+
+TYPED_OPSET = 19
+"""The first opset whose Q and DQ take FP16, and the last whose GridSample TensorRT reads."""
 
 _MIN_OPSET = 13
 
@@ -53,24 +62,34 @@ class QuantizedShare:
         convolutions: All convolutions of the model.
         int8_macs: Multiply-accumulates of the former, for one batch.
         macs: Multiply-accumulates of the model.
+        rest: What of it runs in FP16; None where the rest is FP32.
     """
 
     nodes: int
     convolutions: int
     int8_macs: int
     macs: int
+    rest: HalfShare | None = None
 
     def describe(self) -> str:
         """Say it in a line."""
         share = self.int8_macs / self.macs
+        rest = f"; the rest FP16 but {self.rest.kept()} in FP32" if self.rest else ""
         return (
             f"{self.nodes} nodes in INT8 of {self.convolutions} convolutions; "
-            f"{share:.1%} of {self.macs / 1e9:.3f} GMACs"
+            f"{share:.1%} of {self.macs / 1e9:.3f} GMACs{rest}"
         )
 
 
-def export_qdq(
-    path: Path, stats_path: Path | None, output: Path, include: str = "", exclude: str = ""
+def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
+    path: Path,
+    stats_path: Path | None,
+    output: Path,
+    include: str = "",
+    exclude: str = "",
+    rest: Rest = "fp16",
+    spec: ModelSpec | None = None,
+    frames: Iterable[NDArray[np.uint8]] | None = None,
 ) -> QuantizedShare:
     """Quantize a calibrated ONNX file and write it with its manifest.
 
@@ -81,9 +100,13 @@ def export_qdq(
         output: Where to write.
         include: See `quantize`.
         exclude: See `quantize`.
+        rest: What computes where INT8 does not; see `edgedetr.export.to_fp16` and decision 0010.
+        spec: The contract of a model that carries none, as calibration was given it.
+        frames: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges; made up when None.
 
     Raises:
-        ArtifactError: If a file is damaged, or they do not belong together.
+        ArtifactError: If a file is damaged, they do not belong together, or the model has free
+            sizes or operators that ONNX does not define.
         UsageError: If ``include`` or ``exclude`` name nothing.
         GateError: If TensorRT would break the graph.
     """
@@ -101,14 +124,18 @@ def export_qdq(
     else:
         stats = read_stats(stats_path)
         stats.check_model(path)
-    refuse_broken(model, path.name)
+    _check(model, path, stats, spec)
     quantized = quantize(model, stats, include, exclude)
+    share = quantized_share(quantized)
+    if rest == "fp16":
+        quantized, half = halve(raise_opset(quantized, TYPED_OPSET), stats.spec, frames)
+        share = replace(share, rest=half)
     versions = versions_of(VERSIONS)
     set_metadata(quantized, stats.spec, versions)
-    share = quantized_share(quantized)
     with atomic_path(output) as temporary:
         onnx.save(quantized, temporary)
-    options = (("--include", include), ("--exclude", exclude)) if stats_path else ()
+    options = [("--include", include), ("--exclude", exclude)] if stats_path else []
+    options.append(("--rest", rest))
     parents = [path, *([stats_path] if stats_path else [])]
     words = ["edgedetr export qdq", *(p.name for p in parents)]
     words += [f"{option} {shlex.quote(value)}" for option, value in options if value]
@@ -122,6 +149,23 @@ def export_qdq(
         summary=share.describe(),
     )
     return share
+
+
+def _check(
+    model: onnx.ModelProto, path: Path, stats: CalibrationStats, spec: ModelSpec | None
+) -> None:
+    """Refuse a model that cannot be quantized for TensorRT, or is not what the stats are of."""
+    if spec not in {None, stats.spec}:
+        ours, theirs = asdict(stats.spec), asdict(spec)
+        key = next(key for key in ours if ours[key] != theirs[key])
+        raise ArtifactError(
+            f"the calibration of {path} was made with {key} {ours[key]!r}, --spec says "
+            f"{theirs[key]!r}; calibrate again: edgedetr calib collect {path} --spec"
+        )
+    spec_of(model, path, stats.spec)
+    check_operators(model, path)
+    check_static(model, stats.spec, path)
+    refuse_broken(model, path.name)
 
 
 def quantized_share(model: onnx.ModelProto) -> QuantizedShare:
@@ -229,7 +273,7 @@ class _Maker:
 def _check_float(model: onnx.ModelProto) -> None:
     if any("QuantizeLinear" in node.op_type for node in model.graph.node):
         raise ArtifactError("the model is quantized already; start from the float32 one")
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    opset = opset_of(model)
     if opset < _MIN_OPSET:
         raise ArtifactError(
             f"the model is of opset {opset}; INT8 for each channel needs {_MIN_OPSET} or later, "

@@ -12,6 +12,8 @@ from edgedetr.runtime.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.export.to_qdq import Rest
+
 
 @click.command()
 @click.argument("model", type=PATH)
@@ -19,6 +21,19 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .int8.onnx.")
 @click.option("--include", default="", help="Regex: also quantize nodes whose names it finds.")
 @click.option("--exclude", default="", help="Regex: keep nodes float whose names it finds.")
+@click.option(
+    "--rest",
+    type=click.Choice(("fp16", "fp32")),
+    default="fp16",
+    show_default=True,
+    help="What the nodes that are not INT8 compute in; fp32 is faster on CPUs.",
+)
+@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@click.option(
+    "--images",
+    type=PATH,
+    help="For --rest fp16: images to measure on; made up if not given.",
+)
 @click.option(
     "--max-ap-drop",
     type=click.FloatRange(0),
@@ -34,6 +49,9 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     output: Path | None,
     include: str,
     exclude: str,
+    rest: Rest,
+    spec_path: Path | None,
+    images: Path | None,
     max_ap_drop: float | None,
     data: Path | None,
     frames: int,
@@ -42,8 +60,11 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
 
     A MODEL that was trained for INT8 holds its ranges and needs no STATS.
     """
+    from edgedetr.export.to_fp16 import frames_of
     from edgedetr.export.to_qdq import export_qdq
+    from edgedetr.runtime.spec import spec_from_toml
 
+    spec = spec_from_toml(spec_path) if spec_path else None
     output = output or model.with_suffix(".int8.onnx")
     if max_ap_drop is not None:
         if stats is None or data is None or include or exclude:
@@ -57,5 +78,6 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
             model, stats, output, request, command_line()
         )
         click.echo(f"{coverage.coverage_path(output)}: {found.describe()}")
-    share = export_qdq(model, stats, output, include, exclude)
+    seen = frames_of(images) if images else None
+    share = export_qdq(model, stats, output, include, exclude, rest, spec, seen)
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")

@@ -1,0 +1,171 @@
+"""Write an ONNX model as a strongly typed FP16 graph, as TensorRT 10 and 11 want it.
+
+Precision lies in the graph and nowhere else: weights are FP16 numbers, a Cast stands where FP32
+nodes (see `edgedetr.export.fp16_islands`) meet FP16 ones, and nowhere twice for the same tensor.
+Inputs and outputs of the graph stay FP32, so that runtimes need not know.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import onnx
+
+from edgedetr.calib.collect import choose_frames
+from edgedetr.calib.onnx_file import load_onnx
+from edgedetr.calib.points import Wiring, label
+from edgedetr.export.foreign import check_operators, check_static, spec_of
+from edgedetr.export.fp16_graph import Halves, element_types, typed
+from edgedetr.export.fp16_islands import islands
+from edgedetr.export.graph import macs
+from edgedetr.export.graph_lint import refuse_broken
+from edgedetr.export.metadata import set_metadata
+from edgedetr.export.value_ranges import value_ranges
+from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.files import atomic_path
+from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.manifest import versions_of, write_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgedetr.runtime.spec import ModelSpec
+
+RANGE_FRAMES = 16
+"""How many images of a folder the ranges are measured on."""
+
+VERSIONS = ("edgedetr", "numpy", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class HalfShare:
+    """How much of a model runs in FP16.
+
+    Attributes:
+        nodes: Nodes that compute in FP16.
+        float_nodes: Nodes that compute in FP16 or FP32, the added Casts apart.
+        half_macs: Multiply-accumulates of the former, for one batch.
+        macs: Multiply-accumulates of the model.
+        casts: Casts that were added.
+        islands: Reason to how many nodes stay in FP32 for it, most first.
+    """
+
+    nodes: int
+    float_nodes: int
+    half_macs: int
+    macs: int
+    casts: int
+    islands: dict[str, int] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        return (
+            f"{self.nodes} of {self.float_nodes} nodes and {self.half_macs / self.macs:.1%} of "
+            f"{self.macs / 1e9:.3f} GMACs in FP16, {self.casts} casts; FP32: {self.kept()}"
+        )
+
+    def kept(self) -> str:
+        """Say how many nodes stay in FP32, and why."""
+        reasons = ", ".join(f"{reason} {count}" for reason, count in self.islands.items())
+        return f"{self.float_nodes - self.nodes} nodes ({reasons or 'none'})"
+
+
+def export_fp16(
+    path: Path,
+    output: Path,
+    spec: ModelSpec | None = None,
+    frames: Iterable[NDArray[np.uint8]] | None = None,
+    command: str = "edgedetr export fp16",
+) -> HalfShare:
+    """Write a float32 ONNX file as typed FP16, with its manifest.
+
+    Args:
+        path: A float32 ONNX model.
+        output: Where to write.
+        spec: The contract of a model that carries none.
+        frames: RGB images, uint8 (H, W, 3), on which ranges are measured; made up when None.
+        command: What made it, for the manifest.
+
+    Raises:
+        ArtifactError: If the model is damaged, has operators that ONNX does not define or free
+            sizes, or does not fit its spec.
+        GateError: If TensorRT would break the graph.
+        UsageError: If ``output`` is ``path``.
+    """
+    if output == path:
+        raise UsageError(f"{output} is the input of the same command; choose another --output")
+    model = load_onnx(path)
+    spec = spec_of(model, path, spec)
+    check_operators(model, path)
+    check_static(model, spec, path)
+    refuse_broken(model, path.name)
+    half, share = halve(model, spec, frames)
+    versions = versions_of(VERSIONS)
+    set_metadata(half, spec, versions)
+    with atomic_path(output) as temporary:
+        onnx.save(half, temporary)
+    write_manifest(
+        output,
+        kind="fp16",
+        command=command,
+        spec=spec,
+        versions=versions,
+        parents=[path],
+        summary=share.describe(),
+    )
+    return share
+
+
+def frames_of(folder: Path) -> Iterator[NDArray[np.uint8]]:
+    """Read `RANGE_FRAMES` images of a folder, evenly spread.
+
+    Raises:
+        DataError: If there is none, or one cannot be read.
+    """
+    return map(read_image, choose_frames(list_images(folder), RANGE_FRAMES))
+
+
+def halve(
+    model: onnx.ModelProto,
+    spec: ModelSpec,
+    frames: Iterable[NDArray[np.uint8]] | None = None,
+) -> tuple[onnx.ModelProto, HalfShare]:
+    """Make a typed FP16 graph of a float32 one, which may hold Q/DQ nodes.
+
+    Args:
+        model: The graph; it is left as it is.
+        spec: How to feed it, and which output holds the boxes.
+        frames: RGB images, uint8 (H, W, 3); made up when None.
+
+    Raises:
+        ArtifactError: If the model does not run.
+    """
+    if frames is None:
+        from edgedetr.export.textures import textured_frames
+
+        frames = textured_frames(spec.input_hw)
+    types = element_types(model)
+    ranges = value_ranges(model, types, spec, frames)
+    reasons = islands(Wiring(model.graph), types, spec.boxes_name, ranges)
+    half, where = typed(model, types, set(reasons))
+    return half, _share(model, where, reasons)
+
+
+def _share(model: onnx.ModelProto, where: Halves, reasons: dict[int, str]) -> HalfShare:
+    counts = macs(model)
+    inside = {label(model.graph.node[i]) for i in where.half}
+    kept = Counter(reasons.get(i, "between") for i in where.full)
+    return HalfShare(
+        nodes=len(where.half),
+        float_nodes=len(where.half) + len(where.full),
+        half_macs=sum(count for name, count in counts.items() if name in inside),
+        macs=sum(counts.values()),
+        casts=where.casts,
+        islands=dict(kept.most_common()),
+    )
