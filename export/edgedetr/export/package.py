@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.calib.onnx_file import load_onnx
+from edgedetr.export.coverage import coverage_path
 from edgedetr.export.graph import int8_macs, macs
 from edgedetr.export.keys import load_private_key
 from edgedetr.export.package_gates import (
     check_calibration,
+    check_coverage,
     check_engine,
     check_parity,
     check_report,
@@ -189,16 +191,20 @@ def _add_checks(
         gates += (f"accuracy in {contents.report.name}",)
     for model in models:
         if model.precision == "int8":
-            share = _coverage(model)
-            _add(files, f"checks/{model.path.stem}.coverage.json", _json(share))
-            gates += (f"{model.path.name}: {share['share']:.1%} of multiply-accumulates in INT8",)
+            gates += (_add_coverage(files, model),)
     return gates
 
 
-def _coverage(model: Candidate) -> dict[str, float]:
-    graph = load_onnx(model.path)
+def _add_coverage(files: dict[str, Path | bytes], model: Candidate) -> str:
+    """Add how much is in INT8, and where it was chosen by measurement, what was measured."""
+    graph, name = load_onnx(model.path), model.path.name
     inside, whole = sum(int8_macs(graph).values()), sum(macs(graph).values())
-    return {"int8_macs": inside, "macs": whole, "share": inside / max(1, whole)}
+    _add(files, f"checks/{name}.macs.json", _json({"int8_macs": inside, "macs": whole}))
+    measured = coverage_path(model.path)
+    if measured.is_file():
+        check_coverage(measured, model)
+        _add(files, f"checks/{measured.name}", measured.read_bytes())
+    return f"{name}: {inside / max(1, whole):.1%} of multiply-accumulates in INT8"
 
 
 def _add_model(files: dict[str, Path | bytes], model: Candidate) -> PackedModel:

@@ -228,6 +228,21 @@ def check_report(path: Path, models: Iterable[Candidate]) -> None:
             )
 
 
+def check_coverage(path: Path, model: Candidate) -> None:
+    """Require that the measurements beside an INT8 model are those that it was made by.
+
+    Raises:
+        ArtifactError: If they are damaged.
+        GateError: If they are of another model.
+    """
+    values = read_json(path)
+    parents = {p.sha256 for p in model.manifest.parents} if model.manifest else set()
+    if values.get("int8") != model.path.name or values.get("model_sha256") not in parents:
+        raise GateError(
+            f"{path} is not about {model.path} as it is now; remove it or measure again"
+        )
+
+
 def check_engine(path: Path, models: Sequence[Candidate]) -> Candidate:
     """Return the packed ONNX model that an engine was built from.
 

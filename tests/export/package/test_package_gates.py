@@ -1,0 +1,191 @@
+"""Nothing ships whose checks failed, are missing or were of another model."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgedetr.export.package import Contents, package
+from edgedetr.export.package_gates import precision_of
+from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
+from edgedetr.runtime.files import sha256
+from edgedetr.runtime.manifest import manifest_path, write_manifest
+from edgedetr.runtime.package import read_package
+from edgedetr.runtime.spec import ModelSpec
+
+
+def documented(path):
+    """Make another file of the same model."""
+    model = onnx.load(path)
+    model.doc_string = "changed"
+    onnx.save(model, path)
+
+
+def test_what_is_in_less_than_fp32_needs_a_report(refuses, fp32, int8, report, stats):
+    refuses("is int8 and nothing says what it finds", [int8], calibration=stats)
+    failed = report(fp32, int8, passed=False, reason="worst box error 9 px, allowed 8 px")
+    refuses(
+        r"verify\.m\.int8\.json: m\.int8\.onnx does not find what .* 9 px, allowed 8 px",
+        [int8, fp32],
+        parity=(failed,),
+        calibration=stats,
+    )
+
+
+def test_a_failed_report_stops_fp32_as_well(refuses, fp32, report):
+    checkpoint = fp32.with_name("m.safetensors")
+    checkpoint.write_bytes(b"weights")
+    refuses("does not find", [fp32], parity=(report(checkpoint, fp32, passed=False),))
+
+
+def test_reports_lead_from_a_trusted_start(refuses, fp32, int8, report, stats, tmp_path):
+    given = {"parity": (report(fp32, int8),), "calibration": stats}
+    refuses(r"start at m\.onnx, which nothing vouches for; .*--reference", [int8], **given)
+    other = shutil.copy(int8, tmp_path / "other.onnx")
+    refuses(r"reference .*other\.onnx is int8, not FP32", [int8], references=(other,), **given)
+    assert package(Contents((int8,), references=(fp32,), **given), tmp_path / "a.tar").gates
+    checkpoint = tmp_path / "m.safetensors"
+    checkpoint.write_bytes(b"weights")
+    given["parity"] += (report(checkpoint, fp32),)
+    assert package(Contents((int8,), **given), tmp_path / "b.tar").gates
+    assert not (tmp_path / "out").exists()
+
+
+def test_reports_in_a_circle_are_no_start(refuses, int8, report, stats, tmp_path):
+    other = tmp_path / "other.onnx"
+    shutil.copy(int8, other)
+    documented(other)
+    parity = (report(other, int8), report(int8, other))
+    refuses("nothing vouches for", [int8], parity=parity, calibration=stats)
+
+
+def test_a_report_of_another_model(refuses, fp32, int8, report, stats):
+    about = report(fp32, int8, candidate_sha256="12" * 32)
+    refuses(
+        r"verify\.m\.int8\.json is about another model: m\.int8\.onnx \(121212121212\.\.\.\)",
+        [int8, fp32],
+        parity=(about,),
+        calibration=stats,
+    )
+    refuses("about another model", [fp32], parity=(report(fp32, int8),))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"passed": "yes"}', "[" * 100_000])
+def test_a_report_that_is_none(refuses, fp32, tmp_path, text):
+    path = tmp_path / "v.json"
+    path.write_text(text, encoding="utf-8")
+    refuses(r"v\.json", [fp32], error=ArtifactError, parity=(path,))
+
+
+def test_a_manifest_that_does_not_fit(refuses, fp32, int8, report, stats):
+    documented(int8)
+    given = {"parity": (report(fp32, int8),), "calibration": stats}
+    refuses("does not match its manifest", [int8, fp32], error=ArtifactError, **given)
+    spec = ModelSpec((8, 16), ("Car", "Cyclist"))
+    write_manifest(int8, kind="qdq", command="", spec=spec, parents=[fp32, stats])
+    refuses(r"the spec in .*manifest\.json is not that of", [int8, fp32], **given)
+
+
+def test_calibration_of_another_model(refuses, fp32, int8, report, stats, tmp_path):
+    parity = (report(fp32, int8),)
+    refuses(r"quantized with m\.calib\.json; give it", [int8, fp32], parity=parity)
+    values = json.loads(stats.read_text())
+    path = tmp_path / "other.json"
+    for change, message in (
+        ({"model_sha256": "00"}, "is the calibration of another model: m.onnx"),
+        ({"frames": 41}, "quantized with another m.calib.json"),
+    ):
+        path.write_text(json.dumps(values | change), encoding="utf-8")
+        refuses(message, [int8, fp32], parity=parity, calibration=path)
+    path.write_text("{}", encoding="utf-8")
+    refuses("no", [int8, fp32], error=ArtifactError, parity=parity, calibration=path)
+
+
+def test_the_measured_coverage_is_that_of_the_model(refuses, fp32, int8, report, stats, tmp_path):
+    given = {"parity": (report(fp32, int8),), "calibration": stats}
+    path = int8.with_name("m.int8.onnx.coverage.json")
+    for values in ({"int8": "n.onnx", "model_sha256": sha256(fp32)}, {"int8": int8.name}):
+        path.write_text(json.dumps(values), encoding="utf-8")
+        refuses(r"coverage\.json is not about", [int8, fp32], **given)
+    values = {"int8": int8.name, "model_sha256": sha256(fp32)}
+    path.write_text(json.dumps(values), encoding="utf-8")
+    made = package(Contents((int8, fp32), **given), tmp_path / "p.tar")
+    assert "checks/m.int8.onnx.coverage.json" in {f.name for f in made.files}
+
+
+def test_the_accuracy_is_that_of_the_model(refuses, fp32, tmp_path):
+    path = tmp_path / "report.json"
+    mib = fp32.stat().st_size / 2**20
+    good = {"models": [{"name": "m", "file_mib": mib, "ap": 0.4}], "parity": []}
+    for change, message, error in (
+        ({"parity": [{"name": "v.json", "passed": False}]}, "v.json did not pass", GateError),
+        ({"models": [{"name": "m", "file_mib": 2 * mib}]}, "does not tell of m.onnx", GateError),
+        ({"models": []}, "does not tell of m.onnx", GateError),
+        ({"models": 3}, "is no report.json", ArtifactError),
+        ({"models": [{"name": "m", "file_mib": "x"}]}, "is no report.json", ArtifactError),
+    ):
+        path.write_text(json.dumps(good | change), encoding="utf-8")
+        refuses(message, [fp32], error=error, report=path)
+    path.write_text(json.dumps(good), encoding="utf-8")
+    made = package(Contents((fp32,), report=path), tmp_path / "p.tar")
+    assert "accuracy in report.json" in made.gates
+
+
+def test_engines_of_the_model(refuses, fp32, report, tmp_path):
+    spec = ModelSpec((8, 16), ("Car", "Pedestrian"))
+    engine, other = tmp_path / "m.engine", tmp_path / "other.onnx"
+    engine.write_bytes(b"engine")
+    other.write_bytes(b"other")
+    given = {"engines": (engine,)}
+    refuses("manifest.json is missing", [fp32], error=ArtifactError, **given)
+    write_manifest(engine, kind="engine", command="", spec=spec, parents=[other])
+    refuses(r"m\.engine was not built from .*m\.onnx", [fp32], **given)
+    write_manifest(engine, kind="onnx", command="", spec=spec, parents=[fp32])
+    refuses("of the kind onnx", [fp32], **given)
+    write_manifest(engine, kind="engine", command="", spec=spec, parents=[fp32])
+    failed = report(fp32, engine, passed=False)
+    refuses(r"m\.engine does not find", [fp32], parity=(failed,), **given)
+    parity = (report(fp32, engine),)
+    made = package(Contents((fp32,), parity=parity, engines=(engine,)), tmp_path / "p.tar")
+    assert made.models[1].kind == "engine"
+    assert made.models[1].companions == ("models/m.engine.manifest.json",)
+    with read_package(tmp_path / "p.tar", require_signature=False) as opened:
+        path = opened.model_path("models/m.engine")
+        assert manifest_path(path).is_file()
+
+
+def test_a_spec_that_differs_from_the_model_s_own(refuses, fp32):
+    spec = ModelSpec((8, 16), ("Car", "Cyclist"))
+    refuses("carries a spec that differs from --spec", [fp32], error=UsageError, spec=spec)
+
+
+def test_models_of_two_specs(refuses, fp32, tiny_onnx, tmp_path):
+    other = tiny_onnx(spec=ModelSpec((8, 16), ("Car", "Tram"))).rename(tmp_path / "o.onnx")
+    refuses("must have one spec", [fp32, other], error=UsageError)
+
+
+def test_a_model_that_finds_nothing(refuses, tiny_onnx):
+    path = tiny_onnx(boxes=((0.5, 0.5, 0, 0), (0.5, 0.5, 0, 0)))
+    refuses("finds nothing at all in the golden frame", [path])
+
+
+def test_damaged_models(refuses, fp32, tmp_path):
+    refuses(r"none\.onnx is missing", [tmp_path / "none.onnx"], error=ArtifactError)
+    fp32.write_bytes(fp32.read_bytes()[:200])
+    refuses("not a whole ONNX model", [fp32], error=ArtifactError)
+
+
+def test_the_precision_of_a_graph(onnx_model, fp32, int8):
+    assert precision_of(onnx.load(fp32)) == "fp32"
+    assert precision_of(onnx.load(int8)) == "int8"
+    half = [("Cast", "c", ["x"], "h", {"to": TensorProto.FLOAT16})]
+    half += [("Cast", "d", ["h"], "y", {"to": TensorProto.FLOAT})]
+    assert precision_of(onnx_model(half, {}, inputs={"x": (1,)}, outputs=["y"])) == "fp16"
+    constant = [("Cast", "d", ["h"], "y", {"to": TensorProto.FLOAT})]
+    numbers = {"h": np.zeros(1, np.float16)}
+    assert precision_of(onnx_model(constant, numbers, inputs={}, outputs=["y"])) == "fp16"
+    node = helper.make_node("DynamicQuantizeLinear", ["x"], ["a", "b", "c"])
+    assert precision_of(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
