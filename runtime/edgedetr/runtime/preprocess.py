@@ -115,7 +115,7 @@ class Preprocessor:
         if place.source_hw == place.placed_hw:
             cv2.split(image, self._planes)
         else:
-            way = _interpolation(place)
+            way = cv2.INTER_AREA if averages_areas(place) else cv2.INTER_LINEAR_EXACT
             cv2.resize(image, (width, height), dst=self._resized, interpolation=way)
             cv2.split(self._resized, self._planes)
         for channel, (plane, table) in enumerate(zip(self._planes, self._tables, strict=True)):
@@ -141,11 +141,12 @@ def placement(source_hw: tuple[int, int], spec: ModelSpec) -> Placement:
     return Placement(source_hw, (height, width), spec.input_hw)
 
 
+def averages_areas(place: Placement) -> bool:
+    """Return whether an image is shrunk by averaging areas; otherwise it is resized bilinearly."""
+    scales = (place.scale_x, place.scale_y)
+    return min(scales) < 0.5 and max(scales) <= 1
+
+
 def _hw(image: NDArray[np.uint8]) -> tuple[int, int]:
     height, width, _ = image.shape
     return height, width
-
-
-def _interpolation(place: Placement) -> int:
-    scales = (place.scale_x, place.scale_y)
-    return cv2.INTER_AREA if min(scales) < 0.5 and max(scales) <= 1 else cv2.INTER_LINEAR_EXACT

@@ -25,7 +25,12 @@ class Session(Protocol):
     It serves one thread at a time, which need not be the one that opened it. A session may also
     have ``feed(image)``, see `edgedetr.runtime.cuda.engine_session`: it preprocesses a frame on the
     device, and the next `infer` runs on that instead of on ``images``.
+
+    Attributes:
+        runs_on: Library and device, for a reader; with ``auto`` also what was measured.
     """
+
+    runs_on: str
 
     @property
     def spec(self) -> ModelSpec:
@@ -35,11 +40,6 @@ class Session(Protocol):
     @property
     def images(self) -> NDArray[np.float32]:
         """The input buffer, float32 (B, 3, H, W); the caller writes into it until `close`."""
-        ...
-
-    @property
-    def runs_on(self) -> str:
-        """Library and device, for a reader; with ``auto`` also what was measured."""
         ...
 
     def infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

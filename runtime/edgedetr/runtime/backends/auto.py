@@ -1,0 +1,146 @@
+"""Choose a backend for an artifact: by its kind, and among several by measuring them.
+
+Where one library is installed nothing is measured. Where there are several, each runs the model for
+at most `BUDGET_S` in turns, and ONNX Runtime on the CPU stays unless another takes at least
+`MARGIN` less time: on a tie the choice must not change from one start to the next.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from edgedetr.runtime.backends import backend
+from edgedetr.runtime.cuda_device import find_device
+from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
+from edgedetr.runtime.manifest import read_manifest
+from edgedetr.runtime.timing import latency_from_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.spec import ModelSpec
+
+SUFFIXES = (".onnx", ".engine")
+
+BUDGET_S = 1.0
+"""How long the measuring may take for each backend, in seconds."""
+MARGIN = 0.05
+"""The share of ONNX Runtime's time that another backend must save to be chosen."""
+
+_ROUNDS = 4
+_RUNS = 5
+_FIRST = 2  # runs of a turn that do not count: threads of the backend before may still spin
+_LOG = logging.getLogger(__name__)
+
+
+def open_session(path: Path, spec: ModelSpec | None = None) -> Session:
+    """Load an artifact with the backend that suits it; ``runs_on`` and the log say why.
+
+    Raises:
+        ArtifactError: If the artifact is missing, damaged or of no kind that a backend runs.
+        UsageError: If no library that runs it is installed.
+    """
+    if path.suffix == ".engine":
+        return backend(_builder_of(path)).open_session(path, spec)
+    return _fastest(_opened(path, spec))
+
+
+def measure(sessions: Mapping[str, Session]) -> dict[str, float]:
+    """Time sessions on their present input, in turns.
+
+    Returns:
+        Name to the median time of one run, in milliseconds.
+    """
+    samples: dict[str, list[int]] = {name: [] for name in sessions}
+    for _ in range(_ROUNDS):
+        for name, session in sessions.items():
+            _take_turn(session, samples[name])
+    return {name: latency_from_samples(taken).p50_ms for name, taken in samples.items()}
+
+
+def _take_turn(session: Session, samples_ns: list[int]) -> None:
+    """Run some frames of a turn, fewer where they are slow."""
+    until_ns = perf_counter_ns() + int(BUDGET_S / _ROUNDS * 1e9)
+    for run in range(_FIRST + _RUNS):
+        start_ns = perf_counter_ns()
+        session.infer()
+        end_ns = perf_counter_ns()
+        is_late = end_ns > until_ns
+        if run >= _FIRST or is_late:
+            samples_ns.append(end_ns - start_ns)
+        if is_late:
+            return
+
+
+def _builder_of(path: Path) -> str:
+    """Return the backend of an engine: the library that built it."""
+    builders = [
+        name
+        for version in read_manifest(path).versions
+        if (name := version.partition("==")[0]) in ("tensorrt", "tensorrt_rtx")
+    ]
+    if len(builders) != 1:
+        raise ArtifactError(
+            f"the manifest of {path} does not say whether TensorRT or TensorRT-RTX built it; name "
+            "the backend, or build it again: edgedetr export engine"
+        )
+    return builders[0]
+
+
+def _candidates() -> Iterable[str]:
+    """Name the backends for ONNX files whose library is installed, the first to stay on a tie."""
+    if find_spec("onnxruntime"):
+        from onnxruntime import get_available_providers
+
+        yield "onnxruntime"
+        if "CUDAExecutionProvider" in get_available_providers() and find_device():
+            yield "onnxruntime_cuda"
+    if find_spec("openvino"):
+        yield "openvino"
+
+
+def _opened(path: Path, spec: ModelSpec | None) -> dict[str, Session]:
+    """Open an ONNX file with every backend that can; where the first finds it bad, so it is."""
+    sessions: dict[str, Session] = {}
+    for name in _candidates():
+        try:
+            sessions[name] = backend(name).open_session(path, spec)
+        except ArtifactError as error:  # noqa: PERF203 - a few backends
+            if not sessions:
+                raise
+            _LOG.warning("%s does not run with %s: %s", path, name, error)
+        except (BackendError, UsageError, ImportError, OSError) as error:
+            _LOG.warning("%s does not work here: %s", name, error)
+    if not sessions:
+        raise UsageError(
+            f"nothing that runs {path.suffix} files works here; "
+            "pip install onnxruntime, or openvino for Intel processors"
+        )
+    return sessions
+
+
+def _fastest(sessions: dict[str, Session]) -> Session:
+    """Measure, close all but the chosen session and note the figures in its ``runs_on``."""
+    first = next(iter(sessions))
+    if len(sessions) == 1:
+        return sessions[first]
+    try:
+        times_ms = measure(sessions)
+    except BaseException:
+        for session in sessions.values():
+            session.close()
+        raise
+    best = min(times_ms, key=lambda name: times_ms[name])
+    chosen = best if times_ms[best] <= (1 - MARGIN) * times_ms[first] else first
+    for name, session in sessions.items():
+        if name != chosen:
+            session.close()
+    figures = ", ".join(f"{name} {time:.2f} ms" for name, time in times_ms.items())
+    sessions[chosen].runs_on += f"; chosen of {figures}"
+    _LOG.info("%s chosen of %s", chosen, figures)
+    return sessions[chosen]
