@@ -261,7 +261,10 @@ def damage(effect: Effect) -> tuple[float, float]:
 
 
 def _cell(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    if value is None:
+        return "-"
+    text = format(value, form)
+    return text if float(text) else format(0.0, form)  # no minus before a zero
 
 
 def _pattern(some: set[Point]) -> str:

@@ -56,7 +56,7 @@ def test_the_chart_shows_what_was_kept_the_limit_and_what_broke_it() -> None:
         "left out: head",
     ]
     assert section.chart.lines[0].path.count("L") == 2
-    assert (section.chart.x.low, section.chart.x.high) == (0, 75)
+    assert (section.chart.x.low, section.chart.x.high) == (0, 100)
     assert (section.chart.y.low, section.chart.y.high) == pytest.approx((37.79, 40.31))
     assert [(row[0], row[-1]) for row in section.rows] == [
         ("head", "float"),

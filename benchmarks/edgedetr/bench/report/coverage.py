@@ -68,17 +68,17 @@ def _summary(record: CoverageRecord) -> str:
 def _chart(record: CoverageRecord) -> LineChart:
     """Draw AP over coverage as the search went on, and what broke the limit on its way."""
     kept = sorted((s for s in record.curve if s.kept), key=lambda step: step.coverage)
-    broke = [s for s in record.curve if not s.kept]
+    broke = {s.tried: s for s in record.curve if not s.kept and s.tried not in record.chosen}
     x, y = _points(kept)
     limit = record.fp32_ap - record.max_ap_drop
-    ends = np.array([0.0, 100 * max(s.coverage for s in record.curve)])
+    ends = np.array([0.0, 100.0])
     series = [
         Series("chosen so far", "c1", np.r_[0.0, x], np.r_[record.fp32_ap, y]),
         Series("FP32", "c0 dashed", ends, np.full(2, record.fp32_ap)),
         Series(f"limit, {record.max_ap_drop:g} points below", "c4 dashed", ends, np.full(2, limit)),
     ]
-    for number, step in enumerate(broke):
-        series.append(Series(f"left out: {step.tried}", f"c{(number + 2) % 8}", *_points([step])))
+    for number, (tried, step) in enumerate(broke.items(), 2):
+        series.append(Series(f"left out: {tried}", f"c{number % 8} dot", *_points([step])))
     heights = np.concatenate([s.y for s in series])
     room = MARGIN * float(np.ptp(heights))
     span = float(heights.min()) - room, float(heights.max()) + room

@@ -1,0 +1,111 @@
+"""Quantize the demo's student, and find how much of it may run in INT8.
+
+    python benchmarks/int8_student.py --run runs/demo --data data/synth
+
+Writes ``benchmarks/results/int8_student.json`` and exits 1 where the default quantization loses
+more than half a point of AP, or has less than 60 % of the multiply-accumulates in INT8. Models
+compute every Q/DQ pair as it is written. Frames of another seed, which no choice has seen, stand
+beside.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgedetr.calib.collect import choose_frames, collect, kitti_images
+from edgedetr.calib.onnx_file import load_onnx
+from edgedetr.calib.stats import default_stats_path
+from edgedetr.distill.data.kitti import image_paths, open_dataset
+from edgedetr.distill.synth.writer import write_synth
+from edgedetr.export.coverage import Request, choose_coverage, coverage_path, read_coverage
+from edgedetr.export.to_qdq import export_qdq, quantized_share
+from edgedetr.export.trial import Scenes, Trial, labelled_scenes
+from edgedetr.runtime.files import write_text
+from edgedetr.runtime.machine import machine_facts
+from edgedetr.runtime.manifest import versions_of
+
+if TYPE_CHECKING:
+    from edgedetr.runtime.spec import ModelSpec
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "int8_student.json"
+PATH = click.Path(path_type=Path)
+MAX_AP_DROP, MIN_COVERAGE = 0.5, 0.6
+CALIBRATION_FRAMES = 128
+DEMO_FRAMES, DEMO_SEED = 900, 0
+FRESH_FRAMES, FRESH_SEED = 300, 1
+PACKAGES = ("edgedetr", "onnx", "onnxruntime")
+
+
+@click.command()
+@click.option("--run", type=PATH, required=True, help="Folder of the demo's student.onnx.")
+@click.option("--data", type=PATH, required=True, help="The demo's frames; rendered if missing.")
+@click.option("--json", "out", type=PATH, default=RESULT)
+def main(run: Path, data: Path, out: Path) -> None:
+    """Measure and write the figures."""
+    write_synth(data, DEMO_FRAMES, DEMO_SEED)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        student = Path(shutil.copy(run / "student.onnx", folder))
+        stats = default_stats_path(student)
+        ranges = collect(student, choose_frames(kitti_images(data), CALIBRATION_FRAMES))
+        ranges.write(stats)
+        models = {n: folder / f"student.{n}.onnx" for n in ("default", "measured")}
+        export_qdq(student, stats, models["default"])
+        request = Request(data, len(image_paths(data, "val")), MAX_AP_DROP)
+        _, chosen = choose_coverage(student, stats, models["measured"], request)
+        export_qdq(student, stats, models["measured"], *chosen)
+        search = read_coverage(coverage_path(models["measured"]))
+        names = ranges.spec.class_names
+        write_synth(folder / "fresh", FRESH_FRAMES, FRESH_SEED)
+        fresh = Scenes(
+            tuple(image_paths(folder / "fresh", "all").values()),
+            open_dataset(folder / "fresh", "all", names).truths,
+        )
+        found = {
+            "validation_split": compare(student, models, ranges.spec, labelled_scenes(data, names)),
+            "fresh_frames": compare(student, models, ranges.spec, fresh),
+        }
+    default = found["validation_split"]["default"]
+    passed = default["ap_drop"] <= MAX_AP_DROP and default["coverage"] >= MIN_COVERAGE
+    record = {
+        "passed": passed,
+        "limits": {"max_ap_drop": MAX_AP_DROP, "min_coverage": MIN_COVERAGE},
+        **found,
+        "search": asdict(search),
+        "machine": machine_facts(),
+        "versions": versions_of(PACKAGES),
+        "command": shlex.join(["python", "benchmarks/int8_student.py", *sys.argv[1:]]),
+    }
+    write_text(out, json.dumps(record, indent=2) + "\n")
+    click.echo(json.dumps({"passed": passed, **found}, indent=2))
+    sys.exit(not passed)
+
+
+def compare(
+    student: Path, models: dict[str, Path], spec: ModelSpec, scenes: Scenes
+) -> dict[str, Any]:
+    """Measure INT8 models beside the FP32 one on the same labelled frames."""
+    with Trial(load_onnx(student), spec, scenes) as trial:
+        found: dict[str, Any] = {"frames": len(trial), "fp32_ap": trial.ap}
+        for name, path in models.items():
+            model = load_onnx(path)
+            share = quantized_share(model)
+            found[name] = {
+                "coverage": share.int8_macs / share.macs,
+                **asdict(trial.effect(model, name)),
+            }
+    return found
+
+
+if __name__ == "__main__":
+    main()
