@@ -60,7 +60,7 @@ $(STUDENT).calib.json: $(STUDENT).onnx
 	$(E) calib collect $< --data $(DATA) -o $@
 
 $(STUDENT).int8.onnx: $(STUDENT).onnx $(STUDENT).calib.json
-	$(E) export qdq $^ -o $@
+	$(E) export qdq $^ --rest fp32 -o $@
 
 $(RUN)/verify.onnx.json: $(STUDENT).safetensors $(STUDENT).onnx
 	$(E) verify $^ --images $(IMAGES) --frames 40 --json $@
