@@ -1,5 +1,8 @@
 """Untrained detectors that answer as trained ones do, and one of them as ONNX."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 
 from edgedetr.runtime.spec import ModelSpec
@@ -77,3 +80,9 @@ def edgedetr(monkeypatch, capsys):
         return stopped.value.code, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def fake_tensorrt():
+    """`fake_tensorrt` of the file of that name."""
+    return runpy.run_path(str(Path(__file__).with_name("fake_tensorrt.py")))["fake_tensorrt"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from edgedetr.calib.cli import calib
+from edgedetr.export.commands.engine import engine
+from edgedetr.export.commands.fp16 import fp16
 from edgedetr.export.commands.onnx import onnx
 from edgedetr.export.commands.package import package
 from edgedetr.export.commands.qdq import qdq
@@ -14,10 +16,10 @@ from edgedetr.export.commands.verify import verify
 
 @click.group()
 def export() -> None:
-    """Convert a checkpoint to ONNX, and ONNX to INT8."""
+    """Convert a checkpoint to ONNX, ONNX to FP16 and INT8, and those to engines."""
 
 
-for command in (onnx, qdq):
+for command in (onnx, fp16, qdq, engine):
     export.add_command(command)
 calib.add_command(sensitivity)
 

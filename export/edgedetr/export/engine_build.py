@@ -63,6 +63,7 @@ class EngineBuild:
             self._builder = trt.Builder(self._logger)
         except TypeError as error:  # how the bindings say that the library returned nothing
             raise ArtifactError(f"{version_of(trt)} does not start: {self._said()}") from error
+        trt.init_libnvinfer_plugins(self._logger, "")  # RoiAlign is one
         self._network = self._builder.create_network(_strongly_typed(trt))
         self._parser = trt.OnnxParser(self._network, self._logger)
         if not self._parser.parse_from_file(str(path)):
