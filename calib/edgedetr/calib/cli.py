@@ -48,23 +48,65 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     output: Path | None,
 ) -> None:
     """Run MODEL over camera frames and write the range of every activation to a JSON file."""
-    if (data is None) == (images is None):
-        raise UsageError("give either --data KITTI_ROOT or --images DIR")
     from edgedetr.calib import collect as collection
     from edgedetr.calib.stats import default_stats_path
-    from edgedetr.runtime.images import list_images
     from edgedetr.runtime.spec import spec_from_toml
 
-    found = collection.kitti_images(data) if data else list_images(cast("Path", images))
-    chosen = collection.choose_frames(found, frames)
+    found, chosen = _frames(data, images, frames)
     spec = spec_from_toml(spec_path) if spec_path else None
     stats = collection.collect(model, chosen, spec, cast("Method", method), percentile)
     output = output or default_stats_path(model)
     stats.write(output)
     click.echo(
-        f"{output}: {len(stats.ranges)} activations over {stats.frames} of {len(found)} frames, "
+        f"{output}: {len(stats.ranges)} activations over {stats.frames} of {found} frames, "
         f"method {method}"
     )
+
+
+@calib.command()
+@click.argument("model", type=PATH)
+@click.option("--data", type=PATH, help="A KITTI object folder; its training split is used.")
+@click.option("--images", type=PATH, help="A folder of images, instead of --data.")
+@click.option("--frames", type=click.IntRange(1), default=256, show_default=True)
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+)
+@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .health.json.")
+def digest(  # noqa: PLR0913, PLR0917 - one argument per option
+    model: Path,
+    data: Path | None,
+    images: Path | None,
+    frames: int,
+    threshold: float,
+    spec_path: Path | None,
+    output: Path | None,
+) -> None:
+    """Note what frames and MODEL's detections look like, for edgedetr run --health.
+
+    Take frames of many drives: what they do not hold will raise an alarm.
+    """
+    from edgedetr.calib.digest import digest as digest_frames
+    from edgedetr.runtime.spec import spec_from_toml
+
+    found, chosen = _frames(data, images, frames)
+    spec = spec_from_toml(spec_path) if spec_path else None
+    noted = digest_frames(model, chosen, spec, threshold)
+    output = output or model.with_suffix(".health.json")
+    noted.write(output)
+    objects = sum(noted.class_counts)
+    click.echo(f"{output}: {noted.frames} of {found} frames, {objects} objects")
+
+
+def _frames(data: Path | None, images: Path | None, frames: int) -> tuple[int, list[Path]]:
+    """Count a folder's images and choose some."""
+    if (data is None) == (images is None):
+        raise UsageError("give either --data KITTI_ROOT or --images DIR")
+    from edgedetr.calib import collect
+    from edgedetr.runtime.images import list_images
+
+    found = collect.kitti_images(data) if data else list_images(cast("Path", images))
+    return len(found), collect.choose_frames(found, frames)
 
 
 COMMANDS: tuple[click.Command, ...] = (calib,)

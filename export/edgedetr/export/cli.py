@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgedetr.calib.cli import calib
+from edgedetr.export.commands.clipping import clipping
 from edgedetr.export.commands.engine import engine
 from edgedetr.export.commands.fp16 import fp16
 from edgedetr.export.commands.onnx import onnx
@@ -19,7 +20,7 @@ def export() -> None:
     """Convert a checkpoint to ONNX, ONNX to FP16 and INT8, and those to engines."""
 
 
-for command in (onnx, fp16, qdq, engine):
+for command in (onnx, fp16, qdq, engine, clipping):
     export.add_command(command)
 calib.add_command(sensitivity)
 

@@ -1,0 +1,86 @@
+"""A small graph that says which share of a model's INT8 activations an image clips.
+
+It is the INT8 model up to its last quantized activation, and answers one number: over all tensors
+in front of a QuantizeLinear, the mean share of values beyond its 127 steps. The vehicle runs it on
+a frame now and then, beside the engine that does the work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedetr.calib.points import reads
+from edgedetr.calib.scales import LEVELS
+from edgedetr.runtime.clipping import SHARE_NAME
+from edgedetr.runtime.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def clipping_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph for an INT8 model, with the model's metadata.
+
+    Args:
+        model: What ``edgedetr export qdq`` wrote; it is left as it is.
+
+    Raises:
+        ArtifactError: If the model quantizes no activation.
+    """
+    constants = {t.name: t for t in model.graph.initializer}
+    quantizers = [
+        n
+        for n in model.graph.node
+        if n.op_type == "QuantizeLinear" and n.input[0] not in constants and n.input[1] in constants
+    ]
+    if not quantizers:
+        raise ArtifactError("the model quantizes no activation; give one of edgedetr export qdq")
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model)
+    nodes = list(_needed(model, {n.input[0] for n in quantizers}))
+    shares = []
+    for index, node in enumerate(quantizers):
+        step = float(numpy_helper.to_array(constants[node.input[1]]))
+        name = f"{SHARE_NAME}_{index}"
+        graph.graph.initializer.append(
+            numpy_helper.from_array(np.float32(step * (LEVELS + 0.5)), f"{name}_limit")
+        )
+        nodes += _share(node.input[0], name)
+        shares.append(name)
+    nodes.append(helper.make_node("Mean", shares, [SHARE_NAME]))
+    kept = {name for node in nodes for name in reads(node)}
+    used = [t for t in graph.graph.initializer if t.name in kept]
+    answer = helper.make_tensor_value_info(SHARE_NAME, TensorProto.FLOAT, [])
+    for field, values in (("node", nodes), ("initializer", used), ("output", [answer])):
+        copies = [type(v).FromString(v.SerializeToString()) for v in values]
+        graph.graph.ClearField(field)
+        getattr(graph.graph, field).extend(copies)
+    graph.graph.ClearField("value_info")
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def _share(tensor: str, name: str) -> list[onnx.NodeProto]:
+    """Compute the share of a tensor's values that lie beyond a limit."""
+    return [
+        helper.make_node("Cast", [tensor], [f"{name}_real"], to=TensorProto.FLOAT),
+        helper.make_node("Abs", [f"{name}_real"], [f"{name}_size"]),
+        helper.make_node("Greater", [f"{name}_size", f"{name}_limit"], [f"{name}_beyond"]),
+        helper.make_node("Cast", [f"{name}_beyond"], [f"{name}_count"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", [f"{name}_count"], [name], keepdims=0),
+    ]
+
+
+def _needed(model: onnx.ModelProto, tensors: set[str]) -> Iterator[onnx.NodeProto]:
+    """Yield, in order, the nodes that some tensors depend on."""
+    wanted = set(tensors)
+    kept = []
+    for node in reversed(model.graph.node):
+        if not wanted.isdisjoint(node.output):
+            kept.append(node)
+            wanted.update(reads(node))
+    yield from reversed(kept)

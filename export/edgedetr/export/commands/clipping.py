@@ -1,0 +1,32 @@
+"""``edgedetr export clipping``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgedetr.runtime.command_line import PATH
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .clipping.onnx.")
+def clipping(model: Path, output: Path | None) -> None:
+    """Write the graph that tells how much of MODEL's INT8 range a frame overruns."""
+    import onnx
+
+    from edgedetr.calib.onnx_file import embedded_spec, load_onnx
+    from edgedetr.export.clipping import clipping_graph
+    from edgedetr.runtime.files import atomic_path
+
+    quantized = load_onnx(model)
+    embedded_spec(quantized, model)
+    graph = clipping_graph(quantized)
+    output = output or model.with_suffix(".clipping.onnx")
+    with atomic_path(output) as temporary:
+        onnx.save(graph, temporary)
+    click.echo(f"{output}: {len(graph.graph.node)} nodes of {len(quantized.graph.node)}")

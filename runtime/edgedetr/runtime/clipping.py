@@ -1,0 +1,56 @@
+"""Measure on a frame now and then which share of the INT8 activations it clips."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.preprocess import Preprocessor
+from edgedetr.runtime.spec import METADATA_KEY, spec_from_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SHARE_NAME = "clipped_share"
+"""Name of the graph's answer."""
+
+
+class ClippingProbe:
+    """Runs the graph that ``edgedetr export clipping`` wrote, with one thread of ONNX Runtime.
+
+    Raises:
+        ArtifactError: If the file is missing, damaged or another model.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing; make it: edgedetr export clipping")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4  # errors are also raised
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's errors share no class of their own
+            raise ArtifactError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        names = [output.name for output in self._session.get_outputs()]
+        if stored is None or names != [SHARE_NAME]:
+            raise ArtifactError(f"{path} is no clipping graph; make it: edgedetr export clipping")
+        spec = spec_from_json(stored, str(path))
+        self._name = spec.input_name
+        self._preprocess = Preprocessor(spec)
+        self._images = np.empty((1, 3, *spec.input_hw), np.float32)
+
+    def __call__(self, image: NDArray[np.uint8]) -> float:
+        """Return the mean share, in [0, 1], over the quantized activations of an RGB image."""
+        self._preprocess(image, self._images[0])
+        [share] = self._session.run(None, {self._name: self._images})
+        return float(np.asarray(share))
