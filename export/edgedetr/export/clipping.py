@@ -47,7 +47,7 @@ def clipping_graph(model: onnx.ModelProto) -> onnx.ModelProto:
         step = float(numpy_helper.to_array(constants[node.input[1]]))
         name = f"{SHARE_NAME}_{index}"
         graph.graph.initializer.append(
-            numpy_helper.from_array(np.float32(step * (LEVELS + 0.5)), f"{name}_limit")
+            numpy_helper.from_array(np.asarray(step * (LEVELS + 0.5), np.float32), f"{name}_limit")
         )
         nodes += _share(node.input[0], name)
         shares.append(name)

@@ -77,7 +77,7 @@ class Limits:
     divergence: float = 0.4
     late_share: float = 0.2
     age_ms: float | None = None
-    clipped_share: float = 0.02
+    clipped_share: float = 0.002
 
     def __post_init__(self) -> None:
         if min(self.window, self.rise, self.fall) < 1:
