@@ -289,9 +289,12 @@ def _compared(
     wanted = list(dict.fromkeys([*answers, *given]))
     compared = {name: Comparison() for name in answers}
     flows = tapped(reference.model, wanted, feeds[0], "the reference")
-    for flow, feed in zip(flows, feeds[1], strict=True):
-        fed = feed | {name + FED: flow[name] for name in given}
-        (own,) = tapped(blocks.model, answers, [fed], "a block of the candidate")
+    fed = [
+        feed | {name + FED: flow[name] for name in given}
+        for flow, feed in zip(flows, feeds[1], strict=True)
+    ]
+    found = tapped(blocks.model, answers, fed, "a block of the candidate")
+    for flow, own in zip(flows, found, strict=True):
         for name in answers:
             compared[name].add(flow[name], own[name])
     return compared

@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedetr.calib.points import label
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 MAX_FP16 = 65504.0
 """The largest finite number of FP16."""
+
+UNROUNDED = "::unrounded"
+"""Ends the name of what a node answers before that is rounded to FP16."""
 
 _FATAL_ONLY = 4
 _MOVES = {
@@ -159,21 +163,21 @@ def _rounded(node: onnx.NodeProto, half: frozenset[str]) -> Iterator[onnx.NodePr
         yield node
         return
     if node.op_type == "Cast":
-        yield from _round(node.input[0], node.output[0])
+        yield from _round(node.input[0], node.output[0], label(node))
         return
-    own = {name: f"{name}::unrounded" for name in rounds}
+    own = {name: name + UNROUNDED for name in rounds}
     outputs = [own.get(name, name) for name in node.output]
     del node.output[:]
     node.output.extend(outputs)
     yield node
     for name, before in own.items():
-        yield from _round(before, name)
+        yield from _round(before, name, f"{name}::rounded")
 
 
-def _round(source: str, target: str) -> Iterator[onnx.NodeProto]:
+def _round(source: str, target: str, name: str) -> Iterator[onnx.NodeProto]:
     middle = f"{target}::fp16"
-    yield helper.make_node("Cast", [source], [middle], f"{middle}_down", to=TensorProto.FLOAT16)
-    yield helper.make_node("Cast", [middle], [target], f"{middle}_up", to=TensorProto.FLOAT)
+    yield helper.make_node("Cast", [source], [middle], f"{name}::down", to=TensorProto.FLOAT16)
+    yield helper.make_node("Cast", [middle], [target], name, to=TensorProto.FLOAT)
 
 
 def _line(error: Exception) -> str:

@@ -106,7 +106,7 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
     evidence = Evidence(a.spec.class_names, looks.frame_names)
     figures = _compare(a, b, frames, rule, names, evidence)
     worst = [frame.image for frame in evidence.worst]
-    opened = dict(zip(names, (a, b), strict=True)) if worst else {}
+    opened = list(zip(names, (a, b), strict=True)) if worst else []
     return ParityReport(
         figures=figures,
         limits=gate.limits(a.precision, b.precision),
@@ -117,9 +117,7 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
         candidate_sha256=model_sha256(candidate),
         command=command,
         precisions=(a.precision, b.precision),
-        batches=tuple(
-            c for name, runner in opened.items() for c in check_batches(runner, name, worst)
-        ),
+        batches=tuple(c for name, runner in opened for c in check_batches(runner, name, worst)),
         activations=look_inside((a, b), names, worst, traced=looks.traced),
         evidence=evidence,
     )

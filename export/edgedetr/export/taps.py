@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgedetr.calib.points import Wiring, label, reads
-from edgedetr.export.exact import exact_session, run_session
+from edgedetr.export.exact import UNROUNDED, exact_session, run_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,7 +60,9 @@ def activations(model: onnx.ModelProto) -> dict[str, Tensor]:
             kind = types.get(name, onnx.TypeProto.Tensor())
             sides = [max(d.dim_value, 1) for d in kind.shape.dim]
             size = helper.tensor_dtype_to_np_dtype(kind.elem_type or TensorProto.FLOAT).itemsize
-            found[name] = Tensor(name, label(node), kind.elem_type, size * int(np.prod(sides)))
+            before = found.get(name + UNROUNDED)
+            maker = before.node if before else label(node)
+            found[name] = Tensor(name, maker, kind.elem_type, size * int(np.prod(sides)))
     return found
 
 

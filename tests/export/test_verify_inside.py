@@ -1,0 +1,210 @@
+"""``edgedetr verify`` on what lies inside: FP16 as it is typed, NaN, overflow, foreign models."""
+
+import json
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedetr.export.activations import look_inside
+from edgedetr.export.exact import exact_graph, exact_session
+from edgedetr.export.matching import Rule
+from edgedetr.export.parity import Gate, Looks, verify
+from edgedetr.export.parity_report import FP16_LIMITS
+from edgedetr.export.runners import OnnxRunner
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.spec import ModelSpec
+
+WHITE = [np.full((20, 40, 3), 255, np.uint8)]
+
+
+def half_model(factor):
+    """Multiply by a factor in FP16, and divide by it again."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["a"], "down", to=TensorProto.FLOAT16),
+            helper.make_node("Mul", ["a", "factor"], ["b"], "times"),
+            helper.make_node("Div", ["b", "factor"], ["c"], "by"),
+            helper.make_node("Cast", ["c"], ["y"], "up", to=TensorProto.FLOAT),
+        ],
+        "half",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+        [numpy_helper.from_array(np.array([factor], np.float16), "factor")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_fp16_is_rounded_and_overflows_as_it_is_typed():
+    x = np.array([1.2345678, 100, 3.3333333, 1e-3], np.float32)
+    exact = exact_graph(half_model(1000))
+    assert exact.precision == "fp16"
+    assert exact.half == {"a", "b", "c"}
+    (found,) = exact_session(exact.model, "half").run(None, {"x": x})
+    with np.errstate(over="ignore"):
+        wanted = x.astype(np.float16) * np.float16(1000) / np.float16(1000)
+    np.testing.assert_array_equal(found, wanted.astype(np.float32))
+    assert np.isinf(found[1])
+    assert found[0] != x[0]
+
+
+def test_what_is_not_fp16_stays_as_it_is(tiny_onnx):
+    model = onnx.load(tiny_onnx())
+    assert exact_graph(model).model is model
+
+
+@pytest.fixture
+def pair(tiny_onnx, tmp_path):
+    """A tiny model and a copy of which the logits pass ``nodes``."""
+
+    def make(nodes, constants=None):
+        good = tiny_onnx().rename(tmp_path / "good.onnx")
+        model = onnx.load(good)
+        offset = next(n for n in model.graph.node if n.name == "offset")
+        offset.output[0] = "offset_out"
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in (constants or {}).items()
+        )
+        onnx.save(model, tmp_path / "bad.onnx")
+        return good, tmp_path / "bad.onnx"
+
+    return make
+
+
+def test_a_nan_in_the_middle_fails_though_the_answers_are_right(pair):
+    nodes = [
+        helper.make_node("Sqrt", ["minus"], ["broken"], "a_constant"),
+        helper.make_node("Mul", ["broken", "mean"], ["spread"], "broken_here"),
+        helper.make_node("Where", ["never", "spread", "offset_out"], ["logits"], "hide"),
+    ]
+    good, bad = pair(nodes, {"minus": np.float32([-1]), "never": np.array([False])})
+    report = verify(good, bad, WHITE, Rule(), Gate())
+    assert report.figures.max_score_error == 0
+    assert not report.passed
+    assert report.reason == (
+        "1 of 8 activations of bad.onnx are not finite, first broken_here: 1 NaN, 0 infinite"
+    )
+    back = verify(bad, good, WHITE, Rule(), Gate())
+    assert "of bad.onnx are not finite" in back.reason
+
+
+def test_fp16_that_overflows_is_named_and_saturation_is_told(pair):
+    def half(factor, least):
+        down, up = (
+            helper.make_node("Cast", [a], [b], b, to=kind)
+            for a, b, kind in (
+                ("mean", "mean_half", TensorProto.FLOAT16),
+                ("clipped", "full", TensorProto.FLOAT),
+            )
+        )
+        nodes = [
+            down,
+            helper.make_node("Mul", ["mean_half", "factor"], ["large"], "enlarge"),
+            helper.make_node("Min", ["large", "end"], ["clipped"], "clip"),
+            up,
+            helper.make_node("Mul", ["full", "none"], ["nothing"], "forget"),
+            helper.make_node("Add", ["nothing", "offset_out"], ["logits"], "add"),
+        ]
+        values = {
+            "factor": np.float16([factor]),
+            "end": np.float16([least]),
+            "none": np.float32([0]),
+        }
+        return pair(nodes, values)
+
+    report = verify(*half(60000, 65504), WHITE, Rule(), Gate())
+    assert report.precisions == ("fp32", "fp16")
+    assert report.limits == FP16_LIMITS
+    assert report.passed, report.reason
+    bright = [np.full((20, 40, 3), 255, np.uint8)]
+    report = verify(*half(65504, 65504), bright, Rule(), Gate())
+    assert report.passed, report.reason
+    assert "FP16 is at its end in 2, first enlarge: 1 numbers" in report.table()
+
+
+def test_infinity_that_the_reference_has_too_is_meant(pair, tmp_path):
+    nodes = [
+        helper.make_node("Div", ["mean", "none"], ["mask"], "mask"),
+        helper.make_node("Where", ["never", "mask", "offset_out"], ["logits"], "hide"),
+    ]
+    good, masked = pair(nodes, {"none": np.float32([0]), "never": np.array([False])})
+    assert verify(masked, masked, WHITE, Rule(), Gate()).passed
+    model = onnx.load(masked)
+    shift = next(t for t in model.graph.initializer if t.name == "none")
+    shift.CopyFrom(numpy_helper.from_array(np.float32([1]), "none"))
+    onnx.save(model, tmp_path / "finite.onnx")
+    report = verify(tmp_path / "finite.onnx", masked, WHITE, Rule(), Gate())
+    assert "first mask: 0 NaN, 1 infinite" in report.reason
+    assert verify(good, masked, WHITE, Rule(), Gate()).passed  # who has no partner is not judged
+
+
+def test_without_frames_or_graphs_nobody_looks_inside(tiny_onnx):
+    class Told:
+        precision, batch_sizes = "fp32", (1,)
+        spec = ModelSpec((8, 16), ("Car", "Pedestrian"))
+
+    runner = OnnxRunner(tiny_onnx())
+    names = ("a", "b")
+    assert look_inside((runner, runner), names, []) is None
+    assert look_inside((Told(), Told()), names, WHITE) is None
+
+
+@pytest.fixture
+def foreign(tiny_onnx, tmp_path):
+    """A model without a spec, its spec as TOML and a folder of images."""
+    model = tiny_onnx(store_spec=False).rename(tmp_path / "foreign.onnx")
+    spec = tmp_path / "spec.toml"
+    spec.write_text('input_hw = [8, 16]\nclass_names = ["Car", "Pedestrian"]\n')
+    images = tmp_path / "images"
+    images.mkdir()
+    cv2.imwrite(str(images / "white.png"), WHITE[0])
+    return model, spec, images
+
+
+def test_a_foreign_model_needs_a_spec(edgedetr, foreign, tmp_path):
+    model, spec, images = foreign
+    out = tmp_path / "v.json"
+    arguments = ("verify", model, model, "--images", images, "--json", out)
+    status, _, error = edgedetr(*arguments)
+    assert status == 1
+    assert "foreign.onnx does not say what it eats; give --spec SPEC.toml" in error
+    assert edgedetr(*arguments, "--spec", spec)[0] == 0
+    values = json.loads(out.read_text())
+    assert (values["mean_score_drop"], values["max_score_drop"], values["min_iou"]) == (0, 0, 1)
+    assert values["reference_precision"] == values["candidate_precision"] == "fp32"
+    assert values["activations"]["scans"][0]["tensors"] == 6
+    spec.write_text('input_hw = [8, 16]\nclass_names = ["Car", "Pedestrian"]\nlogits_name = "o"\n')
+    assert "answers logits, boxes; its spec wants o" in edgedetr(*arguments, "--spec", spec)[2]
+
+
+def test_one_of_two_models_may_be_foreign(foreign, tiny_onnx):
+    model, *_ = foreign
+    own = tiny_onnx()
+    looks = Looks(spec=ModelSpec((8, 16), ("Car", "Pedestrian")))
+    assert verify(model, own, WHITE, Rule(), Gate(), looks=looks).passed
+    other = Looks(spec=ModelSpec((8, 16), ("Car", "Cyclist")))
+    with pytest.raises(ArtifactError, match=r"has the classes Car, Cyclist, tiny.onnx Car, Pedes"):
+        verify(model, own, WHITE, Rule(), Gate(), looks=other)
+
+
+def test_a_drop_is_the_score_that_the_candidate_lost(tiny_onnx, tmp_path):
+    a = tiny_onnx().rename(tmp_path / "a.onnx")
+    b = tiny_onnx(bias=((-4.5, -9.0), (-9.0, -9.0))).rename(tmp_path / "b.onnx")
+    lost = verify(a, b, WHITE, Rule(), Gate()).figures
+    assert lost.mean_score_drop == lost.max_score_drop == lost.max_score_error > 0.01
+    won = verify(b, a, WHITE, Rule(), Gate()).figures
+    assert won.max_score_drop == -lost.max_score_drop
+
+
+def test_the_worst_frame_is_named(tiny_onnx, tmp_path):
+    a = tiny_onnx().rename(tmp_path / "a.onnx")
+    b = tiny_onnx(bias=((-4.5, -9.0), (-9.0, -9.0))).rename(tmp_path / "b.onnx")
+    frames = [np.full((20, 40, 3), grey, np.uint8) for grey in (255, 160, 200, 180)]
+    looks = Looks(frame_names=("255.png", "160.png", "200.png", "180.png"))
+    worst = verify(a, b, frames, Rule(), Gate(), looks=looks).to_dict()["worst_frames"]
+    assert [frame["frame"] for frame in worst] == ["160.png", "180.png", "200.png"]
+    assert worst[0]["max_score_error"] > worst[1]["max_score_error"]
