@@ -31,6 +31,12 @@ def test_scale_is_a_127th() -> None:
     assert scale_from_amax(0.0) == 1.0
 
 
+def test_a_step_is_one_in_fp16_as_well() -> None:
+    """TensorRT refuses a scale of 0."""
+    assert scale_from_amax(127 * 2.0**-25) == 1.0
+    assert np.float16(scale_from_amax(127 * 2.0**-23)) == 2.0**-23
+
+
 def test_max_is_the_largest_magnitude() -> None:
     assert amax_from_histogram(histogram_of({0: 9, 700: 1}, 700.25), "max") == 700.25
 

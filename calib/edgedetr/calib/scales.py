@@ -21,13 +21,18 @@ Method = Literal["mse", "percentile", "entropy", "max"]
 METHODS: tuple[str, ...] = get_args(Method)
 
 LEVELS = 127
+SMALLEST_STEP = 2.0**-24
 _GROUPS = 128
 _STRIDE = 8
 
 
 def scale_from_amax(amax: float) -> float:
-    """Return the value of one INT8 step; 1 for a tensor that was never anything but 0."""
-    return amax / LEVELS if amax / LEVELS > float(np.finfo(np.float32).tiny) else 1.0
+    """Return the value of one INT8 step; 1 for a tensor that was never anything but 0.
+
+    A step below the smallest FP16 number counts as 0: in a typed FP16 graph it would become 0, and
+    TensorRT takes positive scales only.
+    """
+    return amax / LEVELS if amax / LEVELS > SMALLEST_STEP else 1.0
 
 
 def amax_from_histogram(

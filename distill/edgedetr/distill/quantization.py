@@ -125,10 +125,13 @@ def fake_quantized(x: Tensor, step: float) -> Tensor:
 
 
 def fake_quantized_weight(weight: Tensor) -> Tensor:
-    """Round weights to the INT8 values -127 to 127 of their output channel, the first axis."""
+    """Round weights to the INT8 values -127 to 127 of their output channel, the first axis.
+
+    A step below FP16's smallest number counts as 0, as `edgedetr export qdq` has it.
+    """
     amax = weight.detach().flatten(1).abs().amax(1).double()
     steps = amax / LEVELS
-    steps = torch.where(steps > torch.finfo(torch.float32).tiny, steps, 1.0).to(weight.dtype)
+    steps = torch.where(steps > 2.0**-24, steps, 1.0).to(weight.dtype)
     steps = steps.reshape(-1, *[1] * (weight.ndim - 1))
     rounded: Tensor = _Rounding.apply(weight, steps, -LEVELS)
     return rounded
