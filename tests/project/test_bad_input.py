@@ -47,6 +47,9 @@ def config(tmp_path):
         (["verify", "a.onnx", "b.onnx", "--images", "x"], 1, "x: no such folder"),
         (["bench", "latency", "none.onnx", "--images", "x", "--json", "o"], 1, "x: no such folder"),
         (["report", "nowhere"], 1, "nowhere"),
+        (["package", "none.onnx"], 1, "none.onnx is missing"),
+        (["package", "verify", "none.tar"], 1, "none.tar is missing"),
+        (["package", "vrify", "none.tar"], 2, "No such command 'vrify'. Did you mean 'verify'?"),
     ],
 )
 def test_a_wrong_request_is_one_line(edgedetr, tmp_path, arguments, status, message):

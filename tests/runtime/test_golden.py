@@ -173,7 +173,10 @@ def test_an_answer_within_its_tolerance(boxes, logits):
     ids=["moved", "higher score", "another class", "right box and right score of two queries"],
 )
 def test_an_answer_beyond_its_tolerance(boxes, logits):
-    with pytest.raises(GateError, match=r"golden detection at \(2, 2, 6, 6\) of score 0\.500"):
+    with pytest.raises(
+        GateError,
+        match=r"1 of its 1 golden detections, the first at \(2, 2, 6, 6\) of score 0\.500",
+    ):
         check_answer(ANSWER, session(boxes, logits), FRAME)
 
 

@@ -169,7 +169,14 @@ def test_models_of_two_specs(refuses, fp32, tiny_onnx, tmp_path):
 
 def test_a_model_that_finds_nothing(refuses, tiny_onnx):
     path = tiny_onnx(boxes=((0.5, 0.5, 0, 0), (0.5, 0.5, 0, 0)))
-    refuses("finds nothing at all in the golden frame", [path])
+    refuses("surely finds nothing of score 0.1 in the golden frame", [path])
+
+
+def test_a_model_that_is_sure_of_nothing(refuses, tiny_onnx, fp32, monkeypatch):
+    weak = tiny_onnx(bias=((-9.0, -9.0), (-9.0, -9.0)))
+    refuses("surely finds nothing", [weak])
+    monkeypatch.setattr("edgedetr.export.package.lost_detections", lambda *_: (0,))
+    refuses("surely finds nothing", [fp32])
 
 
 def test_damaged_models(refuses, fp32, tmp_path):
