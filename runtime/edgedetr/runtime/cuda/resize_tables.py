@@ -55,7 +55,9 @@ def area_table(source: int, target: int) -> AreaTable:
     As OpenCV's INTER_AREA (``computeResizeAreaTab``), with its cut-off for small shares.
     """
     step = 1 / (target / source)
-    spans, taps, weights = [], [], []
+    spans: list[tuple[int, int]] = []
+    taps: list[int] = []
+    weights: list[float] = []
     for index in range(target):
         start = index * step
         end = start + step

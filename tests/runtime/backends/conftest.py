@@ -1,0 +1,116 @@
+"""Fakes of CUDA and TensorRT, in the place of the libraries that this machine lacks."""
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from importlib import util
+from pathlib import Path
+
+import pytest
+
+from edgedetr.runtime.cuda import frame_kernel, graph
+from edgedetr.runtime.manifest import write_manifest
+from edgedetr.runtime.spec import ModelSpec
+
+
+def _load(name):
+    spec = util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+fake_cuda = _load("fake_cuda")
+fake_trt = _load("fake_trt")
+
+SHIMS = """
+#include <cmath>
+#include <cstddef>
+#define __global__
+struct Index { int x, y; };
+static thread_local Index blockIdx, blockDim, threadIdx;
+using std::rintf;
+"""
+LAUNCHERS = """
+#define FOR_EVERY_THREAD                                                  \\
+    blockDim = {block_x, block_y};                                        \\
+    for (blockIdx.y = 0; blockIdx.y < grid_y; ++blockIdx.y)               \\
+    for (blockIdx.x = 0; blockIdx.x < grid_x; ++blockIdx.x)               \\
+    for (threadIdx.y = 0; threadIdx.y < block_y; ++threadIdx.y)           \\
+    for (threadIdx.x = 0; threadIdx.x < block_x; ++threadIdx.x)
+extern "C" void launch_bilinear(int grid_x, int grid_y, int block_x, int block_y,
+    const unsigned char *frame, float *out, const float *levels, const int *a, const int *b,
+    int c, int d, int e, int f, int g, int h)
+{ FOR_EVERY_THREAD bilinear(frame, out, levels, a, b, c, d, e, f, g, h); }
+extern "C" void launch_area(int grid_x, int grid_y, int block_x, int block_y,
+    const unsigned char *frame, float *out, const float *levels, const int *a, const int *b,
+    const float *c, const int *d, const int *e, const float *f, float g, int h, int i, int j,
+    int k, int l, int m)
+{ FOR_EVERY_THREAD area(frame, out, levels, a, b, c, d, e, f, g, h, i, j, k, l, m); }
+"""
+SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A fake GPU whose every use is checked, and which must be left as it was found."""
+    made = fake_cuda.FakeGpu()
+    monkeypatch.setitem(sys.modules, "pycuda", type(sys)("pycuda"))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", made.driver)
+    monkeypatch.setattr(graph, "_load", lambda: made.libcuda)
+    monkeypatch.setattr(frame_kernel, "compile_cuda", lambda *_: b"\x7fELF")
+    yield made
+    made.check_clean()
+
+
+@pytest.fixture
+def install_trt(gpu, monkeypatch):
+    """Put a fake TensorRT in place; see `fake_trt.fake_trt`."""
+
+    def install(name="tensorrt", version="10.3.0", **faults):
+        module = fake_trt.fake_trt(gpu, name, version, **faults)
+        monkeypatch.setitem(sys.modules, name, module)
+        return module
+
+    return install
+
+
+@pytest.fixture
+def tiny_engine(tmp_path):
+    """Write an engine of the network of `tiny_onnx`, with its manifest."""
+
+    def write(*, builder="tensorrt==10.3.0", targets=("sm_87",), data=None, spec=SPEC, **changes):
+        path = tmp_path / "tiny.engine"
+        version = builder.partition("=")[2].lstrip("=")
+        changes = {"version": version} | changes
+        path.write_bytes(fake_trt.engine_bytes(**changes) if data is None else data)
+        parent = tmp_path / "student.onnx"
+        parent.write_bytes(b"onnx")
+        write_manifest(
+            path,
+            kind="engine",
+            command="",
+            spec=spec,
+            versions=("edgedetr==0.1.0", builder),
+            parents=[parent],
+            targets=targets,
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory):
+    """The kernels as functions of the CPU."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler (g++ or clang++) to compile the kernels with")
+    folder = tmp_path_factory.mktemp("kernels")
+    (folder / "kernels.cpp").write_text(SHIMS + frame_kernel.kernel_source() + LAUNCHERS)
+    flags = ["-std=c++11", "-O1", "-Wall", "-Werror", "-ffp-contract=off", "-shared", "-fPIC"]
+    library = folder / "kernels.so"
+    subprocess.run([compiler, *flags, folder / "kernels.cpp", "-o", library], check=True)
+    return ctypes.CDLL(str(library))
