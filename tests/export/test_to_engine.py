@@ -1,0 +1,237 @@
+"""Engines that tensorrt_rtx builds for real, which needs no GPU."""
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("tensorrt_rtx")
+
+from edgedetr.calib.collect import collect
+from edgedetr.export.engine_options import EngineOptions
+from edgedetr.export.engine_precision import check_claims, network_precision
+from edgedetr.export.textures import textured_frames
+from edgedetr.export.to_engine import export_engine
+from edgedetr.export.to_fp16 import export_fp16
+from edgedetr.export.to_qdq import export_qdq
+from edgedetr.runtime.cuda_device import find_device
+from edgedetr.runtime.errors import ArtifactError, GateError
+from edgedetr.runtime.files import sha256
+from edgedetr.runtime.manifest import manifest_path, read_manifest
+from edgedetr.runtime.plugins import names
+from edgedetr.runtime.spec import ModelSpec
+
+SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))
+RTX = ("--backend", "tensorrt_rtx")
+LAYERS_OF_RTX = {"faster_rcnn": "RoiAlign"}
+"""Families that tensorrt_rtx has no layer for."""
+
+
+def test_the_command_writes_an_engine_its_manifest_and_its_log(edgedetr, tiny_onnx, tmp_path):
+    path = tiny_onnx()
+    status, out, err = edgedetr(
+        "export", "engine", path, *RTX, "--compute-capability", "8.6", "--compute-capability", "8.9"
+    )
+    assert (status, err) == (0, "")
+    output = tmp_path / "tiny.engine"
+    assert out.startswith(f"{output}: tensorrt_rtx==")
+    assert "MiB, of which weights" in out
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "tiny.onnx",
+        "tiny.engine",
+        "tiny.engine.log",
+        "tiny.engine.manifest.json",
+    }
+    manifest = read_manifest(output)
+    assert manifest.targets == ("sm_86", "sm_89")
+    assert [(p.name, p.sha256) for p in manifest.parents] == [("tiny.onnx", sha256(path))]
+    assert any(v.startswith("tensorrt_rtx==1.") for v in manifest.versions)
+    assert manifest.spec == SPEC
+    assert manifest.command.startswith("edgedetr export engine")
+    assert "INFO: Opset version: 17" in (tmp_path / "tiny.engine.log").read_text(encoding="utf-8")
+
+
+def test_without_a_device_an_engine_is_for_every_later_one(tiny_onnx, tmp_path):
+    steps = []
+    report = export_engine(
+        tiny_onnx(batch="N"),
+        tmp_path / "tiny.engine",
+        EngineOptions(batch=(1, 1, 4)),
+        backend="tensorrt_rtx",
+        on_step=lambda *step: steps.append(step),
+    )
+    assert report.targets == ("sm_80+",)
+    assert ("Building engine", 6, 6) in steps
+    assert report.layers is None or find_device()
+
+
+def test_a_failed_build_leaves_the_log_and_the_engine_of_before(onnx_model, tmp_path):
+    """GPUs of 7.5 multiply no FP32 matrices in tensorrt_rtx."""
+    model = onnx_model(
+        [("MatMul", "/head/MatMul", ["images", "w"], "y", {})],
+        {"w": np.ones((16, 16))},
+        inputs={"images": (1, 3, 8, 16)},
+        outputs=["y"],
+        spec=ModelSpec((8, 16), ("Car",), logits_name="y", boxes_name="y"),
+    )
+    path, output = tmp_path / "net.onnx", tmp_path / "net.engine"
+    onnx.save(model, path)
+    output.write_bytes(b"before")
+    with pytest.raises(ArtifactError, match=r"cannot build .*/head/MatMul.*Turing") as caught:
+        export_engine(path, output, EngineOptions(compute_capabilities=("7.5",)))
+    assert "\n" not in str(caught.value)
+    assert output.read_bytes() == b"before"
+    assert not manifest_path(output).exists()
+    assert "ERROR: " in (tmp_path / "net.engine.log").read_text(encoding="utf-8")
+
+
+def of_operator(op, domain=""):
+    """A model with an operator between its input and its output."""
+    value = onnx.helper.make_tensor_value_info
+    shape = [1, 3, 8, 16]
+    nodes = [
+        onnx.helper.make_node(op, ["images"], ["x"], "/odd", domain=domain),
+        onnx.helper.make_node("Add", ["images", "x"], ["y"], "/add"),
+    ]
+    ends = [value("images", 1, shape)], [value("y", 1, shape)]
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("mine", 1)]
+    graph = onnx.helper.make_graph(nodes, "net", *ends)
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    spec = ModelSpec((8, 16), ("Car",), logits_name="y", boxes_name="y")
+    onnx.helper.set_model_props(model, {"edgedetr.spec": spec.to_json()})
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "m.onnx is missing; wanted an ONNX model"),
+        (b"\x08\x08", "m.onnx: not a whole ONNX model"),
+        (of_operator("Frob", "mine"), "operators that ONNX does not define: mine.Frob (at /odd)"),
+        (of_operator("Det"), "m.onnx: node /odd (Det):"),
+    ],
+)
+def test_a_bad_model_is_one_line(edgedetr, tmp_path, content, message):
+    path, output = tmp_path / "m.onnx", tmp_path / "m.engine"
+    if content:
+        path.write_bytes(content)
+    status, out, err = edgedetr("export", "engine", path, *RTX)
+    assert (status, out) == (1, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("batch", "arguments", "told"),
+    [
+        (1, ("--backend", "tensort"), (2, "did you mean 'tensorrt'?")),
+        (1, ("-o", "tiny.plan"), (2, "tiny.plan: wanted a name that ends in .engine")),
+        (1, ("--compute-capability", "sm_86"), (2, "wanted a number such as 8.6")),
+        (1, ("--compute-capability", "9.0"), (2, "choose from 7.5, 8.0, 8.6, 8.9, 12.0")),
+        (1, ("--batch", "1,2"), (2, "wanted three numbers MIN,OPT,MAX")),
+        (1, ("--batch", "4,2,1"), (2, "1 <= MIN <= OPT <= MAX")),
+        (1, ("--batch", "1,1,4"), (2, "takes batches of 1 and no others; leave out --batch")),
+        ("N", (), (2, "takes batches of any size (N); give --batch MIN,OPT,MAX")),
+        (1, ("--timing-cache", "t"), (2, "has no timing cache; leave out --timing-cache")),
+        (1, ("--version-compatible",), (2, "leave out --version-compatible")),
+        (1, ("--hardware-compatible",), (2, "runs on every GPU from 8.0 up")),
+    ],
+)
+def test_a_wrong_request_is_one_line(edgedetr, tiny_onnx, tmp_path, batch, arguments, told):
+    backend = () if "--backend" in arguments else RTX
+    code, out, err = edgedetr("export", "engine", tiny_onnx(batch=batch), *backend, *arguments)
+    assert (code, out) == (told[0], "")
+    assert told[1] in err
+    assert err.count("\n") == 1
+    assert {p.suffix for p in tmp_path.iterdir()} == {".onnx"}
+
+
+@pytest.mark.skipif(find_device() is not None, reason="has a GPU")
+@pytest.mark.parametrize("option", ["--refit", "--strip-weights"])
+def test_weights_are_not_left_out_without_a_gpu(edgedetr, tiny_onnx, option):
+    status, _, err = edgedetr("export", "engine", tiny_onnx(), *RTX, option)
+    assert status == 2
+    assert "only on a machine with a GPU" in err
+
+
+@pytest.fixture(scope="session")
+def calibration_images(tmp_path_factory):
+    """Two images for ranges."""
+    folder = tmp_path_factory.mktemp("images")
+    for index, frame in enumerate(textured_frames((64, 96), 2)):
+        cv2.imwrite(str(folder / f"{index}.png"), frame)
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(params=names("edgedetr.distill.detectors"), scope="module")
+def family(request, make_model, tmp_path_factory):
+    """A family's name and its smallest preset as FP32 ONNX."""
+    from edgedetr.distill.checkpoint import save_model
+    from edgedetr.export.to_onnx import export_onnx
+
+    folder = tmp_path_factory.mktemp(request.param)
+    save_model(folder / "m.safetensors", make_model(request.param), command="a test")
+    export_onnx(folder / "m.safetensors", folder / "m.onnx")
+    return request.param, folder / "m.onnx"
+
+
+@pytest.mark.slow
+def test_every_family_becomes_engines_of_three_precisions(family, calibration_images):
+    """Each type is in the network, and the engine's weights shrink with it."""
+    name, path = family
+    if name in LAYERS_OF_RTX:
+        with pytest.raises(ArtifactError, match=rf"\({LAYERS_OF_RTX[name]}\)"):
+            export_engine(path, path.with_suffix(".engine"), backend="tensorrt_rtx")
+        return
+    half, int8 = path.with_suffix(".fp16.onnx"), path.with_suffix(".int8.onnx")
+    stats = path.with_suffix(".calib.json")
+    export_fp16(path, half)
+    collect(path, calibration_images).write(stats)
+    share = export_qdq(path, stats, int8)
+    reports = [
+        export_engine(model, model.with_suffix(".engine"), backend="tensorrt_rtx")
+        for model in (path, half, int8)
+    ]
+    full, halved, quantized = (report.precision.macs for report in reports)
+    layers = sum(full.values())
+    assert full == {"FP32": layers}
+    assert halved["FP16"] >= 0.95 * layers
+    assert sum(halved.values()) == layers
+    assert quantized["INT8"] == share.nodes > 20
+    assert quantized.get("FP32", 0) <= 0.05 * layers
+    weights = [report.weights_mib or 0 for report in reports]
+    assert weights[0] / weights[1] > 1.8
+    assert weights[2] < weights[1]
+
+
+def test_a_graph_that_is_called_fp16_and_is_fp32_is_refused():
+    with pytest.raises(GateError, match=r"m\.fp16\.onnx is called FP16 and has none: .* 3 FP32;"):
+        check_claims({"FP16"}, {"FP32": 3}, "m.fp16.onnx")
+    check_claims({"FP16"}, {"FP32": 3, "FP16": 1}, "m.fp16.onnx")
+
+
+def test_int8_is_what_reads_int8_on_both_sides(onnx_model, tmp_path):
+    """Weights in INT8 alone are no INT8 kernel."""
+    import tensorrt_rtx as trt
+
+    model = onnx_model(
+        [
+            ("QuantizeLinear", "q", ["images", "s", "z"], "i", {}),
+            ("DequantizeLinear", "dq", ["i", "s", "z"], "x", {}),
+            ("DequantizeLinear", "dw", ["w", "s", "z"], "v", {}),
+            ("Conv", "both", ["x", "v"], "a", {}),
+            ("Conv", "weights", ["images", "v"], "b", {}),
+            ("Add", "sum", ["a", "b"], "y", {}),
+        ],
+        {"s": 0.5, "z": np.int8(0), "w": np.ones((2, 3, 1, 1), np.int8)},
+        inputs={"images": (1, 3, 8, 16)},
+        outputs=["y"],
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse_from_file(str(tmp_path / "m.onnx"))
+    assert network_precision(network).macs == {"FP32": 1, "INT8": 1}
