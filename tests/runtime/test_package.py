@@ -43,6 +43,7 @@ def test_a_good_package(write, package_files, public):
         assert opened.manifest.models[0].precision == "fp32"
         assert opened.frame().tolist()[0][:2] == [[0, 1, 2], [3, 4, 5]]
         assert opened.read("licenses/LICENSE") == b"Apache-2.0"
+        assert opened.golden_answer("models/m.onnx").scores == (0.5,)
         assert check_inputs(opened.golden, opened.spec)
 
 
@@ -193,6 +194,9 @@ def test_a_manifest_that_is_none(data, write, package_files, keys):
         read_package(write(files), keys[1])
 
 
+PACKED = {"name": "models/m.onnx", "kind": "onnx", "precision": "fp32"}
+
+
 def file(name, **changes):
     return {"name": name, "sha256": "", "size": 0} | changes
 
@@ -204,6 +208,8 @@ def file(name, **changes):
         {"models": []},
         {"models": [{"name": "models/n.onnx", "kind": "onnx", "precision": "fp32"}]},
         {"models": [{"name": "models/m.onnx", "kind": "pickle", "precision": "fp32"}]},
+        {"models": [PACKED | {"source": "models/n.onnx"}]},
+        {"models": [PACKED | {"companions": ["../n.bin"]}]},
         {"files": []},
         {"files": [file("spec.json"), file("golden.json")]},
         {"files": [file("spec.json"), file("spec.json")]},
@@ -238,6 +244,15 @@ def test_a_signed_manifest_that_makes_no_sense(change, write, package_files, pub
 def test_a_signed_file_that_makes_no_sense(name, data, said, write, package_files, public):
     with pytest.raises(ArtifactError, match=said):
         read_package(write(package_files(changes={name: data})), public)
+
+
+def test_a_model_without_an_answer(write, package_files, public):
+    models = [PACKED | {"name": "models/m.bin", "kind": "engine", "source": "models/m.bin"}]
+    with read_package(write(package_files(models=models)), public) as opened:
+        with pytest.raises(ArtifactError, match=r"no golden answer of models/m\.bin"):
+            opened.golden_answer("models/m.bin")
+        with pytest.raises(ArtifactError, match=r"no model models/m\.onnx"):
+            opened.golden_answer("models/m.onnx")
 
 
 def test_a_frame_of_another_size(write, package_files, public):

@@ -232,7 +232,8 @@ def _add_engine(
     names = [f"models/{path.name}" for path in (engine, manifest_path(engine))]
     _add(files, names[0], engine)
     _add(files, names[1], manifest_path(engine))
-    return PackedModel(names[0], "engine", model.precision, (names[1],))
+    source = f"models/{model.path.name}"
+    return PackedModel(names[0], "engine", model.precision, (names[1],), source)
 
 
 def _add_golden(

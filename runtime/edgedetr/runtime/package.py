@@ -25,7 +25,7 @@ import numpy as np
 
 from edgedetr.runtime.archive import open_archive
 from edgedetr.runtime.errors import ArtifactError, SettingsError, UsageError
-from edgedetr.runtime.golden import Golden
+from edgedetr.runtime.golden import Golden, GoldenAnswer
 from edgedetr.runtime.settings import settings_from_dict
 from edgedetr.runtime.signing import SIGNATURE_BYTES, fingerprint, is_signed_by, load_public_key
 from edgedetr.runtime.spec import ModelSpec
@@ -72,12 +72,14 @@ class PackedModel:
         kind: What it is.
         precision: Of the ONNX graph; of an engine, that of the graph it was built from.
         companions: Files that must lie beside it: external data, its manifest.
+        source: Of an engine, the ONNX model in the package that it was built from.
     """
 
     name: str
     kind: Literal["onnx", "engine"]
     precision: Precision
     companions: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class PackageManifest:
 
     def __post_init__(self) -> None:
         names = [f.name for f in self.files]
-        used = [n for m in self.models for n in (m.name, *m.companions)]
+        used = [n for m in self.models for n in (m.name, *m.companions, m.source or m.name)]
         if names != sorted(set(names)) or not self.models:
             raise ValueError("the files must be sorted and different, and one must be a model")
         if lost := sorted({SPEC, GOLDEN, FRAME, *used} - set(names)):
@@ -197,6 +199,18 @@ class Package:
             raise ArtifactError(f"{self.path}: {FRAME} is not of {width} x {height} pixels")
         return np.frombuffer(data, np.uint8, offset=len(head)).reshape(height, width, 3)
 
+    def golden_answer(self, name: str) -> GoldenAnswer:
+        """Return what a model must answer; an engine that of the ONNX model it was built from.
+
+        Raises:
+            ArtifactError: If there is no such model or answer.
+        """
+        source = self._model(name).source or name
+        for answer in self.golden.answers:
+            if answer.model == source:
+                return answer
+        raise ArtifactError(f"{self.path} has no golden answer of {source}; package it again")
+
     def model_path(self, name: str = "") -> Path:
         """Return a model as a file that a backend can open, with its companions beside it.
 
@@ -209,10 +223,7 @@ class Package:
         Raises:
             ArtifactError: If there is no such model, or it was changed since the package was read.
         """
-        known = {m.name: m for m in self.manifest.models}
-        if name and name not in known:
-            raise ArtifactError(f"{self.path} holds no model {name}; it has {', '.join(known)}")
-        model = known[name] if name else self.manifest.models[0]
+        model = self._model(name) if name else self.manifest.models[0]
         if self._archive.is_folder:
             return self._archive.members[model.name].path
         if self._workplace is None:
@@ -229,6 +240,12 @@ class Package:
         if self._workplace is not None:
             shutil.rmtree(self._workplace, ignore_errors=True)
             self._workplace = None
+
+    def _model(self, name: str) -> PackedModel:
+        known = {m.name: m for m in self.manifest.models}
+        if name not in known:
+            raise ArtifactError(f"{self.path} holds no model {name}; it has {', '.join(known)}")
+        return known[name]
 
     def __enter__(self) -> Self:
         return self

@@ -41,3 +41,23 @@ def test_bad_private_keys(edgedetr, fp32, key, tmp_path):
     key.unlink()
     assert "no private key: No such file" in edgedetr(*arguments)[2]
     assert not (tmp_path / "p.tar").exists()
+
+
+def test_a_passphrase_is_asked_for(edgedetr, fp32, tmp_path, monkeypatch):
+    path = tmp_path / "k"
+    asked = []
+
+    def prompt(text, **named):
+        asked.append((text, named["hide_input"], named["err"]))
+        return "correct horse"
+
+    monkeypatch.setattr("click.prompt", prompt)
+    assert edgedetr("package", "keygen", path, "--passphrase")[0] == 0
+    assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert edgedetr("package", fp32, "--key", path)[0] == 0
+    assert asked == [("Passphrase", True, True)] * 2
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    status, _, error = edgedetr("package", fp32, "--key", path)
+    assert (status, "taken from EDGEDETR_KEY_PASSPHRASE or asked for" in error) == (1, True)
+    assert len(asked) == 2

@@ -155,6 +155,7 @@ def test_engines_of_the_model(refuses, fp32, report, tmp_path):
     with read_package(tmp_path / "p.tar", require_signature=False) as opened:
         path = opened.model_path("models/m.engine")
         assert manifest_path(path).is_file()
+        assert opened.golden_answer("models/m.engine").model == "models/m.onnx"
 
 
 def test_a_spec_that_differs_from_the_model_s_own(refuses, fp32):
