@@ -77,7 +77,8 @@ class Detector:
         self.failures = 0
         self._failures_in_a_row = 0
         self._times = StageTimes()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # whoever holds it has the model to itself
+        self._door = threading.Lock()  # held for moments, so that `submit` waits for no frame
         self._pipeline: Pipeline[Prepared] | None = None
         self._is_closed = False
         self._model = LoadedModel(session, threshold, time_limit_s)
@@ -102,7 +103,7 @@ class Detector:
             backend: Name of a file in ``backends/``.
             threshold: Lowest score that counts, in [0, 1].
             spec: Replaces the spec stored in a file, for foreign models.
-            model: File name of a model in a package; its first that the backend runs when empty.
+            model: Name of a model in a package; its first that the backend runs when empty.
             public_key: PEM file of the key that must have signed a package.
             require_signature: Whether a package must be signed.
             time_limit_s: How long the backend may take for one frame, in seconds.
@@ -196,7 +197,7 @@ class Detector:
         Raises:
             ValueError: If the detector is closed.
         """
-        with self._lock:
+        with self._door:
             self._refuse_closed()
             if self._pipeline is None:
                 self._pipeline = Pipeline(self._prepare, self._answer_prepared)
@@ -223,7 +224,7 @@ class Detector:
             path: The file or package.
             backend: Name of a file in ``backends/``.
             spec: Replaces the spec stored in a file, for foreign models.
-            model: File name of a model in a package; its first that the backend runs when empty.
+            model: Name of a model in a package; its first that the backend runs when empty.
             public_key: PEM file of the key that must have signed a package.
             require_signature: Whether a package must be signed.
 
@@ -250,7 +251,7 @@ class Detector:
         Frames that wait are cancelled and all threads are joined. Of a stuck backend the thread is
         left to itself.
         """
-        with self._lock:
+        with self._door:
             self._is_closed = True
             pipeline, self._pipeline = self._pipeline, None
         if pipeline:

@@ -38,7 +38,7 @@ def open_model(
         path: The file or package.
         backend: Name of a file in ``backends/``.
         spec: Replaces the spec stored in a file, for foreign models.
-        model: File name of a model in a package; its first that the backend runs when empty.
+        model: Name of a model in a package; its first that the backend runs when empty.
         public_key: PEM file of the key that must have signed a package.
         require_signature: Whether a package must be signed.
 
@@ -80,18 +80,17 @@ def _open_file(path: Path, backend: str, spec: ModelSpec | None) -> Session:
 
 
 def _first_model(package: Package, backend: str) -> str:
-    names = [m.name.rpartition("/")[2] for m in package.manifest.models]
+    names = [m.name for m in package.manifest.models]
     suffixes = find_backend(backend).SUFFIXES
     return next((name for name in names if name.endswith(suffixes)), names[0])
 
 
 def _golden_answer(package: Package, model: str) -> GoldenAnswer:
     """Return what a model must answer; an engine answers as the ONNX of its precision does."""
-    models = package.manifest.models
-    chosen = next(m for m in models if m.name.rpartition("/")[2] == model)
-    twins = [m.name for m in models if m.kind == "onnx" and m.precision == chosen.precision]
+    models = {m.name: m for m in package.manifest.models}
+    twins = [n for n, m in models.items() if m.precision == models[model].precision]
     answers = {a.model: a for a in package.golden.answers}
-    for name in (chosen.name, *twins):
+    for name in (model, *twins):
         if name in answers:
             return answers[name]
-    raise ArtifactError(f"{package.path}: no golden answer for {chosen.name}; package it again")
+    raise ArtifactError(f"{package.path}: no golden answer for {model}; package it again")
