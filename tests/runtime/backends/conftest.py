@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgedetr.runtime.backends import backend
 from edgedetr.runtime.cuda import frame_kernel, graph
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import ModelSpec
@@ -23,6 +24,7 @@ def _load(name):
 
 
 fake_cuda = _load("fake_cuda")
+fake_graphs = _load("fake_graphs")
 fake_trt = _load("fake_trt")
 
 SHIMS = """
@@ -59,7 +61,8 @@ def gpu(monkeypatch):
     made = fake_cuda.FakeGpu()
     monkeypatch.setitem(sys.modules, "pycuda", type(sys)("pycuda"))
     monkeypatch.setitem(sys.modules, "pycuda.driver", made.driver)
-    monkeypatch.setattr(graph, "_load", lambda: made.libcuda)
+    libcuda = fake_graphs.libcuda(made)
+    monkeypatch.setattr(graph, "_load", lambda: libcuda)
     monkeypatch.setattr(frame_kernel, "compile_cuda", lambda *_: b"\x7fELF")
     yield made
     made.check_clean()
@@ -114,3 +117,20 @@ def kernels(tmp_path_factory):
     library = folder / "kernels.so"
     subprocess.run([compiler, *flags, folder / "kernels.cpp", "-o", library], check=True)
     return ctypes.CDLL(str(library))
+
+
+@pytest.fixture
+def opened(install_trt, tiny_engine):
+    """Open the tiny engine; every session is closed at the end."""
+    sessions = []
+
+    def open_one(*, library="tensorrt", version="10.3.0", faults=None, **engine):
+        install_trt(library, version, **(faults or {}))
+        path = tiny_engine(**{"builder": f"{library}=={version}"} | engine)
+        sessions.append(backend(library).open_session(path))
+        return sessions[-1]
+
+    yield open_one
+    for session in sessions:
+        session.close()
+    sessions.clear()
