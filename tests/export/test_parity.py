@@ -162,9 +162,16 @@ def found_with(**changes):
 )
 def test_the_default_gates(changes, fp32, int8):
     found = found_with(**changes)
-    for precision, reason in (("fp32", fp32), ("int8", int8)):
-        verdict = report(found, Gate().limits("fp32", precision))
+    limits = Gate().limits("fp32", "fp32"), Gate().limits("fp32", "int8")
+    for allowed, reason in zip(limits, (fp32, int8), strict=True):
+        verdict = report(found, allowed)
         assert (verdict.passed, verdict.reason) == (not reason, reason)
+
+
+def test_the_coarser_precision_gives_the_limits():
+    assert Gate().limits("fp32", "fp16") == Gate().limits("fp16", "fp32") == FP16_LIMITS
+    assert Gate().limits("int8", "fp16") == INT8_LIMITS
+    assert (FP16_LIMITS.box_error_px, FP16_LIMITS.score_error, FP16_LIMITS.worst) == (2, 5e-3, True)
 
 
 def test_a_gate_replaces_only_what_it_names():

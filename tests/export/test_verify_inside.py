@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.export.activations import look_inside
-from edgedetr.export.exact import exact_graph, exact_session
+from edgedetr.export.exact import Precision, exact_graph, exact_session
 from edgedetr.export.matching import Rule
 from edgedetr.export.parity import Gate, Looks, verify
 from edgedetr.export.parity_report import FP16_LIMITS
@@ -81,7 +81,7 @@ def test_a_nan_in_the_middle_fails_though_the_answers_are_right(pair):
         helper.make_node("Mul", ["broken", "mean"], ["spread"], "broken_here"),
         helper.make_node("Where", ["never", "spread", "offset_out"], ["logits"], "hide"),
     ]
-    good, bad = pair(nodes, {"minus": np.float32([-1]), "never": np.array([False])})
+    good, bad = pair(nodes, {"minus": np.array([-1], np.float32), "never": np.array([False])})
     report = verify(good, bad, WHITE, Rule(), Gate())
     assert report.figures.max_score_error == 0
     assert not report.passed
@@ -110,18 +110,19 @@ def test_fp16_that_overflows_is_named_and_saturation_is_told(pair):
             helper.make_node("Add", ["nothing", "offset_out"], ["logits"], "add"),
         ]
         values = {
-            "factor": np.float16([factor]),
-            "end": np.float16([least]),
-            "none": np.float32([0]),
+            "factor": np.array([factor], np.float16),
+            "end": np.array([least], np.float16),
+            "none": np.array([0], np.float32),
         }
         return pair(nodes, values)
 
-    report = verify(*half(60000, 65504), WHITE, Rule(), Gate())
+    good, fine = half(60000, 65504)
+    report = verify(good, fine, WHITE, Rule(), Gate())
     assert report.precisions == ("fp32", "fp16")
     assert report.limits == FP16_LIMITS
     assert report.passed, report.reason
-    bright = [np.full((20, 40, 3), 255, np.uint8)]
-    report = verify(*half(65504, 65504), bright, Rule(), Gate())
+    good, full = half(65504, 65504)
+    report = verify(good, full, WHITE, Rule(), Gate())
     assert report.passed, report.reason
     assert "FP16 is at its end in 2, first enlarge: 1 numbers" in report.table()
 
@@ -131,11 +132,11 @@ def test_infinity_that_the_reference_has_too_is_meant(pair, tmp_path):
         helper.make_node("Div", ["mean", "none"], ["mask"], "mask"),
         helper.make_node("Where", ["never", "mask", "offset_out"], ["logits"], "hide"),
     ]
-    good, masked = pair(nodes, {"none": np.float32([0]), "never": np.array([False])})
+    good, masked = pair(nodes, {"none": np.array([0], np.float32), "never": np.array([False])})
     assert verify(masked, masked, WHITE, Rule(), Gate()).passed
     model = onnx.load(masked)
     shift = next(t for t in model.graph.initializer if t.name == "none")
-    shift.CopyFrom(numpy_helper.from_array(np.float32([1]), "none"))
+    shift.CopyFrom(numpy_helper.from_array(np.array([1], np.float32), "none"))
     onnx.save(model, tmp_path / "finite.onnx")
     report = verify(tmp_path / "finite.onnx", masked, WHITE, Rule(), Gate())
     assert "first mask: 0 NaN, 1 infinite" in report.reason
@@ -144,8 +145,12 @@ def test_infinity_that_the_reference_has_too_is_meant(pair, tmp_path):
 
 def test_without_frames_or_graphs_nobody_looks_inside(tiny_onnx):
     class Told:
-        precision, batch_sizes = "fp32", (1,)
+        precision: Precision = "fp32"
+        batch_sizes: tuple[int, ...] = (1,)
         spec = ModelSpec((8, 16), ("Car", "Pedestrian"))
+
+        def __call__(self, images):
+            return images, images
 
     runner = OnnxRunner(tiny_onnx())
     names = ("a", "b")
@@ -195,7 +200,9 @@ def test_a_drop_is_the_score_that_the_candidate_lost(tiny_onnx, tmp_path):
     a = tiny_onnx().rename(tmp_path / "a.onnx")
     b = tiny_onnx(bias=((-4.5, -9.0), (-9.0, -9.0))).rename(tmp_path / "b.onnx")
     lost = verify(a, b, WHITE, Rule(), Gate()).figures
-    assert lost.mean_score_drop == lost.max_score_drop == lost.max_score_error > 0.01
+    assert lost.max_score_drop is not None
+    assert lost.max_score_drop > 0.01
+    assert lost.mean_score_drop == lost.max_score_drop == lost.max_score_error
     won = verify(b, a, WHITE, Rule(), Gate()).figures
     assert won.max_score_drop == -lost.max_score_drop
 
@@ -205,6 +212,9 @@ def test_the_worst_frame_is_named(tiny_onnx, tmp_path):
     b = tiny_onnx(bias=((-4.5, -9.0), (-9.0, -9.0))).rename(tmp_path / "b.onnx")
     frames = [np.full((20, 40, 3), grey, np.uint8) for grey in (255, 160, 200, 180)]
     looks = Looks(frame_names=("255.png", "160.png", "200.png", "180.png"))
-    worst = verify(a, b, frames, Rule(), Gate(), looks=looks).to_dict()["worst_frames"]
+    report = verify(a, b, frames, Rule(), Gate(), looks=looks)
+    assert report.evidence is not None
+    worst = report.evidence.worst_figures
+    assert report.to_dict()["worst_frames"] == worst
     assert [frame["frame"] for frame in worst] == ["160.png", "180.png", "200.png"]
-    assert worst[0]["max_score_error"] > worst[1]["max_score_error"]
+    assert report.evidence.frames[1].max_score_error > report.evidence.frames[3].max_score_error

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
+from typing_extensions import override
 
 from edgedetr.export.activations import Activations, Scan
 from edgedetr.export.block_errors import BlockError, Difference
@@ -56,16 +57,20 @@ def test_it_loads_nothing_and_every_tag_is_closed(write):
     class Tags(HTMLParser):
         def __init__(self):
             super().__init__()
-            self.open, self.links = [], []
+            self.open: list[str] = []
+            self.links: list[str] = []
 
+        @override
         def handle_starttag(self, tag, attrs):
-            self.links += [v for k, v in attrs if k in {"src", "href"}]
+            self.links += [v or "" for k, v in attrs if k in {"src", "href"}]
             if tag not in {"meta", "br"}:
                 self.open.append(tag)
 
+        @override
         def handle_startendtag(self, _, attrs):
-            self.links += [v for k, v in attrs if k in {"src", "href"}]
+            self.links += [v or "" for k, v in attrs if k in {"src", "href"}]
 
+        @override
         def handle_endtag(self, tag):
             assert self.open.pop() == tag
 

@@ -51,7 +51,7 @@ def activations(model: onnx.ModelProto) -> dict[str, Tensor]:
     types = {v.name: v.type.tensor_type for v in (*inferred.value_info, *inferred.output)}
     wiring = Wiring(model.graph)
     alive = set(wiring.inputs)
-    found = {}
+    found: dict[str, Tensor] = {}
     for node in wiring.nodes:
         if alive.isdisjoint(reads(node)):
             continue
