@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from click.testing import CliRunner
 from onnx import numpy_helper
 
 from edgedetr.calib.points import calibration_tensors
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.graph import count_nodes
-from edgedetr.export.to_qdq import export_qdq, quantize, quantized_share
-from edgedetr.runtime.cli import edgedetr
-from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
-from edgedetr.runtime.files import sha256
-from edgedetr.runtime.manifest import read_manifest
-from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
+from edgedetr.export.to_qdq import quantize, quantized_share
+from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -332,67 +325,3 @@ def test_models_that_cannot_be_quantized(onnx_model: Build) -> None:
     old = onnx_model(two, {"w": W}, inputs=IMAGES, outputs=["y"], opset=12)
     with pytest.raises(ArtifactError, match="opset 12; INT8 for each channel needs 13"):
         quantize(old, stats_for(old))
-
-
-@pytest.fixture
-def files(tmp_path: Path, onnx_model: Build) -> tuple[Path, Path]:
-    rng = np.random.default_rng(0)
-    model = onnx_model(
-        [STEM, ("Relu", "", ["x"], "r", {}), ("Conv", "next", ["r", "w2"], "y", {})],
-        {"w": W, "w2": rng.normal(size=(64, 2, 5, 5))},
-        inputs={"images": (1, 2, 8, 8)},
-        outputs=["y"],
-    )
-    path, stats_path = tmp_path / "student.onnx", tmp_path / "student.calib.json"
-    onnx.save(model, path)
-    stats_of({"images": 1.0, "x": 1.0, "r": 1.0}, sha256(path)).write(stats_path)
-    return path, stats_path
-
-
-def test_the_command_writes_a_smaller_model_and_its_manifest(files: tuple[Path, Path]) -> None:
-    path, stats_path = files
-    args = ["export", "qdq", str(path), str(stats_path), "--exclude", "no|next"]
-    assert isinstance(CliRunner().invoke(edgedetr, args).exception, ArtifactError)
-    assert sorted(path.parent.iterdir()) == sorted(files)
-
-    result = CliRunner().invoke(edgedetr, args[:4], catch_exceptions=False)
-    out = path.with_name("student.int8.onnx")
-    assert re.search(
-        r"student\.int8\.onnx: 1 nodes in INT8 of 2 convolutions; 99\.5%", result.output
-    )
-    assert out.stat().st_size < path.stat().st_size / 2
-    manifest = read_manifest(out)
-    assert (manifest.kind, manifest.spec) == ("qdq", SPEC)
-    assert manifest.command == "edgedetr export qdq student.onnx student.calib.json"
-    assert [p.name for p in manifest.parents] == ["student.onnx", "student.calib.json"]
-    assert "99.5%" in manifest.summary
-    props = {p.key: p.value for p in onnx.load(out).metadata_props}
-    assert json.loads(props[METADATA_KEY]) == json.loads(SPEC.to_json())
-    assert "onnx==" in props["edgedetr.versions"]
-
-
-def test_int8_kernels_are_near_the_exact_result(files: tuple[Path, Path]) -> None:
-    path, stats_path = files
-    out = path.with_name("out.onnx")
-    export_qdq(path, stats_path, out)
-    model, images = onnx.load(out), np.random.default_rng(1).random((1, 2, 8, 8), np.float32)
-    exact, fast = run(model, images), run(model, images, exact=False)
-    reference = run(onnx.load(path), images)
-    assert np.abs(exact - reference).max() < 0.2 < np.abs(reference).max()
-    assert np.abs(fast - reference).max() < 0.4
-
-
-def test_files_that_are_refused_leave_nothing_behind(files: tuple[Path, Path]) -> None:
-    path, stats_path = files
-    with pytest.raises(UsageError, match="is an input of the same command"):
-        export_qdq(path, stats_path, path)
-    path.write_bytes(path.read_bytes() + b"\x72\x00")
-    with pytest.raises(ArtifactError, match="the calibration was made with net"):
-        export_qdq(path, stats_path, path.with_name("out.onnx"))
-    model = onnx.load(path)
-    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
-    onnx.save(model, path)
-    stats_of({"images": 1.0, "x": 1.0, "r": 1.0}, sha256(path)).write(stats_path)
-    with pytest.raises(GateError, match=r"student.onnx would break in TensorRT: y: INT64"):
-        export_qdq(path, stats_path, path.with_name("out.onnx"))
-    assert sorted(path.parent.iterdir()) == sorted(files)

@@ -20,7 +20,7 @@ QUERY_CHOICE = ("TopK", "GridSample")
 """What depends on one of these operators is a part of the decoder."""
 
 FLOAT_SCOPES = re.compile(
-    r"decoder|attn|attention|_head|class_embed|bbox_embed|enc_output|position|/pos_"
+    r"decoder|attn|attention|_head|(^|/)(head|rpn)/|class_embed|bbox_embed|enc_output|position|/pos_"
 )
 """Scopes, as PyTorch's exporter writes them into names, of parts that are never quantized."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 FLOAT, HALF = int(onnx.TensorProto.FLOAT), int(onnx.TensorProto.FLOAT16)
+_ZERO = helper.make_tensor("", FLOAT, [1], [0.0])
 _SUFFIX = {FLOAT: "fp32", HALF: "fp16"}
 
 
@@ -63,12 +64,13 @@ def typed(
     signatures = [_Signature(node, opset, types) for node in wiring.nodes]
     full = _filled(wiring, signatures, islands)
     writer = _Writer(written.graph, wiring)
+    floats = []
     for index, node in enumerate(wiring.nodes):
         if not writer.drops(node):
             writer.add(node, signatures[index], FLOAT if index in full else HALF)
+            floats += [index] * signatures[index].is_float
     writer.finish()
     onnx.checker.check_model(written, full_check=True)
-    floats = [i for i, signature in enumerate(signatures) if signature.is_float]
     halves = Halves(
         half=tuple(i for i in floats if i not in full),
         full=tuple(i for i in floats if i in full),
@@ -243,6 +245,8 @@ def half_of(values: np.ndarray) -> np.ndarray:
 
 def _make_half(node: onnx.NodeProto) -> None:
     """Let a node that names its type, Cast or ConstantOfShape, give FP16 instead of FP32."""
+    if node.op_type == "ConstantOfShape" and not node.attribute:
+        node.attribute.append(helper.make_attribute("value", _ZERO))
     for attribute in node.attribute:
         if node.op_type == "Cast" and attribute.name == "to" and attribute.i == FLOAT:
             attribute.i = HALF

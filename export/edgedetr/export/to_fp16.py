@@ -73,7 +73,7 @@ class HalfShare:
     def kept(self) -> str:
         """Say how many nodes stay in FP32, and why."""
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.islands.items())
-        return f"{self.float_nodes - self.nodes} nodes ({reasons or 'none'})"
+        return f"{self.float_nodes - self.nodes} nodes ({reasons})" if reasons else "none"
 
 
 def export_fp16(

@@ -74,7 +74,7 @@ class QuantizedShare:
     def describe(self) -> str:
         """Say it in a line."""
         share = self.int8_macs / self.macs
-        rest = f"; the rest FP16 but {self.rest.kept()} in FP32" if self.rest else ""
+        rest = f"; the rest FP16, in FP32 {self.rest.kept()}" if self.rest else ""
         return (
             f"{self.nodes} nodes in INT8 of {self.convolutions} convolutions; "
             f"{share:.1%} of {self.macs / 1e9:.3f} GMACs{rest}"

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 _FATAL_ONLY = 4
-_FINITE = float(np.finfo(np.float32).max)
 
 
 def value_ranges(
@@ -79,6 +78,7 @@ def _reducing(model: onnx.ModelProto, names: list[str]) -> onnxruntime.Inference
             graph.output.append(helper.make_tensor_value_info(out, onnx.TensorProto.FLOAT, []))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(
             reducing.SerializeToString(), options, providers=["CPUExecutionProvider"]
