@@ -6,7 +6,7 @@ import pytest
 
 from edgedetr.export.matching import Rule
 from edgedetr.export.parity import Gate, compare
-from edgedetr.export.parity_report import FP32_LIMITS, INT8_LIMITS, ParityReport
+from edgedetr.export.parity_report import FP16_LIMITS, FP32_LIMITS, INT8_LIMITS, ParityReport
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
