@@ -9,6 +9,7 @@ import pytest
 
 from edgedetr.runtime import Detector, Frame, ModelSpec
 from edgedetr.runtime.pipeline import WAITING_FRAMES
+from edgedetr.runtime.preprocess import Preprocessor
 
 SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))
 WHITE = Frame(np.full((20, 40, 3), 255, np.uint8))
@@ -220,3 +221,30 @@ def test_a_frame_allocates_less_than_three_small_arrays(tiny_onnx, submitted):
         finally:
             tracemalloc.stop()
     assert peak_bytes < 40_000
+
+
+class FedSession(GatedSession):
+    """Preprocesses on a device of its own, on the thread that also runs the network."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate.release(100)
+        self.fed = np.zeros((1, 3, *SPEC.input_hw), np.float32)
+
+    def feed(self, image):
+        self.threads.add(threading.current_thread())
+        return Preprocessor(SPEC)(image, self.fed[0])
+
+    def infer(self):
+        self.images[...], self.fed[...] = self.fed, np.nan
+        return super().infer()
+
+
+def test_a_device_that_preprocesses_is_fed_images():
+    session = FedSession()
+    with Detector(session, threshold=0.0) as detector:
+        assert detector.detect(frame(10)).scores[0] == pytest.approx(score(10))
+        futures = [detector.submit(frame(v), wait=True) for v in (20, 30, 40)]
+        found = [answer(f) for f in futures]
+        assert found == pytest.approx([score(v) for v in (20, 30, 40)])
+    assert len(session.threads) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from edgedetr.runtime.pipeline import Pipeline
 from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
@@ -154,9 +155,7 @@ class Detector:
         """
         with self._lock:
             self._refuse_closed()
-            start_ns = perf_counter_ns()
-            place = self._model.feed(frame.image)
-            return self._answers([frame], [place], perf_counter_ns() - start_ns)[0]
+            return self._answers([frame], partial(self._feed, [frame]))[0]
 
     def detect_batch(self, frames: Sequence[Frame]) -> list[Detections]:
         """Find the objects of several frames, as many at once as the model's batch holds.
@@ -175,9 +174,7 @@ class Detector:
                 self._refuse_closed()
                 size = len(self._model.session.images)
                 batch = frames[len(found) : len(found) + size]
-                start_ns = perf_counter_ns()
-                places = [self._model.feed(f.image, row) for row, f in enumerate(batch)]
-                found += self._answers(batch, places, perf_counter_ns() - start_ns)
+                found += self._answers(batch, partial(self._feed, batch))
         return found
 
     def submit(self, frame: Frame, *, wait: bool = False) -> Future[Detections]:
@@ -284,19 +281,27 @@ class Detector:
 
     def _answer_prepared(self, frame: Frame, prepared: Prepared) -> Detections:
         with self._lock:
-            place = self._model.feed_prepared(prepared, frame.image)
-            return self._answers([frame], [place], prepared.spent_ns)[0]
+            feed = partial(self._model.feed_prepared, prepared, frame.image)
+            return self._answers([frame], lambda: [feed()], prepared.spent_ns)[0]
+
+    def _feed(self, frames: Sequence[Frame]) -> list[Placement]:
+        return [self._model.feed(frame.image, row) for row, frame in enumerate(frames)]
 
     def _answers(
-        self, frames: Sequence[Frame], places: Sequence[Placement], preprocess_ns: int
+        self,
+        frames: Sequence[Frame],
+        feed: Callable[[], Sequence[Placement]],
+        prepared_ns: int = 0,
     ) -> list[Detections]:
-        """Run the network on what lies in its input buffer; the caller holds the lock.
+        """Fill the network's input and run it; the caller holds the lock.
 
         This is the one place that every frame passes; its input is in ``session.images``.
         """
         model = self._model
         start_ns = perf_counter_ns()
         try:
+            places = feed()
+            fed_ns = perf_counter_ns()
             logits, boxes = model.watchdog.run(model.session.infer)
             answered_ns = perf_counter_ns()
             found = [
@@ -314,8 +319,8 @@ class Detector:
         spent = self._times
         self._times = StageTimes(
             spent.frames + len(frames),
-            spent.preprocess_ns + preprocess_ns,
-            spent.infer_ns + answered_ns - start_ns,
+            spent.preprocess_ns + prepared_ns + fed_ns - start_ns,
+            spent.infer_ns + answered_ns - fed_ns,
             spent.postprocess_ns + perf_counter_ns() - answered_ns,
         )
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -16,23 +17,30 @@ from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from edgedetr.runtime.backends import Session
     from edgedetr.runtime.preprocess import Placement
     from edgedetr.runtime.spec import ModelSpec
 
+    DeviceFeed = Callable[[NDArray[np.uint8]], Placement]
+
 _WARM_UP_FRAMES = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A frame in a spare buffer: of which model, where it lies there, and what that took."""
+    """A frame in a spare buffer: of which model, where it lies there, and what that took.
+
+    There is neither buffer nor place where the device preprocesses.
+    """
 
     model: LoadedModel
-    buffer: NDArray[np.float32]
-    place: Placement
-    spent_ns: int
+    buffer: NDArray[np.float32] | None = None
+    place: Placement | None = None
+    spent_ns: int = 0
 
 
 class LoadedModel:
@@ -49,6 +57,7 @@ class LoadedModel:
         self.watchdog = Watchdog(time_limit_s)
         self._preprocess = Preprocessor(session.spec)
         self._preprocess_spare = Preprocessor(session.spec)
+        self._device_feed: DeviceFeed | None = getattr(session, "feed", None)
         self._spare: SimpleQueue[NDArray[np.float32]] = SimpleQueue()
         self._spare.put(np.empty_like(session.images[0]))
         blank = np.zeros((*self.spec.input_hw, 3), np.uint8)
@@ -67,11 +76,19 @@ class LoadedModel:
         return self.session.spec
 
     def feed(self, image: NDArray[np.uint8], row: int = 0) -> Placement:
-        """Preprocess an image into a row of the session's buffer; one thread at a time."""
+        """Preprocess an image into a row of the session's buffer; one thread at a time.
+
+        Raises:
+            StuckError: If the device preprocesses and does not return.
+        """
+        if self._device_feed is not None:
+            return self.watchdog.run(partial(self._device_feed, image))
         return self._preprocess(image, self.session.images[row])
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         """Preprocess an image into the spare buffer, once that is free; one thread at a time."""
+        if self._device_feed is not None:
+            return Prepared(self)
         buffer = self._spare.get()
         try:
             start_ns = perf_counter_ns()
@@ -86,13 +103,15 @@ class LoadedModel:
 
         If it was prepared for another model, this one preprocesses the image again.
         """
+        buffer, place = prepared.buffer, prepared.place
         try:
-            if prepared.model is not self:
+            if prepared.model is not self or buffer is None or place is None:
                 return self.feed(image)
-            np.copyto(self.session.images[0], prepared.buffer)
-            return prepared.place
+            np.copyto(self.session.images[0], buffer)
+            return place
         finally:
-            prepared.model._spare.put(prepared.buffer)  # noqa: SLF001 - it is of this class
+            if buffer is not None:
+                prepared.model._spare.put(buffer)  # noqa: SLF001 - it is of this class
 
     def close(self) -> None:
         """Free the session, unless it is stuck; a second call does nothing."""
