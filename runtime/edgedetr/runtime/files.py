@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MOST_TEXT_BYTES = 16 << 20
+"""Largest settings, manifest or digest that is read."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -36,6 +39,30 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Read a file that somebody else wrote.
+
+    Raises:
+        ValueError: If it is larger than ``most`` bytes.
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it is larger than {most / 2**20:g} MiB")
+    return data
+
+
+def read_text(path: Path, most: int = MOST_TEXT_BYTES) -> str:
+    """Read a UTF-8 text file that somebody else wrote.
+
+    Raises:
+        ValueError: If it is larger than ``most`` bytes or is no UTF-8.
+        OSError: If it cannot be read.
+    """
+    return read_bytes(path, most).decode("utf-8")
 
 
 def sha256(path: Path) -> str:

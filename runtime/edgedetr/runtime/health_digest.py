@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedetr.runtime.errors import ArtifactError, SettingsError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.files import read_text, write_text
 from edgedetr.runtime.settings import settings_from_dict
 
 if TYPE_CHECKING:
@@ -158,10 +158,8 @@ def read_digest(path: Path) -> HealthDigest:
         ArtifactError: If the file is missing, damaged or no digest.
     """
     try:
-        return settings_from_dict(
-            HealthDigest, json.loads(path.read_text(encoding="utf-8")), str(path)
-        )
-    except (OSError, ValueError, SettingsError) as error:
+        return settings_from_dict(HealthDigest, json.loads(read_text(path)), str(path))
+    except (OSError, ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{path}: not a health digest: {error}") from error
 
 

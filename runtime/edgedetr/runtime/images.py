@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.files import read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 """What counts as an image, in lower case."""
+MOST_BYTES = 256 << 20
+"""Largest file that is read."""
+MOST_PIXELS = 1 << 27
+"""Most pixels that are decoded: a small file may claim billions."""
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
@@ -42,13 +47,18 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         DataError: If the file is missing, empty, cut off or no image.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, MOST_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
     if not _is_whole(data):
         raise DataError(
             f"{path}: not a whole PNG or JPEG image ({len(data)} bytes); replace the file"
         )
+    height, width = _declared_hw(data)
+    if height * width > MOST_PIXELS:
+        raise DataError(f"{path}: claims {width}x{height} pixels; at most {MOST_PIXELS} are read")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -73,6 +83,21 @@ def image_hw(path: Path) -> tuple[int, int]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     height, width = read_image(path).shape[:2]
     return height, width
+
+
+def _declared_hw(data: bytes) -> tuple[int, int]:
+    """Read height and width from the header of a PNG or JPEG file; 0, 0 where there are none."""
+    if data.startswith(PNG_MAGIC):
+        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    place = 2
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            height, width = data[place + 5 : place + 7], data[place + 7 : place + 9]
+            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
+        is_fill = marker == 0xFF
+        place += 1 if is_fill else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return 0, 0
 
 
 def _is_whole(data: bytes) -> bool:

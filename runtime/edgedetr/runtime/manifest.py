@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import ArtifactError, SettingsError
-from edgedetr.runtime.files import sha256, write_text
+from edgedetr.runtime.files import read_text, sha256, write_text
 from edgedetr.runtime.settings import settings_from_dict
 from edgedetr.runtime.spec import ModelSpec
 
@@ -101,10 +101,8 @@ def read_manifest(artifact: Path) -> Manifest:
         if not needed.is_file():
             raise ArtifactError(f"{needed} is missing; make the artifact again")
     try:
-        manifest = settings_from_dict(
-            Manifest, json.loads(path.read_text(encoding="utf-8")), str(path)
-        )
-    except (ValueError, SettingsError) as error:
+        manifest = settings_from_dict(Manifest, json.loads(read_text(path)), str(path))
+    except (OSError, ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{path}: not a manifest: {error}") from error
     found = sha256(artifact)
     if found != manifest.sha256:

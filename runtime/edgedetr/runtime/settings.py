@@ -9,6 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgedetr.runtime.errors import SettingsError
+from edgedetr.runtime.files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,8 +36,8 @@ def load_settings(kind: type[T], path: Path, overrides: Iterable[str] = ()) -> T
         SettingsError: If the file is no TOML, a key is unknown or a value is wrong.
     """
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values: dict[str, Any] = tomllib.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: not a readable TOML file: {error}") from error
     for override in overrides:
         _apply(values, override)

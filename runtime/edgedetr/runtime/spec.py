@@ -75,7 +75,7 @@ def spec_from_json(text: str, source: str) -> ModelSpec:
     """
     try:
         return settings_from_dict(ModelSpec, json.loads(text), source)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{source}: not a model spec: {error}") from error
 
 
