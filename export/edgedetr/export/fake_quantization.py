@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
 import onnx
 
 from edgedetr.calib.collect import collect
@@ -23,7 +24,6 @@ from edgedetr.export.to_qdq import quantize
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
@@ -55,7 +55,7 @@ def calibrated(
     layers = layers_of(model, nodes)
     return Quantization(
         layers=tuple(
-            QuantizedLayer(layer.path, layer.norm, node.step, node.skip_step)
+            QuantizedLayer(layer.path, layer.norm, _half(node.step), _half(node.skip_step))
             for node, layer in zip(nodes, layers, strict=True)
         ),
         include=include,
@@ -65,6 +65,12 @@ def calibrated(
         frames=stats.frames,
         frames_sha256=stats.frames_sha256,
     )
+
+
+def _half(step: float) -> float:
+    """Round a step to FP16, so that it is the same whatever the rest of the export computes in."""
+    half = float(np.float16(step))
+    return half if abs(half - step) <= step / 2**10 else step
 
 
 def _write(frames: Iterable[NDArray[np.uint8]], folder: Path) -> list[Path]:
