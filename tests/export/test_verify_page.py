@@ -36,7 +36,7 @@ def test_a_page_of_equal_models(write):
     assert status == 0
     assert "<strong>passed</strong>" in html
     assert "finds what a.onnx (fp32) finds, within the limits" in html
-    assert html.count('class="frame"') == 3
+    assert html.count('<figure class="frame') == 3
     assert html.count('class="layer reference"') == html.count('class="layer candidate"') == 3
     assert "Car 0.98" in html
     assert "Block by block" in html

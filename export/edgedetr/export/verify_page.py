@@ -74,7 +74,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Bar:
-    """A block's own error in per cent of the axis, and where its limit and what it carries lie."""
+    """A block's own error in per cent of the axis, and where its limit and what it carries lie.
+
+    The last is None where it carries nothing.
+    """
 
     own: float
     limit: float
@@ -155,7 +158,7 @@ def bars(activations: Activations) -> list[Bar]:
         Bar(
             own=_place(block.own.relative),
             limit=_place(block.limit),
-            carried=None if block.carried is None else _place(block.carried),
+            carried=_place(block.carried) if block.carried else None,
         )
         for block in activations.blocks
     ]

@@ -86,4 +86,5 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
         click.echo(report.activations.block_table() + "\n")
     click.echo(report.table())
     if not report.passed:
-        raise GateError(f"{candidate} does not find what {reference} finds: {report.reason}")
+        where = f"; the first block that departs is {report.departs}" if report.departs else ""
+        raise GateError(f"{candidate} does not find what {reference} finds: {report.reason}{where}")
