@@ -83,7 +83,7 @@ class ResultFiles:
         except OSError as error:
             self.problem = (
                 f"results are no longer written, after {self.written} frames: "
-                f"{error.filename or 'output'}: {error.strerror or error}"
+                f"{error.filename or LINES}: {error.strerror or error}"
             )
             self._on_problem(self.problem)
 
@@ -135,14 +135,13 @@ class _JsonLines:
 
     def write(self, result: StreamResult) -> None:
         line = json.dumps(_values(result, self._class_names)).encode() + b"\n"
-        end, written = self._file.tell(), 0
+        start, written = self._file.tell(), 0
         try:
-            written = self._file.write(line)
+            while written < len(line):
+                written += self._file.write(line[written:])
         finally:
             if written < len(line):
-                os.ftruncate(self._file.fileno(), end)
-        if written < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+                os.ftruncate(self._file.fileno(), start)
 
     def close(self) -> None:
         self._file.close()

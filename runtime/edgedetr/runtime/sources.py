@@ -31,8 +31,9 @@ class Capture:
     """What a source gave: a frame, or why there is none.
 
     Attributes:
-        frame: The frame; None if it could not be read or is no image.
-        problem: What is wrong with it; empty if nothing is.
+        frame: The frame; None if it could not be read or is no image, or if a recording ended with
+            frames that were dropped.
+        problem: What is wrong with the frame; empty if nothing is.
         dropped: How many frames were passed over since the capture before.
     """
 
