@@ -65,7 +65,8 @@ def test_a_failed_gate_writes_its_json_and_exits_with_1(edgedetr, pair, images, 
     assert "FAILED: worst box error 1 px, allowed 0.5 px" in out
     assert (
         error
-        == f"edgedetr: {b} does not find what {a} finds: worst box error 1 px, allowed 0.5 px\n"
+        == f"edgedetr: {b} does not find what {a} finds: worst box error 1 px, allowed 0.5 px; "
+        "the first block that departs is block_00\n"
     )
     values = json.loads((tmp_path / "v.json").read_text())
     assert values["passed"] is False
