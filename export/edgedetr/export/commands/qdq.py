@@ -37,11 +37,16 @@ if TYPE_CHECKING:
 @click.option(
     "--max-ap-drop",
     type=click.FloatRange(0),
-    help="Quantize as much as loses at most so many points of AP (0 to 100) on --data.",
+    help="Quantize as much as loses at most so many points of AP (0 to 100) on --data, as measured "
+    "with the rest in FP32.",
 )
 @click.option("--data", type=PATH, help="For --max-ap-drop: a KITTI folder; its val split is used.")
 @click.option(
-    "--frames", type=click.IntRange(1), default=500, help="For --max-ap-drop: at most so many."
+    "--frames",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="For --max-ap-drop: at most so many frames of it, evenly spread.",
 )
 def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
