@@ -30,7 +30,7 @@ def write(tiny_onnx, package_files, write_folder, tmp_path):
         found = best_detections(open_session(path), IMAGE, 1)
         answer = GoldenAnswer(
             "models/m.onnx",
-            tuple(tuple(map(float, box)) for box in found.boxes),
+            tuple(tuple(map(float, box)) for box in found.boxes),  # type: ignore[misc]
             tuple(map(float, found.scores)),
             tuple(map(int, found.labels)),
             box_error_px=0.5,

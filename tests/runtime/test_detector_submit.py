@@ -177,7 +177,12 @@ def test_a_callback_may_close_the_detector(tiny_onnx):
     detector = Detector.open(tiny_onnx())
     closed = threading.Event()
     future = detector.submit(WHITE)
-    future.add_done_callback(lambda _: (detector.close(), closed.set()))
+
+    def close(_):
+        detector.close()
+        closed.set()
+
+    future.add_done_callback(close)
     assert closed.wait(SECONDS)
     with pytest.raises(ValueError, match="the session is closed"):
         detector.detect(WHITE)
@@ -235,7 +240,7 @@ class FedSession(GatedSession):
         self.threads.add(threading.current_thread())
         return Preprocessor(SPEC)(image, self.fed[0])
 
-    def infer(self):
+    def infer(self):  # type: ignore[explicit-override]
         self.images[...], self.fed[...] = self.fed, np.nan
         return super().infer()
 

@@ -157,7 +157,7 @@ def test_bad_frames_are_counted_told_and_passed_over():
         4: np.zeros((0, 16, 3), np.uint8),
         5: None,
     }
-    told = []
+    told: list[str] = []
     stream, results = play(8, 40, bad=bad, on_problem=told.append)
     assert [r[0] for r in results] == [0, 6, 7]
     assert stream.summary().unreadable == 5
@@ -166,7 +166,7 @@ def test_bad_frames_are_counted_told_and_passed_over():
 
 
 def test_a_lost_frame_is_counted_and_the_stream_goes_on():
-    told = []
+    told: list[str] = []
     stream, results = play(4, 40, BackendError("frame 1 is lost"), 40, on_problem=told.append)
     assert [r[0] for r in results] == [0, 2, 3]
     assert stream.summary().failed == 1

@@ -142,7 +142,7 @@ def test_a_line_holds_what_was_measured_and_found(tmp_path):
 
 
 def test_a_full_disk_ends_the_writing_and_is_told_once(tmp_path, monkeypatch):
-    told = []
+    told: list[str] = []
 
     def full(path, _):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,7 +55,7 @@ def folder(tmp_path):
 def test_a_folder_is_played_in_the_order_of_its_names(folder):
     source = open_source(str(folder), 10, 1000 * MS)
     stop, names = StopFlag(), []
-    while (capture := source.next(stop)) is not None:
+    while (capture := source.next(stop)) is not None and capture.frame is not None:
         names.append(capture.frame.frame_id)
         assert capture.frame.image[0, 0, 0] == int(names[-1])
     source.close()
@@ -72,6 +73,7 @@ def test_a_video_is_played_as_rgb_and_skipped_through(video):
         assert red == pytest.approx(20 * number, abs=12)
         assert green < 12
         clock.ns += 250 * MS
+    assert capture is not None
     assert capture.dropped == 2  # 8 and 9 came while 7 was looked at, and nothing after them
     assert source.next(stop) is None
     source.close()
@@ -98,7 +100,7 @@ def test_a_missing_camera_is_said(monkeypatch):
 
 
 def test_a_camera_is_asked_for_its_rate(monkeypatch):
-    camera = ClosedCamera(is_open=True)
+    camera: Any = ClosedCamera(is_open=True)
     monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera)
     assert open_camera("/dev/video0", 25) is camera
     assert camera.asked[cv2.CAP_PROP_FPS] == 25
@@ -119,7 +121,7 @@ class FakeCamera:
     """Gives what is put into its queue, and waits when that is empty."""
 
     def __init__(self):
-        self.pictures = queue.Queue()
+        self.pictures: queue.Queue[Any] = queue.Queue()
         self.taken = threading.Semaphore(0)
         self.is_released = False
 

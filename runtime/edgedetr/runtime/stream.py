@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgedetr.runtime.clock import MonotonicClock, StopFlag
 from edgedetr.runtime.errors import BackendError
@@ -16,11 +16,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.runtime.clock import Clock
-    from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.sources import Source
     from edgedetr.runtime.timing import Latency
     from edgedetr.runtime.tracking import Tracker
     from edgedetr.runtime.types import Detections, Frame
+
+
+class Detects(Protocol):
+    """What a stream needs of a `Detector`."""
+
+    def detect(self, frame: Frame) -> Detections:
+        """Find the objects of one frame.
+
+        Raises:
+            BackendError: If this frame is lost.
+            StuckError: If all further ones are.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +115,7 @@ class Stream:
 
     def __init__(  # noqa: PLR0913 - what makes a stream
         self,
-        detector: Detector,
+        detector: Detects,
         source: Source,
         *,
         deadline_ns: int,
