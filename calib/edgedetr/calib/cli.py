@@ -50,13 +50,17 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     """Run MODEL over camera frames and write the range of every activation to a JSON file."""
     from edgedetr.calib import collect as collection
     from edgedetr.calib.stats import default_stats_path
+    from edgedetr.calib.variety import Variety
     from edgedetr.runtime.spec import spec_from_toml
 
     found, chosen = _frames(data, images, frames)
     spec = spec_from_toml(spec_path) if spec_path else None
-    stats = collection.collect(model, chosen, spec, cast("Method", method), percentile)
+    variety = Variety()
+    stats = collection.collect(model, chosen, spec, cast("Method", method), percentile, variety)
     output = output or default_stats_path(model)
     stats.write(output)
+    if variety.warning():
+        click.echo(f"Warning: {variety.warning()}", err=True)
     click.echo(
         f"{output}: {len(stats.ranges)} activations over {stats.frames} of {found} frames, "
         f"method {method}"

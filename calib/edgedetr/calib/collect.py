@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgedetr.calib.variety import Variety
     from edgedetr.runtime.spec import ModelSpec
 
 _CHUNK_BYTES = 256 << 20
@@ -53,6 +54,7 @@ def collect(
     spec: ModelSpec | None = None,
     method: Method = "mse",
     percentile: float = 99.99,
+    variety: Variety | None = None,
 ) -> CalibrationStats:
     """Calibrate a model.
 
@@ -62,6 +64,7 @@ def collect(
         spec: The contract of a model that carries none.
         method: How to choose each amax, see `edgedetr.calib.scales`.
         percentile: The share in per cent that the method ``percentile`` keeps.
+        variety: Sees each frame, to tell afterwards how many differ.
 
     Raises:
         ArtifactError: If the model is damaged, does not fit its spec or has nothing to quantize.
@@ -82,6 +85,8 @@ def collect(
     for image_path in tqdm(images, desc="calibrating", unit="frame", disable=None):
         image = read_image(image_path)
         digest.update(image.tobytes())
+        if variety:
+            variety.add(image)
         preprocess(image, feed[0])
         feed[1:] = feed[0]
         if spec.input_name in histograms:
