@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from typing_extensions import override
 
 from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.quantization import (
@@ -25,6 +26,11 @@ def quantization_of(*layers):
     return Quantization(tuple(layers), "", "", "mse", 99.99, 4, "")
 
 
+def gradient_of(tensor):
+    assert tensor.grad is not None
+    return tensor.grad
+
+
 class Block(nn.Module):
     """A convolution with its norm that is added to its input, and a linear layer behind."""
 
@@ -35,11 +41,12 @@ class Block(nn.Module):
         self.head = nn.Linear(2, 3)
         self.adds = adds
         with torch.no_grad():
-            self.norm.running_mean.uniform_(-1, 1)
-            self.norm.running_var.uniform_(0.5, 2)
+            self.norm.running_mean = torch.empty(2).uniform_(-1, 1)
+            self.norm.running_var = torch.empty(2).uniform_(0.5, 2)
             self.norm.weight.uniform_(0.5, 2)
             self.norm.bias.uniform_(-1, 1)
 
+    @override
     def forward(self, x):
         y = self.norm(self.conv(x))
         y = y + x if self.adds else y * x
@@ -61,7 +68,7 @@ def test_rounding_goes_to_even_and_clips_where_int8_ends():
 def test_the_gradient_is_that_of_clipping():
     x = torch.tensor([0.3, 127.4, 127.6, -128.4, -128.6], requires_grad=True)
     (fake_quantized(x, 1.0) * torch.arange(1.0, 6)).sum().backward()
-    assert x.grad.tolist() == [1, 2, 0, 4, 0]
+    assert gradient_of(x).tolist() == [1, 2, 0, 4, 0]
 
 
 def test_weights_have_a_step_for_each_output_channel():
@@ -70,7 +77,7 @@ def test_weights_have_a_step_for_each_output_channel():
     expected = torch.tensor([[1.27, -0.50], [0.0, 0.0], [12.7, 0.3]])
     torch.testing.assert_close(rounded, expected, rtol=1e-6, atol=1e-7)
     rounded.sum().backward()
-    assert weight.grad.eq(1).all()
+    assert gradient_of(weight).eq(1).all()
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -104,11 +111,13 @@ def test_a_network_computes_as_its_int8_graph_would():
 
 def test_a_skip_is_found_on_either_side_and_in_place():
     class Mirrored(Block):
+        @override
         def forward(self, x):
             y = self.norm(self.conv(x))
             return self.head((x + y).mean((2, 3)))
 
     class InPlace(Block):
+        @override
         def forward(self, x):
             y = self.norm(self.conv(x))
             y += x
@@ -153,8 +162,9 @@ def test_gradients_reach_weights_and_norms_through_the_rounding():
         block(x).square().sum().backward()
     plain(x).square().sum().backward()
     for (name, a), (_, b) in zip(block.named_parameters(), plain.named_parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=0.1, atol=0.05 * float(b.grad.abs().max()))
-        assert a.grad.abs().sum() > 0, name
+        found, wanted = gradient_of(a), gradient_of(b)
+        torch.testing.assert_close(found, wanted, rtol=0.1, atol=0.05 * float(wanted.abs().max()))
+        assert found.abs().sum() > 0, name
 
 
 def test_an_addition_that_is_not_there_is_an_error():

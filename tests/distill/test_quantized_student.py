@@ -12,7 +12,7 @@ from edgedetr.distill import quantized_student, recipe
 from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.config import QatConfig, load_config
 from edgedetr.distill.distillation import distillation_of
-from edgedetr.distill.quantization import Quantization, QuantizedLayer
+from edgedetr.distill.quantization import Quantization, QuantizedLayer, simulated
 from edgedetr.distill.trainee import Trainee
 from edgedetr.runtime.errors import SettingsError, UsageError
 
@@ -78,7 +78,9 @@ def test_a_teacher_that_was_trained_for_int8_answers_in_float(config, make_model
     model = replace(make_model(), quantization=QUANTIZATION)
     save_model(tmp_path / "teacher.safetensors", model, command="a test")
     path = str(tmp_path / "teacher.safetensors")
-    assert recipe.teacher_of(replace(config, teacher=path)).quantization is None
+    teacher = recipe.teacher_of(replace(config, teacher=path))
+    assert teacher is not None
+    assert teacher.quantization is None
     student = replace(config.student, init=path)
     assert recipe.student_of(replace(config, student=student)).quantization is None
 
@@ -87,26 +89,24 @@ def test_a_teacher_that_was_trained_for_int8_answers_in_float(config, make_model
 def test_a_run_for_int8_trains_evaluates_and_saves_the_student(
     quantized_config, tmp_path, monkeypatch
 ):
-    from edgedetr.distill import prediction
-
     seen = []
-    real = prediction.simulated
 
     def noted(network, quantization):
         seen.append(quantization)
-        return real(network, quantization)
+        return simulated(network, quantization)
 
-    monkeypatch.setattr(prediction, "simulated", noted)
+    monkeypatch.setattr("edgedetr.distill.prediction.simulated", noted)
     out = tmp_path / "run"
     recipe.train(quantized_config, out, "a command")
-    student = load_model(out / "student.safetensors")
-    assert len(student.quantization.layers) > 50
-    assert student.quantization.frames == 2
-    assert seen == [student.quantization] * 2
+    quantization = load_model(out / "student.safetensors").quantization
+    assert quantization is not None
+    assert len(quantization.layers) > 50
+    assert quantization.frames == 2
+    assert seen == [quantization] * 2
     init, trained = load_file(quantized_config.student.init), load_file(out / "student.safetensors")
     assert init.keys() == trained.keys()
     assert all(torch.equal(v, trained[k]) for k, v in init.items() if "running_" in k)
-    conv = student.quantization.layers[-1].path
+    conv = quantization.layers[-1].path
     assert not torch.equal(init[f"{conv}.weight"], trained[f"{conv}.weight"])
     assert json.loads((out / "metrics.json").read_text())["config"]["qat"]["enabled"]
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -158,6 +159,12 @@ def test_every_point_of_the_graph_is_simulated_and_no_other(
         np.testing.assert_allclose(np.sort(a, 1), np.sort(b, 1), atol=2e-3)
 
 
+def quantization_in(checkpoint):
+    found = load_model(checkpoint).quantization
+    assert found is not None
+    return found
+
+
 @pytest.fixture(scope="session")
 def trained(make_model, tmp_path_factory):
     """A checkpoint with a quantization, its ONNX file and its INT8 file."""
@@ -175,7 +182,7 @@ def trained(make_model, tmp_path_factory):
 @pytest.mark.slow
 def test_the_steps_of_the_training_are_those_of_the_export(trained):
     checkpoint, path, int8 = trained
-    quantization = load_model(checkpoint).quantization
+    quantization = quantization_in(checkpoint)
     nodes = int8_nodes(load_onnx(path), load_onnx(int8))
     assert [(n.step, n.skip_step) for n in nodes] == [
         (layer.input_step, layer.skip_step) for layer in quantization.layers
@@ -259,7 +266,7 @@ def test_damaged_ranges_are_one_line(trained, edgedetr, tmp_path):
 @pytest.mark.slow
 def test_a_graph_that_rounds_elsewhere_than_the_training_is_refused(trained):
     model, graph = load_model(trained[0]), load_onnx(trained[1])
-    whole = model.quantization
+    whole = quantization_in(trained[0])
     fewer, other = replace(whole, exclude="stem2a"), replace(whole, include="")
     with pytest.raises(ArtifactError, match=r"does not round at model\.backbone.*stem2a"):
         trained_ranges(graph, model, fewer)
@@ -302,7 +309,7 @@ def test_a_layer_that_is_called_twice_is_named():
     twin[1].load_state_dict(twin[0].state_dict())
     whole = torch.nn.ModuleDict({"conv": conv, "twin": twin})
     predict = SimpleNamespace(predict=lambda net, x: (net["conv"](net["conv"](x)), net["twin"](x)))
-    model = SimpleNamespace(family="f", preset="p", spec=SPEC, network=whole, module=predict)
+    model: Any = SimpleNamespace(family="f", preset="p", spec=SPEC, network=whole, module=predict)
     for weight, label, reason in (
         (conv.weight, "/network/conv/Conv_1", r"its module conv is called 2 times"),
         (twin[0].weight, "/network/other/Conv", r"0 modules have its weights and name"),
