@@ -102,7 +102,7 @@ def test_a_missing_camera_is_said(monkeypatch):
 def test_a_camera_is_asked_for_its_rate(monkeypatch):
     camera: Any = ClosedCamera(is_open=True)
     monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera)
-    assert open_camera("/dev/video0", 25) is camera
+    assert open_camera("/dev/video0", 25) == camera
     assert camera.asked[cv2.CAP_PROP_FPS] == 25
 
 
@@ -168,7 +168,15 @@ def test_a_camera_gives_its_newest_frame(camera, source):
     assert second.frame.image[0, 0, 0] == 4
 
 
+def test_what_came_before_anybody_asked_is_not_dropped(camera, source):
+    camera.show(grey(1), grey(2), grey(3))
+    first = source.next(StopFlag())
+    assert (first.frame.frame_id, first.dropped) == ("000002", 0)
+
+
 def test_a_camera_s_old_frame_is_waited_out(camera, source):
+    camera.show(grey(0))
+    source.next(StopFlag())
     camera.show(grey(1))
     source._clock.ns += 100 * MS
     threading.Timer(0.05, camera.show, [grey(2)]).start()

@@ -67,7 +67,7 @@ class CameraSource:
         self._silence_s = silence_s
         self._arrived = threading.Condition()
         self._newest: tuple[int, int, MatLike] | None = None
-        self._given = -1
+        self._given: int | None = None
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._read_all, daemon=True)
         self._thread.start()
@@ -100,7 +100,7 @@ class CameraSource:
                 self._camera.release()
 
     def _capture(self, index: int, captured_ns: int, image: MatLike) -> Capture:
-        dropped = index - self._given - 1
+        dropped = 0 if self._given is None else index - self._given - 1
         self._given = index
         try:
             picture = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.detector import State
-from edgedetr.runtime.errors import BackendError, DataError, StuckError
+from edgedetr.runtime.errors import BackendError, DataError, EdgeDetrError
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -45,21 +45,21 @@ def run(
         BackendError: If it failed on the last frames.
         DataError: If results could not be written to the end, or a camera is lost.
     """
-    stuck = ""
+    ended_by = ""
     try:
         with files:
             for count, result in enumerate(stream, 1):
                 files.write(result)
                 if count == frames:
                     break
-    except StuckError as error:
-        stuck = str(error)
+    except EdgeDetrError as error:
+        ended_by = str(error)
         raise
     finally:
         summary = stream.summary()
         problem = files.problem
         if out:
-            values = asdict(summary) | {"written": files.written, "problem": problem or stuck}
+            values = asdict(summary) | {"written": files.written, "problem": problem or ended_by}
             problem = _write(out / SUMMARY, json.dumps(values, indent=2) + "\n") or problem
         on_end(summary)
     if problem:

@@ -12,6 +12,7 @@ import click
 
 from edgedetr.runtime.command_line import PATH
 from edgedetr.runtime.errors import EdgeDetrError
+from edgedetr.runtime.model_options import model_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,10 +44,6 @@ if TYPE_CHECKING:
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
-@click.option("--backend", help="Name of a backend; chosen for the model if not given.")
-@click.option("--public-key", type=PATH, help="Key that must have signed a package.")
-@click.option("--allow-unsigned", is_flag=True, help="Run a package that nobody signed.")
 @click.option(
     "--time-limit-s",
     type=click.FloatRange(0, min_open=True),
@@ -54,6 +51,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="After how long without an answer the backend counts as stuck.",
 )
+@model_options
 def run(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
     source: str,
@@ -64,11 +62,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     with_tracker: bool,
     frames: int | None,
     threshold: float,
-    spec_path: Path | None,
-    backend: str | None,
-    public_key: Path | None,
-    allow_unsigned: bool,
     time_limit_s: float,
+    opening: dict[str, Any],
 ) -> None:
     """Run MODEL, a file or package, on a stream: the newest frame, in time or not at all.
 
@@ -81,20 +76,16 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.run import run as run_stream
     from edgedetr.runtime.signals import handled
     from edgedetr.runtime.sources import open_source
-    from edgedetr.runtime.spec import spec_from_toml
     from edgedetr.runtime.stream import Stream
     from edgedetr.runtime.tracking import Tracker
 
-    how: dict[str, Any] = {"public_key": public_key, "require_signature": not allow_unsigned}
-    how |= {"backend": backend} if backend else {}
-    how |= {"spec": spec_from_toml(spec_path)} if spec_path else {}
     deadline_ns = round((deadline_ms or 1000 / rate_hz) * 1e6)
     tracker = Tracker(round(1e9 / rate_hz)) if with_tracker else None
     stop, notes = StopFlag(), _Notes()
     with ExitStack() as stack:
         frames_in = stack.enter_context(closing(open_source(source, rate_hz, deadline_ns)))
         detector = stack.enter_context(
-            Detector.open(model, threshold=threshold, time_limit_s=time_limit_s, **how)
+            Detector.open(model, threshold=threshold, time_limit_s=time_limit_s, **opening)
         )
         files = ResultFiles(
             out, video, rate_hz=rate_hz, class_names=detector.spec.class_names, on_problem=notes
@@ -107,7 +98,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
             on_problem=notes,
             stop=stop,
         )
-        reload = partial(_reload, detector, model, how, notes)
+        reload = partial(_reload, detector, model, opening, notes)
         stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stop.set))
         stack.enter_context(handled("SIGHUP", once=False, action=reload))
         run_stream(
@@ -137,13 +128,13 @@ class _Notes:
 
 
 def _reload(
-    detector: Detector, model: Path, how: dict[str, Any], note: Callable[[str], object]
+    detector: Detector, model: Path, opening: dict[str, Any], note: Callable[[str], object]
 ) -> None:
     """Swap the model in on a thread of its own, because opening takes longer than a frame."""
 
     def swap() -> None:
         try:
-            detector.swap(model, **how)
+            detector.swap(model, **opening)
             click.echo(f"edgedetr: {model} is swapped in", err=True)
         except (EdgeDetrError, OSError, ValueError) as error:
             note(f"{model} is not swapped in, the old model works on: {error}")
