@@ -15,7 +15,7 @@ from edgedetr.runtime.watchdog import Watchdog
 NAMES = ("Car", "Pedestrian")
 WHITE = Frame(np.full((20, 40, 3), 255, np.uint8), frame_id="000042")
 BLACK = Frame(np.zeros((20, 40, 3), np.uint8))
-LIMIT_S = 0.2
+LIMIT_S = 0.5
 
 
 class FaultySession:
@@ -51,7 +51,7 @@ def faulty():
 
     def make(*faults):
         sessions.append(FaultySession(*faults))
-        return Detector(sessions[-1], time_limit_s=LIMIT_S)
+        return Detector(sessions[-1], time_limit_s=LIMIT_S if "hang" in faults else 30)
 
     yield make
     for session in sessions:
@@ -127,7 +127,7 @@ def test_a_stuck_backend_is_reported_in_time_and_refuses(faulty):
     detector = faulty("hang")
     start = time.monotonic()
     for _ in range(3):
-        with pytest.raises(StuckError, match=r"did not answer within 0\.2 s"):
+        with pytest.raises(StuckError, match=r"did not answer within 0\.5 s"):
             detector.detect(WHITE)
     with pytest.raises(StuckError):
         detector.submit(WHITE).result(10)

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -185,22 +184,13 @@ def test_frames_of_another_size_fit_into_the_video(tmp_path):
 def test_the_stream_goes_on_where_files_cannot_grow(tiny_onnx, images, tmp_path):
     """The system's own limit on file sizes cuts a line in half, as a full disk would."""
     out = tmp_path / "out"
-    arguments = [
-        "run",
-        str(tiny_onnx()),
-        "--source",
-        str(images),
-        "--rate",
-        "20",
-        "--out",
-        str(out),
-    ]
+    limit = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (700, 700)); "
+    arguments = ["--rate", "10", "--deadline-ms", "9999", "--out", str(out)]
     done = subprocess.run(
-        [*COMMAND, *arguments, "--deadline-ms", "9999"],
+        [*COMMAND[:-1], limit + COMMAND[-1], "run", tiny_onnx(), "--source", images, *arguments],
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700)),
     )
     assert done.returncode == 1, done.stderr
     assert "results are no longer written, after" in done.stderr

@@ -149,7 +149,7 @@ def camera():
 
 @pytest.fixture
 def source(camera):
-    found = CameraSource(camera, 100 * MS, StillClock(), silence_s=0.3)
+    found = CameraSource(camera, 100 * MS, StillClock(), silence_s=SECONDS)
     yield found
     camera.pictures.put(None)
     camera.pictures.put(None)
@@ -206,6 +206,7 @@ def test_a_failing_read_is_tried_again(camera, source):
 
 
 def test_a_silent_camera_is_lost(source):
+    source._silence_s = 0.3
     with pytest.raises(DataError, match=r"the camera gave no frame for 0\.3 s"):
         source.next(StopFlag())
 
