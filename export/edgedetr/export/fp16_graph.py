@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from edgedetr.calib.points import Wiring, reads
 from edgedetr.export.foreign import opset_of
 from edgedetr.export.fp16_islands import MULTIPLIERS
+from edgedetr.export.fp16_rounding import half_of, half_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 FLOAT, HALF = int(onnx.TensorProto.FLOAT), int(onnx.TensorProto.FLOAT16)
 _ZERO = helper.make_tensor("", FLOAT, [1], [0.0])
@@ -176,7 +179,10 @@ class _Writer:
             wanted = kind if may_be_half else FLOAT
             if node.op_type == "Cast":
                 wanted = self._native.get(node.input[0], kind)
-            copy.input[position] = self._named(node.input[position], wanted)
+            name = node.input[position]
+            if wanted == HALF and position == 1 and name in self._constants:
+                self._weights(name, node)
+            copy.input[position] = self._named(name, wanted)
         for position, may_be_half in signature.outputs.items():
             self._native[node.output[position]] = kind if may_be_half else FLOAT
         if signature.outputs and kind == HALF:
@@ -214,13 +220,20 @@ class _Writer:
                 self._names[name, kind] = new
         return self._names[name, kind]
 
+    def _weights(self, name: str, node: onnx.NodeProto) -> None:
+        """Store the weights of a product the first time that one reads them in FP16."""
+        values = numpy_helper.to_array(self._constants[name])
+        axis = _output_axis(node)
+        if axis is not None and values.ndim > 1 and (name, HALF) not in self._names:
+            self._names[name, HALF] = self._store(half_weights(values, axis), name, HALF)
+
     def _constant(self, name: str, kind: int) -> str:
-        constant = self._constants[name]
         if kind == FLOAT and name in self._stored:
             return name
-        values = numpy_helper.to_array(constant)
-        if kind == HALF:
-            values = half_of(values)
+        values = numpy_helper.to_array(self._constants[name])
+        return self._store(half_of(values) if kind == HALF else values, name, kind)
+
+    def _store(self, values: NDArray[np.generic], name: str, kind: int) -> str:
         new = self._free(f"{name}_{_SUFFIX[kind]}")
         self._made.append(numpy_helper.from_array(values, new))
         return new
@@ -237,10 +250,11 @@ class _Writer:
         return name
 
 
-def half_of(values: np.ndarray) -> np.ndarray:
-    """Round to FP16; infinite values stay so."""
-    with np.errstate(over="ignore"):
-        return np.asarray(values).astype(np.float16)
+def _output_axis(node: onnx.NodeProto) -> int | None:
+    """Return which axis of a product's weights counts the output channels, None for others."""
+    if node.op_type == "Gemm":
+        return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
+    return {"Conv": 0, "MatMul": -1}.get(node.op_type)
 
 
 def _make_half(node: onnx.NodeProto) -> None:
