@@ -100,7 +100,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         output: Where to write.
         include: See `quantize`.
         exclude: See `quantize`.
-        rest: What computes where INT8 does not; see `edgedetr.export.to_fp16` and decision 0010.
+        rest: What computes where INT8 does not; see decision 0007.
         spec: The contract of a model that carries none, as calibration was given it.
         frames: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges; made up when None.
 
