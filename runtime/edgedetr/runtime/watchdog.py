@@ -65,13 +65,7 @@ class Watchdog:
             raise ValueError("the watchdog is closed")
         self._number += 1
         self._calls.put((self._number, call))
-        number = -1
-        try:
-            while number != self._number:  # an interrupted call left an answer that is not awaited
-                number, value, error = self._answers.get(timeout=self.limit_s if limited else None)
-        except Empty:
-            self.is_stuck = True
-            raise StuckError(self._message()) from None
+        _, value, error = self._own_answer(self.limit_s if limited else None)
         if error is not None:
             raise error
         return value  # type: ignore[no-any-return]
@@ -81,6 +75,16 @@ class Watchdog:
         self._end()
         if not self.is_stuck and self._thread is not current_thread():
             self._thread.join(self.limit_s)
+
+    def _own_answer(self, limit_s: float | None) -> Answer:
+        """Wait for the answer to the last call; an interrupted one's belongs to nobody."""
+        try:
+            while (answer := self._answers.get(timeout=limit_s))[0] != self._number:
+                pass
+        except Empty:
+            self.is_stuck = True
+            raise StuckError(self._message()) from None
+        return answer
 
     def _message(self) -> str:
         return (
