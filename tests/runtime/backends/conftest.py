@@ -4,22 +4,23 @@ import ctypes
 import shutil
 import subprocess
 import sys
-from importlib import util
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+import onnxruntime as ort
 import pytest
 
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backends import backend, onnxruntime
 from edgedetr.runtime.cuda import frame_kernel, graph
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import ModelSpec
 
 
 def _load(name):
-    spec = util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    loader = SourceFileLoader(name, str(Path(__file__).with_name(f"{name}.py")))
+    module = sys.modules[name] = ModuleType(name)
+    loader.exec_module(module)
     return module
 
 
@@ -59,7 +60,7 @@ SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))
 def gpu(monkeypatch):
     """A fake GPU whose every use is checked, and which must be left as it was found."""
     made = fake_cuda.FakeGpu()
-    monkeypatch.setitem(sys.modules, "pycuda", type(sys)("pycuda"))
+    monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
     monkeypatch.setitem(sys.modules, "pycuda.driver", made.driver)
     libcuda = fake_graphs.libcuda(made)
     monkeypatch.setattr(graph, "_load", lambda: libcuda)
@@ -134,3 +135,32 @@ def opened(install_trt, tiny_engine):
     for session in sessions:
         session.close()
     sessions.clear()
+
+
+@pytest.fixture
+def gpu_providers(monkeypatch):
+    """Let ONNX Runtime have its providers for GPUs, in name; the CPU does the work.
+
+    Returns:
+        What may be set: ``present``, the providers of the build, and ``starting``, those that start
+        on this machine.
+    """
+    state = SimpleNamespace(
+        present=[onnxruntime.TENSORRT, onnxruntime.CUDA, onnxruntime.CPU],
+        starting=[onnxruntime.TENSORRT, onnxruntime.CUDA, onnxruntime.CPU],
+        asked=[],
+    )
+
+    class Session(ort.InferenceSession):
+        def __init__(self, path, options, providers, enable_fallback):
+            assert enable_fallback == 0
+            state.asked.append(providers)
+            self._named = [p for p in providers if p in state.starting]
+            super().__init__(path, options, providers=[onnxruntime.CPU])
+
+        def get_providers(self):
+            return self._named
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: state.present)
+    monkeypatch.setattr(ort, "InferenceSession", Session)
+    return state

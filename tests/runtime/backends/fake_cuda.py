@@ -10,6 +10,7 @@ import ctypes
 import gc
 import threading
 import weakref
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +25,16 @@ class FakeGpu:
     def __init__(self, name="Orin (fake)", capability=(8, 7), memory=1 << 28):
         self.name, self.capability, self.free_bytes = name, capability, memory
         self.misuses: list[str] = []
-        self.stacks: dict[int, list] = {}
+        self.stacks: dict[int, list[Any]] = {}
         self.memory: dict[int, np.ndarray | None] = {}
         self.graveyard: list[np.ndarray] = []
         self.pinned_bytes = 0
-        self.streams = weakref.WeakValueDictionary()
-        self.others = weakref.WeakSet()  # what other libraries keep on the device
-        self.graphs: dict[int, list] = {}
-        self.executables: dict[int, list] = {}
+        self.streams: weakref.WeakValueDictionary[int, _Stream] = weakref.WeakValueDictionary()
+        self.others: weakref.WeakSet[Any] = (
+            weakref.WeakSet()
+        )  # what other libraries keep on the device
+        self.graphs: dict[int, list[Any]] = {}
+        self.executables: dict[int, list[Any]] = {}
         self.launches = 0
         self.failing: dict[str, int] = {}  # driver function to the status that it returns
         self.graph_forgets = ""  # kind of work that replays leave out
@@ -271,8 +274,9 @@ class _Stream:
         gpu.need_context("Stream")
         self.gpu, self.flags, self.handle = gpu, flags, gpu.handle()
         self._thread = threading.get_ident()
-        self.pending: list = []
-        self.recorded: list | None = None
+        self.pending: list[Any] = []
+        self.recorded: list[Any] | None = None
+        self.recorder = 0
         self.is_invalid = False
         gpu.streams[self.handle] = self
 

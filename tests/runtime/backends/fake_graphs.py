@@ -4,6 +4,7 @@ import ctypes
 import threading
 import types
 from ctypes import POINTER, c_char_p, c_int, c_ulonglong, c_void_p
+from typing import Any
 
 INVALIDATED, NOT_SUPPORTED = 901, 801
 
@@ -73,7 +74,7 @@ class _Graphs:
 def libcuda(gpu):
     """Return the driver's library, with C functions."""
     graphs = _Graphs(gpu)
-    signatures = {
+    signatures: dict[str, tuple[Any, ...]] = {
         "cuStreamBeginCapture_v2": (graphs.begin, c_void_p, c_int),
         "cuStreamEndCapture": (graphs.end, c_void_p, POINTER(c_void_p)),
         "cuGraphInstantiateWithFlags": (

@@ -10,6 +10,7 @@ import json
 import threading
 import weakref
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def fake_trt(gpu, name="tensorrt", version="10.3.0", **faults):
             super().__init__(library, logger)
 
     if name == "tensorrt_rtx":
-        Runtime.get_engine_validity = _engine_validity
+        Runtime.get_engine_validity = _engine_validity  # type: ignore[attr-defined]
     module = SimpleNamespace(
         __name__=name,
         __version__=version,
@@ -104,7 +105,7 @@ class _Library:
     def __init__(self, gpu, name, version, faults):
         self.gpu, self.name, self.version, self.faults = gpu, name, version, faults
         self.enqueues = 0
-        self.logger = None
+        self.logger: Any = None
 
     def error(self, text):
         self.logger.log(self.logger.ERROR, text)
@@ -249,7 +250,7 @@ class _Run:
         self._gpu = context._library.gpu
 
     def __call__(self):
-        context = self._context()
+        context: Any = self._context()
         if context is None:
             self._gpu.misuse("run of an execution context after it was freed")
         context.compute(self._addresses)

@@ -28,7 +28,7 @@ def running(device):
     """An execution context, a stream, and buffers by name."""
     trt = fake_trt.fake_trt(device)
 
-    class Logger(trt.ILogger):
+    class Logger(trt.ILogger):  # type: ignore[name-defined,misc]
         def log(self, severity, message):
             pass
 

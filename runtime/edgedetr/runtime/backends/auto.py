@@ -1,8 +1,9 @@
 """Choose a backend for an artifact: by its kind, and among several by measuring them.
 
-Where one library is installed nothing is measured. Where there are several, each runs the model for
-at most `BUDGET_S` in turns, and ONNX Runtime on the CPU stays unless another takes at least
-`MARGIN` less time: on a tie the choice must not change from one start to the next.
+Where one library is installed nothing is measured. Where there are several, those that do not find
+in one frame what ONNX Runtime on the CPU finds are left out; the others run the model for at most
+`BUDGET_S` in turns, and ONNX Runtime stays unless another takes at least `MARGIN` less time: on a
+tie the choice must not change from one start to the next.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.backends import backend
+from edgedetr.runtime.cuda.preflight import builder_of
 from edgedetr.runtime.cuda_device import find_device
-from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
+from edgedetr.runtime.errors import ArtifactError, BackendError, GateError, UsageError
+from edgedetr.runtime.golden import GoldenAnswer, best_detections, check_answer, golden_frame
 from edgedetr.runtime.manifest import read_manifest
 from edgedetr.runtime.timing import latency_from_samples
 
@@ -34,6 +37,9 @@ MARGIN = 0.05
 
 _ROUNDS = 4
 _RUNS = 5
+_COMPARED = 5  # detections; far from what a wrong kernel does, and above INT8's rounding:
+_BOX_ERROR = 0.05  # of the longer side
+_SCORE_ERROR = 0.1
 _FIRST = 2  # runs of a turn that do not count: threads of the backend before may still spin
 _LOG = logging.getLogger(__name__)
 
@@ -46,7 +52,7 @@ def open_session(path: Path, spec: ModelSpec | None = None) -> Session:
         UsageError: If no library that runs it is installed.
     """
     if path.suffix == ".engine":
-        return backend(_builder_of(path)).open_session(path, spec)
+        return backend(builder_of(read_manifest(path), path)).open_session(path, spec)
     return _fastest(_opened(path, spec))
 
 
@@ -63,6 +69,27 @@ def measure(sessions: Mapping[str, Session]) -> dict[str, float]:
     return {name: latency_from_samples(taken).p50_ms for name, taken in samples.items()}
 
 
+def _drop_others_that_differ(sessions: dict[str, Session]) -> None:
+    """Close and remove the sessions that do not find what the first one finds."""
+    (first, reference), *others = sessions.items()
+    frame = golden_frame(reference.spec.input_hw)
+    best = best_detections(reference, frame, _COMPARED)
+    wanted = GoldenAnswer(
+        first,
+        tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in best.boxes.tolist()),
+        tuple(best.scores.tolist()),
+        tuple(best.labels.tolist()),
+        box_error_px=_BOX_ERROR * max(frame.shape),
+        score_error=_SCORE_ERROR,
+    )
+    for name, session in others:
+        try:
+            check_answer(wanted, session, frame)
+        except GateError as error:  # noqa: PERF203 - a few backends
+            _LOG.warning("%s answers otherwise than %s: %s", name, first, error)
+            sessions.pop(name).close()
+
+
 def _take_turn(session: Session, samples_ns: list[int]) -> None:
     """Run some frames of a turn, fewer where they are slow."""
     until_ns = perf_counter_ns() + int(BUDGET_S / _ROUNDS * 1e9)
@@ -75,21 +102,6 @@ def _take_turn(session: Session, samples_ns: list[int]) -> None:
             samples_ns.append(end_ns - start_ns)
         if is_late:
             return
-
-
-def _builder_of(path: Path) -> str:
-    """Return the backend of an engine: the library that built it."""
-    builders = [
-        name
-        for version in read_manifest(path).versions
-        if (name := version.partition("==")[0]) in ("tensorrt", "tensorrt_rtx")
-    ]
-    if len(builders) != 1:
-        raise ArtifactError(
-            f"the manifest of {path} does not say whether TensorRT or TensorRT-RTX built it; name "
-            "the backend, or build it again: edgedetr export engine"
-        )
-    return builders[0]
 
 
 def _candidates() -> Iterable[str]:
@@ -130,6 +142,7 @@ def _fastest(sessions: dict[str, Session]) -> Session:
     if len(sessions) == 1:
         return sessions[first]
     try:
+        _drop_others_that_differ(sessions)
         times_ms = measure(sessions)
     except BaseException:
         for session in sessions.values():
