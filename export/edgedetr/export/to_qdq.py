@@ -113,17 +113,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     if output in (path, stats_path):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
     model = load_onnx(path)
-    if stats_path is None:
-        trained = stored_ranges(model, path)
-        if include or exclude:
-            raise UsageError(
-                f"{path} was trained for INT8 in certain nodes; give STATS to quantize others: "
-                f"edgedetr calib collect {path}"
-            )
-        stats, include, exclude = trained.stats(model, path), trained.include, trained.exclude
-    else:
-        stats = read_stats(stats_path)
-        stats.check_model(path)
+    stats, include, exclude = _request(model, path, stats_path, include, exclude)
     _check(model, path, stats, spec)
     quantized = quantize(model, stats, include, exclude)
     share = quantized_share(quantized)
@@ -149,6 +139,23 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         summary=share.describe(),
     )
     return share
+
+
+def _request(
+    model: onnx.ModelProto, path: Path, stats_path: Path | None, include: str, exclude: str
+) -> tuple[CalibrationStats, str, str]:
+    """Read the stats, or take those that a model was trained with and what they are for."""
+    if stats_path is not None:
+        stats = read_stats(stats_path)
+        stats.check_model(path)
+        return stats, include, exclude
+    trained = stored_ranges(model, path)
+    if include or exclude:
+        raise UsageError(
+            f"{path} was trained for INT8 in certain nodes; give STATS to quantize others: "
+            f"edgedetr calib collect {path}"
+        )
+    return trained.stats(model, path), trained.include, trained.exclude
 
 
 def _check(
