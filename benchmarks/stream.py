@@ -18,6 +18,7 @@ import json
 import os
 import shlex
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,9 +43,7 @@ from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.manifest import versions_of
-from edgedetr.runtime.sources import FolderRecording, PacedSource
 from edgedetr.runtime.spec import ModelSpec
-from edgedetr.runtime.stream import Stream
 from edgedetr.runtime.timing import latency_from_samples
 from edgedetr.runtime.types import Frame
 
@@ -117,22 +116,28 @@ def write_model(path: Path) -> tuple[Path, Model]:
 
 
 def paced(model: Path, paths: Sequence[Path], frames: int, rate: float) -> dict[str, Any]:
-    """Play a folder again and again at a steady rate; no frame is too old to be started."""
-    deadline_ns = round(1e9 / rate)
-    recording = FolderRecording(list(islice(cycle(paths), frames)))
-    with Detector.open(model) as detector:
-        stream = Stream(
-            detector, PacedSource(recording, rate, deadline_ns), deadline_ns=deadline_ns
+    """Play a folder again and again at a steady rate, in the process that a vehicle would run."""
+    edgedetr = Path(sys.executable).with_name("edgedetr")
+    with tempfile.TemporaryDirectory() as name:
+        folder, out = Path(name) / "frames", Path(name) / "out"
+        folder.mkdir()
+        for index, path in enumerate(islice(cycle(paths), frames)):
+            (folder / f"{index:06d}{path.suffix}").symlink_to(path.resolve())
+        subprocess.run(  # noqa: S603
+            [edgedetr, "run", model, "--source", folder, "--rate", str(rate), "--out", out],
+            check=True,
         )
-        results = [(r.latency_ns, r.age_ns) for r in stream]
-    latency, age = (latency_from_samples(s) for s in zip(*results, strict=True))
-    summary = stream.summary()
+        lines = (out / "frames.jsonl").read_text(encoding="utf-8").splitlines()
+        results = [json.loads(line) for line in lines]
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    latency, age = (
+        latency_from_samples([round(r[key] * 1e6) for r in results])
+        for key in ("latency_ms", "age_ms")
+    )
     return {
         "model": model.name,
         "rate_hz": rate,
-        "frames": summary.frames,
-        "dropped": summary.dropped,
-        "missed": summary.missed,
+        **{key: summary[key] for key in ("frames", "dropped", "missed", "unreadable", "failed")},
         "latency": vars(latency),
         "age": vars(age),
         "p99_over_p50": latency.p99_ms / latency.p50_ms,

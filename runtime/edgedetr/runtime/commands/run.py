@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from contextlib import ExitStack, closing
 from functools import partial
@@ -101,6 +102,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
         reload = partial(_reload, detector, model, opening, notes)
         stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stop.set))
         stack.enter_context(handled("SIGHUP", once=False, action=reload))
+        gc.freeze()  # what is there stays: a full collection would take longer than a frame
+        stack.callback(gc.unfreeze)
         run_stream(
             detector,
             stream,
