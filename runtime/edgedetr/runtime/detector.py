@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
     from edgedetr.runtime.types import Detections, Frame
 
-BACKEND = "onnxruntime"
+BACKEND = ""
+"""The one that suits the file, see `edgedetr.runtime.backends.suited_backend`."""
 FAILURES_IN_A_ROW = 3
 """After how many failed frames in a row a detector counts as failed."""
 TIME_LIMIT_S = 10.0
@@ -101,7 +102,7 @@ class Detector:
 
         Args:
             path: The file or package. A manifest beside a file must match it.
-            backend: Name of a file in ``backends/``.
+            backend: A file in ``backends/``; ``auto`` measures; empty for what suits the file.
             threshold: Lowest score that counts, in [0, 1].
             spec: Replaces the spec stored in a file, for foreign models.
             model: Name of a model in a package; its first that the backend runs when empty.
@@ -219,7 +220,7 @@ class Detector:
 
         Args:
             path: The file or package.
-            backend: Name of a file in ``backends/``.
+            backend: A file in ``backends/``; ``auto`` measures; empty for what suits the file.
             spec: Replaces the spec stored in a file, for foreign models.
             model: Name of a model in a package; its first that the backend runs when empty.
             public_key: PEM file of the key that must have signed a package.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.backends import backend as find_backend
+from edgedetr.runtime.backends import suited_backend
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.golden import check_answer, check_inputs
 from edgedetr.runtime.manifest import manifest_path, read_manifest
@@ -36,7 +37,8 @@ def open_model(
 
     Args:
         path: The file or package.
-        backend: Name of a file in ``backends/``.
+        backend: Name of a file in ``backends/``; empty for what suits the file, and of a package
+            its first ONNX model.
         spec: Replaces the spec stored in a file, for foreign models.
         model: Name of a model in a package; its first that the backend runs when empty.
         public_key: PEM file of the key that must have signed a package.
@@ -70,6 +72,7 @@ def open_model(
 
 
 def _open_file(path: Path, backend: str, spec: ModelSpec | None) -> Session:
+    backend = backend or suited_backend(path)
     module = find_backend(backend)
     if path.suffix not in module.SUFFIXES:
         wanted = " or ".join(module.SUFFIXES)
@@ -81,7 +84,7 @@ def _open_file(path: Path, backend: str, spec: ModelSpec | None) -> Session:
 
 def _first_model(package: Package, backend: str) -> str:
     names = [m.name for m in package.manifest.models]
-    suffixes = find_backend(backend).SUFFIXES
+    suffixes = find_backend(backend).SUFFIXES if backend else (".onnx",)
     return next((name for name in names if name.endswith(suffixes)), names[0])
 
 

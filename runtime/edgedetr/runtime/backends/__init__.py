@@ -5,9 +5,12 @@ A backend's library is imported no earlier than its file, so only the chosen one
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, cast
 
+from edgedetr.runtime.cuda.preflight import builder_of
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.manifest import read_manifest
 from edgedetr.runtime.plugins import find
 
 if TYPE_CHECKING:
@@ -66,6 +69,22 @@ class BackendModule(Protocol):
     def open_session(self, path: Path, spec: ModelSpec | None = None) -> Session:
         """Load an artifact; ``spec`` replaces the one stored inside it (foreign models)."""
         ...
+
+
+def suited_backend(path: Path) -> str:
+    """Return the backend that runs an artifact when nobody names one; nothing is measured.
+
+    An engine's library is the one that built it. An ONNX file runs in ONNX Runtime, or in OpenVINO
+    where only that is installed, so that one artifact answers alike at every start; ``auto`` is
+    for who wants the fastest and takes the time to measure.
+
+    Raises:
+        ArtifactError: If the manifest of an engine is missing or does not say what built it.
+    """
+    if path.suffix == ".engine":
+        return builder_of(read_manifest(path), path)
+    is_only = find_spec("openvino") and not find_spec("onnxruntime")
+    return "openvino" if is_only else "onnxruntime"
 
 
 def backend(name: str) -> BackendModule:

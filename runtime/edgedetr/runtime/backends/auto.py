@@ -13,12 +13,10 @@ from importlib.util import find_spec
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from edgedetr.runtime.backends import backend
-from edgedetr.runtime.cuda.preflight import builder_of
+from edgedetr.runtime.backends import backend, suited_backend
 from edgedetr.runtime.cuda_device import find_device
 from edgedetr.runtime.errors import ArtifactError, BackendError, GateError, UsageError
 from edgedetr.runtime.golden import GoldenAnswer, best_detections, check_answer, golden_frame
-from edgedetr.runtime.manifest import read_manifest
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:
@@ -52,7 +50,7 @@ def open_session(path: Path, spec: ModelSpec | None = None) -> Session:
         UsageError: If no library that runs it is installed.
     """
     if path.suffix == ".engine":
-        return backend(builder_of(read_manifest(path), path)).open_session(path, spec)
+        return backend(suited_backend(path)).open_session(path, spec)
     return _fastest(_opened(path, spec))
 
 
