@@ -1,6 +1,7 @@
 """How a backend is chosen; times are made up, so that the choice is certain."""
 
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,21 +86,24 @@ def test_where_one_library_is_installed_nothing_is_measured(tiny_onnx, times, hi
 
 def test_where_none_is_installed_it_says_what_to_install(tiny_onnx, hide):
     hide("onnxruntime", "openvino")
-    with pytest.raises(UsageError, match="nothing that runs .onnx files works here; pip install"):
+    with pytest.raises(UsageError, match=r"nothing that runs .onnx files works here; pip install"):
         auto.open_session(tiny_onnx())
 
 
-def test_the_gpu_takes_part_where_there_is_one(tiny_onnx, times, gpu_providers, monkeypatch):
+@pytest.fixture
+def a_gpu(monkeypatch):
     monkeypatch.setattr(auto, "find_device", lambda: "a GPU")
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_the_gpu_takes_part_where_there_is_one(tiny_onnx, times, gpu_providers):
     times.update(onnxruntime=9, onnxruntime_cuda=1, openvino=5)
     assert "CUDAExecutionProvider" in auto.open_session(tiny_onnx()).runs_on
     assert ["CUDAExecutionProvider", "CPUExecutionProvider"] in gpu_providers.asked
 
 
-def test_a_gpu_that_does_not_start_is_left_out(
-    tiny_onnx, times, gpu_providers, monkeypatch, caplog
-):
-    monkeypatch.setattr(auto, "find_device", lambda: "a GPU")
+@pytest.mark.usefixtures("a_gpu")
+def test_a_gpu_that_does_not_start_is_left_out(tiny_onnx, times, gpu_providers, caplog):
     gpu_providers.starting = ["CPUExecutionProvider"]
     times.update(onnxruntime=9, openvino=10)
     assert "onnxruntime_cuda" not in auto.open_session(tiny_onnx()).runs_on
@@ -123,7 +127,7 @@ def test_a_backend_that_answers_otherwise_is_left_out(tiny_onnx, times, monkeypa
 
 
 def test_a_backend_that_cannot_load_it_is_left_out(tiny_onnx, times, monkeypatch, caplog):
-    def refuse(path, spec=None):
+    def refuse(path, _):
         raise ArtifactError(f"{path} has an operator that it lacks")
 
     monkeypatch.setattr(openvino, "open_session", refuse)
@@ -133,8 +137,8 @@ def test_a_backend_that_cannot_load_it_is_left_out(tiny_onnx, times, monkeypatch
 
 
 def test_a_backend_that_fails_while_measured_leaves_nothing_open(tiny_onnx, monkeypatch):
-    closed = []
-    monkeypatch.setattr(openvino.OpenVinoSession, "close", closed.append)
+    closed: list[object] = []
+    monkeypatch.setattr(openvino.OpenVinoSession, "close", lambda self: closed.append(self))
 
     def fail(_):
         raise BackendError("lost")
@@ -147,9 +151,14 @@ def test_a_backend_that_fails_while_measured_leaves_nothing_open(tiny_onnx, monk
 
 def test_measuring_counts_runs_and_keeps_to_its_budget(tiny_onnx, monkeypatch):
     session = backend("onnxruntime").open_session(tiny_onnx())
-    runs = []
+    runs: list[int] = []
     original = session.infer
-    session.infer = lambda: runs.append(1) or original()
+
+    def infer():
+        runs.append(1)
+        return original()
+
+    monkeypatch.setattr(session, "infer", infer)
     assert 0 < auto.measure({"one": session})["one"] < 1000
     assert len(runs) == 4 * (2 + 5)
     runs.clear()
@@ -194,8 +203,8 @@ def test_an_onnx_file_runs_in_onnx_runtime_unless_only_openvino_is_there(hide):
 
 
 def test_a_backend_whose_library_is_missing_says_how_to_get_it(monkeypatch):
-    monkeypatch.delitem(__import__("sys").modules, f"{HERE}.openvino")
-    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, f"{HERE}.openvino")
+    monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(
         UsageError, match=r"needs the package openvino.*pip install 'edgedetr\[open"
     ):
