@@ -53,6 +53,19 @@ def test_the_onnxruntime_backend_needs_onnxruntime_only() -> None:
     assert not found & (HEAVY | {"click", "cv2"})
 
 
+def test_the_openvino_backend_needs_openvino_only() -> None:
+    found = _imported("import edgedetr.runtime.backends.openvino")
+    assert "openvino" in found
+    assert not found & (HEAVY | {"click", "cv2", "onnxruntime"})
+
+
+@pytest.mark.parametrize("backend", ["auto", "tensorrt", "tensorrt_rtx"])
+def test_the_other_backends_import_their_library_when_they_open(backend: str) -> None:
+    found = _imported(f"import edgedetr.runtime.backends.{backend}")
+    libraries = {"onnxruntime", "openvino", "pycuda", "tensorrt", "tensorrt_rtx"}
+    assert not found & (HEAVY | libraries | {"click"})
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_command_line_loads_only_click(source: str) -> None:
     stage = "bench" if source == "benchmarks" else source

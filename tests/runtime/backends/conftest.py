@@ -151,7 +151,7 @@ def gpu_providers(monkeypatch):
         asked=[],
     )
 
-    class Session(ort.InferenceSession):
+    class Session(ort.InferenceSession):  # type: ignore[misc]
         def __init__(self, path, options, providers, enable_fallback):
             assert enable_fallback == 0
             state.asked.append(providers)

@@ -138,7 +138,11 @@ def test_a_backend_that_cannot_load_it_is_left_out(tiny_onnx, times, monkeypatch
 
 def test_a_backend_that_fails_while_measured_leaves_nothing_open(tiny_onnx, monkeypatch):
     closed: list[object] = []
-    monkeypatch.setattr(openvino.OpenVinoSession, "close", lambda self: closed.append(self))
+
+    def close(self):
+        closed.append(self)
+
+    monkeypatch.setattr(openvino.OpenVinoSession, "close", close)
 
     def fail(_):
         raise BackendError("lost")
