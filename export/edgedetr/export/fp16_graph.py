@@ -63,6 +63,11 @@ def typed(
     """
     written = onnx.ModelProto()
     written.CopyFrom(model)
+    for node in written.graph.node:
+        ends = {types.get(name) for name in (*node.input, *node.output)}
+        if node.op_type == "Cast" and ends == {FLOAT}:
+            node.op_type = "Identity"  # FP32 to FP32, which would undo or repeat a Cast of ours
+            node.ClearField("attribute")
     wiring, opset = Wiring(written.graph), opset_of(model)
     signatures = [_Signature(node, opset, types) for node in wiring.nodes]
     full = _filled(wiring, signatures, islands)
