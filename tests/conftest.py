@@ -29,6 +29,23 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
+def edgedetr(monkeypatch, capsys):
+    """Runs the command line; returns its exit status, standard output and standard error."""
+    import sys
+
+    from edgedetr.runtime.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["edgedetr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return stopped.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
 def tiny_onnx(tmp_path: Path) -> Callable[..., Path]:
     """Write ``tiny.onnx``: two queries of fixed boxes, whose logits rise with the input's mean.
 

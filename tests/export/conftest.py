@@ -65,23 +65,6 @@ def exported(checkpoint, tmp_path_factory):
     return path, export_onnx(checkpoint, path, command="edgedetr export onnx")
 
 
-@pytest.fixture
-def edgedetr(monkeypatch, capsys):
-    """Runs the command line; returns its exit status, standard output and standard error."""
-    import sys
-
-    from edgedetr.runtime.cli import main
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["edgedetr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return run
-
-
 @pytest.fixture(scope="session")
 def fake_tensorrt():
     """`fake_tensorrt` of the file of that name."""

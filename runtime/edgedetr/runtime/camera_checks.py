@@ -21,6 +21,8 @@ PATCH_HW = (128, 256)
 """Largest patch in the middle of the image on which focus is measured, in pixels."""
 LAYOUT_HW = (8, 16)
 """Cells in which light is averaged, down and across."""
+LEAST_SAMPLES = 20
+"""Samples, down and across, that a phase correlation needs: fewer agree by chance."""
 SURE = 0.3
 """Least response of a phase correlation that is believed; a cut between scenes gives about 0.1."""
 
@@ -58,8 +60,9 @@ class CameraProbe:
         """Measure an image, uint8 RGB (H, W, 3)."""
         grey = _grey(image[::STEP, ::STEP])
         before, self._before = self._before, grey
-        comparable = before is not None and before.shape == grey.shape
-        is_frozen = comparable and np.array_equal(before, grey)
+        if before is not None and before.shape != grey.shape:
+            before = None
+        is_frozen = before is not None and np.array_equal(before, grey)
         deviation = float(grey.std())
         cells = cv2.resize(grey, LAYOUT_HW[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
         return CameraFigures(
@@ -67,16 +70,14 @@ class CameraProbe:
             contrast=deviation,
             sharpness=_sharpness(image),
             layout=(cells - cells.mean()) / (cells.std() + 1),
-            moved=self._moved(before, grey) if comparable and not is_frozen else (0.0, 0.0),
+            moved=(0.0, 0.0) if before is None or is_frozen else self._moved(before, grey),
             is_frozen=is_frozen,
         )
 
-    def _moved(
-        self, before: NDArray[np.uint8] | None, grey: NDArray[np.uint8]
-    ) -> tuple[float, float]:
+    def _moved(self, before: NDArray[np.uint8], grey: NDArray[np.uint8]) -> tuple[float, float]:
         """Correlate two images' phases: the one shift that explains the second by the first."""
         height, width = grey.shape
-        if before is None or min(height, width) < 2 * STEP:
+        if min(height, width) < LEAST_SAMPLES:
             return 0.0, 0.0
         if self._taper is None or self._taper.shape != grey.shape:
             self._taper = np.asarray(cv2.createHanningWindow((width, height), cv2.CV_32F))

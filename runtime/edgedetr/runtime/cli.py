@@ -10,6 +10,7 @@ import click
 
 from edgedetr.runtime import __version__
 from edgedetr.runtime.commands.detect import detect
+from edgedetr.runtime.commands.health import health
 from edgedetr.runtime.commands.run import run
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.plugins import names
@@ -74,4 +75,4 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-COMMANDS: tuple[click.Command, ...] = (detect, run)
+COMMANDS: tuple[click.Command, ...] = (detect, health, run)

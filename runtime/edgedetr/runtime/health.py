@@ -158,7 +158,7 @@ class HealthMonitor:
     classes: int
     digest: HealthDigest | None = None
     limits: Limits = field(default_factory=Limits)
-    on_change: Callable[[HealthReport], None] | None = None
+    on_change: Callable[[HealthReport], object] | None = None
 
     def __post_init__(self) -> None:
         self._probe = CameraProbe()

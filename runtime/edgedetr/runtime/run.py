@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.result_files import ResultFiles
-    from edgedetr.runtime.stream import Stream, StreamSummary
+    from edgedetr.runtime.stream import Stream, StreamResult, StreamSummary
 
 SUMMARY = "summary.json"
 
 
-def run(
+def run(  # noqa: PLR0913 - what a run is made of
     detector: Detector,
     stream: Stream,
     files: ResultFiles,
     *,
     out: Path | None = None,
     frames: int | None = None,
+    on_result: Callable[[StreamResult], object] = lambda _: None,
     on_end: Callable[[StreamSummary], object] = lambda _: None,
 ) -> StreamSummary:
     """Write the results of a stream, and ``out/summary.json`` when it ends, however that is.
@@ -38,6 +39,7 @@ def run(
         files: What takes the results; closed at the end.
         out: Folder of the summary; none is written if None.
         frames: Stop after so many results.
+        on_result: Called with every result once it is written.
         on_end: Called with the summary before any of the errors below is raised.
 
     Raises:
@@ -50,6 +52,7 @@ def run(
         with files:
             for count, result in enumerate(stream, 1):
                 files.write(result)
+                on_result(result)
                 if count == frames:
                     break
     except EdgeDetrError as error:

@@ -121,6 +121,7 @@ class Stream:
         deadline_ns: int,
         tracker: Tracker | None = None,
         on_problem: Callable[[str], object] = lambda _: None,
+        on_failure: Callable[[], object] = lambda: None,
         stop: StopFlag | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -130,6 +131,7 @@ class Stream:
         self._deadline_ns = deadline_ns
         self._tracker = tracker
         self._on_problem = on_problem
+        self._on_failure = on_failure
         self._clock = clock or MonotonicClock()
         self._frames = self._dropped = self._missed = self._unreadable = self._failed = 0
         self._since_last = 0
@@ -169,6 +171,7 @@ class Stream:
             found = self._detector.detect(frame)
         except BackendError as error:
             self._failed += 1
+            self._on_failure()
             self._on_problem(str(error))
             return None
         ids = self._tracker.update(found, frame.timestamp_ns) if self._tracker else None

@@ -13,6 +13,7 @@ import click
 
 from edgedetr.runtime.command_line import PATH
 from edgedetr.runtime.errors import EdgeDetrError
+from edgedetr.runtime.health_options import health_options
 from edgedetr.runtime.model_options import model_options
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.runtime.detector import Detector
+    from edgedetr.runtime.health_watch import HealthOptions
 
 
 @click.command()
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="After how long without an answer the backend counts as stuck.",
 )
+@health_options
 @model_options
 def run(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -65,6 +68,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     threshold: float,
     time_limit_s: float,
     opening: dict[str, Any],
+    watching: HealthOptions,
 ) -> None:
     """Run MODEL, a file or package, on a stream: the newest frame, in time or not at all.
 
@@ -73,6 +77,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     from edgedetr.runtime.clock import StopFlag
     from edgedetr.runtime.detector import Detector
+    from edgedetr.runtime.health_watch import watched
     from edgedetr.runtime.result_files import ResultFiles
     from edgedetr.runtime.run import run as run_stream
     from edgedetr.runtime.signals import handled
@@ -88,15 +93,16 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
         detector = stack.enter_context(
             Detector.open(model, threshold=threshold, time_limit_s=time_limit_s, **opening)
         )
-        files = ResultFiles(
-            out, video, rate_hz=rate_hz, class_names=detector.spec.class_names, on_problem=notes
-        )
+        names = detector.spec.class_names
+        watch = stack.enter_context(watched(watching, len(names), _say))
+        files = ResultFiles(out, video, rate_hz=rate_hz, class_names=names, on_problem=notes)
         stream = Stream(
             detector,
             frames_in,
             deadline_ns=deadline_ns,
             tracker=tracker,
             on_problem=notes,
+            on_failure=watch.failure,
             stop=stop,
         )
         reload = partial(_reload, detector, model, opening, notes)
@@ -110,8 +116,13 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
             files,
             out=out,
             frames=frames,
+            on_result=watch.result,
             on_end=lambda summary: click.echo(f"{model.name}: {summary.describe()}"),
         )
+
+
+def _say(text: str) -> None:
+    click.echo(f"edgedetr: {text}", err=True)
 
 
 class _Notes:
