@@ -108,6 +108,14 @@ def test_types_come_from_the_graph_and_from_no_flag(tensorrt, model, tmp_path, v
     assert report.weights_mib == 1.0
 
 
+def test_the_manifest_of_a_version_compatible_engine_names_the_least_version(
+    tensorrt, model, tmp_path
+):
+    tensorrt("10.3.0")
+    export_engine(model(), tmp_path / "net.engine", EngineOptions(version_compatible=True))
+    assert "tensorrt>=10.3.0" in read_manifest(tmp_path / "net.engine").versions
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_manifest_says_where_an_engine_runs(tensorrt, model, tmp_path, version):
     tensorrt(version)

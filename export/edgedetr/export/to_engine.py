@@ -105,6 +105,9 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     report = EngineReport(
         version_of(trt), targets, precision, compiled.layers, log.weights_mib(), compiled.notes
     )
+    builder = report.builder
+    if options.version_compatible:
+        builder = builder.replace("==", ">=")  # what the runtime's preflight reads
     with atomic_path(output) as temporary:
         temporary.write_bytes(compiled.engine)
     write_manifest(
@@ -112,7 +115,7 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         kind="engine",
         command=command,
         spec=spec,
-        versions=(*versions_of(("edgedetr", "onnx")), report.builder),
+        versions=(*versions_of(("edgedetr", "onnx")), builder),
         parents=[path],
         summary=report.describe(),
         targets=targets,
