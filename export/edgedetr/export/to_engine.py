@@ -105,9 +105,6 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     report = EngineReport(
         version_of(trt), targets, precision, compiled.layers, log.weights_mib(), compiled.notes
     )
-    builder = report.builder
-    if options.version_compatible:
-        builder = builder.replace("==", ">=")  # what the runtime's preflight reads
     with atomic_path(output) as temporary:
         temporary.write_bytes(compiled.engine)
     write_manifest(
@@ -115,7 +112,7 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         kind="engine",
         command=command,
         spec=spec,
-        versions=(*versions_of(("edgedetr", "onnx")), builder),
+        versions=(*versions_of(("edgedetr", "onnx")), _runner(report, options)),
         parents=[path],
         summary=report.describe(),
         targets=targets,
@@ -142,6 +139,11 @@ def _check_model(
             "MIN,OPT,MAX such as 1,1,4"
         )
     return spec
+
+
+def _runner(report: EngineReport, options: EngineOptions) -> str:
+    """Name what runs the engine, as the runtime's preflight reads it: the builder, or later ones."""
+    return report.builder.replace("==", ">=" if options.version_compatible else "==")
 
 
 def _claimed(path: Path, output: Path) -> set[str]:

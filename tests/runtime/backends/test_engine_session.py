@@ -325,3 +325,9 @@ def test_a_given_spec_replaces_that_of_the_manifest(install_trt, tiny_engine):
     assert session.spec.class_names == ("bus", "tram")
     session.images[...] = np.float32(1)
     session.close()
+
+
+def test_a_machine_without_the_drivers_library_has_no_graphs(monkeypatch):
+    monkeypatch.setattr(graph, "LIBRARY", "libcuda_of_no_machine.so")
+    with pytest.raises(graph.GraphError, match="the CUDA driver has no graphs: "):
+        graph.record(0, lambda: None)
