@@ -142,7 +142,7 @@ def _check_model(
 
 
 def _runner(report: EngineReport, options: EngineOptions) -> str:
-    """Name what runs the engine, as the runtime's preflight reads it: the builder, or later ones."""
+    """Name what runs the engine as the preflight reads it: the builder, or later ones too."""
     return report.builder.replace("==", ">=" if options.version_compatible else "==")
 
 
