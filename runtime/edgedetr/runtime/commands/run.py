@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from edgedetr.runtime.health_options import health_options
 from edgedetr.runtime.model_options import model_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from edgedetr.runtime.detector import Detector
@@ -75,7 +75,6 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     SIGTERM and SIGINT end it after the frame at work, with status 0. SIGHUP opens MODEL again and
     swaps it in once it has passed its checks; until then, and if it fails, the old one works on.
     """
-    from edgedetr.runtime.clock import StopFlag
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.health_watch import watched
     from edgedetr.runtime.result_files import ResultFiles
@@ -87,7 +86,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
 
     deadline_ns = round((deadline_ms or 1000 / rate_hz) * 1e6)
     tracker = Tracker(round(1e9 / rate_hz)) if with_tracker else None
-    stop, notes = StopFlag(), _Notes()
+    notes = _Notes()
     with ExitStack() as stack:
         frames_in = stack.enter_context(closing(open_source(source, rate_hz, deadline_ns)))
         detector = stack.enter_context(
@@ -103,13 +102,11 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
             tracker=tracker,
             on_problem=notes,
             on_failure=watch.failure,
-            stop=stop,
         )
-        reload = partial(_reload, detector, model, opening, notes)
-        stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stop.set))
-        stack.enter_context(handled("SIGHUP", once=False, action=reload))
-        gc.freeze()  # what is there stays: a full collection would take longer than a frame
-        stack.callback(gc.unfreeze)
+        stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stream.stop.set))
+        swap = partial(_swap, detector, model, opening, notes)
+        stack.enter_context(handled("SIGHUP", once=False, action=swap))
+        stack.enter_context(_old_objects_kept())
         run_stream(
             detector,
             stream,
@@ -119,6 +116,16 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
             on_result=watch.result,
             on_end=lambda summary: click.echo(f"{model.name}: {summary.describe()}"),
         )
+
+
+@contextmanager
+def _old_objects_kept() -> Iterator[None]:
+    """Spare what is there from garbage collection: a full one would take longer than a frame."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _say(text: str) -> None:
@@ -141,16 +148,16 @@ class _Notes:
         self._last_s, self._left_out = monotonic(), 0
 
 
-def _reload(
+def _swap(
     detector: Detector, model: Path, opening: dict[str, Any], note: Callable[[str], object]
 ) -> None:
     """Swap the model in on a thread of its own, because opening takes longer than a frame."""
 
-    def swap() -> None:
+    def work() -> None:
         try:
             detector.swap(model, **opening)
             click.echo(f"edgedetr: {model} is swapped in", err=True)
         except (EdgeDetrError, OSError, ValueError) as error:
             note(f"{model} is not swapped in, the old model works on: {error}")
 
-    threading.Thread(target=swap, daemon=True).start()
+    threading.Thread(target=work, daemon=True).start()
