@@ -209,7 +209,8 @@ def started(tiny_onnx, tmp_path):
     images, out = tmp_path / "many", tmp_path / "out"
     images.mkdir()
     for k in range(100):
-        cv2.imwrite(str(images / f"{k:03d}.png"), np.full((20, 40, 3), 255, np.uint8))
+        image = np.random.default_rng(k).integers(0, 256, (20, 40, 3), np.uint8)
+        cv2.imwrite(str(images / f"{k:03d}.png"), image)
     model = tiny_onnx()
     arguments = ["run", str(model), "--source", str(images), "--rate", "10", "--out", str(out)]
     process = subprocess.Popen(
