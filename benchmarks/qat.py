@@ -67,9 +67,8 @@ def main(student: Path, data: Path, overrides: tuple[str, ...], out: Path) -> No
                 "frames": {"validation": len(trial), "calibration": len(images)},
                 "as_it_was": {"fp32_ap": trial.ap, "int8": calibrated(trial, before, images)},
             }
-            after, seconds = trained(folder / "float", [*settings, "qat.enabled=false"])
+            after = trained(folder / "float", [*settings, "qat.enabled=false"])
             record["trained_in_float"] = {
-                "seconds": seconds,
                 "fp32_ap": trial.effect(load_onnx(after), "trained").ap,
                 "int8": calibrated(trial, after, images),
             }
@@ -87,21 +86,20 @@ def main(student: Path, data: Path, overrides: tuple[str, ...], out: Path) -> No
     click.echo(json.dumps({k: v for k, v in record.items() if k != "config"}, indent=2))
 
 
-def trained(folder: Path, settings: list[str]) -> tuple[Path, float]:
-    """Train the student on; return its ONNX file and the seconds of the training."""
-    metrics = recipe.train(load_config(CONFIG, settings), folder, "python benchmarks/qat.py")
+def trained(folder: Path, settings: list[str]) -> Path:
+    """Train the student on; return its ONNX file."""
+    recipe.train(load_config(CONFIG, settings), folder, "python benchmarks/qat.py")
     export_onnx(folder / "student.safetensors", folder / "student.onnx")
-    return folder / "student.onnx", metrics["seconds"]
+    return folder / "student.onnx"
 
 
 def trained_for_int8(trial: Trial, folder: Path, settings: list[str]) -> dict[str, Any]:
     """Train the student on as INT8; measure the simulation and the export, and it in float."""
-    path, seconds = trained(folder, settings)
+    path = trained(folder, settings)
     int8 = path.with_suffix(".int8.onnx")
     export_qdq(path, None, int8, rest="fp32")
     simulated = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["metrics"]["ap"]
     return {
-        "seconds": seconds,
         "simulated_ap": 100 * simulated,
         "fp32_ap": trial.effect(load_onnx(path), "float").ap,
         **measured(trial, load_onnx(int8)),
