@@ -78,6 +78,12 @@ def test_ranges_are_those_worked_out_by_hand(model: Path, tmp_path: Path) -> Non
     stats.check_model(model)
 
 
+def test_magnitudes_are_those_worked_out_by_hand(model: Path, tmp_path: Path) -> None:
+    """``a`` is 6 v and -9 v, ``y`` is 6 v; v reaches 0.8."""
+    found = collect(model, write_images(tmp_path / "images", 51, 204, 102)).magnitudes
+    assert found == pytest.approx({"a": 7.2, "r": 4.8, "y": 4.8, "boxes": found["boxes"]})
+
+
 def test_percentile_looks_at_all_frames(model: Path, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 255, *[51] * 9)
     amax = {

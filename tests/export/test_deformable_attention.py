@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from edgedetr.distill.detectors import answers_queries, detector
 from edgedetr.distill.model import new_model
-from edgedetr.export.cli import FORMS
+from edgedetr.export.commands.onnx import FORMS
 from edgedetr.export.deformable_attention import (
     Form,
     bilinear_sample,

@@ -13,9 +13,9 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 
-from edgedetr.calib.stats import CalibrationStats, TensorRange
+from edgedetr.calib.stats import CalibrationStats, TensorRange, read_stats
+from edgedetr.calib.value_ranges import element_types
 from edgedetr.export.exact import exact_graph
-from edgedetr.export.fp16_graph import element_types
 from edgedetr.export.to_qdq import export_qdq
 from edgedetr.runtime.cli import edgedetr
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
@@ -113,6 +113,18 @@ def test_beside_int8_everything_is_fp16_and_the_numbers_stay(files: tuple[Path, 
     images = np.random.default_rng(2).random((1, 3, 4, 4), np.float32)
     a, b = run(exact_graph(model).model, images), run(onnx.load(single), images)
     assert 0 < np.abs(a - b).max() < 0.02 * np.abs(b).max()
+
+
+def test_what_calibration_saw_overflow_stays_fp32(files: tuple[Path, Path]) -> None:
+    path, stats_path = files
+    stats, out = read_stats(stats_path), path.with_name("out.onnx")
+    assert "range" not in export_qdq(path, stats_path, out).describe()
+    replace(stats, magnitudes={"y": 70_000.0}).write(stats_path)
+    assert "range" in export_qdq(path, stats_path, out).describe()
+    model = onnx.load(out)
+    types = element_types(model)
+    types_by_name = {n.name: types[n.output[0]] for n in model.graph.node if n.op_type == "Conv"}
+    assert types_by_name == {"stem": onnx.TensorProto.FLOAT16, "next": onnx.TensorProto.FLOAT}
 
 
 def test_stats_of_another_spec_are_refused(files: tuple[Path, Path]) -> None:

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedetr.calib.value_ranges import element_types
 from edgedetr.export.exact import exact_graph, exact_session
-from edgedetr.export.fp16_graph import element_types
 from edgedetr.export.fp16_rounding import half_weights
 from edgedetr.export.to_fp16 import export_fp16, frames_of, halve
 from edgedetr.runtime.errors import ArtifactError, DataError, UsageError

@@ -11,8 +11,8 @@ from onnx import TensorProto
 
 from edgedetr.calib.points import Wiring, label, points
 from edgedetr.calib.stats import CalibrationStats, TensorRange
+from edgedetr.calib.value_ranges import element_types
 from edgedetr.export.foreign import raise_opset
-from edgedetr.export.fp16_graph import element_types
 from edgedetr.export.to_fp16 import halve
 from edgedetr.export.to_onnx import trace
 from edgedetr.export.to_qdq import TYPED_OPSET, quantize

@@ -20,6 +20,7 @@ from edgedetr.calib.onnx_file import embedded_spec, input_batch, load_onnx
 from edgedetr.calib.points import calibration_tensors, reads
 from edgedetr.calib.scales import Method, amax_from_histogram
 from edgedetr.calib.stats import CalibrationStats, TensorRange
+from edgedetr.calib.value_ranges import RangeProbe
 from edgedetr.runtime.errors import ArtifactError, DataError
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.preprocess import Preprocessor
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
     from edgedetr.calib.variety import Variety
     from edgedetr.runtime.spec import ModelSpec
+
+RANGE_FRAMES = 16
+"""On how many frames the magnitudes of all tensors are noted."""
 
 _CHUNK_BYTES = 256 << 20
 """How much activation memory one run of the network may hand out."""
@@ -78,6 +82,7 @@ def collect(
         raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")
     histograms = {name: Histogram() for name in tensors}
     chunks = [_open_chunk(model, names) for names in _split(model, tensors, spec.input_name)]
+    probe, probed = RangeProbe(model), set(choose_frames(images, RANGE_FRAMES))
     del model
     digest = hashlib.sha256()
     preprocess = Preprocessor(spec)
@@ -93,6 +98,8 @@ def collect(
             histograms[spec.input_name].add(feed)
         for chunk in chunks:
             _add_frame(chunk, {spec.input_name: feed}, histograms, image_path)
+        if image_path in probed:
+            probe.add(spec.input_name, feed)
     return CalibrationStats(
         model=path.name,
         model_sha256=model_sha256(path),
@@ -105,6 +112,7 @@ def collect(
             TensorRange(name, amax_from_histogram(histogram, method, percentile), histogram.max)
             for name, histogram in histograms.items()
         ),
+        magnitudes={name: found.magnitude for name, found in probe.ranges().items()},
     )
 
 

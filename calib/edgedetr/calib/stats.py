@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from edgedetr.calib.model_hash import model_sha256
 from edgedetr.calib.scales import Method, scale_from_amax
@@ -55,6 +55,8 @@ class CalibrationStats:
         frames: How many frames were seen.
         frames_sha256: Hash of their RGB pixels, in order.
         ranges: One for each activation that INT8 may need.
+        magnitudes: The largest magnitude of every float tensor that a node makes, seen on some of
+            the frames: what FP16 must hold.
     """
 
     model: str
@@ -65,11 +67,15 @@ class CalibrationStats:
     frames: int
     frames_sha256: str
     ranges: tuple[TensorRange, ...]
+    magnitudes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [r.tensor for r in self.ranges]
         if len(set(names)) != len(names):
             raise ValueError("a tensor has two ranges")
+        for name, value in self.magnitudes.items():
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
+                raise ValueError(f"the magnitude of {name} cannot be {value!r}")
 
     def write(self, path: Path) -> None:
         """Write the stats as JSON, whole or not at all."""

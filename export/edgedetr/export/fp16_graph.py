@@ -40,16 +40,6 @@ class Halves:
     casts: int
 
 
-def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the element type of each tensor whose type is known."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    types = {t.name: t.data_type for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        if value.type.tensor_type.elem_type:
-            types[value.name] = value.type.tensor_type.elem_type
-    return types
-
-
 def typed(
     model: onnx.ModelProto, types: Mapping[str, int], islands: set[int]
 ) -> tuple[onnx.ModelProto, Halves]:

@@ -8,7 +8,6 @@ Rules look at operators and at who reads whom, never at names, so that they hold
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from edgedetr.calib.points import Wiring
+    from edgedetr.calib.value_ranges import Range
 
 LARGEST = 65504.0
 LEAST_NORMAL = 2.0**-14
@@ -49,29 +49,6 @@ _GUARDED = {"Div", "Sqrt", "Log", "Reciprocal", "Pow"}
 """What must not read 0."""
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-
-
-@dataclass(frozen=True)
-class Range:
-    """The values that a tensor took.
-
-    Attributes:
-        least: The smallest, infinite ones apart.
-        largest: The largest, infinite ones apart.
-    """
-
-    least: float
-    largest: float
-
-    @property
-    def magnitude(self) -> float:
-        """The largest magnitude."""
-        return max(abs(self.least), abs(self.largest))
-
-    @property
-    def fits(self) -> bool:
-        """Whether FP16 holds the values, with `MARGIN`, and more than noise of them."""
-        return self.magnitude == 0 or LEAST_NORMAL <= self.magnitude <= LARGEST / MARGIN
 
 
 def islands(
@@ -206,12 +183,17 @@ def _divisions_after(wiring: Wiring, node: onnx.NodeProto) -> Iterator[int]:
             yield from _divisions_after(wiring, wiring.nodes[index])
 
 
+def fits(values: Range) -> bool:
+    """Tell whether FP16 holds the values, with `MARGIN`, and more than noise of them."""
+    return values.magnitude == 0 or LEAST_NORMAL <= values.magnitude <= LARGEST / MARGIN
+
+
 def _out_of_range(
     wiring: Wiring, types: Mapping[str, int], ranges: Mapping[str, Range]
 ) -> Iterator[int]:
     for index, node in enumerate(wiring.nodes):
         made = [n for n in (*node.input, *node.output) if n not in wiring.constants]
-        if any(name in ranges and not ranges[name].fits for name in made) or any(
+        if any(name in ranges and not fits(ranges[name]) for name in made) or any(
             types.get(name) in _FLOATS and _is_lost(wiring, node, name)
             for name in node.input
             if name in wiring.constants

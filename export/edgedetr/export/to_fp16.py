@@ -16,20 +16,20 @@ import onnx
 from edgedetr.calib.collect import choose_frames
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.calib.points import Wiring, label
+from edgedetr.calib.value_ranges import element_types, value_ranges
 from edgedetr.export.foreign import check_operators, check_static, spec_of
-from edgedetr.export.fp16_graph import Halves, element_types, typed
+from edgedetr.export.fp16_graph import Halves, typed
 from edgedetr.export.fp16_islands import islands
 from edgedetr.export.graph import macs
 from edgedetr.export.graph_lint import refuse_broken
 from edgedetr.export.metadata import set_metadata
-from edgedetr.export.value_ranges import value_ranges
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -135,6 +135,7 @@ def halve(
     model: onnx.ModelProto,
     spec: ModelSpec,
     frames: Iterable[NDArray[np.uint8]] | None = None,
+    magnitudes: Mapping[str, float] | None = None,
 ) -> tuple[onnx.ModelProto, HalfShare]:
     """Make a typed FP16 graph of a float32 one, which may hold Q/DQ nodes.
 
@@ -142,6 +143,7 @@ def halve(
         model: The graph; it is left as it is.
         spec: How to feed it, and which output holds the boxes.
         frames: RGB images, uint8 (H, W, 3); made up when None.
+        magnitudes: What tensors were seen to reach before, at calibration.
 
     Raises:
         ArtifactError: If the model does not run.
@@ -151,7 +153,9 @@ def halve(
 
         frames = textured_frames(spec.input_hw)
     types = element_types(model)
-    ranges = value_ranges(model, types, spec, frames)
+    ranges = value_ranges(model, spec, frames)
+    known = magnitudes or {}
+    ranges = {name: r.joined(known.get(name, 0.0)) for name, r in ranges.items()}
     reasons = islands(Wiring(model.graph), types, spec.boxes_name, ranges)
     half, where = typed(model, types, set(reasons))
     return half, _share(model, where, reasons)

@@ -102,7 +102,8 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         exclude: See `quantize`.
         rest: What computes where INT8 does not; see decision 0007.
         spec: The contract of a model that carries none, as calibration was given it.
-        frames: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges; made up when None.
+        frames: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges, beside what the
+            stats hold; made up when None.
 
     Raises:
         ArtifactError: If a file is damaged, they do not belong together, or the model has free
@@ -118,7 +119,9 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     quantized = quantize(model, stats, include, exclude)
     share = quantized_share(quantized)
     if rest == "fp16":
-        quantized, half = halve(raise_opset(quantized, TYPED_OPSET), stats.spec, frames)
+        quantized, half = halve(
+            raise_opset(quantized, TYPED_OPSET), stats.spec, frames, stats.magnitudes
+        )
         share = replace(share, rest=half)
     versions = versions_of(VERSIONS)
     set_metadata(quantized, stats.spec, versions)

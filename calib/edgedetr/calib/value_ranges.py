@@ -1,0 +1,143 @@
+"""Note the range of every float tensor of a model, to tell what FP16 can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+
+from edgedetr.runtime.errors import ArtifactError, DataError
+from edgedetr.runtime.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from edgedetr.runtime.spec import ModelSpec
+
+_FATAL_ONLY = 4
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a tensor took.
+
+    Attributes:
+        least: The smallest, infinite ones apart.
+        largest: The largest, infinite ones apart.
+    """
+
+    least: float
+    largest: float
+
+    @property
+    def magnitude(self) -> float:
+        """The largest magnitude."""
+        return max(abs(self.least), abs(self.largest))
+
+    def joined(self, magnitude: float) -> Range:
+        """Return the range that also holds a magnitude, of either sign."""
+        return Range(min(self.least, -magnitude), max(self.largest, magnitude))
+
+
+class RangeProbe:
+    """Runs a model and keeps the least and the largest value of each float tensor that it makes.
+
+    They are reduced inside the graph, so that no activation is handed out.
+
+    Args:
+        model: A float32 model.
+
+    Raises:
+        ArtifactError: If ONNX Runtime does not take the model.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        types = element_types(model)
+        made = [name for node in model.graph.node for name in node.output]
+        self._names = [name for name in made if types.get(name) == onnx.TensorProto.FLOAT]
+        self._session = _reducing(model, self._names)
+        self._lows = np.full(len(self._names), np.inf)
+        self._highs = np.full(len(self._names), -np.inf)
+
+    def add(self, name: str, images: NDArray[np.float32]) -> None:
+        """Run on a batch, fed as the input ``name``.
+
+        Raises:
+            DataError: If it makes a tensor that holds NaN.
+        """
+        seen = np.array(self._session.run(None, {name: images}), np.float64).reshape(-1, 2)
+        if np.isnan(seen).any():
+            tensor = self._names[int(np.flatnonzero(np.isnan(seen).any(axis=1))[0])]
+            raise DataError(f"the tensor {tensor} holds NaN already in FP32; export it again")
+        self._lows = np.minimum(self._lows, seen[:, 0])
+        self._highs = np.maximum(self._highs, seen[:, 1])
+
+    def ranges(self) -> dict[str, Range]:
+        """Return what was seen so far."""
+        finite = zip(self._names, _finite(self._lows), _finite(self._highs), strict=True)
+        return {name: Range(low, high) for name, low, high in finite}
+
+
+def value_ranges(
+    model: onnx.ModelProto, spec: ModelSpec, frames: Iterable[NDArray[np.uint8]]
+) -> dict[str, Range]:
+    """Measure the range of each float tensor that a node makes.
+
+    Args:
+        model: A float32 model of batch 1.
+        spec: How to feed it.
+        frames: RGB images, uint8 (H, W, 3).
+
+    Raises:
+        ArtifactError: If ONNX Runtime does not take the model.
+        DataError: If a frame makes a tensor that holds NaN.
+    """
+    probe, preprocess = RangeProbe(model), Preprocessor(spec)
+    images = np.zeros((1, 3, *spec.input_hw), np.float32)
+    for frame in frames:
+        preprocess(frame, images[0])
+        probe.add(spec.input_name, images)
+    return probe.ranges()
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the element type of each tensor whose type is known."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    types = {t.name: t.data_type for t in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.elem_type:
+            types[value.name] = value.type.tensor_type.elem_type
+    return types
+
+
+def _finite(values: NDArray[np.float64]) -> list[float]:
+    """Leave infinite values out: FP16 holds them as well."""
+    return [float(v) for v in np.where(np.isfinite(values), values, 0.0)]
+
+
+def _reducing(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
+    """Open a model that answers with the least and the largest value of each tensor."""
+    reducing = onnx.ModelProto()
+    reducing.CopyFrom(model)
+    graph = reducing.graph
+    del graph.output[:]
+    for position, name in enumerate(names):
+        for end in ("Min", "Max"):
+            out = f"range_{position}_{end}"
+            graph.node.append(helper.make_node(f"Reduce{end}", [name], [out], keepdims=0))
+            graph.output.append(helper.make_tensor_value_info(out, onnx.TensorProto.FLOAT, []))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(
+            reducing.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's errors share no class of their own
+        raise ArtifactError(f"ONNX Runtime cannot load the model: {error}") from error
