@@ -101,12 +101,12 @@ def _precisions() -> list[str]:
     ours, plain = foreign["int8_rest_fp16"], foreign["quantize_static_default"]
     default, box, score = int8["default"], half["box_error_px"]["max"], half["score_error"]["max"]
     return [
-        f"- INT8 of the student: {default['coverage']:.0%} of the multiply-accumulates; AP lower by",
+        f"- INT8 of the student: {default['coverage']:.0%} of the MACs; AP lower by",
         f"  {default['ap_drop']:.2f} points on {int8['frames']} fresh frames. FP16: boxes within",
         f"  {box:.2f} px, scores within {score:.4f} on 80 real frames.",
         "- INT8 of a DETR that others trained: its best score drops by at most",
         f"  {ours['max_score_drop']:.3f}, IoU with the FP32 box is at least {ours['min_iou']:.3f};",
-        f"  ONNX Runtime's default quantizer drops it by {plain['max_score_drop']:.2f} and loses boxes",
+        f"  ONNX Runtime's default quantizer drops it by {plain['max_score_drop']:.2f}, losing boxes",
         f"  (IoU {plain['min_iou']:.2f}).",
     ]
 
