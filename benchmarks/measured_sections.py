@@ -106,8 +106,8 @@ def _precisions() -> list[str]:
         f"  {box:.2f} px, scores within {score:.4f} on 80 real frames.",
         "- INT8 of a DETR that others trained: its best score drops by at most",
         f"  {ours['max_score_drop']:.3f}, IoU with the FP32 box is at least {ours['min_iou']:.3f};",
-        f"  ONNX Runtime's default quantizer drops it by {plain['max_score_drop']:.2f}, losing boxes",
-        f"  (IoU {plain['min_iou']:.2f}).",
+        "  ONNX Runtime's default quantizer drops it by",
+        f"  {plain['max_score_drop']:.2f} and loses boxes (IoU {plain['min_iou']:.2f}).",
     ]
 
 
