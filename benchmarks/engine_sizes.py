@@ -36,7 +36,7 @@ from edgedetr.runtime.manifest import versions_of
 from parity import SPEC, settled_model
 
 RESULT = Path(__file__).parent / "results" / "engine_sizes.json"
-RANDOM = (("rt_detr", "r18"),)
+RANDOM = (("rt_detr", "r18"), ("rt_detr", "r34"))
 OPTIONS = EngineOptions(compute_capabilities=("8.6",))
 FRAMES = 8
 """How many images ranges are measured on; sizes do not hang on it."""
