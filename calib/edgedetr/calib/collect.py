@@ -94,10 +94,7 @@ def collect(
             variety.add(image)
         preprocess(image, feed[0])
         feed[1:] = feed[0]
-        if spec.input_name in histograms:
-            histograms[spec.input_name].add(feed)
-        for chunk in chunks:
-            _add_frame(chunk, {spec.input_name: feed}, histograms, image_path)
+        _add_frame(chunks, (spec.input_name, feed), histograms, image_path)
         if image_path in probed:
             probe.add(spec.input_name, feed)
     return CalibrationStats(
@@ -148,22 +145,26 @@ def kitti_images(root: Path) -> list[Path]:
 
 
 def _add_frame(
-    chunk: _Chunk,
-    feed: dict[str, NDArray[np.float32]],
+    chunks: Sequence[_Chunk],
+    feed: tuple[str, NDArray[np.float32]],
     histograms: dict[str, Histogram],
     image_path: Path,
 ) -> None:
-    """Run a part of the network and count its tensors."""
-    values = chunk.session.run(chunk.tensors, feed)
-    name = ""
-    try:
-        for name in chunk.tensors:
-            histograms[name].add(cast("NDArray[np.float32]", values.pop(0)))
-    except ValueError as error:
-        raise DataError(
-            f"{image_path}: the activation {name} holds NaN or infinity; leave the image out or "
-            "export the model again"
-        ) from error
+    """Run the parts of the network on an input, named, and count their tensors."""
+    given, images = feed
+    if given in histograms:
+        histograms[given].add(images)
+    for chunk in chunks:
+        values = chunk.session.run(chunk.tensors, {given: images})
+        name = ""
+        try:
+            for name in chunk.tensors:
+                histograms[name].add(cast("NDArray[np.float32]", values.pop(0)))
+        except ValueError as error:
+            raise DataError(
+                f"{image_path}: the activation {name} holds NaN or infinity; leave the image out "
+                "or export the model again"
+            ) from error
 
 
 def _split(model: onnx.ModelProto, tensors: Sequence[str], given: str) -> list[list[str]]:

@@ -12,21 +12,20 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.calib.points import Point, Wiring, concat_inputs, points, reads, residuals
-from edgedetr.calib.scales import LEVELS, scale_from_amax
+from edgedetr.calib.scales import scale_from_amax
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.foreign import check_operators, check_static, opset_of, raise_opset, spec_of
 from edgedetr.export.graph import int8_macs, macs
 from edgedetr.export.graph_lint import refuse_broken
 from edgedetr.export.metadata import set_metadata
+from edgedetr.export.qdq_nodes import NodeMaker
 from edgedetr.export.stored_ranges import stored_ranges
 from edgedetr.export.to_fp16 import HalfShare, halve
 from edgedetr.runtime.errors import ArtifactError, UsageError
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
@@ -127,21 +127,25 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     set_metadata(quantized, stats.spec, versions)
     with atomic_path(output) as temporary:
         onnx.save(quantized, temporary)
-    options = [("--include", include), ("--exclude", exclude)] if stats_path else []
-    options.append(("--rest", rest))
     parents = [path, *([stats_path] if stats_path else [])]
-    words = ["edgedetr export qdq", *(p.name for p in parents)]
-    words += [f"{option} {shlex.quote(value)}" for option, value in options if value]
+    chosen = {"--include": include, "--exclude": exclude} if stats_path else {}
     write_manifest(
         output,
         kind="qdq",
-        command=" ".join(words),
+        command=_command(parents, {**chosen, "--rest": rest}),
         spec=stats.spec,
         versions=versions,
         parents=parents,
         summary=share.describe(),
     )
     return share
+
+
+def _command(parents: list[Path], options: Mapping[str, str]) -> str:
+    """Return what makes the same file again."""
+    words = ["edgedetr export qdq", *(p.name for p in parents)]
+    words += [f"{option} {shlex.quote(value)}" for option, value in options.items() if value]
+    return " ".join(words)
 
 
 def _request(
@@ -218,7 +222,7 @@ def quantize(
     chosen = _choose(points(wiring), include, exclude)
     readers = _int8_readers(wiring, chosen)
     scales = _scales(wiring, chosen, _amax(stats, readers))
-    maker = _Maker(quantized.graph)
+    maker = NodeMaker(quantized.graph)
     pairs = {name: maker.pair(name, scale) for name, scale in scales.items()}
     for name, (_, dequantize) in pairs.items():
         for index in readers[name]:
@@ -230,54 +234,6 @@ def quantize(
     _set_nodes(quantized.graph, ordered)
     onnx.checker.check_model(quantized)
     return quantized
-
-
-class _Maker:
-    """Makes Q and DQ nodes, and the constants that they read, under names that are free."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._graph = graph
-        self._taken = {t.name for t in (*graph.initializer, *graph.input)}
-        self._taken.update(name for node in graph.node for name in node.output)
-        self._zero = ""
-
-    def pair(self, tensor: str, scale: float) -> tuple[onnx.NodeProto, onnx.NodeProto]:
-        """Make the Q and the DQ of an activation."""
-        self._zero = self._zero or self._constant("int8_zero_point", np.int8(0))
-        constants = [self._constant(f"{tensor}_scale", np.float32(scale)), self._zero]
-        integer, real = self._name(f"{tensor}_quantized"), self._name(f"{tensor}_dequantized")
-        return (
-            helper.make_node("QuantizeLinear", [tensor, *constants], [integer], f"{integer}_Q"),
-            helper.make_node("DequantizeLinear", [integer, *constants], [real], f"{real}_DQ"),
-        )
-
-    def weight(self, name: str, values: NDArray[np.float32], axis: int) -> onnx.NodeProto:
-        """Store weights as INT8, symmetric for each output channel, and make their DQ."""
-        channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
-        scales = np.array([scale_from_amax(float(a)) for a in np.abs(channels).max(1)], np.float32)
-        shape = [-1 if i == axis else 1 for i in range(values.ndim)]
-        rounded = np.rint(values / scales.reshape(shape)).clip(-LEVELS, LEVELS).astype(np.int8)
-        inputs = [
-            self._constant(f"{name}_quantized", rounded),
-            self._constant(f"{name}_scale", scales),
-            self._constant(f"{name}_zero_point", np.zeros(scales.shape, np.int8)),
-        ]
-        real = self._name(f"{name}_dequantized")
-        return helper.make_node("DequantizeLinear", inputs, [real], f"{real}_DQ", axis=axis)
-
-    def _constant(self, name: str, values: NDArray[np.generic] | np.generic) -> str:
-        name = self._name(name)
-        self._graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
-
-    def _name(self, wanted: str) -> str:
-        name = wanted
-        for number in count(2):
-            if name not in self._taken:
-                break
-            name = f"{wanted}_{number}"
-        self._taken.add(name)
-        return name
 
 
 def _check_float(model: onnx.ModelProto) -> None:
@@ -350,7 +306,9 @@ def _scales(wiring: Wiring, chosen: list[Point], amax: Mapping[str, float]) -> d
     return {name: scale_from_amax(widest.get(name, own)) for name, own in amax.items()}
 
 
-def _quantize_weights(wiring: Wiring, chosen: list[Point], maker: _Maker) -> list[onnx.NodeProto]:
+def _quantize_weights(
+    wiring: Wiring, chosen: list[Point], maker: NodeMaker
+) -> list[onnx.NodeProto]:
     """Let the chosen nodes read INT8 weights; nodes that share weights share their DQ."""
     made: dict[tuple[str, int], onnx.NodeProto] = {}
     for point in chosen:

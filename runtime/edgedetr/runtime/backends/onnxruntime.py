@@ -132,7 +132,10 @@ def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.Inferen
 
 
 def _stored_spec(engine: ort.InferenceSession, path: Path) -> ModelSpec:
-    text = engine.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    try:
+        text = engine.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path}: its metadata is no text; export it again") from error
     if text is None:
         raise ArtifactError(
             f"{path} holds no model spec ({METADATA_KEY} in its metadata); make it with "
