@@ -20,7 +20,7 @@ import onnx
 import torch
 
 from edgedetr.bench.latency import measure_latency
-from edgedetr.distill.model import new_model
+from edgedetr.distill.model import Model, new_model
 from edgedetr.export.metadata import set_metadata
 from edgedetr.export.to_onnx import PACKAGES, trace
 from edgedetr.runtime.files import write_text
@@ -42,7 +42,7 @@ def main(images: Path, frames: int, out: Path) -> None:
     command = shlex.join(["python", "benchmarks/latency_overhead.py", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "d_fine_nano.onnx"
-        parameters = write_model(path)
+        parameters = sum(p.numel() for p in write_model(path).network.parameters())
         report = measure_latency(path, images, frames, command=command)
     figures = report.to_dict() | {"parameters": parameters, "limit": LIMIT}
     write_text(out, json.dumps(figures, indent=2) + "\n")
@@ -50,8 +50,8 @@ def main(images: Path, frames: int, out: Path) -> None:
     sys.exit(report.overhead_ratio > LIMIT)
 
 
-def write_model(path: Path) -> int:
-    """Export a D-FINE-N of random weights; return the number of its parameters."""
+def write_model(path: Path) -> Model:
+    """Export a D-FINE-N of random weights."""
     torch.manual_seed(0)
     model = new_model("d_fine", "nano", SPEC)
     model.network.eval()
@@ -59,7 +59,7 @@ def write_model(path: Path) -> int:
     written = onnx.load(path)
     set_metadata(written, SPEC, versions_of(PACKAGES))
     onnx.save(written, path)
-    return sum(p.numel() for p in model.network.parameters())
+    return model
 
 
 if __name__ == "__main__":

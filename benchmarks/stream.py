@@ -30,22 +30,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-import onnx
 import torch
 
 from edgedetr.bench.versions import package_versions
-from edgedetr.distill.model import new_model
-from edgedetr.export.metadata import set_metadata
-from edgedetr.export.to_onnx import PACKAGES, trace
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.machine import machine_facts
-from edgedetr.runtime.manifest import versions_of
-from edgedetr.runtime.spec import ModelSpec
 from edgedetr.runtime.timing import latency_from_samples
 from edgedetr.runtime.types import Frame
+from latency_overhead import SPEC, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +51,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "stream.json"
-SPEC = ModelSpec((384, 1248), ("Car", "Pedestrian", "Cyclist"))
 DEVICE_MS = 2.12
 """What a D-FINE-N takes on a T4 in FP16, as its authors say."""
 LIMITS = {"jitter": 1.5, "allocated_inputs": 3.0, "submit_speedup": 1.2}
@@ -75,7 +69,8 @@ def main(data: Path, model: Path, frames: int, rate: float, peer_frames: int, ou
     paths = list_images(data / "kitti_stream")
     images = [Frame(read_image(path)) for path in paths]
     with tempfile.TemporaryDirectory() as folder:
-        large, network = write_model(Path(folder) / "d_fine_nano.onnx")
+        large = Path(folder) / "d_fine_nano.onnx"
+        network = write_model(large)
         figures = {
             "paced": paced(model, paths, frames, rate),
             "allocations": allocations(large, images[0]),
@@ -101,18 +96,6 @@ def main(data: Path, model: Path, frames: int, rate: float, peer_frames: int, ou
     write_text(out, json.dumps(record, indent=2) + "\n")
     click.echo(json.dumps(record, indent=2))
     sys.exit(not all(held.values()))
-
-
-def write_model(path: Path) -> tuple[Path, Model]:
-    """Export a D-FINE-N of random weights."""
-    torch.manual_seed(0)
-    model = new_model("d_fine", "nano", SPEC)
-    model.network.eval()
-    trace(model, path)
-    written = onnx.load(path)
-    set_metadata(written, SPEC, versions_of(PACKAGES))
-    onnx.save(written, path)
-    return path, model
 
 
 def paced(model: Path, paths: Sequence[Path], frames: int, rate: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgedetr.runtime import Detections, Frame, cli, result_files
+from edgedetr.runtime import Detections, Frame, result_files
 from edgedetr.runtime.result_files import ResultFiles
 from edgedetr.runtime.stream import StreamResult
 
@@ -28,19 +28,6 @@ def images(tmp_path):
     for k in range(8):
         cv2.imwrite(str(folder / f"{k:03d}.png"), np.full((20, 40, 3), 255 * (k > 0), np.uint8))
     return folder
-
-
-@pytest.fixture
-def edgedetr(monkeypatch, capsys):
-    """Runs the command line; returns its exit status, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["edgedetr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
 
 
 def lines_of(folder):

@@ -14,10 +14,11 @@ import onnx
 import onnxruntime
 from tqdm import tqdm
 
+from edgedetr.calib.cut import ending_at
 from edgedetr.calib.histogram import Histogram
 from edgedetr.calib.model_hash import model_sha256
 from edgedetr.calib.onnx_file import embedded_spec, input_batch, load_onnx
-from edgedetr.calib.points import calibration_tensors, reads
+from edgedetr.calib.points import calibration_tensors
 from edgedetr.calib.scales import Method, amax_from_histogram
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import RangeProbe
@@ -41,7 +42,6 @@ _CHUNK_BYTES = 256 << 20
 """How much activation memory one run of the network may hand out."""
 
 _FATAL_ONLY = 4
-_FLOAT = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,22 +193,7 @@ def _split(model: onnx.ModelProto, tensors: Sequence[str], given: str) -> list[l
 
 def _open_chunk(model: onnx.ModelProto, tensors: list[str]) -> _Chunk:
     """Open a session that ends at ``tensors``: what comes after them is cut off."""
-    wanted = set(tensors)
-    kept = []
-    for node in reversed(model.graph.node):
-        if not wanted.isdisjoint(node.output):
-            kept.append(node)
-            wanted.update(reads(node))
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
-    graph = part.graph
-    graph.ClearField("node")
-    graph.node.extend(reversed(kept))
-    for items in (graph.initializer, graph.input, graph.output):
-        used = [item for item in items if item.name in wanted and items is not graph.output]
-        del items[:]
-        items.extend(used)
-    graph.output.extend(onnx.ValueInfoProto(name=name, type=_FLOAT) for name in tensors)
+    part = ending_at(model, tensors)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     try:

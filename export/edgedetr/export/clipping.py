@@ -7,19 +7,14 @@ a frame now and then, beside the engine that does the work.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.calib.points import reads
+from edgedetr.calib.cut import ending_at
 from edgedetr.calib.scales import LEVELS
 from edgedetr.runtime.clipping import SHARE_NAME
 from edgedetr.runtime.errors import ArtifactError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def clipping_graph(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -39,29 +34,23 @@ def clipping_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     ]
     if not quantizers:
         raise ArtifactError("the model quantizes no activation; give one of edgedetr export qdq")
-    graph = onnx.ModelProto()
-    graph.CopyFrom(model)
-    nodes = list(_needed(model, {n.input[0] for n in quantizers}))
+    part = ending_at(model, sorted({n.input[0] for n in quantizers}))
+    part.metadata_props.extend(model.metadata_props)
+    graph = part.graph
     shares = []
     for index, node in enumerate(quantizers):
-        step = float(numpy_helper.to_array(constants[node.input[1]]))
+        limit = float(numpy_helper.to_array(constants[node.input[1]])) * (LEVELS + 0.5)
         name = f"{SHARE_NAME}_{index}"
-        graph.graph.initializer.append(
-            numpy_helper.from_array(np.asarray(step * (LEVELS + 0.5), np.float32), f"{name}_limit")
+        graph.initializer.append(
+            numpy_helper.from_array(np.asarray(limit, np.float32), f"{name}_limit")
         )
-        nodes += _share(node.input[0], name)
+        graph.node.extend(_share(node.input[0], name))
         shares.append(name)
-    nodes.append(helper.make_node("Mean", shares, [SHARE_NAME]))
-    kept = {name for node in nodes for name in reads(node)}
-    used = [t for t in graph.graph.initializer if t.name in kept]
-    answer = helper.make_tensor_value_info(SHARE_NAME, TensorProto.FLOAT, [])
-    for field, values in (("node", nodes), ("initializer", used), ("output", [answer])):
-        copies = [type(v).FromString(v.SerializeToString()) for v in values]
-        graph.graph.ClearField(field)
-        getattr(graph.graph, field).extend(copies)
-    graph.graph.ClearField("value_info")
-    onnx.checker.check_model(graph)
-    return graph
+    graph.node.append(helper.make_node("Mean", shares, [SHARE_NAME]))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(SHARE_NAME, TensorProto.FLOAT, []))
+    onnx.checker.check_model(part)
+    return part
 
 
 def _share(tensor: str, name: str) -> list[onnx.NodeProto]:
@@ -73,14 +62,3 @@ def _share(tensor: str, name: str) -> list[onnx.NodeProto]:
         helper.make_node("Cast", [f"{name}_beyond"], [f"{name}_count"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", [f"{name}_count"], [name], keepdims=0),
     ]
-
-
-def _needed(model: onnx.ModelProto, tensors: set[str]) -> Iterator[onnx.NodeProto]:
-    """Yield, in order, the nodes that some tensors depend on."""
-    wanted = set(tensors)
-    kept = []
-    for node in reversed(model.graph.node):
-        if not wanted.isdisjoint(node.output):
-            kept.append(node)
-            wanted.update(reads(node))
-    yield from reversed(kept)

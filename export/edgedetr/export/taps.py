@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from edgedetr.calib.cut import ending_at
 from edgedetr.calib.points import Wiring, label, reads
 from edgedetr.export.exact import UNROUNDED, exact_session, run_session
 
@@ -96,7 +97,7 @@ def tapped(
     """
     if not names:
         return [{} for _ in feeds]
-    part = _ending_at(model, names)
+    part = ending_at(model, names)
     session = exact_session(part, title, optimized=False)
     wanted = [i.name for i in session.get_inputs()]
     return [
@@ -186,26 +187,6 @@ def _blocks_of(wiring: Wiring, named: Mapping[str, str], known: Mapping[str, Ten
         blocks[index] = named.get(label(node)) or next(filter(None, made), "")
         blocks[index] = blocks[index] or next(filter(None, read), "rest")
     return blocks
-
-
-def _ending_at(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Return a graph that answers ``names`` and holds nothing else."""
-    wanted = set(names)
-    kept = []
-    for node in reversed(model.graph.node):
-        if not wanted.isdisjoint(node.output):
-            kept.append(node)
-            wanted.update(reads(node))
-    part = onnx.ModelProto(
-        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
-    )
-    graph = part.graph
-    graph.name = "part"
-    graph.node.extend(reversed(kept))
-    graph.initializer.extend(t for t in model.graph.initializer if t.name in wanted)
-    graph.input.extend(i for i in model.graph.input if i.name in wanted)
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return part
 
 
 def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:

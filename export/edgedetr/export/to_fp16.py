@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from edgedetr.calib.collect import choose_frames
+from edgedetr.calib.collect import RANGE_FRAMES, choose_frames
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.calib.points import Wiring, label
 from edgedetr.calib.value_ranges import element_types, value_ranges
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.runtime.spec import ModelSpec
-
-RANGE_FRAMES = 16
-"""How many images of a folder the ranges are measured on."""
 
 VERSIONS = ("edgedetr", "numpy", "onnx", "onnxruntime")
 

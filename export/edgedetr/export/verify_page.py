@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from edgedetr.distill.pages.charts import DistributionChart, distribution_chart
+from edgedetr.distill.pages.pictures import jpeg_uri
 from edgedetr.distill.pages.rendering import rendered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from edgedetr.export.activations import Activations
     from edgedetr.export.evidence import Evidence, FrameFigures, WorstFrame
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
 
 _TEMPLATE = Path(__file__).with_name("verify.html.jinja")
 
-MAX_WIDTH_PX = 1280
-JPEG_QUALITY = 82
 LEAST_ERROR = 1e-6
 """Left end of the axis of relative errors, which ends at 1; smaller ones have no bar."""
 
@@ -184,7 +179,7 @@ def _place(error: float) -> float:
 def _picture(frame: WorstFrame, class_names: Sequence[str]) -> Picture:
     height, width = frame.image.shape[:2]
     reference, candidate = (_boxes(found, class_names) for found in frame.found)
-    return Picture(frame.figures, _jpeg_uri(frame.image), width, height, (reference, candidate))
+    return Picture(frame.figures, jpeg_uri(frame.image), width, height, (reference, candidate))
 
 
 def _boxes(found: Detections, class_names: Sequence[str]) -> tuple[Box, ...]:
@@ -194,16 +189,6 @@ def _boxes(found: Detections, class_names: Sequence[str]) -> tuple[Box, ...]:
         for (x0, y0, x1, y1), label, score in rows
         for text in (f"{class_names[label]} {score:.2f}",)
     )
-
-
-def _jpeg_uri(image: NDArray[np.uint8]) -> str:
-    height, width = image.shape[:2]
-    if width > MAX_WIDTH_PX:
-        size = (MAX_WIDTH_PX, round(height * MAX_WIDTH_PX / width))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
 def _number(value: float | None, unit: str = "") -> str:

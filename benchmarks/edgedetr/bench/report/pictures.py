@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from edgedetr.bench.report.agreement import MIN_SCORE, above, pair
+from edgedetr.distill.pages.pictures import jpeg_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from edgedetr.bench.report.contents import ModelReport
     from edgedetr.distill.data import Dataset, Truth
     from edgedetr.runtime.types import Detections
 
 MAX_PICTURES = 8
-MAX_WIDTH_PX = 1280
-JPEG_QUALITY = 82
 SURE_SCORE = 0.5
 """Detections below it are drawn faintly and without text, so that a picture stays legible."""
 
@@ -116,7 +111,7 @@ def _picture(
     layers.append(_truth_layer(sample.truth, names))
     return Picture(
         name=sample.frame.frame_id,
-        uri=_jpeg_uri(sample.frame.image),
+        uri=jpeg_uri(sample.frame.image),
         width=width,
         height=height,
         layers=tuple(layers),
@@ -152,13 +147,3 @@ def _caption(truth: Truth, models: Sequence[ModelReport], found: Sequence[Detect
         shared = f", {len(pair(detections, found[0]))} as {models[0].name}" if place else ""
         parts.append(f"{model.name} {len(detections)}{shared}")
     return "; ".join(parts)
-
-
-def _jpeg_uri(image: NDArray[np.uint8]) -> str:
-    height, width = image.shape[:2]
-    if width > MAX_WIDTH_PX:
-        size = (MAX_WIDTH_PX, round(height * MAX_WIDTH_PX / width))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
