@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 _FATAL_ONLY = 4
+_ENDS = ("Min", "Max")
 
 
 @dataclass(frozen=True)
@@ -122,22 +123,39 @@ def _finite(values: NDArray[np.float64]) -> list[float]:
 
 
 def _reducing(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
-    """Open a model that answers with the least and the largest value of each tensor."""
+    """Open a model that answers with the least and the largest value of each tensor.
+
+    Each is reduced as soon as it is made, by order of the nodes: reductions at the end would keep
+    every activation in memory until then.
+    """
+    wanted = {name: position for position, name in enumerate(names)}
     reducing = onnx.ModelProto()
     reducing.CopyFrom(model)
     graph = reducing.graph
-    del graph.output[:]
-    for position, name in enumerate(names):
-        for end in ("Min", "Max"):
-            out = f"range_{position}_{end}"
-            graph.node.append(helper.make_node(f"Reduce{end}", [name], [out], keepdims=0))
-            graph.output.append(helper.make_tensor_value_info(out, onnx.TensorProto.FLOAT, []))
+    del graph.node[:], graph.output[:]
+    for node in model.graph.node:
+        graph.node.append(node)
+        for name in (n for n in node.output if n in wanted):
+            graph.node.extend(
+                helper.make_node(f"Reduce{end}", [name], [_answer(wanted[name], end)], keepdims=0)
+                for end in _ENDS
+            )
+    graph.output.extend(
+        helper.make_tensor_value_info(_answer(position, end), onnx.TensorProto.FLOAT, [])
+        for position in range(len(names))
+        for end in _ENDS
+    )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     try:
         return onnxruntime.InferenceSession(
             reducing.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's errors share no class of their own
         raise ArtifactError(f"ONNX Runtime cannot load the model: {error}") from error
+
+
+def _answer(position: int, end: str) -> str:
+    return f"range_{position}_{end}"
