@@ -49,6 +49,7 @@ def test_overrides_reach_into_tables_and_take_bare_strings(tmp_path):
         ("methods=['none', 'none']", "different names"),
         ("method.clock.weight=-1", "method.clock.weight must be a number of at least 0"),
         ("student.inherit=true", "inherit needs a teacher"),
+        ("student={inherit=true, init='a.safetensors'}", "set neither init nor backbone_weights"),
         ("class_map.Cat='Car'", "class_map names 'Cat'"),
         ("epochs", "wanted key=value"),
         ("epochs.x=1", "'epochs' is no table"),

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from edgedetr.distill.inheritance import inherit
+from edgedetr.distill.inheritance import evenly_spaced, inherit
 from edgedetr.runtime.errors import UsageError
 
 
@@ -16,14 +18,40 @@ def test_a_student_of_the_same_shape_becomes_its_teacher(make_model, images):
         torch.testing.assert_close(mine, theirs)
 
 
-def test_only_what_fits_is_taken(make_model):
+def test_channels_are_evenly_spaced():
+    tensor = torch.arange(24.0).reshape(6, 4)
+    assert evenly_spaced(tensor, (3, 2)).tolist() == [[0, 2], [8, 10], [16, 18]]
+    assert evenly_spaced(tensor, (4, 4))[:, 0].tolist() == [0, 4, 12, 16]
+    assert evenly_spaced(tensor, (6, 4)) is tensor
+
+
+def test_a_smaller_student_takes_channels_of_every_tensor_that_fits(make_model):
     student, teacher = make_model(), make_model(preset="edge-small", seed=1)
     before = {k: v.clone() for k, v in student.network.state_dict().items()}
-    copied = set(inherit(student, teacher))
+    taken = set(inherit(student, teacher))
     theirs = teacher.network.state_dict()
-    assert copied
+    assert len(taken) > 0.9 * sum(v.ndim > 0 for v in before.values())
     for name, tensor in student.network.state_dict().items():
-        assert torch.equal(tensor, theirs[name] if name in copied else before[name]), name
+        wanted = evenly_spaced(theirs[name], tensor.shape) if name in taken else before[name]
+        assert torch.equal(tensor, wanted), name
+
+
+def test_a_larger_student_is_refused_or_keeps_what_does_not_fit(make_model):
+    student, teacher = make_model(preset="edge-small"), make_model(seed=1)
+    shapes = {name: tensor.shape for name, tensor in teacher.network.state_dict().items()}
+    for name in inherit(student, teacher):
+        assert student.network.state_dict()[name].shape == shapes[name], name
+
+
+def test_other_classes_leave_out_what_knows_them(make_model):
+    student, teacher = make_model(), make_model(seed=1)
+    renamed = replace(student.spec, class_names=student.spec.class_names[::-1])
+    state = torch.random.get_rng_state()
+    taken = inherit(replace(student, spec=renamed), teacher)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    kept = set(student.network.state_dict()) - set(taken)
+    assert any("class_embed" in name for name in kept)
+    assert all("class" in n or "score" in n or "num_batches" in n for n in kept), kept
 
 
 def test_a_part_that_is_nowhere_is_refused(make_model):

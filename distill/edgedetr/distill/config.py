@@ -52,7 +52,8 @@ class StudentConfig:
         backbone_weights: Pre-trained weights of the backbone, whose batch norms they freeze: a
             ``.safetensors`` file, or a repository of the Hugging Face hub such as
             ``timm/resnet50d.a1_in1k``; empty starts fresh.
-        inherit: Whether to start from the teacher's tensors of the same name and shape.
+        inherit: Whether to start from evenly spaced channels of the teacher's tensors, see
+            `edgedetr.distill.inheritance`.
     """
 
     family: str = "d_fine"
@@ -68,6 +69,10 @@ class StudentConfig:
             raise ValueError(f"input_hw must be multiples of 32, got {self.input_hw}")
         if self.init and self.backbone_weights:
             raise ValueError("set init, which has a backbone, or backbone_weights; not both")
+        if self.inherit and (self.init or self.backbone_weights):
+            raise ValueError(
+                "inherit takes the teacher's weights; set neither init nor backbone_weights"
+            )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch.nn import functional as F
 
 from edgedetr.runtime.errors import UsageError
@@ -58,22 +59,18 @@ def bilinear_sample(maps: Tensor, points: Tensor) -> Tensor:
         (N, C, Q, P).
     """
     height, width = maps.shape[-2:]
-    padded = F.pad(maps, (1, 1, 1, 1))
-    rows = padded.permute(0, 2, 3, 1).flatten(0, 2)
+    rows = F.pad(maps, (1, 1, 1, 1)).permute(0, 2, 3, 1).flatten(0, 2)
+    size = points.new_tensor([width, height])
     # In the padded map the middle of the image's first cell lies at 1.
-    x = points[..., 0] * (width / 2) + (width + 1) / 2
-    y = points[..., 1] * (height / 2) + (height + 1) / 2
-    left, top = x.floor(), y.floor()
-    right_share, low_share = (x - left).unsqueeze(-1), (y - top).unsqueeze(-1)
-    columns = [left.clamp(0, width + 1), (left + 1).clamp(0, width + 1)]
-    lines = [(line.clamp(0, height + 1)) * (width + 2) for line in (top, top + 1)]
-    first = _first_rows(points, (height + 2) * (width + 2))
-    (a, b), (c, d) = (
-        [rows[(first + line + column).long()] for column in columns] for line in lines
-    )
-    upper = a + (b - a) * right_share
-    lower = c + (d - c) * right_share
-    return (upper + (lower - upper) * low_share).permute(0, 3, 1, 2)
+    places = points * (size / 2) + (size + 1) / 2
+    first_cell = places.floor()
+    shares = (places - first_cell).unsqueeze(-2)
+    corners = points.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
+    cells = torch.minimum((first_cell.unsqueeze(-2) + corners).clamp(min=0), size + 1)
+    index = (cells * points.new_tensor([1, width + 2])).sum(-1)
+    index = index + _first_rows(points, (height + 2) * (width + 2)).unsqueeze(-1)
+    weights = ((1 - corners) + (2 * corners - 1) * shares).prod(-1, keepdim=True)
+    return (rows[index.long()] * weights).sum(-2).permute(0, 3, 1, 2)
 
 
 def nearest_sample(maps: Tensor, points: Tensor) -> Tensor:
