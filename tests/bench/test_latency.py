@@ -11,7 +11,7 @@ import pytest
 from edgedetr.bench.latency import measure_latency
 from edgedetr.runtime import cli
 from edgedetr.runtime.backends.onnxruntime import OnnxSession
-from edgedetr.runtime.errors import ArtifactError, DataError
+from edgedetr.runtime.errors import ArtifactError, DataError, UsageError
 from edgedetr.runtime.files import sha256
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def test_the_figures_fit_together(tiny_onnx: Tiny, images: Path) -> None:
     assert 0 < report.postprocess_ms < report.end_to_end.p50_ms
     assert (report.sha256, report.input_hw) == (sha256(path), (8, 16))
     assert (report.threads, report.command) == (1, "bench")
+    assert report.backend.startswith("onnxruntime ")
     assert report.machine["cores"]
     assert any(name.startswith("onnxruntime==") for name in report.versions)
 
@@ -93,3 +94,12 @@ def test_bad_inputs(tiny_onnx: Tiny, tmp_path: Path) -> None:
 def test_a_missing_model(images: Path) -> None:
     with pytest.raises(ArtifactError, match="is missing"):
         measure_latency(images / "no.onnx", images, 1)
+
+
+def test_another_backend_is_timed_and_takes_no_threads(tiny_onnx: Tiny, images: Path) -> None:
+    path = tiny_onnx()
+    report = measure_latency(path, images, 3, opening={"backend": "openvino"})
+    assert report.backend.startswith("openvino ")
+    for model, opening in ((path, {"backend": "openvino"}), (path.with_suffix(".tar"), {})):
+        with pytest.raises(UsageError, match="leave --threads out"):
+            measure_latency(model, images, 3, 1, opening=opening)

@@ -52,9 +52,9 @@ def test_a_folder_run_with_everything(edgedetr, tiny_onnx, images, tmp_path):
         *("--out", out, "--video", video, "--tracker"),
     )
     assert code == 0
-    assert all(
-        line.startswith("edgedetr: health is") for line in error.splitlines()
-    )  # white images
+    started, *others = error.splitlines()
+    assert started.startswith(f"edgedetr: {tiny_onnx()} runs on onnxruntime ")
+    assert all(line.startswith("edgedetr: health is") for line in others)
     assert text.startswith("tiny.onnx: ")
     lines, summary = lines_of(out), json.loads((out / "summary.json").read_text())
     assert summary["frames"] == summary["written"] == len(lines) > 0
@@ -206,6 +206,8 @@ def started(tiny_onnx, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stderr
+    assert process.stderr.readline().startswith(f"edgedetr: {model} runs on onnxruntime ")
     until = time.monotonic() + 30
     while not list(out.glob("*.txt")):
         assert time.monotonic() < until
@@ -239,7 +241,8 @@ def test_sighup_swaps_the_model_and_keeps_a_good_one(started):
     assert "is not swapped in, the old model works on" in process.stderr.readline()
     model.write_bytes(good)
     process.send_signal(signal.SIGHUP)
-    assert process.stderr.readline() == f"edgedetr: {model} is swapped in\n"
+    said = process.stderr.readline()
+    assert said.startswith(f"edgedetr: {model} is swapped in and runs on onnxruntime ")
     before = len(lines_of(out))
     while len(lines_of(out)) < before + 2:
         time.sleep(0.02)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedetr.runtime.command_line import PATH, command_line
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.model_options import model_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,23 +28,26 @@ def bench() -> None:
 @click.option(
     "--threads", type=click.IntRange(1), help="Of the network; one per core if not given."
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@model_options
 def latency(
-    model: Path, images: Path, out: Path, frames: int, threads: int | None, spec_path: Path | None
+    model: Path,
+    images: Path,
+    out: Path,
+    frames: int,
+    threads: int | None,
+    opening: dict[str, Any],
 ) -> None:
-    """Time MODEL bare and end to end, in turns, on the same frames."""
+    """Time MODEL, a file or package, bare and end to end, in turns, on the same frames."""
     from edgedetr.bench.latency import measure_latency
-    from edgedetr.runtime.spec import spec_from_toml
 
-    spec = spec_from_toml(spec_path) if spec_path else None
     command = command_line()
-    report = measure_latency(model, images, frames, threads, spec=spec, command=command)
+    report = measure_latency(model, images, frames, threads, opening=opening, command=command)
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     whole = report.end_to_end
     click.echo(
         f"{model.name}: {frames} frames, session p50 {report.floor_ms:.2f} ms; end to end p50 "
         f"{whole.p50_ms:.2f}, p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
-        f"overhead ratio {report.overhead_ratio:.3f}"
+        f"overhead ratio {report.overhead_ratio:.3f}; {report.backend}"
     )
 
 

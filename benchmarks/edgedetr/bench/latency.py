@@ -5,25 +5,27 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from edgedetr.bench.versions import package_versions
 from edgedetr.runtime.backends.onnxruntime import open_session
-from edgedetr.runtime.detector import Detector
+from edgedetr.runtime.detector import BACKEND, Detector
+from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.machine import machine_facts
+from edgedetr.runtime.opening import open_model
+from edgedetr.runtime.package import MANIFEST
 from edgedetr.runtime.timing import Latency, latency_from_samples
 from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from edgedetr.runtime.backends import Session
-    from edgedetr.runtime.spec import ModelSpec
 
 _WARM_UP_FRAMES = 5
 
@@ -34,7 +36,8 @@ class LatencyReport:
 
     Attributes:
         model: File name.
-        sha256: Hash of the file.
+        sha256: Hash of the file; of a package in a folder, that of its manifest.
+        backend: What ran it: library, version, device.
         input_hw: Height and width of the network's input, in pixels.
         threads: Threads that the network may use; None for one per core.
         floor_ms: Median of the bare session: the network on an input that lies ready.
@@ -50,6 +53,7 @@ class LatencyReport:
 
     model: str
     sha256: str
+    backend: str
     input_hw: tuple[int, int]
     threads: int | None
     floor_ms: float
@@ -83,7 +87,7 @@ def measure_latency(
     frames: int,
     threads: int | None = None,
     *,
-    spec: ModelSpec | None = None,
+    opening: Mapping[str, Any] | None = None,
     command: str = "",
 ) -> LatencyReport:
     """Time the bare session and the whole detector in turns, on every frame.
@@ -92,19 +96,20 @@ def measure_latency(
     first changes from frame to frame. Images are read between the measurements.
 
     Args:
-        model: The ONNX file.
+        model: An ONNX file, an engine or a package.
         images: Folder of images; they are used again when there are fewer than ``frames``.
         frames: Frames to time.
-        threads: Threads of the network; one per core when None.
-        spec: Replaces the spec in the file, for foreign models.
+        threads: Threads of the network, an ONNX file in ONNX Runtime; one per core when None.
+        opening: How to open the model, keywords of `Detector.open`.
         command: What to note as the command.
 
     Raises:
         ArtifactError: If the model cannot be loaded.
         DataError: If there is no image or one cannot be read.
+        UsageError: If ``threads`` are given for what does not run in ONNX Runtime.
     """
     paths = list_images(images)
-    session = open_session(model, spec, threads=threads)
+    session = _opened(model, threads, dict(opening or {}))
     with Detector(session) as detector:
         chosen = islice(cycle(paths), _WARM_UP_FRAMES + frames)
         bar = tqdm(chosen, "latency", _WARM_UP_FRAMES + frames, unit="frame", disable=None)
@@ -113,7 +118,8 @@ def measure_latency(
     whole = latency_from_samples(samples.end_to_end)
     return LatencyReport(
         model=model.name,
-        sha256=sha256(model),
+        sha256=sha256(model / MANIFEST if model.is_dir() else model),
+        backend=session.runs_on,
         input_hw=session.spec.input_hw,
         threads=threads,
         floor_ms=floor.p50_ms,
@@ -126,6 +132,18 @@ def measure_latency(
         machine=machine_facts(),
         versions=package_versions(),
     )
+
+
+def _opened(model: Path, threads: int | None, opening: dict[str, Any]) -> Session:
+    backend = opening.pop("backend", BACKEND)
+    if threads is None:
+        return open_model(model, backend, **opening)
+    if model.suffix != ".onnx" or backend not in (BACKEND, "onnxruntime"):
+        raise UsageError(
+            f"{model}: threads can be set for an ONNX file in ONNX Runtime only; "
+            "leave --threads out"
+        )
+    return open_session(model, opening.get("spec"), threads=threads)
 
 
 def _interleaved(session: Session, detector: Detector, frames: Iterable[Frame]) -> _Samples:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgedetr.runtime.types import Detections, Frame
 
 BACKEND = ""
-"""The one that suits the file, see `edgedetr.runtime.backends.suited_backend`."""
+"""What suits the file, see `edgedetr.runtime.backends.suited_backend`, or the package."""
 FAILURES_IN_A_ROW = 3
 """After how many failed frames in a row a detector counts as failed."""
 TIME_LIMIT_S = 10.0
@@ -105,7 +105,8 @@ class Detector:
             backend: A file in ``backends/``; ``auto`` measures; empty for what suits the file.
             threshold: Lowest score that counts, in [0, 1].
             spec: Replaces the spec stored in a file, for foreign models.
-            model: Name of a model in a package; its first that the backend runs when empty.
+            model: Name of a model in a package; its first engine that fits this machine when
+                empty, or its first ONNX model where none does.
             public_key: PEM file of the key that must have signed a package.
             require_signature: Whether a package must be signed.
             time_limit_s: How long the backend may take for one frame, in seconds.
@@ -131,6 +132,11 @@ class Detector:
     def spec(self) -> ModelSpec:
         """The contract of the model."""
         return self._model.spec
+
+    @property
+    def backend(self) -> str:
+        """What runs the model, for a reader: library, version, device, and how it was chosen."""
+        return self._model.session.runs_on
 
     @property
     def times(self) -> StageTimes:
@@ -222,7 +228,8 @@ class Detector:
             path: The file or package.
             backend: A file in ``backends/``; ``auto`` measures; empty for what suits the file.
             spec: Replaces the spec stored in a file, for foreign models.
-            model: Name of a model in a package; its first that the backend runs when empty.
+            model: Name of a model in a package; its first engine that fits this machine when
+                empty, or its first ONNX model where none does.
             public_key: PEM file of the key that must have signed a package.
             require_signature: Whether a package must be signed.
 

@@ -102,9 +102,10 @@ def read_manifest(artifact: Path) -> Manifest:
         if not needed.is_file():
             raise ArtifactError(f"{needed} is missing; make the artifact again")
     try:
-        manifest = settings_from_dict(Manifest, json.loads(read_text(path)), str(path))
-    except (OSError, ValueError, RecursionError, SettingsError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: not a manifest: {error}") from error
+    manifest = manifest_from_json(text, str(path))
     found = sha256(artifact)
     if found != manifest.sha256:
         raise ArtifactError(
@@ -112,3 +113,15 @@ def read_manifest(artifact: Path) -> Manifest:
             f"says {manifest.sha256[:12]}...; one of them was changed, make the artifact again"
         )
     return manifest
+
+
+def manifest_from_json(text: str | bytes, source: str) -> Manifest:
+    """Read a manifest; ``source`` names it in messages.
+
+    Raises:
+        ArtifactError: If it is none.
+    """
+    try:
+        return settings_from_dict(Manifest, json.loads(text), source)
+    except (ValueError, RecursionError, SettingsError) as error:
+        raise ArtifactError(f"{source}: not a manifest: {error}") from error

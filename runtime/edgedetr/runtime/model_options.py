@@ -21,7 +21,10 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
     """
 
     @click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
-    @click.option("--backend", help="auto (the fastest), onnxruntime, openvino, tensorrt, ...")
+    @click.option(
+        "--backend",
+        help="auto (the fastest), onnxruntime, openvino, ...; what suits MODEL if not given.",
+    )
     @click.option("--public-key", type=PATH, help="Key that must have signed a package.")
     @click.option("--allow-unsigned", is_flag=True, help="Open a package that nobody signed.")
     @wraps(command)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.backends import backend as find_backend
 from edgedetr.runtime.backends import suited_backend
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.cuda.preflight import builder_of
+from edgedetr.runtime.errors import ArtifactError, BackendError, EdgeDetrError, UsageError
 from edgedetr.runtime.golden import check_answer, check_inputs
-from edgedetr.runtime.manifest import manifest_path, read_manifest
+from edgedetr.runtime.manifest import manifest_from_json, manifest_path, read_manifest
 from edgedetr.runtime.package import read_package
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from edgedetr.runtime.backends import Session
-    from edgedetr.runtime.golden import GoldenAnswer
-    from edgedetr.runtime.package import Package
+    from edgedetr.runtime.package import Package, PackedModel
     from edgedetr.runtime.spec import ModelSpec
+
+AUTO = "auto"
+
+_LOG = logging.getLogger(__name__)
 
 
 def open_model(
@@ -35,12 +41,16 @@ def open_model(
     every byte are checked, then this machine's preprocessing and the model's answer to the golden
     frame. Whether a file fits this version and device is the backend's check.
 
+    Unless a model or a backend for ONNX is named, a package is served by its first engine that was
+    built for this machine, and by its first ONNX model where there is none. Once an engine fits,
+    nothing takes its place: that it then does not load, or answers otherwise, is an error. The log
+    and ``runs_on`` say what was chosen.
+
     Args:
         path: The file or package.
-        backend: Name of a file in ``backends/``; empty for what suits the file, and of a package
-            its first ONNX model.
+        backend: Name of a file in ``backends/``; empty for what suits the file.
         spec: Replaces the spec stored in a file, for foreign models.
-        model: Name of a model in a package; its first that the backend runs when empty.
+        model: Name of a model in a package; chosen when empty.
         public_key: PEM file of the key that must have signed a package.
         require_signature: Whether a package must be signed.
 
@@ -56,18 +66,22 @@ def open_model(
             raise UsageError(
                 f"{path} is no package, so it has no models to choose and no signature"
             )
-        return _open_file(path, backend, spec)
+        session = _open_file(path, backend, spec)
+        _LOG.info("%s: %s", path, session.runs_on)
+        return session
     if spec:
         raise UsageError(f"{path}: a package holds its spec; give none")
     with read_package(path, public_key, require_signature=require_signature) as package:
         check_inputs(package.golden, package.spec)
-        model = model or _first_model(package, backend)
+        model = model or _chosen_model(package, backend)
         session = _open_file(package.model_path(model), backend, package.spec)
         try:
-            check_answer(_golden_answer(package, model), session, package.frame())
+            check_answer(package.golden_answer(model), session, package.frame())
         except BaseException:
             session.close()
             raise
+    session.runs_on += f"; {model}"
+    _LOG.info("%s: %s", path, session.runs_on)
     return session
 
 
@@ -82,18 +96,47 @@ def _open_file(path: Path, backend: str, spec: ModelSpec | None) -> Session:
     return module.open_session(path, spec)
 
 
-def _first_model(package: Package, backend: str) -> str:
-    names = [m.name for m in package.manifest.models]
-    suffixes = find_backend(backend).SUFFIXES if backend else (".onnx",)
-    return next((name for name in names if name.endswith(suffixes)), names[0])
+def _chosen_model(package: Package, backend: str) -> str:
+    """Return the first engine that fits this machine, or else the first ONNX model.
+
+    Raises:
+        ArtifactError: If an engine's manifest is damaged, or there are only engines and the first
+            one does not fit; likewise `BackendError` and `UsageError`.
+    """
+    suffixes = find_backend(backend or AUTO).SUFFIXES
+    models = [m for m in package.manifest.models if m.name.endswith(suffixes)]
+    misfits: list[EdgeDetrError] = []
+    for engine in _engines(models):
+        misfit = _misfit(package, engine, backend)
+        if misfit is None:
+            return engine.name
+        misfits.append(misfit)
+    graphs = [m.name for m in models if m.kind == "onnx"]
+    if misfits and not graphs:
+        raise misfits[0]
+    if misfits:
+        reasons = "; ".join(map(str, misfits))
+        _LOG.warning("%s: no engine fits, so %s serves: %s", package.path, graphs[0], reasons)
+    return (graphs or [package.manifest.models[0].name])[0]
 
 
-def _golden_answer(package: Package, model: str) -> GoldenAnswer:
-    """Return what a model must answer; an engine answers as the ONNX of its precision does."""
-    models = {m.name: m for m in package.manifest.models}
-    twins = [n for n, m in models.items() if m.precision == models[model].precision]
-    answers = {a.model: a for a in package.golden.answers}
-    for name in (model, *twins):
-        if name in answers:
-            return answers[name]
-    raise ArtifactError(f"{package.path}: no golden answer for {model}; package it again")
+def _engines(models: Sequence[PackedModel]) -> list[PackedModel]:
+    """Return the engines in the order of what they were built from: the first is the one to run."""
+    names = [m.name for m in models]
+    engines = [m for m in models if m.kind == "engine"]
+    return sorted(engines, key=lambda m: names.index(m.source) if m.source in names else 0)
+
+
+def _misfit(package: Package, engine: PackedModel, backend: str) -> EdgeDetrError | None:
+    """Say why an engine is not for this machine, or for the backend where one is named."""
+    from edgedetr.runtime.cuda.engine_session import check_fit
+
+    path = Path(engine.name)
+    name = manifest_path(path).as_posix()
+    manifest = manifest_from_json(package.read(name), f"{package.path}: {name}")
+    library = builder_of(manifest, path) if backend in ("", AUTO) else backend
+    try:
+        check_fit(manifest, path, library)
+    except (ArtifactError, BackendError, UsageError) as error:
+        return error
+    return None

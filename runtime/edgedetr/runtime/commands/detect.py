@@ -37,4 +37,5 @@ def detect(
         click.progressbar(length=len(paths), label="detect", file=sys.stderr) as bar,
     ):
         latency = run(detector, paths, out, overlays=overlays, on_frame=lambda: bar.update(1))
-    click.echo(f"{out}: {latency.samples} frames, p50 {latency.p50_ms:.1f} ms")
+        ran_on = detector.backend
+    click.echo(f"{out}: {latency.samples} frames, p50 {latency.p50_ms:.1f} ms, {ran_on}")

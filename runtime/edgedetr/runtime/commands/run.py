@@ -106,6 +106,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
         stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stream.stop.set))
         swap = partial(_swap, detector, model, opening, notes)
         stack.enter_context(handled("SIGHUP", once=False, action=swap))
+        _say(f"{model} runs on {detector.backend}")
         stack.enter_context(_old_objects_kept())
         run_stream(
             detector,
@@ -156,7 +157,7 @@ def _swap(
     def work() -> None:
         try:
             detector.swap(model, **opening)
-            click.echo(f"edgedetr: {model} is swapped in", err=True)
+            _say(f"{model} is swapped in and runs on {detector.backend}")
         except (EdgeDetrError, OSError, ValueError) as error:
             note(f"{model} is not swapped in, the old model works on: {error}")
 

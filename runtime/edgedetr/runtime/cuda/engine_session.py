@@ -58,15 +58,36 @@ def open_engine(path: Path, spec: ModelSpec | None, library: str) -> EngineSessi
         UsageError: If the library or pycuda is not installed.
     """
     manifest = read_manifest(path)
-    trt, drv = _import(library), _import("pycuda.driver")
+    trt, drv, context = check_fit(manifest, path, library)
+    return EngineSession(trt, drv, context, path, manifest, spec or manifest.spec)
+
+
+def check_fit(manifest: Manifest, path: Path, library: str) -> tuple[Any, Any, PrimaryContext]:
+    """Stop unless an engine is for this machine; nothing of the engine itself is read.
+
+    Args:
+        manifest: Of the engine.
+        path: The engine, for messages.
+        library: ``tensorrt`` or ``tensorrt_rtx``.
+
+    Returns:
+        The library, ``pycuda.driver`` and the GPU's context.
+
+    Raises:
+        ArtifactError: If the engine is for another library, version or GPU.
+        BackendError: If there is no GPU.
+        UsageError: If the library or pycuda is not installed.
+    """
+    drv = _import("pycuda.driver")
     try:
         context = PrimaryContext(drv)
     except drv.Error as error:
         raise BackendError(
             f"{TITLES[library]} needs a GPU, and CUDA finds none: {error}"
         ) from error
+    trt = _import(library)  # last, because it takes long
     check_engine(manifest, path, library, trt.__version__, context.compute_capability)
-    return EngineSession(trt, drv, context, path, manifest, spec or manifest.spec)
+    return trt, drv, context
 
 
 class EngineSession:
