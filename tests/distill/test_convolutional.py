@@ -208,7 +208,7 @@ def test_pooling_by_selection_is_pooling_by_size(make_model, images):
     with torch.no_grad():
         pyramid = model.encode(images)
         expected = pool(faster_rcnn._features(pyramid), list(boxes), [HW] * 2)
-        found = faster_rcnn._pooled_by_selection(pool, pyramid, boxes)
+        found = faster_rcnn.pooled_by_selection(pool, pyramid, boxes)
     torch.testing.assert_close(found, expected)
     assert len(pool.map_levels(list(boxes)).unique()) >= 3
 

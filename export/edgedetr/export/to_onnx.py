@@ -25,6 +25,7 @@ from edgedetr.export.matching import Rule
 from edgedetr.export.metadata import set_metadata
 from edgedetr.export.parity import compare
 from edgedetr.export.parity_report import FP32_LIMITS, Figures, ParityReport
+from edgedetr.export.roi_align import regions_pooled_by
 from edgedetr.export.runners import OnnxRunner, TorchRunner
 from edgedetr.export.simplify import Simplified, simplify
 from edgedetr.export.stored_ranges import store_ranges
@@ -155,8 +156,8 @@ def trace(model: Model, path: Path, deformable_attention: Form = "gather") -> No
     """
     spec = model.spec
     images = torch.zeros(1, 3, *spec.input_hw)
-    sampling = sampled_by(deformable_attention)
-    with warnings.catch_warnings(), torch.inference_mode(), sampling:
+    sampling, pooling = sampled_by(deformable_attention), regions_pooled_by(deformable_attention)
+    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)

@@ -127,7 +127,7 @@ def predict(model: GeneralizedRCNN, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
     pyramid = encode(model, images)
     proposals, alive = model.rpn.propose(pyramid)
-    pooled = _pooled_by_selection(model.roi_heads.box_roi_pool, pyramid, proposals)
+    pooled = pooled_by_selection(model.roi_heads.box_roi_pool, pyramid, proposals)
     answers = _answers(model.roi_heads, pooled, proposals.flatten(0, 1), pyramid.hw)
     logits = sigmoid_logits(answers.logits.softmax(-1)[:, 1:]).reshape(*alive.shape, -1)
     return detections(
@@ -196,6 +196,32 @@ def anchor_kinds(model: GeneralizedRCNN) -> int:
     return 1
 
 
+def pooled_by_selection(pool: MultiScaleRoIAlign, pyramid: Pyramid, boxes: Tensor) -> Tensor:
+    """Pool (B, P, 4), xyxy in pixels, as ``pool`` does, in operations of static shape.
+
+    Every box is pooled from every level, and its own is selected.
+    """
+    batch, count = boxes.shape[:2]
+    rois = boxes.flatten(0, 1)
+    image = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)
+    rows = torch.cat([image.repeat_interleave(count)[:, None], rois], 1)
+    chosen = levels_of(pool, rois)
+    result = boxes.new_zeros(())
+    for index, level in enumerate(pyramid.levels[: len(POOLED)]):
+        stride = STRIDE << index
+        each = roi_align(level, rows, pool.output_size, 1 / stride, pool.sampling_ratio)
+        result = result + each * (chosen == index)[:, None, None, None]
+    return result
+
+
+def levels_of(pool: MultiScaleRoIAlign, boxes: Tensor) -> Tensor:
+    """Return which level each box, xyxy in pixels, (N, 4), is pooled from, 0 for the finest."""
+    finest = STRIDE.bit_length() - 1
+    mapper = LevelMapper(finest, finest + len(POOLED) - 1, pool.canonical_scale)
+    chosen: Tensor = mapper([boxes])
+    return chosen
+
+
 def _features(pyramid: Pyramid) -> dict[str, Tensor]:
     """Name the levels as torchvision does."""
     return OrderedDict(zip((*POOLED, "pool"), pyramid.levels, strict=True))
@@ -223,26 +249,6 @@ def _answers(heads: RoIHeads, pooled: Tensor, boxes: Tensor, hw: tuple[int, int]
     )
 
 
-def _pooled_by_selection(pool: MultiScaleRoIAlign, pyramid: Pyramid, boxes: Tensor) -> Tensor:
-    """Pool (B, P, 4), xyxy in pixels, as ``pool`` does, in operations of static shape.
-
-    Every box is pooled from every level, and its own is selected.
-    """
-    batch, count = boxes.shape[:2]
-    rois = boxes.flatten(0, 1)
-    image = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)
-    rows = torch.cat([image.repeat_interleave(count)[:, None], rois], 1)
-    finest = STRIDE.bit_length() - 1
-    mapper = LevelMapper(finest, finest + len(POOLED) - 1, pool.canonical_scale)
-    chosen = mapper([rois])
-    result = boxes.new_zeros(())
-    for index, level in enumerate(pyramid.levels[: len(POOLED)]):
-        stride = STRIDE << index
-        each = roi_align(level, rows, pool.output_size, 1 / stride, pool.sampling_ratio)
-        result = result + each * (chosen == index)[:, None, None, None]
-    return result
-
-
 __all__ = [
     "PRESETS",
     "anchor_kinds",
@@ -250,6 +256,8 @@ __all__ = [
     "build",
     "embedding_width",
     "encode",
+    "levels_of",
+    "pooled_by_selection",
     "predict",
     "regions",
     "training_pass",
