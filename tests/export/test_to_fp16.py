@@ -185,8 +185,9 @@ def test_places_are_fp32_and_what_is_read_there_is_fp16(onnx_model: Build) -> No
     check_types(half)
     types = types_of(half)
     assert [types[n] for n in ("offsets", "scaled", "floor", "index")] == [HALF, FLOAT, FLOAT, 7]
+    assert types["share"] == FLOAT  # of a cell: FP16 has sixteenths of one at 100
     assert [types[n] for n in ("rows", "read", "cut", "weighted")] == [HALF] * 4
-    assert share.islands["positions"] == 3
+    assert share.islands["positions"] == 4
 
 
 def test_a_grid_and_its_sampling_are_fp32(onnx_model: Build) -> None:

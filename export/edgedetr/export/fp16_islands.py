@@ -130,10 +130,19 @@ def _positions(wiring: Wiring, types: Mapping[str, int]) -> set[int]:
         )
         if rounds and types.get(node.input[0]) in _FLOATS:
             found |= {index} | _behind(wiring, types, node.input)
+            found |= set(_fractions(wiring, node))
         elif node.op_type in _READ_AT:
             places = node.input[_READ_AT[node.op_type]]
             found |= {index} | _behind(wiring, types, [places])
     return found
+
+
+def _fractions(wiring: Wiring, node: onnx.NodeProto) -> Iterator[int]:
+    """Yield what a rounding leaves over: the share of a cell, lost once a position is FP16."""
+    for index in wiring.readers.get(node.output[0], ()):
+        reader = wiring.nodes[index]
+        if reader.op_type == "Sub" and {*reader.input} == {node.input[0], node.output[0]}:
+            yield index
 
 
 def _logarithms(wiring: Wiring, types: Mapping[str, int]) -> set[int]:
