@@ -2,16 +2,17 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from edgedetr.distill import quantized_student, recipe
 from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.config import QatConfig, load_config
 from edgedetr.distill.distillation import distillation_of
+from edgedetr.distill.merging import merge_layers
 from edgedetr.distill.quantization import Quantization, QuantizedLayer, simulated
 from edgedetr.distill.trainee import Trainee
 from edgedetr.runtime.errors import SettingsError, UsageError
@@ -103,7 +104,9 @@ def test_a_run_for_int8_trains_evaluates_and_saves_the_student(
     assert len(quantization.layers) > 50
     assert quantization.frames == 2
     assert seen == [quantization] * 2
-    init, trained = load_file(quantized_config.student.init), load_file(out / "student.safetensors")
+    start = load_model(Path(quantized_config.student.init)).network
+    merge_layers(start)
+    init, trained = start.state_dict(), load_model(out / "student.safetensors").network.state_dict()
     assert init.keys() == trained.keys()
     assert all(torch.equal(v, trained[k]) for k, v in init.items() if "running_" in k)
     conv = quantization.layers[-1].path

@@ -32,6 +32,7 @@ torch = pytest.importorskip("torch")
 
 from edgedetr.distill import quantization as simulation  # noqa: E402
 from edgedetr.distill.checkpoint import load_model, save_model  # noqa: E402
+from edgedetr.distill.merging import merge_layers  # noqa: E402
 from edgedetr.distill.quantization import (  # noqa: E402
     Quantization,
     QuantizedLayer,
@@ -141,6 +142,7 @@ def test_every_point_of_the_graph_is_simulated_and_no_other(
     family, make_model, tmp_path, monkeypatch
 ):
     model = make_model(family)
+    merge_layers(model.network)
     trace(model, tmp_path / "traced.onnx")
     graph = load_onnx(tmp_path / "traced.onnx")
     images = network_input(model, textured_frames(model.spec.input_hw, 1)[0])
@@ -170,6 +172,7 @@ def trained(make_model, tmp_path_factory):
     """A checkpoint with a quantization, its ONNX file and its INT8 file."""
     folder = tmp_path_factory.mktemp("trained")
     model = make_model()
+    merge_layers(model.network)
     frames = textured_frames(model.spec.input_hw, 3)
     model = replace(model, quantization=calibrated(model, frames, r"stem1|mlp"))
     paths = [folder / f"student.{suffix}" for suffix in ("safetensors", "onnx", "int8.onnx")]

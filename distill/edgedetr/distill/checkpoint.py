@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 
+from edgedetr.distill.merging import is_merged, merge_layers
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.quantization import QUANTIZATION_KEY, quantization_from_json
 from edgedetr.runtime.errors import ArtifactError, SettingsError
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 MODEL_KEY = "edgedetr.model"
 """Key of ``{"family", "preset"}`` in the file's metadata."""
+
+MERGED_KEY = "edgedetr.merged"
+"""Key that says that the network's layers are merged, see `edgedetr.distill.merging`."""
 
 PACKAGES = ("edgedetr", "torch", "torchvision", "transformers")
 
@@ -45,6 +49,8 @@ def save_model(
         METADATA_KEY: model.spec.to_json(),
         MODEL_KEY: json.dumps(asdict(_Kind(model.family, model.preset))),
     }
+    if is_merged(model.network):
+        metadata[MERGED_KEY] = "true"
     if model.quantization is not None:
         metadata[QUANTIZATION_KEY] = model.quantization.to_json()
     with atomic_path(path) as temporary:
@@ -86,6 +92,8 @@ def load_model(path: Path) -> Model:
     if QUANTIZATION_KEY in metadata:
         quantization = quantization_from_json(metadata[QUANTIZATION_KEY], str(path))
         model = replace(model, quantization=quantization)
+    if MERGED_KEY in metadata:
+        merge_layers(model.network)
     try:
         load_weights(model.network, os.fspath(path))
     except (RuntimeError, SafetensorError) as error:

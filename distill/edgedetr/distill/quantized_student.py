@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgedetr.distill.merging import merge_layers
 from edgedetr.distill.quantization import quantization_from_json
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 def quantized_student(
     student: Model, config: QatConfig, dataset: Dataset, kept: Path, *, resumed: bool
 ) -> Model:
-    """Return the student with its quantization; as it is where the config wants none.
+    """Return the student, its layers merged as in its export, with its quantization.
+
+    Where the config wants none it is returned as it is.
 
     Args:
         student: The trained student, on the CPU.
@@ -37,6 +40,7 @@ def quantized_student(
     """
     if not config.enabled:
         return student
+    merge_layers(student.network)
     if resumed and kept.is_file():
         text = kept.read_text(encoding="utf-8")
         return replace(student, quantization=quantization_from_json(text, str(kept)))

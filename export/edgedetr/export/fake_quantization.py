@@ -35,7 +35,8 @@ def calibrated(
     """Find where a network's INT8 export rounds, and calibrate these points.
 
     Args:
-        model: The network, on the CPU; it is left in evaluation mode.
+        model: The network, on the CPU, its layers merged (see `edgedetr.distill.merging`); it is
+            left in evaluation mode.
         frames: RGB images, uint8 (H, W, 3).
         include: See `edgedetr.export.to_qdq.quantize`.
         exclude: Likewise.

@@ -7,8 +7,9 @@ later stages where a node belongs.
 
 from __future__ import annotations
 
+import copy
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import onnx
@@ -18,6 +19,7 @@ from typing_extensions import override
 
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.distill.checkpoint import load_model
+from edgedetr.distill.merging import drop_absorbed_scales, merge_layers
 from edgedetr.export.deformable_attention import Form, sampled_by
 from edgedetr.export.graph_lint import Finding, lint
 from edgedetr.export.int8_layers import trained_ranges
@@ -150,11 +152,13 @@ def _save(graph: onnx.ModelProto, path: Path, model: Model, versions: Sequence[s
 
 
 def trace(model: Model, path: Path, deformable_attention: Form = "gather") -> None:
-    """Write a network as torch traces it: static batch 1, nothing simplified, no metadata.
+    """Write a network as torch traces it: layers merged, static batch 1, no metadata.
 
     The tracer warns about every size that it fixes, which is what a static graph wants.
     """
-    spec = model.spec
+    spec, network = model.spec, copy.deepcopy(model.network).eval()
+    merge_layers(network)
+    drop_absorbed_scales(network)
     images = torch.zeros(1, 3, *spec.input_hw)
     sampling, pooling = sampled_by(deformable_attention), regions_pooled_by(deformable_attention)
     with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
@@ -162,7 +166,7 @@ def trace(model: Model, path: Path, deformable_attention: Form = "gather") -> No
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
-            _Answers(model).eval(),
+            _Answers(replace(model, network=network)).eval(),
             (images,),
             str(path),
             input_names=[spec.input_name],
