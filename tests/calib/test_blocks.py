@@ -77,6 +77,18 @@ def test_names_of_weights_tell_where_layers_lie(onnx_model: Build) -> None:
     ]
 
 
+def test_names_of_weights_tell_what_a_list_belongs_to(onnx_model: Build) -> None:
+    """Entries that were called one by one have labels without it."""
+    names = [f"/net/encoder/layers.{i}/fc" for i in range(10)]
+    names += [f"/layers.{i}/fc" for i in range(2)] + ["/layers.2/fc", "/head/fc"]
+    weights = [f"net.encoder.layers.{i}.fc" for i in range(10)]
+    weights += [f"net.decoder.layers.{i}.fc.weight" for i in range(2)] + ["onnx::MatMul_9", "x"]
+    found = block_names(chain(onnx_model, names, weights))
+    assert found["/net/encoder/layers.0/fc/MatMul"] == "net/encoder/layers.0"
+    assert found["/layers.1/fc/MatMul"] == "decoder/layers.1"
+    assert found["/layers.2/fc/MatMul"] == "layers.2"
+
+
 def test_a_graph_without_names_is_cut_at_its_layers(onnx_model: Build) -> None:
     found = block_names(chain(onnx_model, [f"MatMul_{i}" for i in range(45)]))
     assert found["MatMul_0"] == found["relu1"] == "block_00"

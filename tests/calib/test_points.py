@@ -89,6 +89,23 @@ def test_linear_layers_are_found_by_the_name_of_their_bias(onnx_model: Build) ->
     ]
 
 
+def test_a_decoder_that_only_its_parameters_name_stays_float(onnx_model: Build) -> None:
+    """Its layers were called one by one, so that labels lack it; a head is what depends on it."""
+    names = ["net.encoder.fc.bias", "net.decoder.layers.0.fc.bias", "net.box_predictor.bias"]
+    layers = ["/encoder/fc", "/layers.0/fc", "/box_predictor"]
+    nodes, tensor = [], "images"
+    for layer, name in zip(layers, names, strict=True):
+        nodes += [
+            ("MatMul", f"{layer}/MatMul", [tensor, "w"], f"{layer}_m", {}),
+            ("Add", f"{layer}/Add", [name, f"{layer}_m"], layer, {}),
+        ]
+        tensor = layer
+    values = {"w": np.eye(4), **dict.fromkeys(names, np.zeros(4))}
+    model = onnx_model(nodes, values, inputs={"images": (4, 4)}, outputs=[tensor])
+    found = points(Wiring(model.graph))
+    assert [p.scope for p in found] == ["/encoder/fc/MatMul w net.encoder.fc.bias"]
+
+
 def test_weights_behind_identity_and_constant_nodes_count(onnx_model: Build) -> None:
     from onnx import numpy_helper
 

@@ -11,9 +11,11 @@ from collections import Counter
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
-from edgedetr.calib.points import Wiring, label, reads
+from edgedetr.calib.points import Wiring, label, parameters, reads
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx
 
 LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -23,6 +25,8 @@ UNNAMED = 20
 """How many blocks of equally many layers a graph without names is cut into, about."""
 
 _ATTENTION = re.compile(r"attn|attention")
+
+_ENTRY = re.compile(r"\.\d+$")
 
 _Scope = tuple[str, ...]
 
@@ -60,6 +64,8 @@ def block_names(model: onnx.ModelProto) -> dict[str, str]:
 def _scoped_blocks(wiring: Wiring) -> dict[int, str]:
     """Name the block of each node that lies in one; empty where most layers tell no scope."""
     scopes = {index: _scope(node, wiring) for index, node in enumerate(wiring.nodes)}
+    owners = _owners(scopes, wiring)
+    scopes = {i: (*owners.get(scope[:1], ()), *scope) for i, scope in scopes.items()}
     layers = [i for i, node in enumerate(wiring.nodes) if node.op_type in LAYERS]
     if 2 * sum(bool(scopes[i]) for i in layers) <= len(layers):
         return {}
@@ -77,6 +83,20 @@ def _scoped_blocks(wiring: Wiring) -> dict[int, str]:
     }
     shared = len(commonprefix(list(cuts.values())))  # noqa: RUF071 - it is given tuples
     return {index: "/".join(cut[shared:] or cut[-1:]) for index, cut in cuts.items()}
+
+
+def _owners(scopes: Mapping[int, _Scope], wiring: Wiring) -> dict[_Scope, _Scope]:
+    """Say what a list belongs to whose entry, ``layers.0``, is the outermost scope of nodes.
+
+    Such an entry was called by itself; the names of its parameters tell.
+    """
+    found: dict[_Scope, set[str]] = {}
+    for index, scope in scopes.items():
+        if _ENTRY.search("".join(scope[:1])):
+            inside = re.compile(rf"(?:^|\.)(\w+)\.{re.escape(scope[0])}\.")
+            names = (inside.search(name) for name in parameters(index, wiring))
+            found.setdefault(scope[:1], set()).update(m[1] for m in names if m)
+    return {entry: tuple(names) for entry, names in found.items() if len(names) == 1}
 
 
 def _prefixes(scope: _Scope) -> list[_Scope]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 QUERY_CHOICE = ("TopK", "GridSample")
 """What depends on one of these operators is a part of the decoder."""
 
+DECODER = re.compile(r"(^|[/.])decoder[/.]")
+"""Scopes of the decoder itself; heads are what depends on one of its layers."""
+
 FLOAT_SCOPES = re.compile(
     r"decoder|attn|attention|_head|(^|/)(head|rpn)/|class_embed|bbox_embed|enc_output|position|/pos_"
 )
@@ -32,7 +35,8 @@ class Point:
     Attributes:
         index: Position of the node in the graph.
         scope: Where it comes from, for regular expressions: its label, and for a linear layer the
-            names of its constants, because simplifiers rename linear layers but not their biases.
+            names of its weights and its bias, because simplifiers rename linear layers, and labels
+            lack the parents of a module that was not called through them.
         kind: ``conv`` or ``linear``.
         tensor: Its activation input.
         weight: Its weight input, by the name under which the node knows it.
@@ -73,10 +77,15 @@ class Wiring:
     def downstream(self, ops: Iterable[str]) -> set[int]:
         """Return the indices of the nodes that depend on a node of one of these operators."""
         ops = set(ops)
+        return self.behind(i for i, node in enumerate(self.nodes) if node.op_type in ops)
+
+    def behind(self, indices: Iterable[int]) -> set[int]:
+        """Return these nodes and those that depend on one of them."""
+        first = set(indices)
         found: set[int] = set()
         tainted: set[str] = set()
         for index, node in enumerate(self.nodes):
-            if index in found or node.op_type in ops or not tainted.isdisjoint(node.input):
+            if index in first or not tainted.isdisjoint(node.input):
                 found.add(index)
                 tainted.update(node.output)
         return found
@@ -105,21 +114,31 @@ def reads(node: onnx.NodeProto) -> set[str]:
 def points(wiring: Wiring) -> list[Point]:
     """Find the convolutions and linear layers that can run in INT8, in the order of the graph.
 
-    They have constant float32 weights, do not depend on a `QUERY_CHOICE` operator and are in none
-    of the `FLOAT_SCOPES`.
+    They have constant float32 weights, depend neither on a `QUERY_CHOICE` operator nor on a layer
+    of the `DECODER`, and are in none of the `FLOAT_SCOPES`.
     """
-    decoder = wiring.downstream(QUERY_CHOICE)
+    kinds = {index: _kind(node, wiring) for index, node in enumerate(wiring.nodes)}
+    scopes = {index: _scope(index, kind, wiring) for index, kind in kinds.items() if kind}
+    inside = (index for index, scope in scopes.items() if DECODER.search(scope))
+    decoder = wiring.downstream(QUERY_CHOICE) | wiring.behind(inside)
     after_conv = wiring.downstream(["Conv"])
     found = []
-    for index, node in enumerate(wiring.nodes):
-        kind = _kind(node, wiring)
-        scope = " ".join([label(node), *(node.input[1:] if kind == "linear" else ())])
+    for index, scope in scopes.items():
+        node, kind = wiring.nodes[index], kinds[index]
         if kind is None or index in decoder or FLOAT_SCOPES.search(scope):
             continue
         earlier = wiring.producer.get(node.input[0], -1) in after_conv
         is_first = kind == "conv" and not earlier
         found.append(Point(index, scope, kind, node.input[0], node.input[1], is_first))
     return found
+
+
+def parameters(index: int, wiring: Wiring) -> list[str]:
+    """Name the constants that a node reads, and the bias that is added behind it."""
+    node = wiring.nodes[index]
+    readers = (wiring.nodes[i] for i in wiring.readers.get(node.output[0], ()))
+    added = (name for reader in readers if reader.op_type == "Add" for name in reader.input)
+    return [name for name in (*node.input, *added) if name in wiring.constants]
 
 
 def concat_inputs(wiring: Wiring, tensor: str) -> tuple[str, ...]:
@@ -165,6 +184,12 @@ def calibration_tensors(model: onnx.ModelProto) -> list[str]:
         names += wiring.nodes[index].input
     order = {name: i for i, name in enumerate([*wiring.inputs, *wiring.producer])}
     return sorted(set(names), key=lambda name: order[name])
+
+
+def _scope(index: int, kind: Literal["conv", "linear"], wiring: Wiring) -> str:
+    """Return the scope of a `Point`."""
+    named = parameters(index, wiring) if kind == "linear" else ()
+    return " ".join([label(wiring.nodes[index]), *named])
 
 
 def _kind(node: onnx.NodeProto, wiring: Wiring) -> Literal["conv", "linear"] | None:
