@@ -19,6 +19,9 @@ from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.fake_quantization import calibrated
 from edgedetr.export.graph import count_nodes
 from edgedetr.export.int8_layers import Int8Node, int8_nodes, layers_of, trained_ranges
+from edgedetr.export.matching import Rule
+from edgedetr.export.parity import Gate, verify
+from edgedetr.export.runners import open_runner
 from edgedetr.export.stored_ranges import RANGES_KEY
 from edgedetr.export.textures import textured_frames
 from edgedetr.export.to_onnx import export_onnx, trace
@@ -341,3 +344,30 @@ def test_rounding_is_that_of_onnx_runtime(onnx_model):
     expected = session(model).run(None, {"images": x})[0]
     found = fake_quantized(torch.from_numpy(x), step).numpy()
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.slow
+def test_verify_rounds_beside_int8_and_computes_in_float_beside_floats(trained):
+    checkpoint, path, int8 = trained
+    frames = textured_frames(load_model(checkpoint).spec.input_hw, 4)
+    simulation, rounding, plain = (
+        verify(a, b, frames, Rule(threshold=0.0, top=20), Gate())
+        for a, b in ((checkpoint, int8), (path, int8), (checkpoint, path))
+    )
+    assert simulation.precisions == ("int8", "int8")
+    assert simulation.passed
+    assert simulation.figures.mean_score_error < 0.3 * rounding.figures.mean_score_error
+    assert plain.precisions == ("fp32", "fp32")
+    assert plain.passed
+
+
+@pytest.mark.slow
+def test_the_traced_graph_of_a_trained_checkpoint_is_its_int8_graph(trained):
+    checkpoint, _, int8 = trained
+    runner = open_runner(checkpoint)
+    traced = runner.traced()
+    assert runner.precision == traced.precision == "int8"
+    kinds = ("QuantizeLinear", "DequantizeLinear", "Conv", "MatMul")
+    counts, written = count_nodes(traced.model), count_nodes(load_onnx(int8))
+    assert [counts[kind] for kind in kinds] == [written[kind] for kind in kinds]
+    assert runner.in_float().traced().precision == "fp32"

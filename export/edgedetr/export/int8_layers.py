@@ -7,7 +7,7 @@ where its export will, and its steps can be handed on to that export.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,6 +92,15 @@ def trained_ranges(
         frames_sha256=quantization.frames_sha256,
         ranges=tuple(TensorRange(tensor, value, value) for tensor, value in amax.items()),
     )
+
+
+def trained_graph(
+    graph: onnx.ModelProto, model: Model, quantization: Quantization
+) -> onnx.ModelProto:
+    """Quantize the exported graph of a network as it was trained to be; see `trained_ranges`."""
+    found = trained_ranges(graph, model, quantization)
+    stats = replace(_unit_stats(graph, model), ranges=found.ranges)
+    return quantize(graph, stats, *quantization.choice)
 
 
 _RETRAIN = "unlike the network when it was trained for INT8; train it again with this version"

@@ -17,7 +17,7 @@ from edgedetr.export.batch_parity import check_batches
 from edgedetr.export.evidence import Evidence
 from edgedetr.export.matching import MARGIN, Rule, match
 from edgedetr.export.parity_report import LIMITS, Figures, Limits, ParityReport
-from edgedetr.export.runners import open_runner
+from edgedetr.export.runners import TorchRunner, open_runner
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Preprocessor
@@ -85,6 +85,9 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
 ) -> ParityReport:
     """Compare two model files on camera frames, and look inside them on the worst of these.
 
+    A checkpoint that was trained for INT8 rounds as its INT8 export does beside a model that is
+    INT8, and computes in float beside any other.
+
     Args:
         reference: A ``.safetensors`` checkpoint, an ``.onnx`` file of any precision or an
             ``.engine``.
@@ -102,6 +105,7 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
     """
     looks = looks or Looks()
     a, b = open_runner(reference, looks.spec), open_runner(candidate, looks.spec)
+    a, b = _beside(a, b), _beside(b, a)
     names = (reference.name, candidate.name)
     evidence = Evidence(a.spec.class_names, looks.frame_names)
     figures = _compare(a, b, frames, rule, names, evidence)
@@ -121,6 +125,13 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
         activations=look_inside((a, b), names, worst, traced=looks.traced),
         evidence=evidence,
     )
+
+
+def _beside(runner: Runner, other: Runner) -> Runner:
+    """Let a checkpoint compute in float where the other model does."""
+    if isinstance(runner, TorchRunner) and other.precision != "int8":
+        return runner.in_float()
+    return runner
 
 
 def compare(

@@ -49,6 +49,8 @@ class Runner(Protocol):
 def open_runner(path: Path, spec: ModelSpec | None = None) -> Runner:
     """Load a ``.safetensors`` checkpoint, an ``.onnx`` file or an ``.engine``.
 
+    A checkpoint that was trained for INT8 computes as its INT8 export does.
+
     Args:
         path: The file.
         spec: The contract of a foreign model; a file that carries its own keeps that.
@@ -60,7 +62,7 @@ def open_runner(path: Path, spec: ModelSpec | None = None) -> Runner:
     if path.suffix == ".safetensors":
         from edgedetr.distill.checkpoint import load_model
 
-        return TorchRunner(load_model(path))
+        return TorchRunner(load_model(path), as_int8=True)
     if path.suffix == ".onnx":
         return OnnxRunner(path, spec)
     if path.suffix == ".engine":
@@ -92,41 +94,54 @@ class TorchRunner:
     Args:
         model: The network.
         sampling: How its deformable attention reads maps; its own way is ``grid_sample``.
+        as_int8: Whether one that was trained for INT8 rounds as its INT8 export does.
     """
 
-    precision: Precision = "fp32"
     batch_sizes: tuple[int, ...] = (1,)
 
-    def __init__(self, model: Model, sampling: Form = "grid_sample") -> None:
+    def __init__(
+        self, model: Model, sampling: Form = "grid_sample", *, as_int8: bool = False
+    ) -> None:
         self.spec = model.spec
         self.model = model
         self._sampling = sampling
+        self._quantization = model.quantization if as_int8 else None
+        self.precision: Precision = "int8" if self._quantization else "fp32"
+
+    def in_float(self) -> TorchRunner:
+        """Return the same network as it computes in float."""
+        return TorchRunner(self.model, self._sampling)
 
     def __call__(self, images: NDArray[np.float32]) -> Answer:
         """Answer images (B, 3, H, W); see `Runner`."""
         import torch
 
+        from edgedetr.distill.quantization import simulated
         from edgedetr.export.deformable_attention import sampled_by
 
-        model = self.model
-        with torch.inference_mode(), sampled_by(self._sampling):
+        model, rounding = self.model, simulated(self.model.network, self._quantization)
+        with torch.inference_mode(), sampled_by(self._sampling), rounding:
             logits, boxes = model.module.predict(model.network, torch.from_numpy(images))
         return logits.numpy(), boxes.numpy()
 
     def traced(self) -> ExactGraph:
-        """Return the graph that ``edgedetr export onnx`` writes of it."""
+        """Return the graph that ``edgedetr export onnx`` writes of it, or ``export qdq`` for INT8."""
         import tempfile
         from pathlib import Path
 
         from edgedetr.calib.onnx_file import load_onnx
         from edgedetr.export.exact import exact_graph
+        from edgedetr.export.int8_layers import trained_graph
         from edgedetr.export.simplify import simplify
         from edgedetr.export.to_onnx import trace
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "traced.onnx"
             trace(self.model, path)
-            return exact_graph(simplify(load_onnx(path)).model)
+            graph = simplify(load_onnx(path)).model
+        if self._quantization:
+            graph = trained_graph(graph, self.model, self._quantization)
+        return exact_graph(graph)
 
 
 class OnnxRunner:
