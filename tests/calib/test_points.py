@@ -93,7 +93,8 @@ def test_a_decoder_that_only_its_parameters_name_stays_float(onnx_model: Build) 
     """Its layers were called one by one, so that labels lack it; a head is what depends on it."""
     names = ["net.encoder.fc.bias", "net.decoder.layers.0.fc.bias", "net.box_predictor.bias"]
     layers = ["/encoder/fc", "/layers.0/fc", "/box_predictor"]
-    nodes, tensor = [], "images"
+    nodes: list[tuple[object, ...]] = []
+    tensor = "images"
     for layer, name in zip(layers, names, strict=True):
         nodes += [
             ("MatMul", f"{layer}/MatMul", [tensor, "w"], f"{layer}_m", {}),

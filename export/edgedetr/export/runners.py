@@ -125,7 +125,7 @@ class TorchRunner:
         return logits.numpy(), boxes.numpy()
 
     def traced(self) -> ExactGraph:
-        """Return the graph that ``edgedetr export onnx`` writes of it, or ``export qdq`` for INT8."""
+        """Return the graph that ``edgedetr export onnx`` writes of it; for INT8 ``export qdq``."""
         import tempfile
         from pathlib import Path
 

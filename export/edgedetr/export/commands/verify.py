@@ -58,8 +58,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
 
     Either is a .safetensors checkpoint, an .onnx file of any precision or a TensorRT .engine. The
     limits are those of the coarser precision of the two. A checkpoint that was trained for INT8
-    rounds as its INT8 export does where the other is INT8, and else computes in float. Models that take batches are checked row
-    by row, every activation of an ONNX graph for NaN and overflow, and its blocks one by one.
+    rounds as its INT8 export does where the other is INT8, and else computes in float. Models that
+    take batches are checked row by row, every activation of an ONNX graph for NaN and overflow, and
+    its blocks one by one.
     """
     from tqdm import tqdm
 
