@@ -132,12 +132,12 @@ class Shaken:
         return self._runner((images + noise).astype(np.float32))
 
 
-def settled_model(family: str, preset: str, paths: Sequence[Path]) -> Model:
+def settled_model(family: str, preset: str, paths: Sequence[Path], spec: ModelSpec = SPEC) -> Model:
     """Make a model of random weights whose batch norms have measured four images."""
     torch.manual_seed(0)
-    model = new_model(family, preset, SPEC)
-    images = torch.zeros(4, 3, *SPEC.input_hw)
-    preprocess = Preprocessor(SPEC)
+    model = new_model(family, preset, spec)
+    images = torch.zeros(4, 3, *spec.input_hw)
+    preprocess = Preprocessor(spec)
     for image, path in zip(images, paths, strict=False):
         preprocess(read_image(path), image.numpy())
     with torch.no_grad():

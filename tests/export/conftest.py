@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+import cv2
 import pytest
 
 from edgedetr.runtime.spec import ModelSpec
@@ -10,8 +11,8 @@ from edgedetr.runtime.spec import ModelSpec
 SPEC = ModelSpec((64, 96), ("Car", "Pedestrian", "Cyclist"))
 
 
-def settled_model(family="d_fine", seed=0):
-    """Make a small model of fixed weights whose batch norms have seen a few images.
+def settled_model(family="d_fine", seed=0, preset="edge-tiny", spec=SPEC):
+    """Make a model of fixed weights whose batch norms have seen a few images.
 
     Fresh ones would let every feature vanish, and then all queries tie.
     """
@@ -23,12 +24,12 @@ def settled_model(family="d_fine", seed=0):
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        model = new_model(family, "edge-tiny", SPEC)
+        model = new_model(family, preset, spec)
         for parameter in model.network.parameters():  # heads that start at zero say nothing
             parameter.add_(0.02 * torch.randn_like(parameter) * parameter.requires_grad)
-        images = torch.zeros(8, 3, *SPEC.input_hw)
-        for image, frame in zip(images, textured_frames(SPEC.input_hw, 8), strict=True):
-            Preprocessor(SPEC)(frame, image.numpy())
+        images = torch.zeros(8, 3, *spec.input_hw)
+        for image, frame in zip(images, textured_frames(spec.input_hw, 8), strict=True):
+            Preprocessor(spec)(frame, image.numpy())
         model.network.eval()
         for module in model.network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -63,6 +64,17 @@ def exported(checkpoint, tmp_path_factory):
 
     path = tmp_path_factory.mktemp("exported") / "student.onnx"
     return path, export_onnx(checkpoint, path, command="edgedetr export onnx")
+
+
+@pytest.fixture(scope="session")
+def calibration_images(tmp_path_factory):
+    """Two images for ranges."""
+    from edgedetr.export.textures import textured_frames
+
+    folder = tmp_path_factory.mktemp("images")
+    for index, frame in enumerate(textured_frames((64, 96), 2)):
+        cv2.imwrite(str(folder / f"{index}.png"), frame)
+    return sorted(folder.iterdir())
 
 
 @pytest.fixture(scope="session")

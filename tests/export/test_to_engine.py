@@ -1,6 +1,5 @@
 """Engines that tensorrt_rtx builds for real, which needs no GPU."""
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +9,6 @@ pytest.importorskip("tensorrt_rtx")
 from edgedetr.calib.collect import collect
 from edgedetr.export.engine_options import EngineOptions
 from edgedetr.export.engine_precision import check_claims, network_precision
-from edgedetr.export.textures import textured_frames
 from edgedetr.export.to_engine import export_engine
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_qdq import export_qdq
@@ -151,15 +149,6 @@ def test_weights_are_not_left_out_without_a_gpu(edgedetr, tiny_onnx, option):
     status, _, err = edgedetr("export", "engine", tiny_onnx(), *RTX, option)
     assert status == 2
     assert "only on a machine with a GPU" in err
-
-
-@pytest.fixture(scope="session")
-def calibration_images(tmp_path_factory):
-    """Two images for ranges."""
-    folder = tmp_path_factory.mktemp("images")
-    for index, frame in enumerate(textured_frames((64, 96), 2)):
-        cv2.imwrite(str(folder / f"{index}.png"), frame)
-    return sorted(folder.iterdir())
 
 
 @pytest.fixture(params=names("edgedetr.distill.detectors"), scope="module")
