@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 import zlib
 from contextlib import suppress
 from dataclasses import asdict
+from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -22,6 +27,9 @@ from edgedetr.runtime.images import MOST_PIXELS, image_hw, list_images, read_ima
 from edgedetr.runtime.manifest import Manifest, manifest_path, read_manifest
 from edgedetr.runtime.spec import ModelSpec, spec_from_json, spec_from_toml
 
+FUZZ = Path(__file__).with_name("fuzz.py")
+fuzz = ModuleType("fuzz")
+SourceFileLoader("fuzz", str(FUZZ)).exec_module(fuzz)
 RELAXED = settings(
     deadline=None,
     max_examples=60,
@@ -149,3 +157,56 @@ def test_huge_texts_are_not_read(tmp_path):
         file.truncate((16 << 20) + 1)
     with pytest.raises(ArtifactError, match="larger than 16 MiB"):
         read_digest(path)
+
+
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+def test_a_good_input_is_read_to_its_end(target, tmp_path, monkeypatch):
+    """Or else what is made from it would end early, too."""
+    told: list[object] = []
+    monkeypatch.setattr(EdgeDetrError, "__init__", lambda *told_of: told.append(told_of))
+    fuzz.TARGETS[target](fuzz.seeds(target)[0], tmp_path)
+    kinds = {"manifest": 0, "spec": 1, "digest": 0, "image": 0, "archive": 0, "package": 1}
+    assert len(told) == kinds[target]  # JSON is no TOML; the golden values are made up
+
+
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+@RELAXED
+@given(data=st.data())
+def test_what_atheris_fuzzes_takes_any_bytes(target, data, tmp_path):
+    good = data.draw(st.sampled_from(fuzz.seeds(target)))
+    start = data.draw(st.integers(0, len(good)))
+    middle = data.draw(st.binary(max_size=8))
+    end = data.draw(st.integers(start, len(good)))
+    fuzz.TARGETS[target](good[:start] + middle + good[end:], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not find_spec("atheris"), reason="atheris is not installed: pip install atheris"
+)
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+def test_some_seconds_of_atheris(target, tmp_path):
+    command = [sys.executable, FUZZ, target, "-max_total_time=3", "-verbosity=0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("values", [{"mean": [10**400, 0, 0]}, {"mean": [0, float("nan"), 0]}])
+def test_numbers_that_no_float_holds_are_refused(values):
+    with pytest.raises(ArtifactError, match=r"mean"):
+        spec_from_json(json.dumps(asdict(SPEC) | values), "student.onnx")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"input_hw": [10**400, 8]},
+        {"std": [1, float("nan"), 1]},
+        {"std": [1, float("inf"), 1]},
+        {"class_names": ["Car", "\ud800"]},
+        {"class_names": ["Car\nCar", "Van"]},
+    ],
+)
+def test_specs_that_nothing_could_be_done_with_are_refused(values):
+    with pytest.raises(ArtifactError, match=f"{next(iter(values))} of a model spec cannot be"):
+        spec_from_json(json.dumps(asdict(SPEC) | values), "student.onnx")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING, Any
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +15,9 @@ from edgedetr.runtime.health import Health, HealthMonitor, HealthReport, Limits
 from edgedetr.runtime.health_digest import digest_of, divergence, figures_of_frame, read_digest
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.types import Detections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WITHIN = 30
 """Frames within which a failed camera must be reported."""
@@ -128,17 +134,105 @@ def test_frozen_camera_is_reported_in_time_and_forgiven_later(drive, digest):
 
 @pytest.mark.slow
 def test_real_drive_raises_no_alarm_and_its_shifted_camera_does(shared_data):
-    known = [read_image(p) for p in list_images(shared_data / "kitti" / "training" / "image_2")]
-    probe = CameraProbe()
-    digest = digest_of(
-        figures_of_frame(probe(image), found_in(n), 3) for n, image in enumerate(known)
-    )
+    known = list_images(shared_data / "kitti" / "training" / "image_2")
+    digest = digest_from(map(read_image, known))
     stream = [read_image(p) for p in list_images(shared_data / "kitti_stream")]
     monitor = HealthMonitor(3, digest)
     ordinary = (stream[n % len(stream)] for n in range(1000))
     assert frames_until_alarm(monitor, ordinary) is None
     shifted = (np.roll(image, 100, axis=1) for image in stream[1000 % len(stream) :])
     assert frames_until_alarm(monitor, shifted)[0] <= WITHIN
+
+
+TURNS: dict[str, Callable[..., Any]] = {
+    "90": np.rot90,
+    "180": lambda image: np.rot90(image, 2),
+    "270, as the sensor is": lambda image: np.rot90(image, 3),
+}
+
+
+def turned(turn, image):
+    """Turn the camera: by 90 degrees its frames keep their size and hold other things."""
+    made = np.ascontiguousarray(TURNS[turn](image))
+    return cv2.resize(made, image.shape[1::-1]) if turn == "90" else made
+
+
+@pytest.fixture(scope="module")
+def street():
+    """Images of a bright sky over a road, with a wall of blobs on one side."""
+    rng = np.random.default_rng(1)
+    light = np.repeat(np.array([200.0, 190, 150, 90, 80, 100, 110, 105]), 25)[:, None, None]
+    wall = cv2.resize(rng.normal(0, 60, (6, 40, 3)), (1600, 200), interpolation=cv2.INTER_CUBIC)
+
+    def image(number):
+        left = int(400 + 300 * np.sin(number / 200))
+        noise = np.random.default_rng(number).normal(0, 8, (200, 400, 3))
+        return np.clip(light + wall[:, left : left + 400] + noise, 0, 255).astype(np.uint8)
+
+    return image
+
+
+def digest_from(images):
+    probe = CameraProbe()
+    return digest_of(
+        figures_of_frame(probe(image), found_in(n), 3) for n, image in enumerate(images)
+    )
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_turned_camera_is_reported_in_time(turn, street):
+    monitor = settled(street, digest_from(street(n) for n in range(0, 1260, 21)))
+    assert monitor.report().drifts["turned"] < 0
+    for n in range(60, 60 + WITHIN):
+        monitor.observe(turned(turn, street(n)), found_in(n), latency_ms=10)
+    assert monitor.report().alarms["drift_turned"] == Health.DEGRADED
+
+
+def test_nothing_is_said_of_turning_at_another_light_or_without_a_layout(street, drive, digest):
+    known = digest_from(street(n) for n in range(0, 1260, 21))
+    night = HealthMonitor(3, known)
+    for n in range(30):
+        image = street(n)[::-1] // 4
+        night.observe(np.ascontiguousarray(image), found_in(n), latency_ms=10)
+    assert "turned" not in night.report().drifts
+    assert "turned" not in settled(drive, digest).report().drifts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", TURNS)
+def test_turned_camera_on_a_real_drive_is_reported_in_time(turn, shared_data):
+    known = list_images(shared_data / "kitti" / "training" / "image_2")
+    monitor = HealthMonitor(3, digest_from(map(read_image, known)))
+    stream = [read_image(p) for p in list_images(shared_data / "kitti_stream")]
+    for n, image in enumerate(stream[:30]):
+        assert monitor.observe(image, found_in(n), latency_ms=10) == Health.OK
+    for n, image in enumerate(stream[30 : 30 + WITHIN], 30):
+        monitor.observe(turned(turn, image), found_in(n), latency_ms=10)
+    assert monitor.report().alarms["drift_turned"] == Health.DEGRADED
+
+
+def test_a_digest_of_another_model_is_refused(digest):
+    with pytest.raises(ArtifactError, match="a model of 3 classes, this one knows 2"):
+        HealthMonitor(2, digest)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("layout_means", (0.0,), "128 means"),
+        ("layout_deviations", (1.0,) * 127, "128 means"),
+        ("size_counts", (1,), "6 sizes"),
+        ("class_counts", (1, -1, 3), "counts objects"),
+        ("means", (1.0, 2, 3, 4, float("nan")), "finite numbers"),
+        ("deviations", (1.0, 2, 3, 4, -1), "negative"),
+    ],
+)
+def test_a_digest_that_could_not_be_compared_is_refused(digest, tmp_path, key, value, message):
+    path = tmp_path / "a.health.json"
+    digest.write(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ArtifactError, match=message):
+        read_digest(path)
 
 
 def test_drifted_detections_are_degraded(drive, digest):

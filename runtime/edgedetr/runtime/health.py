@@ -20,6 +20,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.camera_checks import CameraProbe
+from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.health_digest import figures_of_frame
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Limits:
         jump_hold: Frames for which a jump stays an alarm: nothing tells that the camera is back.
         drift: Largest distance from calibration, in its standard deviations.
         layout_drift: Likewise of the layout of light.
+        turned: By how much the layout may correlate better with calibration's when that is turned.
         divergence: Largest Jensen-Shannon divergence of the histograms from calibration's.
         late_share: Largest share of the window's frames that were late or dropped.
         age_ms: Largest mean age of a frame when it is answered; None where ages are not known.
@@ -74,6 +76,7 @@ class Limits:
     jump_hold: int = 300
     drift: float = 5.0
     layout_drift: float = 1.5
+    turned: float = 0.12
     divergence: float = 0.4
     late_share: float = 0.2
     age_ms: float | None = None
@@ -153,6 +156,9 @@ class HealthMonitor:
         digest: What calibration saw; without one there are no alarms for drift.
         limits: What is good.
         on_change: Called with the report when the state changes.
+
+    Raises:
+        ArtifactError: If the digest is of a model of another number of classes.
     """
 
     classes: int
@@ -161,6 +167,11 @@ class HealthMonitor:
     on_change: Callable[[HealthReport], object] | None = None
 
     def __post_init__(self) -> None:
+        if self.digest is not None and len(self.digest.class_counts) != self.classes:
+            raise ArtifactError(
+                f"the digest is of a model of {len(self.digest.class_counts)} classes, this one "
+                f"knows {self.classes}; make one with edgedetr calib digest"
+            )
         self._probe = CameraProbe()
         self._window: deque[_Seen] = deque(maxlen=self.limits.window)
         self._alarms: dict[str, _Alarm] = {}
@@ -277,9 +288,10 @@ class HealthMonitor:
         return bad
 
     def _most(self, drift: str) -> float:
-        if drift in ("classes", "sizes"):
-            return self.limits.divergence
-        return self.limits.layout_drift if drift == "layout" else self.limits.drift
+        limits = self.limits
+        own = {"layout": limits.layout_drift, "turned": limits.turned}
+        own |= dict.fromkeys(("classes", "sizes"), limits.divergence)
+        return own.get(drift, limits.drift)
 
 
 def _severity(alarm: str) -> Health:

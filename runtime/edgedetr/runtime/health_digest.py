@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
+from edgedetr.runtime.camera_checks import LAYOUT_HW
 from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.files import read_text, write_text
 from edgedetr.runtime.settings import settings_from_dict
@@ -93,8 +97,18 @@ class HealthDigest:
     size_counts: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        cells, sizes = LAYOUT_HW[0] * LAYOUT_HW[1], len(SIZE_EDGES_PX) - 1
         if self.frames < 1 or not len(self.means) == len(self.deviations) == len(SCALARS):
             raise ValueError(f"a digest needs frames and {len(SCALARS)} means and deviations")
+        if not len(self.layout_means) == len(self.layout_deviations) == cells:
+            raise ValueError(f"the layout of a digest has {cells} means and deviations")
+        if len(self.size_counts) != sizes or min((*self.class_counts, *self.size_counts)) < 0:
+            raise ValueError(f"a digest counts objects of each class and of {sizes} sizes")
+        figures = (self.means, self.deviations, self.layout_means, self.layout_deviations)
+        if not all(math.isfinite(value) for values in figures for value in values):
+            raise ValueError("a digest holds finite numbers")
+        if min(self.deviations + self.layout_deviations) < 0:
+            raise ValueError("no deviation of a digest is negative")
 
     def drifts(self, window: Sequence[FrameFigures]) -> dict[str, float]:
         """Say how far a window of frames is from calibration.
@@ -102,14 +116,21 @@ class HealthDigest:
         Returns:
             For each of `SCALARS`, and for ``layout``, the distance of the window's mean in
             standard deviations; for ``classes`` and ``sizes`` the Jensen-Shannon divergence of
-            the histograms in [0, 1], where both hold at least `LEAST_OBJECTS`.
+            the histograms in [0, 1], where both hold at least `LEAST_OBJECTS`; for ``turned`` how
+            much better the layout of light correlates with calibration's when that is turned by 90,
+            180 or 270 degrees, in [-2, 2]. At another brightness nothing is said of ``turned``: at
+            night the sky is darker than the road. Nor is it where calibration's frames have no
+            layout in common.
         """
         mean = np.mean([f.scalars() for f in window], axis=0)
         apart = np.abs(mean - self.means) / np.maximum(self.deviations, _LEAST_DEVIATIONS)
         drifts = dict(zip(SCALARS, map(float, apart), strict=True))
-        cells = np.mean([f.camera.layout.ravel() for f in window], axis=0) - self.layout_means
-        scaled = cells / (np.asarray(self.layout_deviations) + _LEAST_LAYOUT)
+        layout = np.mean([f.camera.layout.ravel() for f in window], axis=0)
+        scaled = (layout - self.layout_means) / (np.array(self.layout_deviations) + _LEAST_LAYOUT)
         drifts["layout"] = float(np.sqrt(np.mean(np.square(scaled))))
+        if drifts["brightness"] < _SAME_LIGHT and np.std(self.layout_means) >= _COMMON_LAYOUT:
+            as_it_was, *turned = self._turned_layouts @ _unit(layout)
+            drifts["turned"] = float(max(turned) - as_it_was)
         for name, known, counts in (
             ("classes", self.class_counts, [f.class_counts for f in window]),
             ("sizes", self.size_counts, [f.size_counts for f in window]),
@@ -119,12 +140,23 @@ class HealthDigest:
                 drifts[name] = divergence(found, np.asarray(known))
         return drifts
 
+    @cached_property
+    def _turned_layouts(self) -> NDArray[np.float64]:
+        """The layout of light, and as a camera turned by 90, 180 and 270 degrees has it, (4, N)."""
+        known = np.reshape(np.array(self.layout_means, np.float32), LAYOUT_HW)
+        turned = (np.ascontiguousarray(np.rot90(known, quarters)) for quarters in range(4))
+        size = LAYOUT_HW[::-1]
+        cells = [cv2.resize(layout, size, interpolation=cv2.INTER_AREA) for layout in turned]
+        return np.array([_unit(np.asarray(layout, np.float64).ravel()) for layout in cells])
+
     def write(self, path: Path) -> None:
         """Write the digest as JSON, whole or not at all."""
         write_text(path, json.dumps(asdict(self)) + "\n")
 
 
 _LEAST_LAYOUT = 0.05
+_SAME_LIGHT = 2.0
+_COMMON_LAYOUT = 0.4  # of the deviation of one frame's layout, which is 1
 LEAST_OBJECTS = 30
 """Objects that a histogram must hold to be compared."""
 
@@ -168,6 +200,12 @@ def divergence(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
     p, q = a / a.sum(), b / b.sum()
     middle = (p + q) / 2
     return float((_bits(p, middle) + _bits(q, middle)) / 2)
+
+
+def _unit(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return what makes the correlation of two layouts a dot product."""
+    centred = values - values.mean()
+    return np.asarray(centred / (np.linalg.norm(centred) + 1e-9), np.float64)
 
 
 def _bits(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:

@@ -133,7 +133,10 @@ def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, 
 
 def _convert_scalar(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise SettingsError(f"{where}: a number of {value.bit_length()} bits") from error
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise SettingsError(f"{where}: wanted {hint.__name__}, found {value!r}")
     return value

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.settings import load_settings, settings_from_dict
 
 if TYPE_CHECKING:
@@ -16,13 +17,17 @@ METADATA_KEY = "edgedetr.spec"
 """Key under which a spec lies in the metadata of ONNX and safetensors files."""
 
 
+MAX_SIDE_PX = 1 << 14
+"""Longest side of a network's input, in pixels."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """How to feed a detector and how to read its output.
 
     Attributes:
         input_hw: Height and width of the network's input, in pixels.
-        class_names: Names of the classes, in the order of the logits.
+        class_names: Names of the classes, in the order of the logits; printable, on one line.
         resize: ``letterbox`` keeps the aspect ratio, puts the image at the top left and fills the
             rest with ``pad_value``; ``stretch`` resizes both sides freely.
         mean: Per channel (R, G, B), subtracted after division by 255.
@@ -47,10 +52,12 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         checks = {
-            "input_hw": min(self.input_hw) >= 1,
+            "input_hw": all(1 <= side <= MAX_SIDE_PX for side in self.input_hw),
             "class_names": len(self.class_names) >= 1
-            and len(set(self.class_names)) == len(self.class_names),
-            "std": min(self.std) > 0,
+            and len(set(self.class_names)) == len(self.class_names)
+            and all(name.isprintable() for name in self.class_names),
+            "mean": all(map(isfinite, self.mean)),
+            "std": all(isfinite(s) and s > 0 for s in self.std),
             "pad_value": 0 <= self.pad_value <= 255,
             "max_detections": self.max_detections >= 1,
         }
@@ -75,7 +82,7 @@ def spec_from_json(text: str, source: str) -> ModelSpec:
     """
     try:
         return settings_from_dict(ModelSpec, json.loads(text), source)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{source}: not a model spec: {error}") from error
 
 

@@ -163,6 +163,8 @@ def test_tensorrt_rtx_diagnoses_a_damaged_engine(opened):
         ),
         ({"targets": ("sm_86",)}, "for sm_86; this machine has TensorRT 10.3.0 on sm_87"),
         ({"targets": ("sm_90+",)}, "for sm_90+; this machine has"),
+        ({"targets": ("sm_+", "sm_x+")}, "for sm_+, sm_x+; this machine has"),
+        ({"builder": "tensorrt>=11.³"}, "was built with TensorRT 11.³ for"),
         ({"targets": ()}, "for no GPU that its manifest names; this machine has"),
         ({"builder": "tensorrt>=10.4.0"}, "was built with TensorRT 10.4.0"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import ArtifactError
@@ -84,12 +85,13 @@ def _covers(wanted: str, target: str) -> bool:
     >>> _covers("sm_80+", "sm_87"), _covers("sm_86", "sm_87"), _covers("sm_80+", "sm_121")
     (True, False, True)
     """
-    if wanted.endswith("+"):
-        return int(target[3:]) >= int(wanted[3:-1])
-    return wanted == target
+    least = re.fullmatch(r"sm_([0-9]{1,4})\+", wanted)
+    return int(target[3:]) >= int(least[1]) if least else wanted == target
 
 
 def _is_later(version: str, than: str) -> bool:
     """Compare the numbers of two versions."""
-    found, least = ([int(p) for p in v.split(".") if p.isdigit()] for v in (version, than))
+    found, least = (
+        [int(p) for p in v.split(".")[:8] if re.fullmatch("[0-9]{1,9}", p)] for v in (version, than)
+    )
     return found >= least
