@@ -330,7 +330,7 @@ def _parse(kind: type[T], data: bytes, source: str) -> T:
         return settings_from_dict(kind, values, source)
     except SettingsError as error:
         raise ArtifactError(f"{error}; written by another version, or changed") from error
-    except (ValueError, OverflowError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{source}: not readable: {error}") from error
 
 

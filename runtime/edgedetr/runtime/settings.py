@@ -136,7 +136,9 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
         try:
             return float(value)
         except OverflowError as error:
-            raise SettingsError(f"{where}: a number of {value.bit_length()} bits") from error
+            raise SettingsError(
+                f"{where}: wanted float, found a number of {value.bit_length()} bits"
+            ) from error
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise SettingsError(f"{where}: wanted {hint.__name__}, found {value!r}")
     return value
