@@ -1,11 +1,12 @@
-"""How deformable attention reads a feature map in an exported graph: three forms of one operation.
+"""How deformable attention reads feature maps in an exported graph: three forms of one operation.
 
 Every family samples its maps by `torch.nn.functional.grid_sample` (bilinear, zeros outside, corners
-not aligned). TensorRT is known to miscompile decoders around the node that it becomes, so a graph
-can be exported with other nodes in its place:
+not aligned), level by level. TensorRT is known to miscompile decoders around the node that it
+becomes, so a graph can be exported with other nodes in its place:
 
 ``gather``
-    The four cells around a point are rows of one Gather and are weighted: the same numbers.
+    The four cells around a point are rows of one Gather, for all levels together, and one product
+    of matrices weighs them: the same numbers.
 ``grid_sample``
     The node itself, as torch traces it.
 ``discrete``
@@ -15,102 +16,171 @@ can be exported with other nodes in its place:
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
+from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch.nn import functional as F
 
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Form = Literal["gather", "grid_sample", "discrete"]
 
+_SHARED = "multi_scale_deformable_attention_v2"
+
 
 @contextmanager
-def sampled_by(form: Form) -> Iterator[None]:
-    """Let every network that runs inside read its maps in one of the forms.
+def sampled_by(form: Form, network: nn.Module) -> Iterator[None]:
+    """Let a network read its maps in one of the forms.
 
-    It replaces a function of torch while it is open: nothing else should run beside it.
+    The functions of transformers that do it are replaced while this is open: those of RT-DETRv2
+    for all its networks.
     """
-    before: Any = F.grid_sample
-    forms: dict[Form, Any] = {"gather": _gather, "grid_sample": before, "discrete": _discrete}
-    F.grid_sample = forms[form]
+    replaced = [] if form == "grid_sample" else list(_places(network, nearest=form == "discrete"))
+    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]
     try:
+        for owner, name, function in replaced:
+            setattr(owner, name, function)
         yield
     finally:
-        F.grid_sample = before
+        for owner, name, function in before:
+            delattr(owner, name) if function is None else setattr(owner, name, function)
 
 
-def bilinear_sample(maps: Tensor, points: Tensor) -> Tensor:
-    """Read maps between their cells: `grid_sample` without its node.
-
-    Cells outside are 0; they are one ring of padding here, to which every index is clamped.
-
-    Args:
-        maps: (N, C, H, W).
-        points: x and y in [-1, 1] over the map from edge to edge, (N, Q, P, 2).
-
-    Returns:
-        (N, C, Q, P).
-    """
-    height, width = maps.shape[-2:]
-    rows = F.pad(maps, (1, 1, 1, 1)).permute(0, 2, 3, 1).flatten(0, 2)
-    size = points.new_tensor([width, height])
-    # In the padded map the middle of the image's first cell lies at 1.
-    places = points * (size / 2) + (size + 1) / 2
-    first_cell = places.floor()
-    shares = (places - first_cell).unsqueeze(-2)
-    corners = points.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
-    cells = torch.minimum((first_cell.unsqueeze(-2) + corners).clamp(min=0), size + 1)
-    index = (cells * points.new_tensor([1, width + 2])).sum(-1)
-    index = index + _first_rows(points, (height + 2) * (width + 2)).unsqueeze(-1)
-    weights = ((1 - corners) + (2 * corners - 1) * shares).prod(-1, keepdim=True)
-    return (rows[index.long()] * weights).sum(-2).permute(0, 3, 1, 2)
+def _places(network: nn.Module, *, nearest: bool) -> Iterator[tuple[Any, str, Any]]:
+    """Yield whose function of which name does the reading, and what takes its place."""
+    apart, joined = (partial(f, nearest=nearest) for f in (_levels_apart, _levels_joined))
+    homes = set()
+    for module in network.modules():
+        if type(module).__name__ == "MultiScaleDeformableAttention":
+            yield module, "forward", apart
+        elif hasattr(module, "ms_deformable_attn_core"):
+            yield module, "ms_deformable_attn_core", joined
+        homes.add(type(module).__module__)
+    for name in sorted(homes):
+        if hasattr(sys.modules[name], _SHARED):
+            yield sys.modules[name], _SHARED, joined
 
 
-def nearest_sample(maps: Tensor, points: Tensor) -> Tensor:
-    """Read the nearest cell of each point, the nearest one inside for points outside.
+def _levels_apart(
+    value: Tensor,
+    _shapes: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    _starts: Tensor,
+    locations: Tensor,
+    weights: Tensor,
+    _step: int,
+    *,
+    nearest: bool,
+) -> Tensor:
+    """Stand in for the function of RT-DETR and Deformable DETR: as many points in every level."""
+    counts = [locations.shape[4]] * locations.shape[3]
+    locations, weights = locations.flatten(3, 4), weights.flatten(3)
+    return sample(value, shapes, locations, weights, counts, nearest=nearest)
 
-    Takes and gives what `bilinear_sample` does.
-    """
-    height, width = maps.shape[-2:]
-    rows = maps.permute(0, 2, 3, 1).flatten(0, 2)
-    column = ((points[..., 0] + 1) * (width / 2)).floor().clamp(0, width - 1)
-    line = ((points[..., 1] + 1) * (height / 2)).floor().clamp(0, height - 1)
-    index = _first_rows(points, height * width) + line * width + column
-    return rows[index.long()].permute(0, 3, 1, 2)
 
-
-def _first_rows(points: Tensor, size: int) -> Tensor:
-    """Return where each map begins among the rows of all, (N, 1, 1); float32 up to 2^24 rows."""
-    count = points.shape[0]
-    if count * size > 1 << 24:
+def _levels_joined(  # noqa: PLR0913 - transformers calls it with these
+    value: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    locations: Tensor,
+    weights: Tensor,
+    counts: Sequence[int],
+    method: str = "default",
+    *,
+    nearest: bool,
+) -> Tensor:
+    """Stand in for the function that RT-DETRv2, D-FINE and DEIMv2 share."""
+    if method != "default":
         raise UsageError(
-            f"{count} maps of {size} cells are too many to count in float32; export with "
-            "--deformable-attention grid_sample, or for a smaller input"
-        )
-    return points.new_tensor([index * size for index in range(count)])[:, None, None]
-
-
-def _gather(maps: Tensor, points: Tensor, **how: Any) -> Tensor:  # noqa: ANN401 - torch's own
-    _check(how)
-    return bilinear_sample(maps, points)
-
-
-def _discrete(maps: Tensor, points: Tensor, **how: Any) -> Tensor:  # noqa: ANN401 - torch's own
-    _check(how)
-    return nearest_sample(maps, points)
-
-
-def _check(how: dict[str, Any]) -> None:
-    wanted = {"mode": "bilinear", "padding_mode": "zeros", "align_corners": False}
-    if how != wanted:
-        raise UsageError(
-            f"a network samples with {how}, deformable attention with {wanted}; export with "
+            f"this network samples by its own method {method!r}; export it with "
             "--deformable-attention grid_sample"
         )
+    return sample(value, shapes, locations, weights, counts, nearest=nearest)
+
+
+def sample(
+    value: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    locations: Tensor,
+    weights: Tensor,
+    counts: Sequence[int],
+    *,
+    nearest: bool = False,
+) -> Tensor:
+    """Read feature maps at points and sum what is read, weighted.
+
+    Args:
+        value: Features of every cell of every level, S cells, for each head, (B, S, M, D).
+        shapes: Height and width of each level.
+        locations: x and y in [0, 1] over each map from edge to edge, (B, Q, M, P, 2).
+        weights: (B, Q, M, P).
+        counts: How many of the P points lie in each level, in the order of the levels.
+        nearest: Whether to read the nearest cell inside alone, not the four around a point, of
+            which those outside are 0.
+
+    Returns:
+        (B, Q, M * D).
+
+    Raises:
+        UsageError: If there are more cells than float32 can count.
+    """
+    batch, cells, heads, depth = value.shape
+    if value.shape.numel() // depth > 1 << 24:
+        raise UsageError(
+            f"{batch * heads} maps of {cells} cells are too many to count in float32; export with "
+            "--deformable-attention grid_sample, or for a smaller input"
+        )
+    starts = list(accumulate((height * width for height, width in shapes), initial=0))
+
+    def each_point(values: Sequence[float]) -> Tensor:
+        return locations.new_tensor(
+            [v for v, n in zip(values, counts, strict=False) for _ in range(n)]
+        )
+
+    widths, heights = (each_point([shape[axis] for shape in shapes]) for axis in (1, 0))
+    around = _nearest if nearest else _neighbours
+    columns = around(locations[..., 0], widths)
+    lines = around(locations[..., 1], heights)
+    # Rows of `value` lie in the order of image, cell and head.
+    image = torch.arange(batch).to(locations).reshape(-1, 1, 1, 1) * (cells * heads)
+    head = torch.arange(heads).to(locations).reshape(-1, 1)
+    first = image + (each_point(starts) * heads + head)
+    rows, shares = [], []
+    for line, line_share in lines:
+        start, line_weight = line * (widths * heads) + first, line_share * weights
+        for column, column_share in columns:
+            rows.append(start + column * heads)
+            shares.append(line_weight * column_share)
+    read = value.reshape(-1, depth)[torch.cat(rows, -1).long()]
+    return (torch.cat(shares, -1).unsqueeze(-2) @ read).flatten(2)
+
+
+def _neighbours(place: Tensor, size: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the two cells around a place along one axis, each with its share.
+
+    A cell outside is moved inside and has no share.
+
+    Args:
+        place: In [0, 1] from edge to edge.
+        size: Number of cells.
+    """
+    at = torch.minimum((place * size - 0.5).clamp(min=-1), size)
+    before = torch.minimum(at.floor(), size - 1)
+    share, behind = at - before, before + 1
+    return [
+        (before.clamp(min=0), torch.minimum(1 - share, behind)),
+        (torch.minimum(behind, size - 1), torch.minimum(share, size - behind)),
+    ]
+
+
+def _nearest(place: Tensor, size: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the nearest cell as `_neighbours` returns two."""
+    cell = torch.minimum((place * size).floor().clamp(min=0), size - 1)
+    return [(cell, torch.ones_like(cell))]

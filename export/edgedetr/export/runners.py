@@ -120,7 +120,7 @@ class TorchRunner:
         from edgedetr.export.deformable_attention import sampled_by
 
         model, rounding = self.model, simulated(self.model.network, self._quantization)
-        with torch.inference_mode(), sampled_by(self._sampling), rounding:
+        with torch.inference_mode(), sampled_by(self._sampling, model.network), rounding:
             logits, boxes = model.module.predict(model.network, torch.from_numpy(images))
         return logits.numpy(), boxes.numpy()
 

@@ -160,7 +160,10 @@ def trace(model: Model, path: Path, deformable_attention: Form = "gather") -> No
     merge_layers(network)
     drop_absorbed_scales(network)
     images = torch.zeros(1, 3, *spec.input_hw)
-    sampling, pooling = sampled_by(deformable_attention), regions_pooled_by(deformable_attention)
+    sampling, pooling = (
+        sampled_by(deformable_attention, network),
+        regions_pooled_by(deformable_attention),
+    )
     with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
