@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
 from edgedetr.runtime.errors import ArtifactError, SettingsError
@@ -15,10 +14,10 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "edgedetr.spec"
 """Key under which a spec lies in the metadata of ONNX and safetensors files."""
-
-
 MAX_SIDE_PX = 1 << 14
 """Longest side of a network's input, in pixels."""
+
+_MOST = 1e6  # of a mean, in units of the brightest pixel: far beyond what any network takes
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class ModelSpec:
             "class_names": len(self.class_names) >= 1
             and len(set(self.class_names)) == len(self.class_names)
             and all(name.isprintable() for name in self.class_names),
-            "mean": all(map(isfinite, self.mean)),
-            "std": all(isfinite(s) and s > 0 for s in self.std),
+            "mean": all(abs(m) <= _MOST for m in self.mean),
+            "std": all(1 / _MOST <= s <= _MOST for s in self.std),
             "pad_value": 0 <= self.pad_value <= 255,
             "max_detections": self.max_detections >= 1,
         }
