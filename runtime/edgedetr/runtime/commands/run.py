@@ -79,7 +79,6 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.health_watch import watched
     from edgedetr.runtime.result_files import ResultFiles
     from edgedetr.runtime.run import run as run_stream
-    from edgedetr.runtime.signals import handled
     from edgedetr.runtime.sources import open_source
     from edgedetr.runtime.stream import Stream
     from edgedetr.runtime.tracking import Tracker
@@ -103,9 +102,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
             on_problem=notes,
             on_failure=watch.failure,
         )
-        stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stream.stop.set))
         swap = partial(_swap, detector, model, opening, notes)
-        stack.enter_context(handled("SIGHUP", once=False, action=swap))
+        stack.enter_context(_signals(stream.stop.set, swap))
         _say(f"{model} runs on {detector.backend}")
         stack.enter_context(_old_objects_kept())
         run_stream(
@@ -117,6 +115,17 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
             on_result=watch.result,
             on_end=lambda summary: click.echo(f"{model.name}: {summary.describe()}"),
         )
+
+
+@contextmanager
+def _signals(stop: Callable[[], object], swap: Callable[[], object]) -> Iterator[None]:
+    from edgedetr.runtime.signals import handled
+
+    with (
+        handled("SIGTERM", "SIGINT", once=True, action=stop),
+        handled("SIGHUP", once=False, action=swap),
+    ):
+        yield
 
 
 @contextmanager
