@@ -24,6 +24,7 @@ MACS = 2 * 30 * 62 * 27  # two channels of the 32 x 64 input without its border,
 KEYS = {
     "name",
     "precision",
+    "ran_on",
     "params_m",
     "gflops",
     "file_mib",
@@ -52,6 +53,7 @@ def test_figures_are_those_worked_out_by_hand(reported_run: Path) -> None:
     assert [m["name"] for m in report["models"]] == ["teacher", "student", "student.int8"]
     assert [m["precision"] for m in report["models"]] == ["fp32", "fp32", "int8"]
     for model in report["models"]:
+        assert re.match(r"(onnxruntime|openvino) [\d.]+, ", model["ran_on"])
         assert model["params_m"] == WEIGHTS / 1e6
         assert model["gflops"] == 2 * MACS / 1e9
         size = (reported_run / f"{model['name']}.onnx").stat().st_size

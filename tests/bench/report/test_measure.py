@@ -16,7 +16,7 @@ class Recorder:
     """A detector that notes which frames it was given, and whose network takes 7 ns a frame."""
 
     def __init__(self, name: str, calls: list[tuple[str, int]]) -> None:
-        self.name, self.calls = name, calls
+        self.name, self.calls, self.backend = name, calls, f"{name}'s library"
         self.times = SimpleNamespace(infer_ns=0)
 
     def detect(self, frame: int) -> tuple[str, int]:
@@ -48,6 +48,7 @@ def test_models_take_turns_and_the_first_frame_of_a_turn_does_not_count(
     assert calls == [*first, ("b", 2), ("b", 2), ("a", 2), ("a", 2)]
     assert a.detections == [("a", 0), ("a", 1), ("a", 2)]
     assert b.detections == [("b", 0), ("b", 1), ("b", 2)]
+    assert (a.ran_on, b.ran_on) == ("a's library", "b's library")
     assert a.model_ns == b.model_ns == [7, 7, 7]
     assert len(a.latency_ns) == 3
 

@@ -31,6 +31,12 @@ def test_headline_says_what_was_made(report: Report) -> None:
         "A d_fine edge-tiny student for 64 x 32 px, distilled from big with clock: 3 epochs on the "
         "train split of "
     )
+    config = report.made_by
+    assert config is not None
+    heir = {**config, "student": {**config["student"], "inherit": True}}
+    assert "with clock after taking over a selection of its weights: 3 epochs" in headline(
+        replace(report, made_by=heir)
+    )
     assert headline(replace(report, made_by=None)).startswith(
         "teacher, student and student.int8, measured on 4 frames of "
     )

@@ -73,7 +73,10 @@ def write_report(
     with ExitStack() as stack:
         teacher_path = _teacher(run, teacher, stack)
         paths = [*([teacher_path] if teacher_path else []), *folder.students]
-        detectors = [stack.enter_context(Detector.open(path, threshold=0.0)) for path in paths]
+        detectors = [
+            stack.enter_context(Detector.open(path, threshold=0.0, backend="auto"))
+            for path in paths
+        ]
         class_names = _common_classes(paths, detectors)
         facts = _open_data(folder, data, class_names)
         measured = measure(detectors, facts.dataset, facts.frames)
@@ -195,6 +198,7 @@ def _model(
     return ModelReport(
         name=name,
         precision=facts.precision,
+        ran_on=measured.ran_on,
         params_m=facts.params_m,
         gflops=facts.gflops,
         file_mib=facts.file_mib,

@@ -40,6 +40,7 @@ class ModelReport:
     Attributes:
         name: File name without ``.onnx``, for example ``student.int8``.
         precision: ``fp32``, ``fp16`` or ``int8``.
+        ran_on: Library, version and device, the fastest here, and how it was chosen.
         params_m: Weights in millions: see `edgedetr.bench.report.model_facts.count_weights`.
         gflops: Twice the multiply-accumulates of convolutions and matrix products for one frame,
             in units of 1e9.
@@ -57,6 +58,7 @@ class ModelReport:
 
     name: str
     precision: str
+    ran_on: str
     params_m: float
     gflops: float
     file_mib: float

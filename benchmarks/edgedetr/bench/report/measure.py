@@ -29,11 +29,13 @@ class Measured:
     """What one model did.
 
     Attributes:
+        ran_on: Library, version and device, and how they were chosen.
         detections: What it found in each frame, whatever the score.
         latency_ns: From uint8 frame to detections, of each timed frame.
         model_ns: The network's part of it.
     """
 
+    ran_on: str
     detections: list[Detections] = field(default_factory=list)
     latency_ns: list[int] = field(default_factory=list)
     model_ns: list[int] = field(default_factory=list)
@@ -57,7 +59,7 @@ def measure(detectors: Sequence[Detector], dataset: Dataset, frames: int) -> lis
     Raises:
         DataError: If an image cannot be read.
     """
-    results = [Measured() for _ in detectors]
+    results = [Measured(detector.backend) for detector in detectors]
     rounds = -(-MIN_TIMED_FRAMES // frames)
     starts = [start for _ in range(rounds) for start in range(0, frames, BLOCK)]
     bar = tqdm(total=rounds * frames, desc="measure", unit="frame", disable=None)

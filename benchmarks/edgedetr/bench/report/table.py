@@ -51,7 +51,10 @@ class _Figure:
 def comparison(report: Report) -> list[Row]:
     """Return the rows of the comparison."""
     models, teacher = report.models, report.teacher
-    rows = [Row("", "precision", tuple(Cell(m.precision) for m in models))]
+    rows = [
+        Row("", "precision", tuple(Cell(m.precision) for m in models)),
+        Row("", "run by", tuple(Cell(m.ran_on.partition(",")[0]) for m in models)),
+    ]
     for figure in _figures(report):
         reference = figure.read(teacher) if teacher else math.nan
         cells = []

@@ -44,6 +44,8 @@ def headline(report: Report) -> str:
     how = (
         "trained without a teacher" if names == "none" else f"distilled from {teacher} with {names}"
     )
+    if student.get("inherit"):
+        how += " after taking over a selection of its weights"
     return (
         f"A {student['family']} {student['preset']} student for {width} x {height} px, {how}: "
         f"{config['epochs']} epochs on the {data['train_split']} split of {data['root']}."
