@@ -7,7 +7,7 @@ A layer whose range is given far too wide rounds the grey to zero, and then ther
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 from edgedetr.calib.stats import CalibrationStats, TensorRange, read_stats
 from edgedetr.export import coverage
 from edgedetr.export.coverage import Request, choose_coverage, find_coverage, read_coverage
+from edgedetr.export.exact import exact_graph
 from edgedetr.export.graph import int8_macs
 from edgedetr.export.parity import figures_from_pairs
 from edgedetr.export.sensitivity import candidates, sensitivity
@@ -179,8 +180,12 @@ def test_the_largest_coverage_leaves_the_bad_block_out(
     assert record.ap == pytest.approx(100)
     assert record.chosen == ("backbone/stem (first conv)", "backbone/body", "encoder/mlp (linear)")
     assert f"{record.coverage:.1%} of the multiply-accumulates" in out
-    assert [step.kept for step in record.curve] == [True, True, True, False, False, False]
-    assert record.curve[-1].tried == "all convolutions but the first"
+    assert [step.kept for step in record.curve] == [True, True, True, False, False, False, True]
+    assert record.curve[-2].tried == "all convolutions but the first"
+    assert record.curve[-1].tried == "all that was chosen, the rest in FP16"
+    assert [step.rest for step in record.curve] == 6 * ["fp32"] + ["fp16"]
+    assert record.rest == "fp16"
+    assert "in INT8, the rest in FP16" in out
     assert "--exclude" in read_manifest(output).command
 
 
@@ -204,8 +209,8 @@ class Pretended:
 
     ap = 50.0
 
-    def __init__(self, drops: Callable[[set[str]], float]) -> None:
-        self.drops = drops
+    def __init__(self, drops: Callable[[set[str]], float], of_fp16: float = 0.0) -> None:
+        self.drops, self.of_fp16 = drops, of_fp16
 
     def __len__(self) -> int:
         return 3
@@ -213,6 +218,7 @@ class Pretended:
     def effect(self, model: onnx.ModelProto, name: str) -> Effect:
         del name
         drop = self.drops({layer.split("/")[-2] for layer in int8_macs(model)})
+        drop += self.of_fp16 * bool(exact_graph(model).half)
         figures = figures_from_pairs([], len(self), 0)
         return Effect(figures, self.ap - drop, drop)
 
@@ -223,6 +229,26 @@ def search(
     """Return what was chosen and what was tried."""
     found = find_coverage(onnx.load(model), read_stats(stats), Pretended(drops), 0.5)  # type: ignore[arg-type]
     return tuple(c.block for c in found.chosen), [step.tried for step in found.steps]
+
+
+def test_the_answer_is_measured_with_the_rest_that_is_asked_for(
+    model: Path, write_stats: Callable[..., Path]
+) -> None:
+    """Each layer loses 0.1 points and FP16 0.35: both convolutions hold 0.5 beside FP32 only."""
+    stats, network = read_stats(write_stats()), onnx.load(model)
+    trial: Any = Pretended(lambda inside: 0.1 * len(inside), of_fp16=0.35)
+    beside_fp32 = find_coverage(network, stats, trial, 0.5)
+    found = find_coverage(network, stats, trial, 0.5, "fp16")
+    assert [c.block for c in beside_fp32.chosen] == ["backbone/body", "encoder/fpn"]
+    assert found.chosen == beside_fp32.chosen[:1]
+    assert found.best == found.steps[-1]
+    assert found.best.ap_drop == pytest.approx(0.45)
+    assert [(s.rest, s.kept) for s in found.steps[-2:]] == [("fp16", False), ("fp16", True)]
+    assert found.steps[-1].tried == "without encoder/fpn"
+    assert "the rest in FP16, within an AP drop of 0.5 points: +0.45" in found.describe()
+    trial.of_fp16 = 0.6
+    lost = find_coverage(network, stats, trial, 0.5, "fp16")
+    assert (lost.chosen, lost.best, lost.is_worth_it) == ((), None, False)
 
 
 def test_effects_are_measured_together(model: Path, write_stats: Callable[..., Path]) -> None:

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -125,6 +126,23 @@ def test_what_calibration_saw_overflow_stays_fp32(files: tuple[Path, Path]) -> N
     types = element_types(model)
     types_by_name = {n.name: types[n.output[0]] for n in model.graph.node if n.op_type == "Conv"}
     assert types_by_name == {"stem": onnx.TensorProto.FLOAT16, "next": onnx.TensorProto.FLOAT}
+
+
+def test_the_manifest_names_spec_and_images(files: tuple[Path, Path]) -> None:
+    path, stats_path = files
+    spec, images = path.with_name("the spec.toml"), path.with_name("frames")
+    spec.write_text(
+        'input_hw = [4, 4]\nclass_names = ["Car"]\nlogits_name = "y"\nboxes_name = "y"\n',
+        encoding="utf-8",
+    )
+    images.mkdir()
+    cv2.imwrite(str(images / "0.png"), np.full((4, 4, 3), 99, np.uint8))
+    args = ["export", "qdq", str(path), str(stats_path), "--spec", str(spec)]
+    CliRunner().invoke(edgedetr, [*args, "--images", str(images)], catch_exceptions=False)
+    assert read_manifest(path.with_name("student.int8.onnx")).command == (
+        "edgedetr export qdq student.onnx student.calib.json --rest fp16 --spec 'the spec.toml' "
+        "--images frames"
+    )
 
 
 def test_stats_of_another_spec_are_refused(files: tuple[Path, Path]) -> None:

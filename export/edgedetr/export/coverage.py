@@ -1,7 +1,8 @@
 """Find the largest share of a model that may run in INT8 before its AP falls too far.
 
 Effects of blocks do not add, so that every set is measured as a whole, on the validation split of
-labelled frames. The chosen set has seen these frames: on others its AP may fall a little further.
+labelled frames: with the rest in FP32, which is fast, and the answer with the rest that is asked
+for. The chosen set has seen these frames: on others its AP may fall a little further.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edgedetr.export.sensitivity import (
     patterns,
     quantized,
 )
+from edgedetr.export.to_qdq import Rest, with_rest
 from edgedetr.export.trial import Trial, labelled_scenes
 from edgedetr.runtime.errors import ArtifactError, GateError, SettingsError
 from edgedetr.runtime.files import sha256, write_text
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     import onnx
+    from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
 
@@ -54,6 +58,7 @@ class Step:
         coverage: Its share of the model's multiply-accumulates.
         ap: COCO AP in per cent.
         ap_drop: By how many points it is below that of FP32.
+        rest: What all else computed in.
         kept: Whether the limit held, so that the search went on from here.
     """
 
@@ -63,6 +68,7 @@ class Step:
     ap: float
     ap_drop: float
     kept: bool
+    rest: Rest = "fp32"
 
 
 @dataclass(frozen=True)
@@ -74,17 +80,19 @@ class Coverage:
         sensitivity: What each candidate costs alone.
         steps: Every set that was measured, in this order.
         chosen: The candidates that go into INT8.
+        rest: What all else computes in.
     """
 
     max_ap_drop: float
     sensitivity: Sensitivity
     steps: tuple[Step, ...]
     chosen: tuple[Candidate, ...]
+    rest: Rest = "fp32"
 
     @property
     def best(self) -> Step | None:
         """The measurement of what was chosen; None where no candidate holds the limit."""
-        kept = [step for step in self.steps if step.kept]
+        kept = [step for step in self.steps if step.kept and step.rest == self.rest]
         return max(kept, key=lambda step: step.coverage, default=None)
 
     @property
@@ -103,8 +111,9 @@ class Coverage:
                 f"({least.tried}); {where}"
             )
         return (
-            f"{self.best.coverage:.1%} of the multiply-accumulates in INT8 within an AP drop of "
-            f"{self.max_ap_drop:g} points: {self.best.ap_drop:+.2f}; {where}"
+            f"{self.best.coverage:.1%} of the multiply-accumulates in INT8, the rest in "
+            f"{self.rest.upper()}, within an AP drop of {self.max_ap_drop:g} points: "
+            f"{self.best.ap_drop:+.2f}; {where}"
         )
 
 
@@ -127,6 +136,7 @@ class CoverageRecord:
         chosen: Names of the candidates in INT8.
         curve: Every set that was measured, in this order.
         blocks: What each candidate costs alone, the worst first.
+        rest: What all else computes in.
     """
 
     int8: str
@@ -143,6 +153,7 @@ class CoverageRecord:
     chosen: tuple[str, ...]
     curve: tuple[Step, ...]
     blocks: tuple[BlockEffect, ...]
+    rest: Rest = "fp32"
 
 
 def read_coverage(path: Path) -> CoverageRecord:
@@ -166,11 +177,15 @@ class Request:
         data: A KITTI object folder; its validation split is used.
         frames: How many of its frames at most, evenly spread.
         max_ap_drop: The limit, in points of AP from 0 to 100.
+        rest: What computes where INT8 does not.
+        images: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges; made up when None.
     """
 
     data: Path
     frames: int
     max_ap_drop: float
+    rest: Rest = "fp32"
+    images: Sequence[NDArray[np.uint8]] | None = None
 
 
 def choose_coverage(
@@ -200,7 +215,9 @@ def choose_coverage(
     refuse_broken(model, path.name)
     scenes = labelled_scenes(request.data, stats.spec.class_names).spread(request.frames)
     with Trial(model, stats.spec, scenes) as trial:
-        found = find_coverage(model, stats, trial, request.max_ap_drop)
+        found = find_coverage(
+            model, stats, trial, request.max_ap_drop, request.rest, request.images
+        )
     record = _record(found, path, output, command)
     written = coverage_path(output)
     write_text(written, json.dumps(asdict(record), indent=1) + "\n")
@@ -229,6 +246,7 @@ def _record(found: Coverage, path: Path, output: Path, command: str) -> Coverage
         chosen=tuple(candidate.name for candidate in found.chosen),
         curve=found.steps,
         blocks=found.sensitivity.rows(),
+        rest=found.rest,
     )
 
 
@@ -238,20 +256,28 @@ def coverage_path(output: Path) -> Path:
 
 
 def find_coverage(
-    model: onnx.ModelProto, stats: CalibrationStats, trial: Trial, max_ap_drop: float
+    model: onnx.ModelProto,
+    stats: CalibrationStats,
+    trial: Trial,
+    max_ap_drop: float,
+    rest: Rest = "fp32",
+    images: Sequence[NDArray[np.uint8]] | None = None,
 ) -> Coverage:
     """Put candidates into INT8, those that cost least for each multiply-accumulate first.
 
     One that breaks the limit is left out and gets a second chance at the end, because AP also rises
     by chance. The first convolution and linear layers are tried only where they cost less than
     some other candidate. At last all other candidates are measured together, which is what
-    `edgedetr.export.to_qdq.quantize` takes by default.
+    `edgedetr.export.to_qdq.quantize` takes by default. Where the rest shall be FP16, what was
+    chosen is measured so, and what cost most is taken out again until the limit holds.
 
     Args:
         model: The float32 model.
         stats: Its ranges.
         trial: The labelled frames.
         max_ap_drop: The limit, in points of AP.
+        rest: What computes where INT8 does not.
+        images: RGB images on which ``fp16`` measures ranges; made up when None.
 
     Raises:
         ArtifactError: If the model has nothing to quantize, or the stats lack a tensor.
@@ -266,7 +292,9 @@ def find_coverage(
     default = [c for c in order if c.kind == "conv"]
     if not set(default) <= set(search.chosen):
         search.try_all(default)
-    return Coverage(max_ap_drop, sensitivity, tuple(search.steps), tuple(search.chosen))
+    if rest != "fp32":
+        search.finish(order, rest, images)
+    return Coverage(max_ap_drop, sensitivity, tuple(search.steps), tuple(search.chosen), rest)
 
 
 class _Search:
@@ -284,6 +312,8 @@ class _Search:
         self.steps: list[Step] = []
         self._model, self._stats, self._trial = model, stats, trial
         self._sensitivity, self._limit = sensitivity, max_ap_drop
+        self._rest: Rest = "fp32"
+        self._images: Sequence[NDArray[np.uint8]] | None = None
 
     def try_adding(self, candidate: Candidate) -> bool:
         """Choose one more, and tell whether the limit holds with it."""
@@ -299,8 +329,20 @@ class _Search:
         if step.kept and _macs(candidates) > _macs(self.chosen):
             self.chosen = list(candidates)
 
+    def finish(
+        self, order: list[Candidate], rest: Rest, images: Sequence[NDArray[np.uint8]] | None
+    ) -> None:
+        """Take out what costs most for its work until the limit holds with the rest as asked."""
+        self._rest, self._images = rest, images
+        self.chosen.sort(key=order.index)
+        tried = f"all that was chosen, the rest in {rest.upper()}"
+        while self.chosen and not self._measure(tried, self.chosen).kept:
+            tried = f"without {self.chosen.pop().name}"
+
     def _measure(self, tried: str, together: Sequence[Candidate]) -> Step:
-        effect = self._trial.effect(quantized(self._model, self._stats, together), tried)
+        int8 = quantized(self._model, self._stats, together)
+        made, _ = with_rest(int8, self._stats, self._rest, self._images)
+        effect = self._trial.effect(made, tried)
         ap, drop = effect.ap, effect.ap_drop
         if ap is None or drop is None:
             raise ValueError("a limit of AP needs frames with labels")
@@ -311,6 +353,7 @@ class _Search:
             ap=ap,
             ap_drop=drop,
             kept=drop <= self._limit,
+            rest=self._rest,
         )
         self.steps.append(step)
         return step

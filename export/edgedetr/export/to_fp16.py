@@ -29,12 +29,13 @@ from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgedetr.export.fp16_blocks import Request
     from edgedetr.runtime.spec import ModelSpec
 
 VERSIONS = ("edgedetr", "numpy", "onnx", "onnxruntime")
@@ -51,6 +52,7 @@ class HalfShare:
         macs: Multiply-accumulates of the model.
         casts: Casts that were added.
         islands: Reason to how many nodes stay in FP32 for it, most first.
+        kept: Blocks that stay in FP32 because of their measured error.
     """
 
     nodes: int
@@ -59,18 +61,46 @@ class HalfShare:
     macs: int
     casts: int
     islands: dict[str, int] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Say it in a line."""
         return (
             f"{self.nodes} of {self.float_nodes} nodes and {self.half_macs / self.macs:.1%} of "
-            f"{self.macs / 1e9:.3f} GMACs in FP16, {self.casts} casts; FP32: {self.kept()}"
+            f"{self.macs / 1e9:.3f} GMACs in FP16, {self.casts} casts; FP32: {self.in_fp32()}"
         )
 
-    def kept(self) -> str:
+    def in_fp32(self) -> str:
         """Say how many nodes stay in FP32, and why."""
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.islands.items())
-        return f"{self.float_nodes - self.nodes} nodes ({reasons})" if reasons else "none"
+        found = f"{self.float_nodes - self.nodes} nodes ({reasons})" if reasons else "none"
+        return f"{found}; for their error: {', '.join(self.kept)}" if self.kept else found
+
+
+@dataclass(frozen=True, eq=False)
+class Halving:
+    """A float32 graph and what is known of it before it becomes FP16.
+
+    Attributes:
+        model: The graph.
+        types: Element type of each of its tensors.
+        reasons: Index of each node that stays in FP32 to the reason.
+    """
+
+    model: onnx.ModelProto
+    types: dict[str, int]
+    reasons: dict[int, str]
+
+    def typed(self, blocks: Mapping[str, Collection[int]]) -> tuple[onnx.ModelProto, HalfShare]:
+        """Write the graph.
+
+        Args:
+            blocks: Names of blocks that stay in FP32 as well, each with the indices of its nodes.
+        """
+        more = {index: "error" for nodes in blocks.values() for index in nodes}
+        reasons = more | self.reasons
+        half, where = typed(self.model, self.types, set(reasons))
+        return half, _share(self.model, where, reasons, tuple(blocks))
 
 
 def export_fp16(
@@ -79,6 +109,7 @@ def export_fp16(
     spec: ModelSpec | None = None,
     frames: Iterable[NDArray[np.uint8]] | None = None,
     command: str = "edgedetr export fp16",
+    request: Request | None = None,
 ) -> HalfShare:
     """Write a float32 ONNX file as typed FP16, with its manifest.
 
@@ -88,11 +119,14 @@ def export_fp16(
         spec: The contract of a model that carries none.
         frames: RGB images, uint8 (H, W, 3), on which ranges are measured; made up when None.
         command: What made it, for the manifest.
+        request: Limits to hold by keeping blocks in FP32, and images to measure on; rules and
+            ranges alone decide when None.
 
     Raises:
         ArtifactError: If the model is damaged, has operators that ONNX does not define or free
             sizes, or does not fit its spec.
-        GateError: If TensorRT would break the graph.
+        DataError: If the model finds nothing in the images of the request.
+        GateError: If TensorRT would break the graph, or the limits do not hold.
         UsageError: If ``output`` is ``path``.
     """
     if output == path:
@@ -102,7 +136,13 @@ def export_fp16(
     check_operators(model, path)
     check_static(model, spec, path)
     refuse_broken(model, path.name)
-    half, share = halve(model, spec, frames)
+    halving = prepared(model, spec, frames)
+    kept = {}
+    if request is not None:
+        from edgedetr.export.fp16_blocks import choose_blocks
+
+        kept = choose_blocks(halving, spec, request)
+    half, share = halving.typed(kept)
     versions = versions_of(VERSIONS)
     set_metadata(half, spec, versions)
     with atomic_path(output) as temporary:
@@ -145,6 +185,16 @@ def halve(
     Raises:
         ArtifactError: If the model does not run.
     """
+    return prepared(model, spec, frames, magnitudes).typed({})
+
+
+def prepared(
+    model: onnx.ModelProto,
+    spec: ModelSpec,
+    frames: Iterable[NDArray[np.uint8]] | None = None,
+    magnitudes: Mapping[str, float] | None = None,
+) -> Halving:
+    """Measure ranges and find what rules and ranges keep in FP32; takes what `halve` takes."""
     if frames is None:
         from edgedetr.export.textures import textured_frames
 
@@ -153,20 +203,21 @@ def halve(
     ranges = value_ranges(model, spec, frames)
     known = magnitudes or {}
     ranges = {name: r.joined(known.get(name, 0.0)) for name, r in ranges.items()}
-    reasons = islands(Wiring(model.graph), types, spec.boxes_name, ranges)
-    half, where = typed(model, types, set(reasons))
-    return half, _share(model, where, reasons)
+    return Halving(model, types, islands(Wiring(model.graph), types, spec.boxes_name, ranges))
 
 
-def _share(model: onnx.ModelProto, where: Halves, reasons: dict[int, str]) -> HalfShare:
+def _share(
+    model: onnx.ModelProto, where: Halves, reasons: Mapping[int, str], blocks: tuple[str, ...]
+) -> HalfShare:
     counts = macs(model)
     inside = {label(model.graph.node[i]) for i in where.half}
-    kept = Counter(reasons.get(i, "between") for i in where.full)
+    counted = Counter(reasons.get(i, "between") for i in where.full)
     return HalfShare(
         nodes=len(where.half),
         float_nodes=len(where.half) + len(where.full),
         half_macs=sum(count for name, count in counts.items() if name in inside),
         macs=sum(counts.values()),
         casts=where.casts,
-        islands=dict(kept.most_common()),
+        islands=dict(counted.most_common()),
+        kept=blocks,
     )

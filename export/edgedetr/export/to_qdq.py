@@ -74,7 +74,7 @@ class QuantizedShare:
     def describe(self) -> str:
         """Say it in a line."""
         share = self.int8_macs / self.macs
-        rest = f"; the rest FP16, in FP32 {self.rest.kept()}" if self.rest else ""
+        rest = f"; the rest FP16, in FP32 {self.rest.in_fp32()}" if self.rest else ""
         return (
             f"{self.nodes} nodes in INT8 of {self.convolutions} convolutions; "
             f"{share:.1%} of {self.macs / 1e9:.3f} GMACs{rest}"
@@ -90,6 +90,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     rest: Rest = "fp16",
     spec: ModelSpec | None = None,
     frames: Iterable[NDArray[np.uint8]] | None = None,
+    named: Mapping[str, str] | None = None,
 ) -> QuantizedShare:
     """Quantize a calibrated ONNX file and write it with its manifest.
 
@@ -104,6 +105,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         spec: The contract of a model that carries none, as calibration was given it.
         frames: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges, beside what the
             stats hold; made up when None.
+        named: Options that named spec and frames, and what they named, for the manifest.
 
     Raises:
         ArtifactError: If a file is damaged, they do not belong together, or the model has free
@@ -118,11 +120,8 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     _check(model, path, stats, spec)
     quantized = quantize(model, stats, include, exclude)
     share = quantized_share(quantized)
-    if rest == "fp16":
-        quantized, half = halve(
-            raise_opset(quantized, TYPED_OPSET), stats.spec, frames, stats.magnitudes
-        )
-        share = replace(share, rest=half)
+    quantized, half = with_rest(quantized, stats, rest, frames)
+    share = replace(share, rest=half)
     versions = versions_of(VERSIONS)
     set_metadata(quantized, stats.spec, versions)
     with atomic_path(output) as temporary:
@@ -132,13 +131,30 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     write_manifest(
         output,
         kind="qdq",
-        command=_command(parents, {**chosen, "--rest": rest}),
+        command=_command(parents, {**chosen, "--rest": rest, **(named or {})}),
         spec=stats.spec,
         versions=versions,
         parents=parents,
         summary=share.describe(),
     )
     return share
+
+
+def with_rest(
+    quantized: onnx.ModelProto,
+    stats: CalibrationStats,
+    rest: Rest,
+    frames: Iterable[NDArray[np.uint8]] | None = None,
+) -> tuple[onnx.ModelProto, HalfShare | None]:
+    """Return a quantized graph whose other nodes compute in ``rest``; takes what `export_qdq` does.
+
+    Raises:
+        ArtifactError: If the graph does not run.
+    """
+    if rest == "fp32":
+        return quantized, None
+    raised = raise_opset(quantized, TYPED_OPSET)
+    return halve(raised, stats.spec, frames, stats.magnitudes)
 
 
 def _command(parents: list[Path], options: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from edgedetr.calib.collect import choose_frames
 from edgedetr.distill.data.kitti import image_paths, open_dataset
 from edgedetr.distill.evaluate_coco import coco_ap
+from edgedetr.export.exact import exact_graph
 from edgedetr.export.matching import MARGIN, Rule, match
 from edgedetr.export.parity import SPARE, figures_from_pairs
 from edgedetr.runtime.backends.onnxruntime import open_session
@@ -95,7 +96,8 @@ class Trial:
     """Frames as a model eats them, and what the reference finds in them.
 
     The frames are preprocessed once, into a file: memory does not depend on their number. Models
-    compute every Q/DQ pair as it is written. Close it, or use it in a ``with`` statement.
+    compute every Q/DQ pair and every FP16 node as it is written. Close it, or use it in a ``with``
+    statement.
 
     Args:
         model: The reference.
@@ -168,7 +170,7 @@ class Trial:
     def _answers(self, model: onnx.ModelProto, name: str) -> list[Detections]:
         """Run a model on all frames; the detections reach down to a score of 0."""
         path = Path(self._folder.name) / "model.onnx"
-        onnx.save(model, path)
+        onnx.save(exact_graph(model).model, path)
         session = open_session(path, self._spec, exact=True)
         spec = replace(self._spec, max_detections=self._spec.max_detections + SPARE)
         found = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,12 +18,50 @@ if TYPE_CHECKING:
 @click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
 @click.option("--images", type=PATH, help="Folder of images to measure on; made up if not given.")
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .fp16.onnx.")
-def fp16(model: Path, spec_path: Path | None, images: Path | None, output: Path | None) -> None:
-    """Write MODEL as a typed FP16 graph for TensorRT, with FP32 where FP16 is too narrow."""
+@click.option(
+    "--max-box-error-px",
+    type=click.FloatRange(0, min_open=True),
+    help="Keep blocks in FP32 until no box is farther off on --images; 2 with --max-score-error.",
+)
+@click.option(
+    "--max-score-error",
+    type=click.FloatRange(0, min_open=True),
+    help="Likewise no score; 0.005 with --max-box-error-px.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="For these limits: at most so many of --images, evenly spread.",
+)
+def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
+    model: Path,
+    spec_path: Path | None,
+    images: Path | None,
+    output: Path | None,
+    max_box_error_px: float | None,
+    max_score_error: float | None,
+    frames: int,
+) -> None:
+    """Write MODEL as a typed FP16 graph for TensorRT, with FP32 where FP16 is too narrow.
+
+    With a limit, it measures which blocks cost most in FP16 and keeps as few of them as hold it.
+    """
+    from edgedetr.export.fp16_blocks import Request
+    from edgedetr.export.parity import Gate
     from edgedetr.export.to_fp16 import export_fp16, frames_of
     from edgedetr.runtime.spec import spec_from_toml
 
+    request = None
+    if max_box_error_px is not None or max_score_error is not None:
+        if images is None:
+            raise UsageError("--max-box-error-px and --max-score-error want --images DIR")
+        limits = Gate(max_box_error_px, max_score_error).limits("fp16")
+        request = Request(images, frames, limits)
+
     spec = spec_from_toml(spec_path) if spec_path else None
     output = output or model.with_suffix(".fp16.onnx")
-    share = export_fp16(model, output, spec, frames_of(images) if images else None, command_line())
+    seen = frames_of(images) if images else None
+    share = export_fp16(model, output, spec, seen, command_line(), request)
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")

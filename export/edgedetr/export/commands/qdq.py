@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-ap-drop",
     type=click.FloatRange(0),
-    help="Quantize as much as loses at most so many points of AP (0 to 100) on --data, as measured "
-    "with the rest in FP32.",
+    help="Quantize as much as loses at most so many points of AP (0 to 100) on --data.",
 )
 @click.option("--data", type=PATH, help="For --max-ap-drop: a KITTI folder; its val split is used.")
 @click.option(
@@ -70,6 +69,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.spec import spec_from_toml
 
     spec = spec_from_toml(spec_path) if spec_path else None
+    seen = list(frames_of(images)) if images else None
     output = output or model.with_suffix(".int8.onnx")
     if max_ap_drop is not None:
         if stats is None or data is None or include or exclude:
@@ -78,11 +78,12 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
             )
         from edgedetr.export import coverage
 
-        request = coverage.Request(data, frames, max_ap_drop)
+        request = coverage.Request(data, frames, max_ap_drop, rest, seen)
         found, (include, exclude) = coverage.choose_coverage(
             model, stats, output, request, command_line()
         )
         click.echo(f"{coverage.coverage_path(output)}: {found.describe()}")
-    seen = frames_of(images) if images else None
-    share = export_qdq(model, stats, output, include, exclude, rest, spec, seen)
+    named = {"--spec": spec_path, "--images": images}
+    given = {option: path.name for option, path in named.items() if path}
+    share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, given)
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")
