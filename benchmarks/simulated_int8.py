@@ -1,0 +1,99 @@
+"""Compare the simulation of INT8 in PyTorch with the INT8 graph, on the demo's student.
+
+    python benchmarks/simulated_int8.py --student runs/demo/student.safetensors \
+        --images data/synth/training/image_2
+
+Writes ``benchmarks/results/simulated_int8.json``. The student is given the steps with which a
+quantization-aware run would start, from the first half of the images, and is not trained on: where
+it rounds and what an export makes of it do not hang on that. The other half is compared: the
+checkpoint with its INT8 graphs, with its float graph, and float with INT8, which is what rounding
+itself costs.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgedetr.calib.collect import choose_frames
+from edgedetr.distill.checkpoint import load_model, save_model
+from edgedetr.distill.merging import merge_layers
+from edgedetr.export.fake_quantization import calibrated
+from edgedetr.export.matching import Rule
+from edgedetr.export.parity import Gate, verify
+from edgedetr.export.to_onnx import export_onnx
+from edgedetr.export.to_qdq import export_qdq
+from edgedetr.runtime.files import write_text
+from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.machine import machine_facts
+from edgedetr.runtime.manifest import versions_of
+
+RESULT = Path(__file__).parent / "results" / "simulated_int8.json"
+CALIBRATION_FRAMES = 64
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--student", type=PATH, required=True, help="The demo's student.safetensors.")
+@click.option("--images", type=PATH, required=True)
+@click.option("--frames", type=int, default=100, show_default=True, help="How many are compared.")
+@click.option("--json", "out", type=PATH, default=RESULT)
+def main(student: Path, images: Path, frames: int, out: Path) -> None:
+    """Export, compare and write the figures."""
+    paths = list_images(images)
+    half = len(paths) // 2
+    seen = choose_frames(paths[half:], frames)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint, plain = folder / "student.safetensors", folder / "student.onnx"
+        int8, mixed = folder / "student.int8.onnx", folder / "student.int8.fp16.onnx"
+        prepare(student, checkpoint, choose_frames(paths[:half], CALIBRATION_FRAMES))
+        export_onnx(checkpoint, plain)
+        share = export_qdq(plain, None, int8, rest="fp32")
+        export_qdq(plain, None, mixed, rest="fp16")
+        pairs = {
+            "simulation against the INT8 graph, rest FP32": (checkpoint, int8),
+            "simulation against the INT8 graph, rest FP16": (checkpoint, mixed),
+            "checkpoint in float against the float graph": (checkpoint, plain),
+            "float graph against the INT8 graph, rest FP32": (plain, int8),
+        }
+        found = {what: measure(*pair, seen) for what, pair in pairs.items()}
+    figures = {
+        "command": shlex.join(["python", "benchmarks/simulated_int8.py", *sys.argv[1:]]),
+        "machine": machine_facts(),
+        "versions": versions_of(("edgedetr", "torch", "onnx", "onnxruntime")),
+        "calibration_frames": CALIBRATION_FRAMES,
+        "int8": share.describe(),
+        "pairs": found,
+    }
+    write_text(out, json.dumps(figures, indent=2) + "\n")
+
+
+def prepare(student: Path, output: Path, images: list[Path]) -> None:
+    """Give a student the steps with which a quantization-aware run starts."""
+    model = load_model(student)
+    merge_layers(model.network)
+    quantization = calibrated(model, map(read_image, images), "", "")
+    save_model(output, replace(model, quantization=quantization), command="-")
+
+
+def measure(reference: Path, candidate: Path, images: list[Path]) -> dict[str, Any]:
+    """Compare two models as ``edgedetr verify`` does."""
+    report = verify(reference, candidate, map(read_image, images), Rule(), Gate())
+    click.echo(report.table() + "\n")
+    return {
+        "passed": report.passed,
+        "precisions": list(report.precisions),
+        **asdict(report.figures),
+    }
+
+
+if __name__ == "__main__":
+    main()
