@@ -65,6 +65,23 @@ def test_the_chart_shows_what_was_kept_the_limit_and_what_broke_it() -> None:
     ]
 
 
+def test_the_answer_with_the_rest_in_fp16_stands_apart() -> None:
+    """The search measured with the rest in FP32; only the last points are what was written."""
+    ends = (
+        Step("all", ("stem", "neck"), 0.75, 39.0, 1.0, kept=False, rest="fp16"),
+        Step("without neck", ("stem",), 0.25, 39.9, 0.1, kept=True, rest="fp16"),
+    )
+    curve = (*RECORD.curve, *ends)
+    section = coverage_section(replace(RECORD, curve=curve, rest="fp16", coverage=0.25, ap=39.9))
+    assert "25.0% of the multiply-accumulates run in INT8, the rest in FP16" in section.summary
+    assert [line.name for line in section.chart.lines][3:] == [
+        "left out: head",
+        "loses too much: all",
+        "holds: without neck",
+    ]
+    assert section.chart.lines[0].path.count("L") == 2
+
+
 def test_int8_that_is_not_worth_it_is_said() -> None:
     worst = RECORD.curve[1]
     section = coverage_section(

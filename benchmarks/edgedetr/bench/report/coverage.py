@@ -58,17 +58,25 @@ def coverage_section(record: CoverageRecord) -> CoverageSection:
 def _summary(record: CoverageRecord) -> str:
     drop = record.fp32_ap - record.ap
     found = (
-        f"{record.coverage:.1%} of the multiply-accumulates run in INT8 with AP {record.ap:.2f} "
-        f"({drop:+.2f} points lost), on {record.frames} frames on which FP32 has "
-        f"{record.fp32_ap:.2f}; allowed were {record.max_ap_drop:g} points."
+        f"{record.coverage:.1%} of the multiply-accumulates run in INT8, the rest in "
+        f"{record.rest.upper()}, with AP {record.ap:.2f} ({drop:+.2f} points lost), on "
+        f"{record.frames} frames on which FP32 has {record.fp32_ap:.2f}; "
+        f"allowed were {record.max_ap_drop:g} points."
     )
     return found if record.is_worth_it else f"INT8 is not worth it: {found}"
 
 
 def _chart(record: CoverageRecord) -> LineChart:
     """Draw AP over coverage as the search went on, and what broke the limit on its way."""
-    kept = sorted((s for s in record.curve if s.kept), key=lambda step: step.coverage)
-    broke = {s.tried: s for s in record.curve if not s.kept and s.tried not in record.chosen}
+    searched = [step for step in record.curve if step.rest == "fp32"]
+    kept = sorted((s for s in searched if s.kept), key=lambda step: step.coverage)
+    broke = {s.tried: s for s in searched if not s.kept and s.tried not in record.chosen}
+    dots = {f"left out: {tried}": step for tried, step in broke.items()}
+    dots |= {
+        f"{'holds' if s.kept else 'loses too much'}: {s.tried}": s
+        for s in record.curve
+        if s.rest != "fp32"
+    }
     x, y = _points(kept)
     limit = record.fp32_ap - record.max_ap_drop
     ends = np.array([0.0, 100.0])
@@ -77,8 +85,8 @@ def _chart(record: CoverageRecord) -> LineChart:
         Series("FP32", "c0 dashed", ends, np.full(2, record.fp32_ap)),
         Series(f"limit, {record.max_ap_drop:g} points below", "c4 dashed", ends, np.full(2, limit)),
     ]
-    for number, (tried, step) in enumerate(broke.items(), 2):
-        series.append(Series(f"left out: {tried}", f"c{number % 8} dot", *_points([step])))
+    for number, (name, step) in enumerate(dots.items(), 2):
+        series.append(Series(name, f"c{number % 8} dot", *_points([step])))
     heights = np.concatenate([s.y for s in series])
     room = MARGIN * float(np.ptp(heights))
     span = float(heights.min()) - room, float(heights.max()) + room
