@@ -130,18 +130,17 @@ def _positions(wiring: Wiring, types: Mapping[str, int]) -> set[int]:
         )
         if rounds and types.get(node.input[0]) in _FLOATS:
             found |= {index} | _behind(wiring, types, node.input)
-            found |= set(_fractions(wiring, node))
         elif node.op_type in _READ_AT:
             places = node.input[_READ_AT[node.op_type]]
             found |= {index} | _behind(wiring, types, [places])
-    return found
+    return found | set(_differences(wiring, found))
 
 
-def _fractions(wiring: Wiring, node: onnx.NodeProto) -> Iterator[int]:
-    """Yield what a rounding leaves over: the share of a cell, lost once a position is FP16."""
-    for index in wiring.readers.get(node.output[0], ()):
-        reader = wiring.nodes[index]
-        if reader.op_type == "Sub" and {*reader.input} == {node.input[0], node.output[0]}:
+def _differences(wiring: Wiring, positions: set[int]) -> Iterator[int]:
+    """Yield differences of positions, such as shares of a cell, which are lost in FP16."""
+    for index, node in enumerate(wiring.nodes):
+        made = {wiring.producer.get(name, -1) for name in node.input}
+        if node.op_type == "Sub" and made <= positions:
             yield index
 
 
