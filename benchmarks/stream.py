@@ -6,6 +6,8 @@ Writes ``benchmarks/results/stream.json``; exit status 1 where a limit does not 
 is compared takes turns in one run, so that whatever else the machine does hits both alike.
 
 paced        2000 frames of a camera played at a steady rate: p99 over p50 of the detector's time
+waiting      the same for threads that sleep while they wait (as in `edgedetr run`) and that spin,
+             by turns; alone, and beside a process for each core that computes without end
 allocations  largest sum of Python memory during a frame, in arrays of the network's input
 submit       frames per second of `submit` over `detect` in a loop, on one thread, and with a
              network that waits as for a device (its time is made up, all else is measured)
@@ -24,6 +26,7 @@ import tempfile
 import time
 import tracemalloc
 from collections import deque
+from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +58,7 @@ DEVICE_MS = 2.12
 """What a D-FINE-N takes on a T4 in FP16, as its authors say."""
 LIMITS = {"jitter": 1.5, "allocated_inputs": 3.0, "submit_speedup": 1.2}
 _ROUNDS = 5
+_PACED_FRAMES = 105
 
 
 @click.command()
@@ -73,6 +77,7 @@ def main(data: Path, model: Path, frames: int, rate: float, peer_frames: int, ou
         network = write_model(large)
         figures = {
             "paced": paced(model, paths, frames, rate),
+            "waiting": waiting(model, images, rate),
             "allocations": allocations(large, images[0]),
             "submit_one_thread": submit_speedup(one_thread(model), images),
             "submit_device": submit_speedup(WaitingSession, images),
@@ -126,6 +131,38 @@ def paced(model: Path, paths: Sequence[Path], frames: int, rate: float) -> dict[
         "p99_over_p50": latency.p99_ms / latency.p50_ms,
         "age_p99_over_p50": age.p99_ms / age.p50_ms,
     }
+
+
+def waiting(model: Path, images: Sequence[Frame], rate: float) -> dict[str, Any]:
+    """Detect in a steady and in a spinning session, one open at a time, at a steady rate."""
+    found: dict[str, Any] = {}
+    busy = [sys.executable, "-c", "while True: pass"]
+    with ExitStack() as others:
+        for place in ("alone", "beside_other_work"):
+            samples: dict[str, list[int]] = {"steady": [], "spinning": []}
+            for _ in range(_ROUNDS):
+                for name, taken in samples.items():
+                    with Detector.open(model, steady=name == "steady") as detector:
+                        taken += _paced_samples(detector, images, rate)
+            found[place] = {name: vars(latency_from_samples(s)) for name, s in samples.items()}
+            if place == "alone":
+                for _ in range(os.cpu_count() or 1):
+                    other = others.enter_context(subprocess.Popen(busy))  # noqa: S603
+                    others.callback(other.kill)
+    return found
+
+
+def _paced_samples(detector: Detector, images: Sequence[Frame], rate: float) -> list[int]:
+    """Return what frames take, in nanoseconds, without the first few."""
+    samples = []
+    due_s = time.monotonic()
+    for frame in islice(cycle(images), _PACED_FRAMES):
+        due_s += 1 / rate
+        time.sleep(max(0, due_s - time.monotonic()))
+        start_ns = time.perf_counter_ns()
+        detector.detect(frame)
+        samples.append(time.perf_counter_ns() - start_ns)
+    return samples[5:]
 
 
 def allocations(model: Path, frame: Frame) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Detector:
         model: str = "",
         public_key: Path | None = None,
         require_signature: bool = True,
+        steady: bool = False,
         time_limit_s: float = TIME_LIMIT_S,
     ) -> Self:
         """Verify an ONNX file, an engine or a package, load it and warm it up.
@@ -109,6 +110,8 @@ class Detector:
                 empty, or its first ONNX model where none does.
             public_key: PEM file of the key that must have signed a package.
             require_signature: Whether a package must be signed.
+            steady: Whether threads of the CPU that wait sleep instead of spinning: slower where the
+                machine is idle, and much faster where it does other work, too.
             time_limit_s: How long the backend may take for one frame, in seconds.
 
         Raises:
@@ -125,6 +128,7 @@ class Detector:
             model=model,
             public_key=public_key,
             require_signature=require_signature,
+            steady=steady,
         )
         return cls(session, threshold, time_limit_s=time_limit_s)
 
@@ -208,7 +212,7 @@ class Detector:
             pipeline = self._pipeline
         return pipeline.submit(frame, wait=wait)
 
-    def swap(
+    def swap(  # noqa: PLR0913 - as in `open`
         self,
         path: Path,
         backend: str = BACKEND,
@@ -217,6 +221,7 @@ class Detector:
         model: str = "",
         public_key: Path | None = None,
         require_signature: bool = True,
+        steady: bool = False,
     ) -> None:
         """Put another model in place between two frames, while frames are detected.
 
@@ -232,6 +237,8 @@ class Detector:
                 empty, or its first ONNX model where none does.
             public_key: PEM file of the key that must have signed a package.
             require_signature: Whether a package must be signed.
+            steady: Whether threads of the CPU that wait sleep instead of spinning: slower where the
+                machine is idle, and much faster where it does other work, too.
 
         Raises:
             ArtifactError: As in `open`, or if the classes are others than the old model's, because
@@ -247,6 +254,7 @@ class Detector:
             model=model,
             public_key=public_key,
             require_signature=require_signature,
+            steady=steady,
         )
         self._put_in_place(session, path)
 

@@ -26,7 +26,7 @@ AUTO = "auto"
 _LOG = logging.getLogger(__name__)
 
 
-def open_model(
+def open_model(  # noqa: PLR0913 - what there is to know of a model
     path: Path,
     backend: str,
     *,
@@ -34,6 +34,7 @@ def open_model(
     model: str = "",
     public_key: Path | None = None,
     require_signature: bool = True,
+    steady: bool = False,
 ) -> Session:
     """Load an ONNX file, an engine, or a package: a folder or a ``.tar``.
 
@@ -53,6 +54,7 @@ def open_model(
         model: Name of a model in a package; chosen when empty.
         public_key: PEM file of the key that must have signed a package.
         require_signature: Whether a package must be signed.
+        steady: Whether threads of the CPU that wait sleep instead of spinning.
 
     Raises:
         ArtifactError: If it is missing, damaged, changed, of another signer, or of another kind
@@ -66,7 +68,7 @@ def open_model(
             raise UsageError(
                 f"{path} is no package, so it has no models to choose and no signature"
             )
-        session = _open_file(path, backend, spec)
+        session = _open_file(path, backend, spec, steady=steady)
         _LOG.info("%s: %s", path, session.runs_on)
         return session
     if spec:
@@ -74,7 +76,8 @@ def open_model(
     with read_package(path, public_key, require_signature=require_signature) as package:
         check_inputs(package.golden, package.spec)
         model = model or _chosen_model(package, backend)
-        session = _open_file(package.model_path(model), backend, package.spec)
+        file = package.model_path(model)
+        session = _open_file(file, backend, package.spec, steady=steady)
         try:
             check_answer(package.golden_answer(model), session, package.frame())
         except BaseException:
@@ -85,7 +88,7 @@ def open_model(
     return session
 
 
-def _open_file(path: Path, backend: str, spec: ModelSpec | None) -> Session:
+def _open_file(path: Path, backend: str, spec: ModelSpec | None, *, steady: bool) -> Session:
     backend = backend or suited_backend(path)
     module = find_backend(backend)
     if path.suffix not in module.SUFFIXES:
@@ -93,7 +96,7 @@ def _open_file(path: Path, backend: str, spec: ModelSpec | None) -> Session:
         raise ArtifactError(f"{path}: {backend} runs {wanted} files; export the model first")
     if manifest_path(path).is_file():
         read_manifest(path)
-    return module.open_session(path, spec)
+    return module.open_session(path, spec, steady=steady)
 
 
 def _chosen_model(package: Package, backend: str) -> str:

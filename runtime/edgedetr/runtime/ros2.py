@@ -97,7 +97,7 @@ def make_node() -> Any:  # noqa: ANN401 - rclpy.node.Node
     def parameter(name: str, default: Any) -> Any:  # noqa: ANN401
         return node.declare_parameter(name, default).value
 
-    how: dict[str, Any] = {"threshold": parameter("threshold", 0.3)}
+    how: dict[str, Any] = {"threshold": parameter("threshold", 0.3), "steady": True}
     for name, kind in (("backend", str), ("public_key", Path)):
         if value := parameter(name, ""):
             how[name] = kind(value)

@@ -64,8 +64,8 @@ def test_all_but_the_chosen_are_closed(tiny_onnx, times, monkeypatch):
         module = backend(name)
         original = module.open_session
 
-        def open_session(path, spec=None, original=original):
-            opened.append(original(path, spec))
+        def open_session(path, spec=None, original=original, **how):
+            opened.append(original(path, spec, **how))
             return opened[-1]
 
         monkeypatch.setattr(module, "open_session", open_session)
@@ -127,7 +127,7 @@ def test_a_backend_that_answers_otherwise_is_left_out(tiny_onnx, times, monkeypa
 
 
 def test_a_backend_that_cannot_load_it_is_left_out(tiny_onnx, times, monkeypatch, caplog):
-    def refuse(path, _):
+    def refuse(path, _, **_how):
         raise ArtifactError(f"{path} has an operator that it lacks")
 
     monkeypatch.setattr(openvino, "open_session", refuse)

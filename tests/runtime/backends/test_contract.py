@@ -30,8 +30,8 @@ def opener(request, tiny_onnx):
             request.getfixturevalue("gpu_providers")
     sessions = []
 
-    def open_one(*arguments, **model):
-        sessions.append(backend(name).open_session(write(**model), *arguments))
+    def open_one(*arguments, steady=False, **model):
+        sessions.append(backend(name).open_session(write(**model), *arguments, steady=steady))
         return sessions[-1]
 
     yield name, open_one
@@ -57,6 +57,11 @@ def test_the_answer_by_hand(opener):
     logits, boxes = session.infer()
     np.testing.assert_allclose(logits, [[[2, -9], [-9, -9]]], rtol=1e-6)
     np.testing.assert_allclose(boxes, [[[0.5, 0.5, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5]]])
+
+
+def test_a_steady_session_answers_the_same(opener):
+    session, steady = opener[1](), opener[1](steady=True)
+    assert first_logit(steady, 0.75) == first_logit(session, 0.75) == 2
 
 
 def test_buffers_stay_where_they_are(opener):

@@ -4,8 +4,10 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
+from edgedetr.runtime import Detector
 from edgedetr.runtime.backends import backend
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.errors import ArtifactError, UnknownNameError
@@ -170,3 +172,19 @@ def test_exact_mode_computes_qdq_as_written(onnx_model: Build, tmp_path: Path) -
     session.images[...] = 1
     logits, _ = session.infer()
     np.testing.assert_allclose(logits, 64, rtol=1e-6)
+
+
+@pytest.mark.parametrize("steady", [False, True])
+def test_waiting_threads_of_a_steady_session_do_not_spin(
+    tiny_onnx: Tiny, monkeypatch: pytest.MonkeyPatch, steady: bool
+) -> None:
+    entries: dict[str, str] = {}
+
+    class Options(ort.SessionOptions):  # type: ignore[misc]
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            entries[key] = value
+            super().add_session_config_entry(key, value)
+
+    monkeypatch.setattr(ort, "SessionOptions", Options)
+    Detector.open(tiny_onnx(), steady=steady).close()
+    assert entries == ({"session.intra_op.allow_spinning": "0"} if steady else {})

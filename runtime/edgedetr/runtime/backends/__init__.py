@@ -66,8 +66,17 @@ class BackendModule(Protocol):
 
     SUFFIXES: tuple[str, ...]
 
-    def open_session(self, path: Path, spec: ModelSpec | None = None) -> Session:
-        """Load an artifact; ``spec`` replaces the one stored inside it (foreign models)."""
+    def open_session(
+        self, path: Path, spec: ModelSpec | None = None, *, steady: bool = False
+    ) -> Session:
+        """Load an artifact.
+
+        Args:
+            path: The artifact.
+            spec: Replaces the one stored inside it (foreign models).
+            steady: Whether threads of the CPU that wait sleep instead of spinning: slower where
+                the machine is idle, and much faster where it is not.
+        """
         ...
 
 

@@ -42,7 +42,7 @@ _FIRST = 2  # runs of a turn that do not count: threads of the backend before ma
 _LOG = logging.getLogger(__name__)
 
 
-def open_session(path: Path, spec: ModelSpec | None = None) -> Session:
+def open_session(path: Path, spec: ModelSpec | None = None, *, steady: bool = False) -> Session:
     """Load an artifact with the backend that suits it; ``runs_on`` and the log say why.
 
     Raises:
@@ -50,8 +50,8 @@ def open_session(path: Path, spec: ModelSpec | None = None) -> Session:
         UsageError: If no library that runs it is installed.
     """
     if path.suffix == ".engine":
-        return backend(suited_backend(path)).open_session(path, spec)
-    return _fastest(_opened(path, spec))
+        return backend(suited_backend(path)).open_session(path, spec, steady=steady)
+    return _fastest(_opened(path, spec, steady=steady))
 
 
 def measure(sessions: Mapping[str, Session]) -> dict[str, float]:
@@ -114,12 +114,12 @@ def _candidates() -> Iterable[str]:
         yield "openvino"
 
 
-def _opened(path: Path, spec: ModelSpec | None) -> dict[str, Session]:
+def _opened(path: Path, spec: ModelSpec | None, *, steady: bool) -> dict[str, Session]:
     """Open an ONNX file with every backend that can; where the first finds it bad, so it is."""
     sessions: dict[str, Session] = {}
     for name in _candidates():
         try:
-            sessions[name] = backend(name).open_session(path, spec)
+            sessions[name] = backend(name).open_session(path, spec, steady=steady)
         except ArtifactError as error:  # noqa: PERF203 - a few backends
             if not sessions:
                 raise

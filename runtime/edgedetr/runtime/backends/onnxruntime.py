@@ -33,6 +33,7 @@ def open_session(
     threads: int | None = None,
     exact: bool = False,
     provider: str = CPU,
+    steady: bool = False,
 ) -> OnnxSession:
     """Load an ONNX file of static batch 1.
 
@@ -44,6 +45,7 @@ def open_session(
             on CPUs without VNNI. For parity checks; much slower.
         provider: The execution provider that must run the model. Nodes that it cannot do run with
             CUDA (after TensorRT) or on the CPU; where it does not start nothing takes its place.
+        steady: Whether threads that wait sleep instead of spinning.
 
     Raises:
         ArtifactError: If the file is missing, damaged, without a spec or not what the spec says.
@@ -55,6 +57,8 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads or 0
+    if steady:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     engine = _load(path, options, provider)

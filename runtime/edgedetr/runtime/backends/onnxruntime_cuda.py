@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".onnx",)
 
 
-def open_session(path: Path, spec: ModelSpec | None = None) -> OnnxSession:
+def open_session(path: Path, spec: ModelSpec | None = None, *, steady: bool = False) -> OnnxSession:
     """Load an ONNX file of static batch 1; frames go through buffers of the CPU.
 
     Raises:
@@ -23,4 +23,4 @@ def open_session(path: Path, spec: ModelSpec | None = None) -> OnnxSession:
         UsageError: If this ONNX Runtime lacks the provider.
         BackendError: If the provider does not start on this machine.
     """
-    return onnxruntime.open_session(path, spec, provider=onnxruntime.CUDA)
+    return onnxruntime.open_session(path, spec, provider=onnxruntime.CUDA, steady=steady)

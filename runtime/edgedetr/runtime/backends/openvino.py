@@ -25,7 +25,11 @@ _METADATA = ["framework", METADATA_KEY]  # where OpenVINO keeps the metadata of 
 
 
 def open_session(
-    path: Path, spec: ModelSpec | None = None, *, threads: int | None = None
+    path: Path,
+    spec: ModelSpec | None = None,
+    *,
+    threads: int | None = None,
+    steady: bool = False,  # noqa: ARG001 - its threads do not spin
 ) -> OpenVinoSession:
     """Load an ONNX file of static batch 1.
 
@@ -36,6 +40,7 @@ def open_session(
         path: The ONNX file.
         spec: Replaces the spec in the file's metadata, for foreign models.
         threads: Threads that compute one frame; as many as there are cores when None.
+        steady: Nothing more; see `edgedetr.runtime.backends.BackendModule`.
 
     Raises:
         ArtifactError: If the file is missing, damaged, without a spec or not what the spec says.

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 SUFFIXES = (".engine",)
 
 
-def open_session(path: Path, spec: ModelSpec | None = None) -> EngineSession:
+def open_session(
+    path: Path,
+    spec: ModelSpec | None = None,
+    *,
+    steady: bool = False,  # noqa: ARG001 - the GPU does the work
+) -> EngineSession:
     """Load an engine that was built for this machine.
 
     Raises:

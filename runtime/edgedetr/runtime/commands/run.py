@@ -88,9 +88,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     notes = _Notes()
     with ExitStack() as stack:
         frames_in = stack.enter_context(closing(open_source(source, rate_hz, deadline_ns)))
-        detector = stack.enter_context(
-            Detector.open(model, threshold=threshold, time_limit_s=time_limit_s, **opening)
-        )
+        how: dict[str, Any] = {"threshold": threshold, "time_limit_s": time_limit_s, **opening}
+        detector = stack.enter_context(Detector.open(model, steady=True, **how))
         names = detector.spec.class_names
         watch = stack.enter_context(watched(watching, len(names), _say))
         files = ResultFiles(out, video, rate_hz=rate_hz, class_names=names, on_problem=notes)
@@ -165,7 +164,7 @@ def _swap(
 
     def work() -> None:
         try:
-            detector.swap(model, **opening)
+            detector.swap(model, steady=True, **opening)
             _say(f"{model} is swapped in and runs on {detector.backend}")
         except (EdgeDetrError, OSError, ValueError) as error:
             note(f"{model} is not swapped in, the old model works on: {error}")
