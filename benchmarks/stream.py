@@ -139,17 +139,30 @@ def waiting(model: Path, images: Sequence[Frame], rate: float) -> dict[str, Any]
     busy = [sys.executable, "-c", "while True: pass"]
     with ExitStack() as others:
         for place in ("alone", "beside_other_work"):
-            samples: dict[str, list[int]] = {"steady": [], "spinning": []}
-            for _ in range(_ROUNDS):
-                for name, taken in samples.items():
-                    with Detector.open(model, steady=name == "steady") as detector:
-                        taken += _paced_samples(detector, images, rate)
-            found[place] = {name: vars(latency_from_samples(s)) for name, s in samples.items()}
+            found[place] = _waiting_here(model, images, rate)
             if place == "alone":
                 for _ in range(os.cpu_count() or 1):
                     other = others.enter_context(subprocess.Popen(busy))  # noqa: S603
                     others.callback(other.kill)
     return found
+
+
+def _waiting_here(model: Path, images: Sequence[Frame], rate: float) -> dict[str, Any]:
+    samples: dict[str, list[int]] = {"steady": [], "spinning": []}
+    cpu_s = dict.fromkeys(samples, 0.0)
+    for _ in range(_ROUNDS):
+        for name in samples:
+            with Detector.open(model, steady=name == "steady") as detector:
+                start_s = time.process_time()
+                samples[name] += _paced_samples(detector, images, rate)
+                cpu_s[name] += time.process_time() - start_s
+    return {
+        name: {
+            **vars(latency_from_samples(taken)),
+            "cpu_ms_per_frame": 1000 * cpu_s[name] / (_ROUNDS * _PACED_FRAMES),
+        }
+        for name, taken in samples.items()
+    }
 
 
 def _paced_samples(detector: Detector, images: Sequence[Frame], rate: float) -> list[int]:
