@@ -29,7 +29,7 @@ EXPORT_FRAMES = 8
     type=click.Choice(FORMS),
     default="gather",
     show_default=True,
-    help="How feature maps are read: by Gather, by GridSample, or the nearest cell alone.",
+    help="How feature maps are read: by Gather, by GridSample and RoiAlign, or the nearest cell.",
 )
 def onnx(
     checkpoint: Path,
