@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 
-from edgedetr.runtime import Detections, Frame, result_files
+from edgedetr.runtime import Detections, Detector, Frame, result_files
 from edgedetr.runtime.result_files import ResultFiles
 from edgedetr.runtime.stream import StreamResult
 
@@ -42,6 +43,18 @@ def result(name="000001", count=1, track_ids=None):
     )
     frame = Frame(np.zeros((20, 40, 3), np.uint8), 5, name)
     return StreamResult(frame, found, track_ids, 7_654_321, 6_000_000, 2, missed=True)
+
+
+def test_threads_of_a_stream_sleep_while_they_wait(edgedetr, tiny_onnx, images, monkeypatch):
+    opened = []
+    monkeypatch.setattr(Detector, "open", partial(open_and_note, opened, Detector.open))
+    code, _, _ = edgedetr("run", tiny_onnx(), "--source", images, "--rate", 50, "--frames", 1)
+    assert (code, opened) == (0, [True])
+
+
+def open_and_note(opened, original, *arguments, steady=False, **how):
+    opened.append(steady)
+    return original(*arguments, steady=steady, **how)
 
 
 def test_a_folder_run_with_everything(edgedetr, tiny_onnx, images, tmp_path):
