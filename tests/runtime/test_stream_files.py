@@ -46,7 +46,7 @@ def result(name="000001", count=1, track_ids=None):
 
 
 def test_threads_of_a_stream_sleep_while_they_wait(edgedetr, tiny_onnx, images, monkeypatch):
-    opened = []
+    opened: list[bool] = []
     monkeypatch.setattr(Detector, "open", partial(open_and_note, opened, Detector.open))
     code, _, _ = edgedetr("run", tiny_onnx(), "--source", images, "--rate", 50, "--frames", 1)
     assert (code, opened) == (0, [True])
