@@ -96,14 +96,16 @@ def _gains() -> list[str]:
 
 def _precisions() -> list[str]:
     """Say what FP16 and INT8 cost in accuracy."""
-    int8, half = result("int8_student")["fresh_frames"], result("fp16_parity")["models"]["student"]
+    int8, fp16 = result("int8_student")["fresh_frames"], result("fp16_parity")
+    half, frames = fp16["models"]["student"], fp16["frames"]
     foreign = result("foreign_model")["precisions"]
     ours, plain = foreign["int8_rest_fp16"], foreign["quantize_static_default"]
     default, box, score = int8["default"], half["box_error_px"]["max"], half["score_error"]["max"]
     return [
         f"- INT8 of the student: {default['coverage']:.0%} of the MACs; AP lower by",
         f"  {default['ap_drop']:.2f} points on {int8['frames']} fresh frames. FP16: boxes within",
-        f"  {box:.2f} px, scores within {score:.4f} on 80 real frames.",
+        f"  {box:.2f} px, scores within {score:.4f} on {frames} real frames,",
+        f"  with {half['fp32_share_of_macs']:.0%} of the MACs kept in FP32.",
         "- INT8 of a DETR that others trained: its best score drops by at most",
         f"  {ours['max_score_drop']:.3f}, IoU with the FP32 box is at least {ours['min_iou']:.3f};",
         "  ONNX Runtime's default quantizer drops it by",
