@@ -46,7 +46,8 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
 ) -> None:
     """Write MODEL as a typed FP16 graph for TensorRT, with FP32 where FP16 is too narrow.
 
-    With a limit, it measures which blocks cost most in FP16 and keeps as few of them as hold it.
+    With a limit, it measures what each block costs in FP16 and keeps the costliest in FP32 until
+    the limit holds; it writes nothing where half of the work in FP32 does not hold it.
     """
     from edgedetr.export.fp16_blocks import Request
     from edgedetr.export.parity import Gate
