@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = (
     "model",
+    "run by",
     "parameters (M)",
     "GFLOPs",
     "file (MiB)",
@@ -63,7 +64,7 @@ def of_readme() -> str:
         [
             f"`make demo` on {machine}, no GPU: {demo['seconds']:.0f} s after the install,",
             f"{demo['training_seconds']:.0f} s of them training. AP on held-out rendered frames;",
-            "latency end to end in ONNX Runtime on the CPU, which only simulates INT8;",
+            "latency end to end on the CPU, each model in what `--backend auto` chooses for it;",
             "TensorRT has not been measured yet.",
             "",
             f"| {' | '.join(COLUMNS)} |",
@@ -198,6 +199,7 @@ def _row(model: dict[str, Any]) -> list[str]:
     latency = model["latency_ms"]
     return [
         f"{model['name']} {model['precision']}",
+        model["ran_on"].partition(" ")[0],
         f"{model['params_m']:.2f}",
         f"{model['gflops']:.2f}",
         f"{model['file_mib']:.1f}",
