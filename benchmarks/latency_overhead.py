@@ -2,9 +2,11 @@
 
     python benchmarks/latency_overhead.py --images ../shared/data/kitti/training/image_2
 
-Writes ``benchmarks/results/latency_overhead.json``. The weights are random: they do not change the
-time. Bare session and detector take turns on every frame of one run, so a busy machine slows both
-alike; the absolute figures are those of an idle machine only where the noted load is near zero.
+Writes ``benchmarks/results/latency_overhead.json``: as `edgedetr run` opens a model, with threads
+that sleep while they wait (``steady``), and as `Detector.open` does by default, with threads that
+spin. The limit is for the vehicle, the former. The weights are random: they do not change the time.
+Bare session and detector take turns on every frame of one run, so a busy machine slows both alike;
+the absolute figures are those of an idle machine only where the noted load is near zero.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import onnx
@@ -43,11 +46,15 @@ def main(images: Path, frames: int, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "d_fine_nano.onnx"
         parameters = sum(p.numel() for p in write_model(path).network.parameters())
-        report = measure_latency(path, images, frames, command=command)
-    figures = report.to_dict() | {"parameters": parameters, "limit": LIMIT}
+        reports = {
+            name: measure_latency(path, images, frames, opening={"steady": name == "steady"})
+            for name in ("steady", "spinning")
+        }
+    figures: dict[str, Any] = {name: report.to_dict() for name, report in reports.items()}
+    figures |= {"parameters": parameters, "limit": LIMIT, "command": command}
     write_text(out, json.dumps(figures, indent=2) + "\n")
     click.echo(json.dumps(figures, indent=2))
-    sys.exit(report.overhead_ratio > LIMIT)
+    sys.exit(reports["steady"].overhead_ratio > LIMIT)
 
 
 def write_model(path: Path) -> Model:

@@ -71,8 +71,10 @@ def of_readme() -> str:
             "|---" * len(COLUMNS) + "|",
             *(f"| {' | '.join(_row(model))} |" for model in demo["models"]),
             "",
-            f"- A frame costs {latency['overhead_ratio']:.3f} times the bare session, D-FINE-N at",
-            "  384x1248.",
+            "- A frame of a D-FINE-N at 384x1248 costs "
+            f"{latency['steady']['overhead_ratio']:.3f} times the bare session",
+            "  as `edgedetr run` opens it, "
+            f"{latency['spinning']['overhead_ratio']:.3f} times where threads spin.",
             "- A training step, over a student's step and a teacher's forward:",
             f"  {ratios}.",
             f"- KITTI AP differs from the official tool's by at most {difference:.0e}; 8000 frames",
@@ -145,9 +147,10 @@ def of_distillation() -> str:
 def _comparison(found: dict[str, Any]) -> list[str]:
     config = found["config"]
     student, seeds = config["student"], len(found["seeds"])
+    start = ", inheriting from the teacher" if student.get("inherit") else ""
     base = found["arms"][next(iter(found["arms"]))]["ms_per_step"]
     return [
-        f"## {config['data']['root'].rstrip('/').rpartition('/')[2]}: {student['family']}",
+        f"## {config['data']['root'].rstrip('/').rpartition('/')[2]}: {student['family']}{start}",
         "",
         f"`{found['command']}`",
         "",

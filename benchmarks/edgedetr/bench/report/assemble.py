@@ -74,7 +74,7 @@ def write_report(
         teacher_path = _teacher(run, teacher, stack)
         paths = [*([teacher_path] if teacher_path else []), *folder.students]
         detectors = [
-            stack.enter_context(Detector.open(path, threshold=0.0, backend="auto"))
+            stack.enter_context(Detector.open(path, threshold=0.0, backend="auto", steady=True))
             for path in paths
         ]
         class_names = _common_classes(paths, detectors)

@@ -46,7 +46,8 @@ def measure(detectors: Sequence[Detector], dataset: Dataset, frames: int) -> lis
 
     The models take turns of `BLOCK` frames, the first to go changing from block to block, so that
     a machine that becomes slower does so for all of them. A turn begins with one frame that does
-    not count: it meets the caches, and the threads still spinning, of the model before.
+    not count: it meets the caches of the model before. Threads that wait should sleep: those of one
+    model would spin while another is timed.
 
     Args:
         detectors: The models, of the classes of ``dataset``; their threshold is used as it is.

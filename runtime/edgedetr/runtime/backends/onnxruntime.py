@@ -45,8 +45,7 @@ def open_session(
             on CPUs without VNNI. For parity checks; much slower.
         provider: The execution provider that must run the model. Nodes that it cannot do run with
             CUDA (after TensorRT) or on the CPU; where it does not start nothing takes its place.
-        steady: Whether threads that wait within a frame sleep instead of spinning. Between frames
-            they sleep in any case: whoever prepares the next frame needs the cores.
+        steady: Whether threads that wait sleep instead of spinning.
 
     Raises:
         ArtifactError: If the file is missing, damaged, without a spec or not what the spec says.
@@ -58,7 +57,6 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads or 0
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     if steady:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
