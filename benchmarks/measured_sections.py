@@ -99,8 +99,8 @@ def _gains() -> list[str]:
     return [
         f"- From scratch `clock` gains {', '.join(told)},",
         "  in points of AP over three seeds. Inheriting the teacher's channels brings a student of",
-        f"  rendered scenes from {ap[0]:.1f} to {ap[1]:.1f} with as many steps, and `clock` then adds",
-        f"  {heir['gain']['clock']['mean']:+.1f} (two seeds); the demo does both.",
+        f"  rendered scenes from {ap[0]:.1f} to {ap[1]:.1f} with as many steps; `clock` then adds",
+        f"  {heir['gain']['clock']['mean']:+.1f} (two seeds). The demo does both.",
     ]
 
 
