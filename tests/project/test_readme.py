@@ -19,7 +19,7 @@ COMMANDS = [
 TRAINED = "distill/checkpoints/synth_teacher.safetensors"
 QUICK = (
     "--set epochs=1 --set student.preset=edge-small --set optimizer.learning_rate=1e-6 "
-    f"--set student.input_hw=[96,320] --set student.init={TRAINED}"
+    f"--set student.input_hw=[96,320] --set student.inherit=false --set student.init={TRAINED}"
 )
 """One epoch that leaves a trained model as good as it is, so that gates have something to check."""
 
