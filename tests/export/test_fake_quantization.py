@@ -21,7 +21,7 @@ from edgedetr.export.graph import count_nodes
 from edgedetr.export.int8_layers import Int8Node, int8_nodes, layers_of, trained_ranges
 from edgedetr.export.matching import Rule
 from edgedetr.export.parity import Gate, verify
-from edgedetr.export.runners import open_runner
+from edgedetr.export.runners import TorchRunner, open_runner
 from edgedetr.export.stored_ranges import RANGES_KEY
 from edgedetr.export.textures import textured_frames
 from edgedetr.export.to_onnx import export_onnx, trace
@@ -356,7 +356,10 @@ def test_verify_rounds_beside_int8_and_computes_in_float_beside_floats(trained):
     )
     assert simulation.precisions == ("int8", "int8")
     assert simulation.passed
-    assert simulation.figures.mean_score_error < 0.3 * rounding.figures.mean_score_error
+    errors = [report.figures.mean_score_error for report in (simulation, rounding)]
+    assert errors[0] is not None
+    assert errors[1] is not None
+    assert errors[0] < 0.3 * errors[1]
     assert plain.precisions == ("fp32", "fp32")
     assert plain.passed
 
@@ -365,6 +368,7 @@ def test_verify_rounds_beside_int8_and_computes_in_float_beside_floats(trained):
 def test_the_traced_graph_of_a_trained_checkpoint_is_its_int8_graph(trained):
     checkpoint, _, int8 = trained
     runner = open_runner(checkpoint)
+    assert isinstance(runner, TorchRunner)
     traced = runner.traced()
     assert runner.precision == traced.precision == "int8"
     kinds = ("QuantizeLinear", "DequantizeLinear", "Conv", "MatMul")
