@@ -132,11 +132,8 @@ def sample(
         UsageError: If there are more cells than float32 can count.
     """
     batch, cells, heads, depth = value.shape
-    if value.shape.numel() // depth > 1 << 24:
-        raise UsageError(
-            f"{batch * heads} maps of {cells} cells are too many to count in float32; export with "
-            "--deformable-attention grid_sample, or for a smaller input"
-        )
+    maps = batch * heads
+    check_countable(maps * cells, f"{maps} maps of {cells} cells are too many")
     starts = list(accumulate((height * width for height, width in shapes), initial=0))
 
     def each_point(values: Sequence[float]) -> Tensor:
@@ -160,6 +157,19 @@ def sample(
             shares.append(line_weight * column_share)
     read = value.reshape(-1, depth)[torch.cat(rows, -1).long()]
     return (torch.cat(shares, -1).unsqueeze(-2) @ read).flatten(2)
+
+
+def check_countable(rows: int, too_many: str) -> None:
+    """Refuse more rows of a table than float32, in which places are computed, can count.
+
+    Raises:
+        UsageError: If there are more; it begins with ``too_many``.
+    """
+    if rows > 1 << 24:
+        raise UsageError(
+            f"{too_many} to count in float32; export with --deformable-attention grid_sample, or "
+            "for a smaller input"
+        )
 
 
 def _neighbours(place: Tensor, size: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edgedetr.distill.detectors import faster_rcnn
-from edgedetr.runtime.errors import UsageError
+from edgedetr.export.deformable_attention import check_countable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,11 +89,7 @@ def _shapes(levels: tuple[Tensor, ...], boxes: Tensor) -> Tensor:
         batch, height, width = (int(level.shape[axis]) for axis in (0, 2, 3))
         shapes.append((height, width, first, 1 / (faster_rcnn.STRIDE << index)))
         first += batch * height * width
-    if first > 1 << 24:
-        raise UsageError(
-            f"a pyramid of {first} cells is too large to count in float32; export with "
-            "--deformable-attention grid_sample, or for a smaller input"
-        )
+    check_countable(first, f"a pyramid of {first} cells is too large")
     return boxes.new_tensor(shapes)
 
 

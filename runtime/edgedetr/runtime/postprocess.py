@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +45,7 @@ def postprocess(
     _refuse_non_finite("logits", logits)
     _refuse_non_finite("boxes", boxes)
     flat = logits.reshape(-1)
-    best = _best(flat, spec.max_detections, _least_logit(threshold))
+    best = _best(flat, spec.max_detections)
     scores = _sigmoid(flat[best])
     queries, labels = np.divmod(best, logits.shape[1])
     corners = place.to_source(boxes[queries])
@@ -54,17 +53,15 @@ def postprocess(
     return Detections(corners[keep], scores[keep], labels[keep])
 
 
-def _best(values: NDArray[np.float32], count: int, least: float) -> NDArray[np.int64]:
-    """Return the indices of the ``count`` largest values from ``least`` on, ties by index."""
-    chosen = np.flatnonzero(values >= least)
-    order = np.argsort(-values[chosen], kind="stable")
-    return chosen[order[:count]]
-
-
-def _least_logit(threshold: float) -> float:
-    """Return a logit that no score reaching a threshold lies below, whatever its rounding."""
-    share = min(threshold, 1.0) - 1e-6
-    return math.log(share / (1 - share)) if share > 0 else -math.inf
+def _best(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the indices of the ``count`` largest values, largest first, ties by index."""
+    if count < len(values):
+        least = np.partition(values, -count)[-count]
+        above, ties = np.flatnonzero(values > least), np.flatnonzero(values == least)
+        chosen = np.concatenate([above, ties[: count - len(above)]])
+    else:
+        chosen = np.arange(len(values))
+    return chosen[np.argsort(-values[chosen], kind="stable")].astype(np.int64)
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

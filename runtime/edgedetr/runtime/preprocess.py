@@ -8,13 +8,12 @@ per channel, so that training machine and vehicle compute the same bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from edgedetr.runtime.boxes import cxcywh_from_xyxy
+from edgedetr.runtime.boxes import clip, cxcywh_from_xyxy, xyxy_from_cxcywh
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,17 +66,8 @@ class Placement:
         Returns:
             Corners in source pixels, float32 (..., 4).
         """
-        corners, limit = self._to_corners
-        inside = np.minimum(np.maximum(boxes @ corners, 0), limit)
-        return inside.astype(np.float32)
-
-    @cached_property
-    def _to_corners(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What cxcywh is multiplied with to give corners in source pixels, and their limits."""
-        matrix = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]])
-        height, width = self.source_hw
-        limit = np.array([width, height, width, height], np.float64)
-        return matrix * self._source_px_per_input(), limit
+        corners = xyxy_from_cxcywh(boxes * self._source_px_per_input())
+        return clip(corners, self.source_hw).astype(np.float32)
 
     def _source_px_per_input(self) -> NDArray[np.float64]:
         width = self.input_hw[1] / self.scale_x
@@ -96,7 +86,6 @@ class Preprocessor:
     def __init__(self, spec: ModelSpec) -> None:
         self._tables = normalisation_tables(spec)
         self._spec = spec
-        self._place = placement(spec.input_hw, spec)
         self._resized = np.empty((0, 0, 3), np.uint8)
         self._planes: list[NDArray[np.uint8]] = []
 
@@ -118,9 +107,7 @@ class Preprocessor:
         if out.dtype != np.float32 or out.shape != (3, *spec.input_hw):
             wanted = (3, *spec.input_hw)
             raise ValueError(f"out must be float32 {wanted}, got {out.dtype} {out.shape}")
-        if _hw(image) != self._place.source_hw:
-            self._place = placement(_hw(image), spec)
-        place = self._place
+        place = placement(_hw(image), spec)
         height, width = place.placed_hw
         if self._resized.shape[:2] != place.placed_hw:
             self._resized = np.empty((height, width, 3), np.uint8)

@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING
 from edgedetr.runtime.backends import backend, suited_backend
 from edgedetr.runtime.cuda_device import find_device
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
-from edgedetr.runtime.golden import (
-    GoldenAnswer,
-    best_detections,
-    golden_frame,
-    lost_detections,
-)
+from edgedetr.runtime.golden import GoldenAnswer, best_detections, golden_frame, lost_detections
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:
