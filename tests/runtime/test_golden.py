@@ -18,6 +18,7 @@ from edgedetr.runtime.golden import (
     golden_frame,
     golden_inputs,
 )
+from edgedetr.runtime.preprocess import Placement, ResizeStep, placement
 from edgedetr.runtime.spec import ModelSpec
 
 SPECS = {
@@ -50,17 +51,9 @@ def test_the_frame_is_the_same_everywhere():
     assert neighbours.mean() > 10  # fine enough to tell ways of resizing apart
 
 
-def test_both_ways_of_resizing_are_seen(spec, monkeypatch):
-    seen = []
-    resize = cv2.resize
-
-    def spy(*arguments, **named):
-        seen.append(named["interpolation"])
-        return resize(*arguments, **named)
-
-    monkeypatch.setattr(cv2, "resize", spy)
-    golden_inputs(spec)
-    assert seen == [cv2.INTER_LINEAR_EXACT, cv2.INTER_AREA]
+def test_one_frame_is_resized_at_once_and_one_is_halved_first(spec):
+    inputs = golden_inputs(spec)
+    assert [len(placement(i.frame_hw, spec).resize_steps()) for i in inputs] == [1, 2]
 
 
 def test_the_same_preprocessing_is_equal_to_the_bit(golden, spec):
@@ -87,10 +80,7 @@ def wrong_ways():
         "nearest": lambda image, size, **k: cv2.resize(
             image, size, **(k | {"interpolation": cv2.INTER_NEAREST})
         ),
-        "bilinear throughout": lambda image, size, **k: cv2.resize(
-            image, size, **(k | {"interpolation": cv2.INTER_LINEAR_EXACT})
-        ),
-        "area throughout": lambda image, size, **k: cv2.resize(
+        "area": lambda image, size, **k: cv2.resize(
             image, size, **(k | {"interpolation": cv2.INTER_AREA})
         ),
         "mirrored": lambda image, size, **k: cv2.resize(image[:, ::-1].copy(), size, **k),
@@ -107,6 +97,13 @@ def test_another_way_of_resizing_is_seen(golden, spec, way, monkeypatch):
     fake = SimpleNamespace(**{n: getattr(cv2, n) for n in dir(cv2)})
     fake.resize = other
     monkeypatch.setattr(preprocess, "cv2", fake)
+    with pytest.raises(GateError, match="grey levels off"):
+        check_inputs(golden, spec)
+
+
+def test_not_halving_first_is_seen(golden, spec, monkeypatch):
+    once = lambda place: [ResizeStep(place.source_hw, place.placed_hw)]  # noqa: E731
+    monkeypatch.setattr(Placement, "resize_steps", once)
     with pytest.raises(GateError, match="grey levels off"):
         check_inputs(golden, spec)
 

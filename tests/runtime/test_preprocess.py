@@ -70,6 +70,41 @@ def test_letterbox_of_the_sizes_in_kitti(
     assert placement(source_hw, ModelSpec((384, 1248), ("car",))).placed_hw == placed_hw
 
 
+@pytest.mark.parametrize(
+    ("source_hw", "steps"),
+    [
+        ((96, 320), []),
+        ((192, 640), [((192, 640), (96, 320))]),
+        ((193, 640), [((192, 640), (96, 320))]),
+        ((375, 1242), [((374, 1242), (187, 621)), ((187, 621), (96, 320))]),
+        ((375, 640), [((374, 640), (187, 320)), ((187, 320), (96, 320))]),
+        ((90, 1281), [((90, 1280), (96, 640)), ((96, 640), (96, 320))]),
+        ((771, 320), [((770, 320), (385, 320)), ((384, 320), (192, 320)), ((192, 320), (96, 320))]),
+    ],
+)
+def test_a_side_is_halved_until_at_most_twice_is_left(
+    source_hw: tuple[int, int], steps: list[tuple[tuple[int, int], tuple[int, int]]]
+) -> None:
+    spec = ModelSpec((96, 320), ("car",), resize="stretch")
+    assert placement(source_hw, spec).resize_steps() == steps
+
+
+def test_halving_averages_four_pixels_and_rounds_half_up() -> None:
+    image = _image(40, 60)
+    out, _ = _run(image, ModelSpec((10, 15), ("car",)))
+    for _ in range(2):
+        fours = np.stack([image[y::2, x::2] for y in (0, 1) for x in (0, 1)])
+        image = ((fours.sum(axis=0) + 2) // 4).astype(np.uint8)
+    np.testing.assert_array_equal(out, (image / 255).transpose(2, 0, 1).astype(np.float32))
+
+
+def test_what_halving_leaves_out_at_the_far_edge_moves_no_box() -> None:
+    place = placement((103, 203), ModelSpec((24, 49), ("car",), resize="stretch"))
+    there = place.to_input(np.array([[0.0, 0.0, 100.0, 50.0], [0.0, 0.0, 203.0, 103.0]]))
+    np.testing.assert_allclose(there[0], [0.25, 0.25, 0.5, 0.5], atol=1e-7)
+    np.testing.assert_allclose(place.to_source(there)[1], [0, 0, 203, 103], atol=1e-4)
+
+
 def test_stretch_fills_the_input() -> None:
     out, place = _run(_image(5, 7), ModelSpec((8, 6), ("car",), resize="stretch"))
     assert place.placed_hw == (8, 6)
@@ -86,7 +121,7 @@ def test_a_doubled_image_is_bilinear_about_pixel_centres() -> None:
 
 def test_shrinking_far_sees_every_source_pixel() -> None:
     image = np.zeros((4, 16, 3), np.uint8)
-    image[:, ::4] = 200  # bilinear at a quarter would read only columns 1, 2, 5, 6, ...
+    image[:, ::4] = 200  # at once, bilinear would read only columns 1, 2, 5, 6, ...
     out, _ = _run(image, ModelSpec((1, 4), ("car",)))
     np.testing.assert_allclose(out * 255, 50, atol=1e-4)
 
@@ -153,7 +188,8 @@ def test_boxes_survive_the_way_there_and_back(
     boxes = np.array([[x0 * width, y0 * height, x1 * width, y1 * height]])
     there = place.to_input(boxes)
     assert there.min() >= 0
-    assert there.max() <= 1 + 1e-6
+    far = there[0, :2] + there[0, 2:] / 2
+    assert (far * wanted[::-1] <= np.array(place.placed_hw[::-1]) + 1).all()
     np.testing.assert_allclose(place.to_source(there), boxes, atol=1e-3)
 
 

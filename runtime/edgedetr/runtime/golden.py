@@ -1,8 +1,8 @@
 """What a model must still say elsewhere: its preprocessing and its answer to one fixed frame.
 
-The network's input is compared value by value within one grey level and not by hash alone: OpenCV's
-bilinear resize is bit-exact everywhere, its area average is not, and a kernel of a GPU is neither.
-One level is far below what a wrong mean, a swapped channel or another resize rule does.
+The network's input is compared value by value within one grey level and not by hash alone: OpenCV
+promises the bits of its resize, but a vehicle maker's build of it need not keep them. One level is
+far below what a wrong mean, a swapped channel or another resize rule does.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def golden_frame(hw: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def golden_inputs(spec: ModelSpec) -> tuple[GoldenInput, ...]:
-    """Preprocess two frames: one is shrunk a little, bilinearly, one much, by averaging areas."""
+    """Preprocess two frames: one is shrunk a little, at once, one much, after it was halved."""
     height, width = spec.input_hw
     little = (height * 7 // 4, width * 3 // 2)
     much = (height * 9 // 4 + 1, width * 11 // 4 + 1)

@@ -1,14 +1,15 @@
 """Turn an image into the network's input, and boxes back: the only implementation there is.
 
-Training, calibration and the vehicle all call it, so that they cannot drift apart. The bilinear
-resize is OpenCV's bit-exact one and the normalisation is a table of 256 correctly rounded values
-per channel, so that training machine and vehicle compute the same bits.
+Training, calibration and the vehicle all call it, so that they cannot drift apart. Every resize is
+OpenCV's bit-exact bilinear one and the normalisation is a table of 256 correctly rounded values per
+channel, so that training machine and vehicle compute the same bits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.runtime.spec import ModelSpec
+
+
+class ResizeStep(NamedTuple):
+    """One bilinear resize.
+
+    Attributes:
+        read_hw: Height and width that it reads, from the top left, in pixels.
+        made_hw: Height and width that it makes of them, in pixels.
+    """
+
+    read_hw: tuple[int, int]
+    made_hw: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -38,12 +51,26 @@ class Placement:
     @property
     def scale_x(self) -> float:
         """Pixels of the network's input per source pixel, across."""
-        return self.placed_hw[1] / self.source_hw[1]
+        return _scale(self.source_hw[1], self.placed_hw[1])
 
     @property
     def scale_y(self) -> float:
         """Pixels of the network's input per source pixel, down."""
-        return self.placed_hw[0] / self.source_hw[0]
+        return _scale(self.source_hw[0], self.placed_hw[0])
+
+    def resize_steps(self) -> list[ResizeStep]:
+        """Return the resizes that bring the image to its size, none where it has it.
+
+        A bilinear resize to less than a half would skip source pixels. So a side of more than twice
+        the length is halved first, which averages pairs, as often as it takes.
+        """
+        sides = map(_side_steps, self.source_hw, self.placed_hw)
+        kept = [(side, side) for side in self.placed_hw]
+        steps = [
+            ResizeStep(*zip(down or kept[0], across or kept[1], strict=True))
+            for down, across in zip_longest(*sides)
+        ]
+        return [step for step in steps if step.read_hw != step.made_hw]
 
     def to_input(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Map boxes of the source image into the frame in which the network answers.
@@ -79,14 +106,14 @@ class Preprocessor:
     """Feeds images to one model; it keeps its scratch memory, so use one per thread.
 
     Letterboxing keeps the aspect ratio, puts the image at the top left and fills the rest with
-    the spec's grey; stretching resizes both sides freely. Growing and shrinking down to a half are
-    bilinear; shrinking further averages areas, because bilinear would skip source pixels.
+    the spec's grey; stretching resizes both sides freely. How is `Placement.resize_steps`.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         self._tables = normalisation_tables(spec)
         self._spec = spec
-        self._resized = np.empty((0, 0, 3), np.uint8)
+        self._place = Placement((0, 0), (0, 0), spec.input_hw)
+        self._steps: list[tuple[ResizeStep, NDArray[np.uint8]]] = []
         self._planes: list[NDArray[np.uint8]] = []
 
     def __call__(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> Placement:
@@ -107,22 +134,27 @@ class Preprocessor:
         if out.dtype != np.float32 or out.shape != (3, *spec.input_hw):
             wanted = (3, *spec.input_hw)
             raise ValueError(f"out must be float32 {wanted}, got {out.dtype} {out.shape}")
-        place = placement(_hw(image), spec)
-        height, width = place.placed_hw
-        if self._resized.shape[:2] != place.placed_hw:
-            self._resized = np.empty((height, width, 3), np.uint8)
-            self._planes = [np.empty((height, width), np.uint8) for _ in range(3)]
-        if place.source_hw == place.placed_hw:
-            cv2.split(image, self._planes)
-        else:
-            way = cv2.INTER_AREA if averages_areas(place) else cv2.INTER_LINEAR_EXACT
-            cv2.resize(image, (width, height), dst=self._resized, interpolation=way)
-            cv2.split(self._resized, self._planes)
+        height, width, _ = image.shape
+        if (height, width) != self._place.source_hw:
+            self._make_room(placement((height, width), spec))
+        for (read_hw, made_hw), made in self._steps:
+            part = image[: read_hw[0], : read_hw[1]]
+            cv2.resize(part, made_hw[::-1], made, interpolation=cv2.INTER_LINEAR_EXACT)
+            image = made
+        cv2.split(image, self._planes)
+        height, width = self._place.placed_hw
         for channel, (plane, table) in enumerate(zip(self._planes, self._tables, strict=True)):
             cv2.LUT(plane, table, out[channel, :height, :width])
             out[channel, height:] = table[spec.pad_value]
             out[channel, :height, width:] = table[spec.pad_value]
-        return place
+        return self._place
+
+    def _make_room(self, place: Placement) -> None:
+        """Make the scratch memory for images of one size."""
+        steps = place.resize_steps()
+        self._steps = [(step, np.empty((*step.made_hw, 3), np.uint8)) for step in steps]
+        self._planes = [np.empty(place.placed_hw, np.uint8) for _ in range(3)]
+        self._place = place
 
 
 def normalisation_tables(spec: ModelSpec) -> list[NDArray[np.float32]]:
@@ -141,12 +173,16 @@ def placement(source_hw: tuple[int, int], spec: ModelSpec) -> Placement:
     return Placement(source_hw, (height, width), spec.input_hw)
 
 
-def averages_areas(place: Placement) -> bool:
-    """Return whether an image is shrunk by averaging areas; otherwise it is resized bilinearly."""
-    scales = (place.scale_x, place.scale_y)
-    return min(scales) < 0.5 and max(scales) <= 1
+def _side_steps(source: int, placed: int) -> list[tuple[int, int]]:
+    """Return of each resize of one side how many pixels it reads and how many it makes."""
+    steps = []
+    while source > 2 * placed:
+        source //= 2
+        steps.append((2 * source, source))
+    return [*steps, (source, placed)]
 
 
-def _hw(image: NDArray[np.uint8]) -> tuple[int, int]:
-    height, width, _ = image.shape
-    return height, width
+def _scale(source: int, placed: int) -> float:
+    """Return pixels placed per source pixel that counts: of odd sides halving drops the last."""
+    halvings = len(_side_steps(source, placed)) - 1
+    return placed / (source >> halvings << halvings)

@@ -331,7 +331,7 @@ class _Module:
 
 
 class _Function:
-    """One of the two kernels, run by the CPU on the fake's memory."""
+    """A kernel, run by the CPU on the fake's memory."""
 
     def __init__(self, gpu, name, module):
         self._gpu, self._name, self._module = gpu, name, module
@@ -349,6 +349,6 @@ class _Function:
         for kind, value in zip(self._format, arguments, strict=True):
             if kind == "P":
                 gpu.block(value, 1)
-            made.append({"P": ctypes.c_void_p, "f": ctypes.c_float, "i": ctypes.c_int}[kind](value))
+            made.append({"P": ctypes.c_void_p, "i": ctypes.c_int}[kind](value))
         launch = getattr(gpu.kernels, f"launch_{self._name}")
         stream.add(("kernel", lambda: launch(*grid, *block[:2], *made)))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgedetr.runtime.cuda.buffers import Buffer
 from edgedetr.runtime.cuda.nvrtc import compile_cuda
-from edgedetr.runtime.cuda.resize_tables import area_table, bilinear_table, whole_area_table
-from edgedetr.runtime.preprocess import averages_areas, normalisation_tables, placement
+from edgedetr.runtime.cuda.resize_tables import bilinear_table
+from edgedetr.runtime.preprocess import ResizeStep, normalisation_tables, placement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from edgedetr.runtime.preprocess import Placement
@@ -46,15 +44,14 @@ class FrameKernel:
         module = drv.module_from_buffer(compile_cuda(kernel_source(), compute_capability))
         self._drv, self._spec, self._out = drv, spec, out
         self._functions = {}
-        for name, parameters in (("bilinear", "PPPPPiiiiii"), ("area", "PPPPPPPPPfiiiiii")):
+        for name, parameters in (("resize", "PPPPiii"), ("resize_into_input", "PPPPiiiPiii")):
             self._functions[name] = module.get_function(name)
             self._functions[name].prepare(parameters)
         self._levels = self._upload(np.stack(normalisation_tables(spec)))
         self._frame: Buffer | None = None
         self._place: Placement | None = None
-        self._tables: list[Any] = []
-        self._name = ""
-        self._arguments: tuple[int | float, ...] = ()
+        self._made: list[Any] = []
+        self._launches: list[tuple[Any, tuple[int, int], tuple[int, ...]]] = []
 
     def __call__(self, image: NDArray[np.uint8], stream: Any) -> Placement:  # noqa: ANN401
         """Give a stream a frame to preprocess.
@@ -76,11 +73,8 @@ class FrameKernel:
             raise ValueError("the kernel is closed")
         np.copyto(frame.host, image)
         frame.upload(stream)
-        rows, columns = self._spec.input_hw
-        grid = (-(-columns // BLOCK[0]), -(-rows // BLOCK[1]))
-        self._functions[self._name].prepared_async_call(
-            grid, BLOCK, stream, frame.address, self._out, int(self._levels), *self._arguments
-        )
+        for function, blocks, arguments in self._launches:
+            function.prepared_async_call(blocks, BLOCK, stream, *arguments)
         return place
 
     def close(self) -> None:
@@ -90,28 +84,38 @@ class FrameKernel:
         self._functions.clear()
 
     def _resize_to(self, place: Placement) -> None:
-        """Make the buffer and tables for frames of one size."""
+        """Make the buffers and tables for frames of one size."""
         self._forget_size()
         self._frame = Buffer(self._drv, (*place.source_hw, 3), np.uint8)
-        self._name, arrays, factor = kernel_arguments(place)
-        for array in arrays:
-            self._tables.append(self._upload(array))
-        self._arguments = (
-            *map(int, self._tables),
-            *factor,
-            place.source_hw[1],
-            *place.placed_hw,
-            *place.input_hw,
-            self._spec.pad_value,
-        )
+        image = self._frame.address
+        *first, last = kernel_steps(place)
+        for step in first:
+            made = self._keep(self._drv.mem_alloc(3 * step.height * step.width))
+            self._launch("resize", step, image, made)
+            image = made
+        rest = (int(self._levels), *place.placed_hw, self._spec.pad_value)
+        self._launch("resize_into_input", last, image, self._out, *rest)
         self._place = place
+
+    def _launch(self, name: str, step: KernelStep, image: int, made: int, *rest: int) -> None:
+        """Note a call of a kernel that every frame needs."""
+        tables = (self._keep(self._upload(table)) for table in (step.columns, step.rows))
+        sizes = (step.image_width, step.height, step.width)
+        arguments = (image, made, *tables, *sizes, *rest)
+        self._launches.append((self._functions[name], grid(step), arguments))
 
     def _forget_size(self) -> None:
         frame, self._frame, self._place = self._frame, None, None
+        self._launches.clear()
         if frame:
             frame.free()
-        while self._tables:
-            self._tables.pop().free()
+        while self._made:
+            self._made.pop().free()
+
+    def _keep(self, memory: Any) -> int:  # noqa: ANN401
+        """Own memory until the size changes; return its address."""
+        self._made.append(memory)
+        return int(memory)
 
     def _upload(self, array: NDArray[Any]) -> Any:  # noqa: ANN401
         """Copy an array to new memory on the device, at once."""
@@ -125,14 +129,41 @@ def kernel_source() -> str:
     return (files("edgedetr.runtime.cuda") / "frame_kernel.cu").read_text(encoding="utf-8")
 
 
-def kernel_arguments(place: Placement) -> tuple[str, Sequence[NDArray[Any]], tuple[float, ...]]:
-    """Return which kernel resizes so, its tables in order, and the factor that ``area`` takes."""
-    lengths = list(zip(place.source_hw, place.placed_hw, strict=True))[::-1]
-    if place.source_hw == place.placed_hw or not averages_areas(place):
-        return "bilinear", [bilinear_table(*axis) for axis in lengths], ()
-    is_whole = all(source % target == 0 for source, target in lengths)
-    make = whole_area_table if is_whole else area_table
-    tables = [make(*axis) for axis in lengths]
-    pixels = prod(s // t for s, t in lengths) if is_whole else 1
-    arrays = [a for t in tables for a in (t.spans, t.taps, t.weights)]
-    return "area", arrays, (1 / pixels,)
+@dataclass(frozen=True, eq=False)
+class KernelStep:
+    """One call of a kernel.
+
+    Attributes:
+        columns: Table of the columns that it makes, see `bilinear_table`.
+        rows: Table of the rows.
+        image_width: Width of the image that it reads, in pixels.
+        height: Height of what it writes, in pixels.
+        width: Width of what it writes.
+    """
+
+    columns: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    image_width: int
+    height: int
+    width: int
+
+
+def kernel_steps(place: Placement) -> list[KernelStep]:
+    """Return how frames of one size become the network's input: the last call writes that."""
+    steps = place.resize_steps() or [ResizeStep(place.source_hw, place.placed_hw)]
+    widths = [place.source_hw[1], *(step.made_hw[1] for step in steps)]
+    written = [*(step.made_hw for step in steps[:-1]), place.input_hw]
+    return [
+        KernelStep(
+            bilinear_table(step.read_hw[1], step.made_hw[1]),
+            bilinear_table(step.read_hw[0], step.made_hw[0]),
+            image_width,
+            *hw,
+        )
+        for step, image_width, hw in zip(steps, widths, written, strict=False)
+    ]
+
+
+def grid(step: KernelStep) -> tuple[int, int]:
+    """Return how many blocks make all that a call writes, across and down."""
+    return -(-step.width // BLOCK[0]), -(-step.height // BLOCK[1])

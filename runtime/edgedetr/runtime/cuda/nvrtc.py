@@ -32,7 +32,7 @@ class CompileError(Exception):
 
 
 def compile_cuda(source: str, compute_capability: str) -> bytes:
-    """Compile CUDA C++ to code for one GPU, without contraction to fused multiply-adds.
+    """Compile CUDA C++ to code for one GPU.
 
     Args:
         source: The source of kernels declared ``extern "C"``.
@@ -45,16 +45,15 @@ def compile_cuda(source: str, compute_capability: str) -> bytes:
         CompileError: If NVRTC is missing, too old for the GPU, or the source is wrong.
     """
     nvrtc = _load()
-    options = (
-        f"--gpu-architecture=sm_{compute_capability.replace('.', '')}".encode(),
-        b"--fmad=false",
-    )
+    architecture = f"--gpu-architecture=sm_{compute_capability.replace('.', '')}".encode()
     program = c_void_p()
     _check(
         nvrtc.nvrtcCreateProgram(byref(program), source.encode(), b"kernel.cu", 0, None, None), ""
     )
     try:
-        status = nvrtc.nvrtcCompileProgram(program, len(options), (c_char_p * 2)(*options))
+        status = nvrtc.nvrtcCompileProgram(
+            program, len(options), (c_char_p * len(options))(*options)
+        )
         _check(status, _read(nvrtc, "ProgramLog", program).rstrip(b"\0").decode())
         return _read(nvrtc, "CUBIN", program)
     finally:
