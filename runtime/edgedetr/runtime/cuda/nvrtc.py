@@ -51,9 +51,7 @@ def compile_cuda(source: str, compute_capability: str) -> bytes:
         nvrtc.nvrtcCreateProgram(byref(program), source.encode(), b"kernel.cu", 0, None, None), ""
     )
     try:
-        status = nvrtc.nvrtcCompileProgram(
-            program, len(options), (c_char_p * len(options))(*options)
-        )
+        status = nvrtc.nvrtcCompileProgram(program, 1, (c_char_p * 1)(architecture))
         _check(status, _read(nvrtc, "ProgramLog", program).rstrip(b"\0").decode())
         return _read(nvrtc, "CUBIN", program)
     finally:
