@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgedetr.distill import choice_fading
 from edgedetr.distill.checkpoint import save_model
 from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
 from edgedetr.distill.detectors import Targets
@@ -44,6 +45,12 @@ def make_model() -> Callable[..., Model]:
         return model
 
     return make
+
+
+@pytest.fixture
+def unfaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let predictions see every chosen query in full, as training does."""
+    monkeypatch.setattr(choice_fading, "attention_bias", lambda scores: 0 * scores[:, None, None])
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ QUERY_FAMILIES = [f for f in FAMILIES if answers_queries(detector(f))]
 REGION_FAMILIES = [f for f in FAMILIES if answers_regions(detector(f))]
 
 
+@pytest.mark.usefixtures("unfaded")
 @pytest.mark.parametrize("family", QUERY_FAMILIES)
 def test_decoding_its_own_queries_gives_its_own_answer(family, make_model, images):
     model = make_model(family)

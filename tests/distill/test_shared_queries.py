@@ -164,6 +164,7 @@ def test_sets_that_are_asked_together_do_not_see_one_another(family, make_model,
             torch.testing.assert_close(mine.hidden[valid], theirs.hidden[valid], atol=1e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("unfaded")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_models_of_one_width_get_the_teachers_content(family, make_model, images, targets):
     """The teacher then answers its own queries as it answers for itself."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from edgedetr.distill.choice_fading import faded_choice
 from edgedetr.distill.criterion import real_time_detr_loss
 from edgedetr.distill.decoder_calls import decoder_call, inverse_sigmoid, self_attention_mask
 from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
@@ -31,7 +32,8 @@ def prepared(model: PreTrainedModel) -> PreTrainedModel:
 
 def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
-    outputs = model(pixel_values=images)
+    with faded_choice(model):
+        outputs = model(pixel_values=images)
     return outputs.logits, outputs.pred_boxes
 
 

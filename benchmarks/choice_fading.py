@@ -1,0 +1,90 @@
+r"""Measure what it costs, and what it saves FP16, that the weakest chosen queries fade.
+
+    python benchmarks/choice_fading.py --data data/synth \
+        --images ../shared/data/kitti/training/image_2
+
+Writes ``benchmarks/results/choice_fading.json``. The demo's student and teacher are exported as
+they are and with every query seen in full: the accuracy of both on a labelled split, and how far
+FP16, typed by rule, is from FP32 on real frames.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import click
+
+from edgedetr.distill import choice_fading
+from edgedetr.distill.data.kitti import open_dataset
+from edgedetr.distill.evaluate_coco import coco_ap
+from edgedetr.export.to_fp16 import export_fp16
+from edgedetr.export.to_onnx import export_onnx
+from edgedetr.runtime.detector import Detector
+from edgedetr.runtime.files import write_text
+from edgedetr.runtime.images import list_images
+from edgedetr.runtime.machine import machine_facts
+from edgedetr.runtime.manifest import versions_of
+from fp16_parity import MODELS, compare
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from edgedetr.distill.data import Dataset
+
+RESULT = Path(__file__).parent / "results" / "choice_fading.json"
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--data", type=PATH, required=True, help="A KITTI folder.")
+@click.option("--images", type=PATH, required=True)
+@click.option("--json", "out", type=PATH, default=RESULT)
+def main(data: Path, images: Path, out: Path) -> None:
+    """Measure and write the figures."""
+    dataset = open_dataset(data, "val", ("Car", "Pedestrian", "Cyclist"))
+    paths = list_images(images)
+    found = {}
+    for name, checkpoint in MODELS.items():
+        found[name] = {"faded": measure(checkpoint, dataset, paths)}
+        with mock.patch.object(choice_fading, "attention_bias", seen_in_full):
+            found[name]["seen_in_full"] = measure(checkpoint, dataset, paths)
+    figures = {
+        "command": shlex.join(["python", "benchmarks/choice_fading.py", *sys.argv[1:]]),
+        "machine": machine_facts(),
+        "versions": versions_of(("edgedetr", "onnx", "onnxruntime")),
+        "fade": choice_fading.FADE,
+        "labelled_frames": len(dataset),
+        "real_frames": len(paths),
+        "models": found,
+    }
+    write_text(out, json.dumps(figures, indent=2) + "\n")
+    click.echo(json.dumps(found, indent=2))
+
+
+def seen_in_full(scores: Tensor) -> Tensor:
+    """Return a bias that changes nothing."""
+    return 0 * scores[:, None, None]
+
+
+def measure(checkpoint: Path, dataset: Dataset, paths: Sequence[Path]) -> dict[str, Any]:
+    """Export a checkpoint; measure its accuracy, and FP16 against FP32."""
+    with tempfile.TemporaryDirectory() as folder:
+        model, half = (Path(folder) / f"{name}.onnx" for name in ("model", "half"))
+        export_onnx(checkpoint, model)
+        with Detector.open(model, threshold=0.0) as detector:
+            found = [detector.detect(dataset[i].frame) for i in range(len(dataset))]
+        scores = coco_ap(dataset.truths, found, dataset.class_names)
+        export_fp16(model, half)
+        return {"ap": scores.ap, "ap50": scores.ap50, "fp16": compare(model, half, paths)}
+
+
+if __name__ == "__main__":
+    main()
