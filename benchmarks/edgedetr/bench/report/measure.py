@@ -19,7 +19,7 @@ BLOCK = 4
 """Frames that a model runs at a stretch, twice, before the next model has its turn.
 
 Short turns share out what else the machine does: with 16, one copy of a model came out
-1.7 times slower than another on a busy machine; with 2, they stayed within a tenth."""
+1.7 times slower than another on a busy machine."""
 MIN_TIMED_FRAMES = 200
 """Small splits are run again until every model was timed on so many frames."""
 
