@@ -63,7 +63,7 @@ def test_the_kernel_writes_what_the_cpu_writes(session, hw):
     found = np.empty_like(wanted)
     with session._context:
         drv.memcpy_dtoh(found, session._buffers[0].address)
-    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_threads_have_sessions_of_their_own(engine):
