@@ -142,6 +142,27 @@ def test_a_buffer_used_before_gives_the_same_result() -> None:
         np.testing.assert_array_equal(out, _run(image, spec)[0])
 
 
+def test_without_memory_for_another_size_the_old_size_still_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = ModelSpec((32, 48), ("car",))
+    feed, out, image = Preprocessor(spec), np.empty((3, 32, 48), np.float32), _image(50, 60)
+    feed(image, out)
+    wanted, empty = out.copy(), np.empty
+
+    def full(shape: tuple[int, ...], dtype: type) -> NDArray[np.uint8]:
+        if len(shape) == 2:
+            raise MemoryError
+        return empty(shape, dtype)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "empty", full)
+        with pytest.raises(MemoryError):
+            feed(_image(150, 250), out)
+    feed(image, out)
+    np.testing.assert_array_equal(out, wanted)
+
+
 @pytest.mark.parametrize(
     "out", [np.empty((3, 4, 5), np.float32), np.empty((3, 4, 4)), np.empty((4, 4, 3), np.float32)]
 )

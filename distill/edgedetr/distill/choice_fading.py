@@ -34,10 +34,8 @@ def faded_choice(model: PreTrainedModel) -> Iterator[None]:
     def hook(
         _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        head, content = model.model.enc_score_head, kwargs["inputs_embeds"]
-        # products and a sum: a layer would be quantized, and be taken for the head's only call
-        logits = (content.unsqueeze(-2) * head.weight).sum(-1) + head.bias
-        return args, kwargs | {"encoder_attention_mask": attention_bias(logits.amax(-1))}
+        scores = model.model.enc_score_head(kwargs["inputs_embeds"]).amax(-1)
+        return args, kwargs | {"encoder_attention_mask": attention_bias(scores)}
 
     handle = model.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
     try:

@@ -75,6 +75,9 @@ class Placement:
     def to_input(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Map boxes of the source image into the frame in which the network answers.
 
+        Where halving drops the last row or column, a box that reaches the far edge ends outside the
+        placed image, by less than a pixel of the network's input.
+
         Args:
             boxes: Corners in source pixels, (..., 4).
 
@@ -150,11 +153,10 @@ class Preprocessor:
         return self._place
 
     def _make_room(self, place: Placement) -> None:
-        """Make the scratch memory for images of one size."""
-        steps = place.resize_steps()
-        self._steps = [(step, np.empty((*step.made_hw, 3), np.uint8)) for step in steps]
-        self._planes = [np.empty(place.placed_hw, np.uint8) for _ in range(3)]
-        self._place = place
+        """Make the scratch memory for images of one size; where there is none, keep the old."""
+        steps = [(s, np.empty((*s.made_hw, 3), np.uint8)) for s in place.resize_steps()]
+        planes = [np.empty(place.placed_hw, np.uint8) for _ in range(3)]
+        self._place, self._steps, self._planes = place, steps, planes
 
 
 def normalisation_tables(spec: ModelSpec) -> list[NDArray[np.float32]]:
