@@ -209,8 +209,9 @@ def test_boxes_survive_the_way_there_and_back(
     boxes = np.array([[x0 * width, y0 * height, x1 * width, y1 * height]])
     there = place.to_input(boxes)
     assert there.min() >= 0
+    left_out_px = 1.0 if len(place.resize_steps()) > 1 else 1e-4
     far = there[0, :2] + there[0, 2:] / 2
-    assert (far * wanted[::-1] <= np.array(place.placed_hw[::-1]) + 1).all()
+    assert (far * wanted[::-1] <= np.array(place.placed_hw[::-1]) + left_out_px).all()
     np.testing.assert_allclose(place.to_source(there), boxes, atol=1e-3)
 
 
