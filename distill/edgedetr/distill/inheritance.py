@@ -2,12 +2,13 @@
 
 Weight selection (Xu et al., "Initializing Models with Larger Ones", ICLR 2024, arXiv:2311.18823):
 each tensor of the student is the teacher's tensor of the same name with evenly spaced channels of
-each axis, and so the whole tensor where both have the same shape.
+each axis, and so the whole tensor where both have the same shape. Of a deformable attention it is
+the sampling points that are evenly spaced, with all that belongs to each.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +17,12 @@ from edgedetr.distill.model import new_model
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from edgedetr.distill.model import Model
+
+
+_COORDINATES = 2  # rows of an offset; a point's weight is one
 
 
 @torch.no_grad()
@@ -41,14 +45,19 @@ def inherit(student: Model, teacher: Model, part: str = "") -> list[str]:
         UsageError: If there is none.
     """
     theirs = teacher.network.state_dict()
+    my_points, their_points = _sampling_points(student.network), _sampling_points(teacher.network)
     same_classes = student.spec.class_names == teacher.spec.class_names
     left_out = set() if same_classes else _class_tensors(student)
     taken = []
     for name, tensor in student.network.state_dict().items():
         if name.startswith(part) and name in theirs and name not in left_out:
-            source = theirs[name]
-            if tensor.ndim and _fits(tensor, source):
-                tensor.copy_(evenly_spaced(source, tensor.shape))
+            source, shape = theirs[name], tensor.shape
+            if name in my_points and name in their_points:
+                found = _evenly_spaced_points(source, shape, their_points[name], my_points[name])
+            else:
+                found = evenly_spaced(source, shape) if _fits(shape, source.shape) else None
+            if found is not None:
+                tensor.copy_(found)
                 taken.append(name)
     if not taken:
         raise UsageError(
@@ -69,10 +78,59 @@ def evenly_spaced(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tensor
 
 
-def _fits(tensor: Tensor, source: Tensor) -> bool:
-    if tensor.ndim != source.ndim or tensor.shape[2:] != source.shape[2:]:
+@dataclass(frozen=True)
+class _Points:
+    """Where a deformable attention reads: heads, and the points of each of them in each level."""
+
+    heads: int
+    in_levels: tuple[int, ...]
+
+
+def _sampling_points(network: nn.Module) -> dict[str, _Points]:
+    """Name the tensors whose rows belong to points: head by head, in each level by level."""
+    return {
+        f"{attention}.{layer}.{name}": _Points(
+            module.n_heads,
+            tuple(module.n_points)
+            if isinstance(module.n_points, list)
+            else (module.n_points,) * module.n_levels,
+        )
+        for attention, module in network.named_modules()
+        if hasattr(module, "sampling_offsets")
+        for layer in ("sampling_offsets", "attention_weights")
+        for name, _ in module.get_submodule(layer).named_parameters()
+    }
+
+
+def _evenly_spaced_points(
+    tensor: Tensor, shape: tuple[int, ...], found: _Points, wanted: _Points
+) -> Tensor | None:
+    """Select evenly spaced points of each level, counted through all heads; None where they lack.
+
+    Offsets are multiplied by how many more points a head has in the level, because the attention
+    divides them by that number.
+    """
+    if len(found.in_levels) != len(wanted.in_levels):
+        return None
+    apart = tensor.reshape(found.heads, sum(found.in_levels), -1, *tensor.shape[1:])
+    parts = torch.split(apart, list(found.in_levels), 1)
+    levels = []
+    for level, count in zip(parts, wanted.in_levels, strict=True):
+        points = level.flatten(0, 1)
+        room = (wanted.heads * count, points.shape[1], *shape[1:])
+        if any(a > b for a, b in zip(room, points.shape, strict=True)):
+            return None
+        chosen = evenly_spaced(points, room)
+        if points.shape[1] == _COORDINATES:
+            chosen = chosen * (count / level.shape[1])
+        levels.append(chosen.reshape(wanted.heads, count, *room[1:]))
+    return torch.cat(levels, 1).reshape(shape)
+
+
+def _fits(shape: tuple[int, ...], source: tuple[int, ...]) -> bool:
+    if len(shape) != len(source) or not shape or shape[2:] != source[2:]:
         return False
-    return all(a <= b for a, b in zip(tensor.shape, source.shape, strict=True))
+    return all(a <= b for a, b in zip(shape, source, strict=True))
 
 
 def _class_tensors(model: Model) -> set[str]:

@@ -55,6 +55,7 @@ class Preset:
         expansion: Widening inside the encoder's blocks.
         encoder_width: Channels of the encoder where they differ from ``width``.
         decoder_ffn: Hidden channels of the decoder's feed-forward where they differ from ``ffn``.
+        heads: Heads of the decoder's attention; fewer of them read as many points together.
     """
 
     backbone: Backbone
@@ -67,9 +68,11 @@ class Preset:
     expansion: float = 1.0
     encoder_width: int = 0
     decoder_ffn: int = 0
+    heads: int = 8
 
 
 PRESETS: dict[str, Preset] = {
+    "edge-micro": Preset(EDGE_TINY, 80, 160, 2, 40, 20, 0.34, 0.5, heads=4),
     "edge-tiny": Preset(EDGE_TINY, 96, 192, 2, 40, 20, 0.34, 0.5),
     "edge-small": Preset(EDGE_SMALL, 128, 384, 3, 60, 40, 0.67, 0.67),
     "nano": Preset(B0_TWO_LEVELS, 128, 512, 3, depth=0.5, expansion=0.34),
@@ -99,7 +102,8 @@ def build(preset: str, num_classes: int) -> nn.Module:
         d_model=shape.width,
         decoder_ffn_dim=shape.decoder_ffn or shape.ffn,
         decoder_layers=shape.layers,
-        decoder_n_points=[3, 6, 3] if levels == 3 else [6, 6],
+        decoder_attention_heads=shape.heads,
+        decoder_n_points=[n // shape.heads for n in ((24, 48, 24) if levels == 3 else (48, 48))],
         num_queries=shape.queries,
         num_denoising=shape.denoising,
         depth_mult=shape.depth,
