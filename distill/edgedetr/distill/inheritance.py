@@ -2,8 +2,8 @@
 
 Weight selection (Xu et al., "Initializing Models with Larger Ones", ICLR 2024, arXiv:2311.18823):
 each tensor of the student is the teacher's tensor of the same name with evenly spaced channels of
-each axis, and so the whole tensor where both have the same shape. Of a deformable attention it is
-the sampling points that are evenly spaced, with all that belongs to each.
+each axis, and so the whole tensor where both have the same shape. Of a deformable attention whole
+heads and whole sampling points are selected.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _sampling_points(network: nn.Module) -> dict[str, _Points]:
 def _evenly_spaced_points(
     tensor: Tensor, shape: tuple[int, ...], found: _Points, wanted: _Points
 ) -> Tensor | None:
-    """Select evenly spaced points of each level, counted through all heads; None where they lack.
+    """Select evenly spaced heads, and of each level evenly spaced points; None where they lack.
 
     Offsets are multiplied by how many more points a head has in the level, because the attention
     divides them by that number.
@@ -114,17 +114,15 @@ def _evenly_spaced_points(
         return None
     apart = tensor.reshape(found.heads, sum(found.in_levels), -1, *tensor.shape[1:])
     parts = torch.split(apart, list(found.in_levels), 1)
-    levels = []
+    chosen = []
     for level, count in zip(parts, wanted.in_levels, strict=True):
-        points = level.flatten(0, 1)
-        room = (wanted.heads * count, points.shape[1], *shape[1:])
-        if any(a > b for a, b in zip(room, points.shape, strict=True)):
+        room = (wanted.heads, count, level.shape[2], *shape[1:])
+        if any(a > b for a, b in zip(room, level.shape, strict=True)):
             return None
-        chosen = evenly_spaced(points, room)
-        if points.shape[1] == _COORDINATES:
-            chosen = chosen * (count / level.shape[1])
-        levels.append(chosen.reshape(wanted.heads, count, *room[1:]))
-    return torch.cat(levels, 1).reshape(shape)
+        is_offset = level.shape[2] == _COORDINATES
+        factor = count / level.shape[1] if is_offset else 1
+        chosen.append(factor * evenly_spaced(level, room))
+    return torch.cat(chosen, 1).reshape(shape)
 
 
 def _fits(shape: tuple[int, ...], source: tuple[int, ...]) -> bool:

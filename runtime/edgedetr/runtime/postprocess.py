@@ -56,12 +56,10 @@ def postprocess(
 def _best(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Return the indices of the ``count`` largest values, largest first, ties by index."""
     if count < len(values):
-        least = np.partition(values, -count)[-count]
-        above, ties = np.flatnonzero(values > least), np.flatnonzero(values == least)
-        chosen = np.concatenate([above, ties[: count - len(above)]])
+        chosen = np.flatnonzero(values >= np.partition(values, -count)[-count])
     else:
         chosen = np.arange(len(values))
-    return chosen[np.argsort(-values[chosen], kind="stable")].astype(np.int64)
+    return chosen[np.argsort(-values[chosen], kind="stable")[:count]].astype(np.int64)
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
