@@ -37,18 +37,23 @@ def test_a_smaller_student_takes_channels_of_every_tensor_that_fits(make_model):
 
 
 def test_fewer_sampling_points_are_whole_points_of_the_same_head(make_model):
-    """Of 3, 6 and 3 points a level two thirds are taken, and offsets keep their place."""
-    student, teacher = make_model(preset="edge-micro"), make_model(preset="edge-small", seed=1)
+    """DEIMv2's pico reads 4 and 2 points of two levels where n reads 6 and 6."""
+    student, teacher = make_model("deimv2", "pico"), make_model("deimv2", "n", seed=1)
     inherit(student, teacher)
     mine, theirs = student.network.state_dict(), teacher.network.state_dict()
+    heads = student.network.model.decoder.layers[1].encoder_attn.n_heads
     attention = "model.decoder.layers.1.encoder_attn."
-    for name, rows, factor in (
-        ("sampling_offsets.bias", 2, 2 / 3),
-        ("attention_weights.bias", 1, 1),
+    for name, rows, factors in (
+        ("sampling_offsets.bias", 2, (4 / 6, 2 / 6)),
+        ("attention_weights.bias", 1, (1, 1)),
     ):
-        found = mine[attention + name].reshape(8, 8, rows)
-        source = theirs[attention + name].reshape(8, 12, rows)
-        assert torch.equal(found, source[:, [0, 1, 3, 4, 6, 7, 9, 10]] * factor), name
+        found = mine[attention + name].reshape(heads, 6, rows)
+        source = theirs[attention + name].reshape(heads, 12, rows)
+        for chosen, wanted, factor in (
+            (found[:, :4], [0, 1, 3, 4], factors[0]),
+            (found[:, 4:], [6, 9], factors[1]),
+        ):
+            assert torch.equal(chosen, source[:, wanted] * factor), name
 
 
 def test_fewer_heads_are_whole_heads_of_the_teacher(make_model):

@@ -55,8 +55,6 @@ class Preset:
         expansion: Widening inside the encoder's blocks.
         encoder_width: Channels of the encoder where they differ from ``width``.
         decoder_ffn: Hidden channels of the decoder's feed-forward where they differ from ``ffn``.
-        points: Sampling points of a head of the decoder in the first and the last of three levels;
-            the middle one has twice as many, and so has each of two.
     """
 
     backbone: Backbone
@@ -69,11 +67,10 @@ class Preset:
     expansion: float = 1.0
     encoder_width: int = 0
     decoder_ffn: int = 0
-    points: int = 3
 
 
 PRESETS: dict[str, Preset] = {
-    "edge-micro": Preset(EDGE_TINY, 80, 160, 2, 40, 20, 0.34, 0.5, points=2),
+    "edge-micro": Preset(EDGE_TINY, 80, 160, 2, 40, 20, 0.34, 0.5),
     "edge-tiny": Preset(EDGE_TINY, 96, 192, 2, 40, 20, 0.34, 0.5),
     "edge-small": Preset(EDGE_SMALL, 128, 384, 3, 60, 40, 0.67, 0.67),
     "nano": Preset(B0_TWO_LEVELS, 128, 512, 3, depth=0.5, expansion=0.34),
@@ -103,7 +100,7 @@ def build(preset: str, num_classes: int) -> nn.Module:
         d_model=shape.width,
         decoder_ffn_dim=shape.decoder_ffn or shape.ffn,
         decoder_layers=shape.layers,
-        decoder_n_points=[shape.points * n for n in ((1, 2, 1) if levels == 3 else (2, 2))],
+        decoder_n_points=[3, 6, 3] if levels == 3 else [6, 6],
         num_queries=shape.queries,
         num_denoising=shape.denoising,
         depth_mult=shape.depth,
