@@ -57,12 +57,13 @@ def of_readme() -> str:
     demo, steps, latency, evaluator = map(
         result, ("demo", "method_step", "latency_overhead", "kitti_evaluator")
     )
-    machine = _machine(demo)
+    machine, (before, after) = _machine(demo), demo["cores_worth"]
     ratios = ", ".join(f"{name} {m['ratio']:.3f}" for name, m in steps["methods"].items())
     difference = evaluator["largest_difference_from_official"]
     return "\n".join(
         [
-            f"`make demo` on {machine}, no GPU: {demo['seconds']:.0f} s after the install,",
+            f"`make demo` on {machine} (before it they did the work of {before}, after it of {after}),",
+            f"no GPU: {demo['seconds']:.0f} s after the install,",
             f"{demo['training_seconds']:.0f} s of them training. AP on held-out rendered frames;",
             "latency end to end on the CPU, each model in what `--backend auto` chooses for it;",
             "TensorRT has not been measured yet.",
