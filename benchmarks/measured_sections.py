@@ -62,9 +62,9 @@ def of_readme() -> str:
     difference = evaluator["largest_difference_from_official"]
     return "\n".join(
         [
-            f"`make demo` on {machine} (before it they did the work of {before}, after it of {after}),",
-            f"no GPU: {demo['seconds']:.0f} s after the install,",
-            f"{demo['training_seconds']:.0f} s of them training. AP on held-out rendered frames;",
+            f"`make demo` on {machine}, no GPU: {demo['seconds']:.0f} s after the install,",
+            f"{demo['training_seconds']:.0f} s of them training (the cores did the work of {before}",
+            f"before it, of {after} after it). AP on held-out rendered frames;",
             "latency end to end on the CPU, each model in what `--backend auto` chooses for it;",
             "TensorRT has not been measured yet.",
             "",
