@@ -63,8 +63,8 @@ def of_readme() -> str:
     return "\n".join(
         [
             f"`make demo` on {machine}, no GPU: {demo['seconds']:.0f} s after the install,",
-            f"{demo['training_seconds']:.0f} s of them training (the cores did the work of {before}",
-            f"before it, of {after} after it). AP on held-out rendered frames;",
+            f"{demo['training_seconds']:.0f} s of them training (the cores were worth {before}",
+            f"before it, {after} after it). AP on held-out rendered frames;",
             "latency end to end on the CPU, each model in what `--backend auto` chooses for it;",
             "TensorRT has not been measured yet.",
             "",
