@@ -141,7 +141,7 @@ def _material(family: str) -> tuple[Model, Model, torch.Tensor, list[Targets]]:
 
 
 def _trainee(name: str, student: Model, teacher: Model) -> Trainee:
-    memory = TeacherMemory(teacher, 0) if method(name).NEEDS_TEACHER else None
+    memory = TeacherMemory(teacher) if method(name).NEEDS_TEACHER else None
     return Trainee(student, distillation_of([_config(name)], student, teacher), memory)
 
 

@@ -92,3 +92,13 @@ def test_loaders_give_the_same_batches_with_and_without_workers(workers):
         assert torch.equal(images, wanted)
         for one, two in zip(targets, truths, strict=True):
             assert torch.equal(one.boxes, two.boxes)
+
+
+def test_every_image_that_flipping_makes_is_given_beside_its_mirror_image():
+    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "flip", seed=0)
+    batches = list(data.mirrored_too(2))
+    assert [len(b) for b in batches] == [4, 4, 2]
+    given = torch.cat(batches)
+    made = [data[epoch, index][0] for epoch in range(8) for index in range(5)]
+    assert all((image == given).flatten(1).all(1).any() for image in made)
+    torch.testing.assert_close(batches[0][2:], batches[0][:2].flip(-1), atol=0, rtol=0)

@@ -11,7 +11,7 @@ from edgedetr.distill.teacher_memory import TeacherMemory
 
 
 def batch_of(student, teacher, images, targets):
-    return Batch(images, targets, student.encode(images), TeacherMemory(teacher, 0)(images))
+    return Batch(images, targets, student.encode(images), TeacherMemory(teacher)(images))
 
 
 def test_the_adapter_is_trained_and_the_teacher_is_no_part_of_the_method(make_model):

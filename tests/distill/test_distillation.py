@@ -22,9 +22,7 @@ def terms_of(distillation, pair, images, targets):
     student, teacher = pair
     memory = student.encode(images)
     detection = {"loss": memory.tokens.square().mean()}
-    return distillation(
-        Batch(images, targets, memory, TeacherMemory(teacher, 0)(images)), detection
-    )
+    return distillation(Batch(images, targets, memory, TeacherMemory(teacher)(images)), detection)
 
 
 def test_a_methods_weight_scales_all_its_terms(pair, images, targets):

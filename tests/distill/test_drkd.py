@@ -27,7 +27,7 @@ def pair_of(student, teacher, targets, mask=None):
 
 
 def batch_of(student, teacher, images, targets):
-    return Batch(images, targets, student.encode(images), TeacherMemory(teacher, 0)(images))
+    return Batch(images, targets, student.encode(images), TeacherMemory(teacher)(images))
 
 
 def noise(*shape, seed=0):

@@ -21,7 +21,7 @@ from edgedetr.runtime.plugins import names
 
 
 def batch_of(student, teacher, images, targets):
-    return Batch(images, targets, student.encode(images), TeacherMemory(teacher, 0)(images))
+    return Batch(images, targets, student.encode(images), TeacherMemory(teacher)(images))
 
 
 def pair_of(student, teacher, targets, mask=None):

@@ -39,7 +39,7 @@ def make_pair(make_model):
 
 
 def batch_of(student, teacher, images, targets):
-    return Batch(images, targets, student.encode(images), TeacherMemory(teacher, 0)(images))
+    return Batch(images, targets, student.encode(images), TeacherMemory(teacher)(images))
 
 
 def targets_on(student, images, make_targets):

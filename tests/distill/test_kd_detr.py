@@ -25,7 +25,7 @@ PROPOSAL_TERMS = ("proposal_class", "proposal_l1", "proposal_giou")
 
 
 def batch_of(student, teacher, images, targets):
-    return Batch(images, targets, student.encode(images), TeacherMemory(teacher, 0)(images))
+    return Batch(images, targets, student.encode(images), TeacherMemory(teacher)(images))
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def built(name, student, teacher, **choices):
 
 
 def batch_of(student, teacher, images, targets):
-    return Batch(images, targets, student.encode(images), TeacherMemory(teacher, 0)(images))
+    return Batch(images, targets, student.encode(images), TeacherMemory(teacher)(images))
 
 
 @every_method

@@ -26,7 +26,7 @@ def memory_of(batch, own=3):
 
 
 def batch_of(student, teacher, images, targets):
-    return Batch(images, targets, student.encode(images), TeacherMemory(teacher, 0)(images))
+    return Batch(images, targets, student.encode(images), TeacherMemory(teacher)(images))
 
 
 def test_slots_hold_the_objects_and_padding_is_not_valid(targets):

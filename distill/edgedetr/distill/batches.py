@@ -110,6 +110,17 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         pixels, targets = augmented(inputs.pixels, inputs.targets, self._kind, seed)
         return self._inputs.normalised(pixels), targets
 
+    def mirrored_too(self, count: int) -> Iterator[Tensor]:
+        """Give all images, ``count`` at a time, and then those mirrored: all that ``flip`` makes.
+
+        Yields:
+            Network inputs (2 * count, 3, H, W).
+        """
+        for start in range(0, len(self), count):
+            some = range(start, min(start + count, len(self)))
+            images = torch.stack([self._inputs.normalised(self._inputs[i].pixels) for i in some])
+            yield torch.cat([images, images.flip(-1)])
+
 
 class EpochOrder:
     """Yields (epoch, index) of whole batches in the order of an epoch."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -29,7 +29,7 @@ from edgedetr.distill.prediction import detections_on
 from edgedetr.distill.pretrained import is_checkpoint, load_backbone, load_detector, local_file
 from edgedetr.distill.quantized_student import quantized_student
 from edgedetr.distill.run_state import RunState
-from edgedetr.distill.teacher_memory import LIMIT_BYTES, TeacherMemory
+from edgedetr.distill.teacher_memory import TeacherMemory
 from edgedetr.distill.trainee import Trainee, parameter_groups
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError
 from edgedetr.runtime.files import write_text
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 STATE = "state.safetensors"
 """What a run writes after each epoch, to go on from there."""
+
+TAUGHT_AT_ONCE = 4
+"""Images that the teacher is asked at once in advance, beside as many mirrored ones."""
 
 
 def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
@@ -82,7 +85,7 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     )
     trainee = trainee_of(config, student, teacher)
     optimizer = torch.optim.AdamW(parameter_groups(trainee, config.optimizer), fused=True)
-    average = AveragedModel(student.network, avg_fn=_moving_average(config), use_buffers=True)
+    average = AveragedModel(student.network, multi_avg_fn=_moving_average(config), use_buffers=True)
     average.to(accelerator.device)
     if teacher is not None:
         teacher.network.to(accelerator.device)
@@ -106,15 +109,14 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
 
 
 def trainee_of(config: DistillConfig, student: Model, teacher: Model | None) -> Trainee:
-    """Join student and methods; the teacher is asked once an image where images come back."""
+    """Join student and methods, with the teacher's memory if a method asks for it."""
     distillation = distillation_of(
         [config.method_config(name) for name in config.methods], student, teacher
     )
     asked = any(method(name).NEEDS_TEACHER for name in config.methods)
     if teacher is None or not asked:
         return Trainee(student, distillation)
-    limit = LIMIT_BYTES if config.data.augment == "flip" else 0
-    return Trainee(student, distillation, TeacherMemory(teacher, limit))
+    return Trainee(student, distillation, TeacherMemory(teacher))
 
 
 def student_of(config: DistillConfig) -> Model:
@@ -166,10 +168,13 @@ def _moving_average(config: DistillConfig) -> Any:  # noqa: ANN401 - torch's own
     """Average weights with a decay that starts low, so that short runs forget their start."""
     decay = config.optimizer.ema_decay
 
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        if not averaged.is_floating_point():
-            return current
-        return averaged.lerp(current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        if averaged[0].is_floating_point():
+            ramp = min(decay, (1 + int(count)) / (10 + int(count)))
+            get_ema_multi_avg_fn(ramp)(averaged, current, count)  # type: ignore[no-untyped-call]
+            return
+        for counter, seen in zip(averaged, current, strict=True):
+            counter.copy_(seen)
 
     return average
 
@@ -207,6 +212,10 @@ class _Run:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         metrics: dict[str, float] = {}
+        memory = self.state.trainee.teacher_memory
+        if memory is not None and config.data.augment == "flip":
+            memory.learn(data.mirrored_too(TAUGHT_AT_ONCE), 2 * len(data))
+        self.prepared.train()
         with (
             closing(_Log(self.out, done, len(order))) as log,
             tqdm(total=total, initial=done * len(order), unit="step", disable=None) as bar,
@@ -241,7 +250,6 @@ class _Run:
         factor = learning_rate_factor(step, steps, self.config.optimizer)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        self.prepared.train()
         device = self.accelerator.device
         detection, distillation = self.prepared(images.to(device), [t.to(device) for t in targets])
         loss = torch.stack([*detection.values(), *distillation.values()]).sum()
@@ -259,7 +267,7 @@ class _Run:
             self.prepared.parameters(), self.config.optimizer.clip_norm
         )
         optimizer.step()
-        self.state.average.update_parameters(self.state.trainee.network)  # type: ignore[operator]
+        self.state.average.update_parameters(self.state.trainee.network)
         return terms | {"lr": self.config.optimizer.learning_rate * factor}
 
     def _evaluate(self) -> dict[str, float]:

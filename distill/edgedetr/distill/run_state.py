@@ -17,7 +17,10 @@ from edgedetr.runtime.files import atomic_path
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
+    from torch.optim.swa_utils import AveragedModel
+
+    from edgedetr.distill.trainee import Trainee
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +34,8 @@ class RunState:
         config: The run's settings as text; a state belongs to one config.
     """
 
-    trainee: nn.Module
-    average: nn.Module
+    trainee: Trainee
+    average: AveragedModel
     optimizer: torch.optim.Optimizer
     config: str
 

@@ -6,51 +6,67 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import torch
+from tqdm import tqdm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
     from edgedetr.distill.model import Model
 
 LIMIT_BYTES = 1 << 30
-"""How much a run remembers; what does not fit is computed each time."""
+"""How much a run remembers; a teacher that says more is asked each time."""
 
 
 class TeacherMemory:
-    """Encodes images with a frozen teacher, each different image once.
+    """Encodes images with a frozen teacher; those that it has learnt are not encoded again.
 
-    The key is the image's content, so the answer is that of the teacher whatever augmentation does;
-    it pays where the same inputs come back (mirroring alone) and is switched off elsewhere.
+    The key is the image's content, so the answer is that of the teacher whatever augmentation does.
 
     Args:
         teacher: Its network is in evaluation mode and gets no gradient.
-        limit_bytes: How much to remember; 0 remembers nothing.
     """
 
-    def __init__(self, teacher: Model, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(self, teacher: Model) -> None:
         self._teacher = teacher
-        self._left = limit_bytes
         self._known: dict[bytes, tuple[Tensor, ...]] = {}
-        self._last: Any = None
+        self._like: Any = None
+
+    @torch.no_grad()
+    def learn(self, batches: Iterable[Tensor], images: int, limit_bytes: int = LIMIT_BYTES) -> None:
+        """Encode images in advance, if all of them can be remembered; else none.
+
+        Always the same batches give the same bits, in whatever order the images come back.
+
+        Args:
+            batches: Network inputs (B, 3, H, W).
+            images: How many they hold in all.
+            limit_bytes: How much to remember.
+        """
+        device = next(self._teacher.network.parameters()).device
+        with tqdm(total=images, desc="ask the teacher", unit="image", disable=None) as bar:
+            for batch in batches:
+                self._like = self._encode(batch.to(device))
+                parts = self._like.tensors()
+                if images * sum(p[0].nbytes for p in parts) > limit_bytes:
+                    return
+                for image, *answer in zip(batch, *parts, strict=True):
+                    self._known[_key(image)] = tuple(answer)
+                bar.update(len(batch))
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Any:  # noqa: ANN401 - what the family's `encode` gives
         """Return the teacher's memory or pyramid of (B, 3, H, W)."""
-        if not self._left and not self._known:
-            return self._teacher.encode(images)
-        keys = [hashlib.blake2b(i.cpu().numpy(), digest_size=16).digest() for i in images]
-        rows = [
-            self._known[key] if key in self._known else self._learn(key, images[row : row + 1])
-            for row, key in enumerate(keys)
-        ]
-        return self._last.with_tensors([torch.stack(part) for part in zip(*rows, strict=True)])
+        rows = [self._known.get(_key(image)) for image in images] if self._known else []
+        known = [row for row in rows if row is not None]
+        if len(known) < len(images):
+            return self._encode(images)
+        return self._like.with_tensors([torch.stack(part) for part in zip(*known, strict=True)])
 
-    def _learn(self, key: bytes, image: Tensor) -> tuple[Tensor, ...]:
-        """Encode one image alone: what is known must not depend on what it was encoded with."""
-        self._last = self._teacher.encode(image)
-        parts = tuple(tensor[0].clone() for tensor in self._last.tensors())
-        size = sum(p.nbytes for p in parts)
-        if size <= self._left:
-            self._left -= size
-            self._known[key] = parts
-        return parts
+    def _encode(self, images: Tensor) -> Any:  # noqa: ANN401 - what the family's `encode` gives
+        return self._teacher.encode(images.contiguous(memory_format=torch.channels_last))
+
+
+def _key(image: Tensor) -> bytes:
+    return hashlib.blake2b(image.cpu().numpy().data, digest_size=16).digest()
