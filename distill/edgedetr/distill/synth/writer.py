@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.synth.camera import Camera
 
-RENDERER = 1
+RENDERER = 2
 """Raised when the same seed would give other bytes."""
 ARGUMENTS = "synth.json"
 VAL_SHARE = 0.2
-_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+_PNG = (
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB),
+)
+"""Half the time of OpenCV's default, which tries every filter, for files a thirtieth larger."""
 
 
 @dataclass(frozen=True)
