@@ -170,6 +170,14 @@ def test_the_edge_presets_are_small(family):
     assert module.width(module.build("edge-tiny", 3)) > 0
 
 
+def test_dfines_smallest_preset_is_a_thinner_edge_tiny():
+    micro, tiny = (detector("d_fine").build(name, 3) for name in ("edge-micro", "edge-tiny"))
+    thin, wide = (dict(network.named_parameters()) for network in (micro, tiny))
+    assert list(thin) == list(wide)
+    assert all(p.numel() <= wide[name].numel() for name, p in thin.items())
+    assert sum(p.numel() for p in thin.values()) < 0.85e6
+
+
 def test_a_misspelt_family_names_the_right_one():
     with pytest.raises(UnknownNameError, match="did you mean 'd_fine'"):
         detector("dfine")

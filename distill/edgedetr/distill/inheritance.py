@@ -22,16 +22,14 @@ if TYPE_CHECKING:
     from edgedetr.distill.model import Model
 
 
-_COORDINATES = 2  # rows of an offset; a point's weight is one
-
-
 @torch.no_grad()
 def inherit(student: Model, teacher: Model, part: str = "") -> list[str]:
     """Give every tensor of a student that fits evenly spaced channels of its teacher's.
 
     A tensor fits where the teacher has one of the same name with as many axes, none shorter and
-    kernels of the same size. Whatever knows the classes is left out unless both models have the
-    same classes in the same order.
+    kernels of the same size; where its rows are sampling points, each head needs as many in each
+    level. Whatever knows the classes is left out unless both models have the same classes in the
+    same order.
 
     Args:
         student: The network that is written to.
@@ -50,15 +48,16 @@ def inherit(student: Model, teacher: Model, part: str = "") -> list[str]:
     left_out = set() if same_classes else _class_tensors(student)
     taken = []
     for name, tensor in student.network.state_dict().items():
-        if name.startswith(part) and name in theirs and name not in left_out:
-            source, shape = theirs[name], tensor.shape
-            if name in my_points and name in their_points:
-                found = _evenly_spaced_points(source, shape, their_points[name], my_points[name])
-            else:
-                found = evenly_spaced(source, shape) if _fits(shape, source.shape) else None
-            if found is not None:
-                tensor.copy_(found)
-                taken.append(name)
+        if not name.startswith(part) or name not in theirs or name in left_out:
+            continue
+        mine = _parts(tensor, my_points.get(name))
+        found = _parts(theirs[name], their_points.get(name))
+        if tensor.shape[2:] == theirs[name].shape[2:] and _fit(mine, found):
+            for own, other in zip(mine, found, strict=True):
+                own.copy_(evenly_spaced(other, own.shape))
+                if "sampling_offsets" in name:  # the attention divides them by a head's points
+                    own.mul_(own.shape[1] / other.shape[1])
+            taken.append(name)
     if not taken:
         raise UsageError(
             f"{student.family}/{student.preset} can inherit nothing from its teacher "
@@ -102,33 +101,22 @@ def _sampling_points(network: nn.Module) -> dict[str, _Points]:
     }
 
 
-def _evenly_spaced_points(
-    tensor: Tensor, shape: tuple[int, ...], found: _Points, wanted: _Points
-) -> Tensor | None:
-    """Select evenly spaced heads, and of each level evenly spaced points; None where they lack.
-
-    Offsets are multiplied by how many more points a head has in the level, because the attention
-    divides them by that number.
-    """
-    if len(found.in_levels) != len(wanted.in_levels):
-        return None
-    apart = tensor.reshape(found.heads, sum(found.in_levels), -1, *tensor.shape[1:])
-    parts = torch.split(apart, list(found.in_levels), 1)
-    chosen = []
-    for level, count in zip(parts, wanted.in_levels, strict=True):
-        room = (wanted.heads, count, level.shape[2], *shape[1:])
-        if any(a > b for a, b in zip(room, level.shape, strict=True)):
-            return None
-        is_offset = level.shape[2] == _COORDINATES
-        factor = count / level.shape[1] if is_offset else 1
-        chosen.append(factor * evenly_spaced(level, room))
-    return torch.cat(chosen, 1).reshape(shape)
+def _parts(tensor: Tensor, points: _Points | None) -> list[Tensor]:
+    """Return a tensor as it is, or its rows in each level, (heads, points, ...): views of it."""
+    if points is None:
+        return [tensor]
+    apart = tensor.view(points.heads, sum(points.in_levels), -1, *tensor.shape[1:])
+    return list(torch.split(apart, list(points.in_levels), 1))
 
 
-def _fits(shape: tuple[int, ...], source: tuple[int, ...]) -> bool:
-    if len(shape) != len(source) or not shape or shape[2:] != source[2:]:
+def _fit(mine: list[Tensor], found: list[Tensor]) -> bool:
+    if len(mine) != len(found):
         return False
-    return all(a <= b for a, b in zip(shape, source, strict=True))
+    shapes = [(own.shape, other.shape) for own, other in zip(mine, found, strict=True)]
+    return all(
+        0 < len(own) == len(other) and all(a <= b for a, b in zip(own, other, strict=True))
+        for own, other in shapes
+    )
 
 
 def _class_tensors(model: Model) -> set[str]:

@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 STATE = "state.safetensors"
 """What a run writes after each epoch, to go on from there."""
 
-TAUGHT_AT_ONCE = 4
-"""Images that the teacher is asked at once in advance, beside as many mirrored ones."""
-
 
 def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     """Train the student that a config describes.
@@ -214,7 +211,7 @@ class _Run:
         metrics: dict[str, float] = {}
         memory = self.state.trainee.teacher_memory
         if memory is not None and config.data.augment == "flip":
-            memory.learn(data.mirrored_too(TAUGHT_AT_ONCE), 2 * len(data))
+            memory.learn(data.mirrored_too(config.batch_size), 2 * len(data))
         self.prepared.train()
         with (
             closing(_Log(self.out, done, len(order))) as log,
