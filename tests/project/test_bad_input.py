@@ -39,6 +39,11 @@ def config(tmp_path):
         (["distill", "compare", "none.toml", "--methods", "none"], 2, "no config none.toml"),
         (["distill", "compare", "none.toml"], 2, "Missing option '--methods'"),
         (["data", "check", "nowhere"], 1, "nowhere"),
+        (
+            ["data", "check", "."],
+            1,
+            "wanted KITTI's training/image_2 and training/label_2, or COCO's",
+        ),
         (["evaluate", "kitti", "--labels", "a", "--detections", "b"], 1, "no"),
         (["export", "onnx", "none.safetensors"], 1, "no checkpoint none.safetensors"),
         (["export", "qdq", "none.onnx", "none.json"], 1, "none"),

@@ -72,6 +72,17 @@ def survey(root: Path, kind: str | None = None) -> Survey:
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; wanted a KITTI or COCO data set")
-    if kind is None:
-        kind = "kitti" if (root / "training").is_dir() else "coco"
+    kind = kind or _kind_of(root)
     return cast("SurveyingModule", find("edgedetr.distill.data", kind)).survey(root)
+
+
+def _kind_of(root: Path) -> str:
+    if (root / "training").is_dir():
+        return "kitti"
+    if (root / "annotations").is_dir() or any(root.glob("*.json")):
+        return "coco"
+    raise DataError(
+        f"{root}: holds no data set; wanted KITTI's training/image_2 and training/label_2, or COCO's "
+        "train.json with images in train/ or annotations/instances_train2017.json with images in "
+        "train2017/"
+    )
