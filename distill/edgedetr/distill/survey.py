@@ -82,7 +82,7 @@ def _kind_of(root: Path) -> str:
     if (root / "annotations").is_dir() or any(root.glob("*.json")):
         return "coco"
     raise DataError(
-        f"{root}: holds no data set; wanted KITTI's training/image_2 and training/label_2, or COCO's "
-        "train.json with images in train/ or annotations/instances_train2017.json with images in "
-        "train2017/"
+        f"{root}: holds no data set; wanted KITTI's training/image_2 and training/label_2, or "
+        "COCO's train.json with images in train/ or annotations/instances_train2017.json with "
+        "images in train2017/"
     )
