@@ -176,7 +176,7 @@ def _step(trainee: Trainee, images: torch.Tensor, targets: list[Targets]) -> Non
 
 def _forward(model: Model, images: torch.Tensor) -> None:
     with torch.no_grad():
-        model.module.predict(model.network, images)
+        model.module.predict(model.network, images.contiguous(memory_format=torch.channels_last))
 
 
 if __name__ == "__main__":
