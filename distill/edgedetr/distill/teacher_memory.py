@@ -45,7 +45,7 @@ class TeacherMemory:
             limit_bytes: How much to remember.
         """
         device = next(self._teacher.network.parameters()).device
-        with tqdm(total=images, desc="ask the teacher", unit="image", disable=None) as bar:
+        with tqdm(total=images, desc="teacher", unit="image", disable=None, leave=False) as bar:
             for batch in batches:
                 self._like = self._encode(batch.to(device))
                 parts = self._like.tensors()
