@@ -169,6 +169,7 @@ def test_sets_that_are_asked_together_do_not_see_one_another(family, make_model,
 def test_models_of_one_width_get_the_teachers_content(family, make_model, images, targets):
     """The teacher then answers its own queries as it answers for itself."""
     student, teacher = make_model(family), make_model(family, seed=1)
+    images = images.contiguous(memory_format=torch.channels_last)  # as the teacher is asked
     batch = batch_of(student, teacher, images, targets)
     asked = teacher_queries(batch.teacher_memory)
     with torch.no_grad():
