@@ -111,10 +111,10 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         return self._inputs.normalised(pixels), targets
 
     def mirrored_too(self, count: int) -> Iterator[Tensor]:
-        """Give all images, ``count`` at a time, and then those mirrored: all that ``flip`` makes.
+        """Give all that the augmentation ``flip`` makes, ``count`` images at a time.
 
         Yields:
-            Network inputs (2 * count, 3, H, W).
+            Network inputs (2 * count, 3, H, W): some images, then the same ones mirrored.
         """
         for start in range(0, len(self), count):
             some = range(start, min(start + count, len(self)))

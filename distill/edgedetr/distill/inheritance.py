@@ -110,12 +110,10 @@ def _parts(tensor: Tensor, points: _Points | None) -> list[Tensor]:
 
 
 def _fit(mine: list[Tensor], found: list[Tensor]) -> bool:
-    if len(mine) != len(found):
-        return False
-    shapes = [(own.shape, other.shape) for own, other in zip(mine, found, strict=True)]
-    return all(
-        0 < len(own) == len(other) and all(a <= b for a, b in zip(own, other, strict=True))
-        for own, other in shapes
+    return len(mine) == len(found) and all(
+        0 < own.ndim == other.ndim
+        and all(a <= b for a, b in zip(own.shape, other.shape, strict=True))
+        for own, other in zip(mine, found, strict=True)
     )
 
 

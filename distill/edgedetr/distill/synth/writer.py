@@ -30,8 +30,10 @@ RENDERER = 2
 ARGUMENTS = "synth.json"
 VAL_SHARE = 0.2
 _PNG = (
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB),
+    cv2.IMWRITE_PNG_STRATEGY,
+    cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
+    cv2.IMWRITE_PNG_FILTER,
+    cv2.IMWRITE_PNG_FILTER_SUB,
 )
 """One filter for all rows, not the best of each: half the time for files a thirtieth larger."""
 
