@@ -26,7 +26,8 @@ from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.calib.stats import default_stats_path
 from edgedetr.distill.data.kitti import image_paths, open_dataset
 from edgedetr.distill.synth.writer import write_synth
-from edgedetr.export.coverage import Request, choose_coverage, coverage_path, read_coverage
+from edgedetr.export.coverage_record import coverage_path, read_coverage
+from edgedetr.export.int8_choice import Request, choose_coverage
 from edgedetr.export.to_qdq import export_qdq, quantized_share
 from edgedetr.export.trial import Scenes, Trial, labelled_scenes
 from edgedetr.runtime.files import write_text
@@ -64,8 +65,9 @@ def main(run: Path, data: Path, out: Path) -> None:
         export_qdq(student, stats, models["default"], rest="fp32")
         export_qdq(student, stats, models["default_rest_fp16"], rest="fp16")
         request = Request(data, len(image_paths(data, "val")), MAX_AP_DROP)
-        _, chosen = choose_coverage(student, stats, models["measured"], request)
-        export_qdq(student, stats, models["measured"], *chosen, rest="fp32")
+        chosen = choose_coverage(student, stats, models["measured"], request)
+        patterns = chosen.include, chosen.exclude
+        export_qdq(student, stats, models["measured"], *patterns, rest="fp32")
         search = read_coverage(coverage_path(models["measured"]))
         classes = ranges.spec.class_names
         write_synth(folder / "fresh", FRESH_FRAMES, FRESH_SEED)

@@ -26,8 +26,9 @@ from edgedetr.calib.collect import choose_frames
 from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.merging import merge_layers
 from edgedetr.export.fake_quantization import calibrated
+from edgedetr.export.limits import Gate
 from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Gate, verify
+from edgedetr.export.parity import verify
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import export_qdq
 from edgedetr.runtime.files import write_text

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from edgedetr.export.limits import FP16_LIMITS, FP32_LIMITS
+from edgedetr.export.lost_share import lost_share
 from edgedetr.export.matching import Rule, match
-from edgedetr.export.parity_report import FP16_LIMITS, FP32_LIMITS
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Placement, Preprocessor
 
@@ -50,16 +51,22 @@ class BatchCheck:
             ``different rows``: each row is compared with a batch full of its image; ``as alone``:
             the first of equal rows is compared with that of the smallest batch.
         unmatched: Detections without a partner.
+        lost: Detections without a partner within the limits of FP32, or of FP16 where the model
+            is coarser.
+        compared: Detections that were looked at.
         max_box_error_px: Farthest that a side of a box moved, in pixels of the network's input.
         max_score_error: Largest difference of two scores.
         non_finite: NaN and infinite numbers in the answers.
-        holds: Whether the rows are what they should be.
+        holds: Whether the rows are what they should be: in FP32 without any loss, else without a
+            share of lost detections that is surely too large.
     """
 
     model: str
     size: int
     test: Test
     unmatched: int
+    lost: int
+    compared: int
     max_box_error_px: float
     max_score_error: float
     non_finite: int
@@ -73,8 +80,9 @@ class BatchCheck:
         found = (
             f"{self.non_finite} numbers are not finite"
             if self.non_finite
-            else f"{self.unmatched} detections without a partner, boxes up to "
-            f"{self.max_box_error_px:.3g} px and scores up to {self.max_score_error:.3g} apart"
+            else f"{self.lost} of {self.compared} detections are lost, {self.unmatched} without "
+            f"any partner, boxes up to {self.max_box_error_px:.3g} px and scores up to "
+            f"{self.max_score_error:.3g} apart"
         )
         return f"{self.model} {_FAULTS[self.test].format(self.size)}: {found}"
 
@@ -148,13 +156,21 @@ def _check(
     answers = [a for pair in (*rows, *wanted) for a in pair]
     non_finite = sum(int((~np.isfinite(a)).sum()) for a in answers)
     pairs = [] if non_finite else [_match(runner, a, b) for a, b in zip(rows, wanted, strict=True)]
-    unmatched = sum(p.unmatched for p in pairs)
-    box = max((float(p.box_errors_px.max(initial=0)) for p in pairs), default=0.0)
-    score = max((float(p.score_errors.max(initial=0)) for p in pairs), default=0.0)
     limits = FP32_LIMITS if runner.precision == "fp32" else FP16_LIMITS
-    close = box <= limits.box_error_px and score <= limits.score_error
-    holds = close and not unmatched and not non_finite
-    return BatchCheck(name, size or len(rows), test, unmatched, box, score, non_finite, holds)
+    lost, compared = [p.lost(limits) for p in pairs], [p.compared for p in pairs]
+    verdict = lost_share(lost, compared).verdict(limits.lost_share)
+    return BatchCheck(
+        model=name,
+        size=size or len(rows),
+        test=test,
+        unmatched=sum(p.unmatched for p in pairs),
+        lost=sum(lost),
+        compared=sum(compared),
+        max_box_error_px=max((float(p.box_errors_px.max(initial=0)) for p in pairs), default=0.0),
+        max_score_error=max((float(p.score_errors.max(initial=0)) for p in pairs), default=0.0),
+        non_finite=non_finite,
+        holds=not non_finite and (not sum(lost) if limits.exact else verdict != "failed"),
+    )
 
 
 def _match(runner: Runner, a: Answer, b: Answer) -> Pairs:

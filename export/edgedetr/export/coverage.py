@@ -1,45 +1,39 @@
-"""Find the largest share of a model that may run in INT8 before its AP falls too far.
+"""Find the largest share of a model that may run in INT8 before it loses too much.
 
-Effects of blocks do not add, so that every set is measured as a whole, on the validation split of
-labelled frames: with the rest in FP32, which is fast, and the answer with the rest that is asked
-for. The chosen set has seen these frames: on others its AP may fall a little further.
+Too much is a drop of AP on labelled frames, or what the gate of ``edgedetr verify`` does not let
+pass. Effects of blocks do not add, so that every set is measured as a whole: with the rest in FP32,
+which is fast, and the answer with the rest that is asked for. The chosen set has seen its frames:
+on others it may lose a little more. So the gate is searched for on training frames, and judged
+afterwards on those of the validation split.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from edgedetr.calib.onnx_file import load_onnx
-from edgedetr.calib.stats import read_stats
-from edgedetr.export.graph_lint import refuse_broken
+from edgedetr.export.coverage_record import Step
+from edgedetr.export.limits import INT8_LIMITS
 from edgedetr.export.sensitivity import (
-    BlockEffect,
     Candidate,
     Sensitivity,
     damage,
     measure_sensitivity,
-    patterns,
     quantized,
 )
 from edgedetr.export.to_qdq import Rest, with_rest
-from edgedetr.export.trial import Trial, labelled_scenes
-from edgedetr.runtime.errors import ArtifactError, GateError, SettingsError
-from edgedetr.runtime.files import sha256, write_text
-from edgedetr.runtime.settings import settings_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     import onnx
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.export.trial import Effect, Trial
 
 WORTH = 0.2
 """Least share of the multiply-accumulates for which INT8 is worth it.
@@ -49,41 +43,18 @@ tenth of the time could be saved, and the nodes that quantize cost some of it.""
 
 
 @dataclass(frozen=True)
-class Step:
-    """A set of candidates that was measured together.
-
-    Attributes:
-        tried: What was new in it.
-        blocks: All that was in it.
-        coverage: Its share of the model's multiply-accumulates.
-        ap: COCO AP in per cent.
-        ap_drop: By how many points it is below that of FP32.
-        rest: What all else computed in.
-        kept: Whether the limit held, so that the search went on from here.
-    """
-
-    tried: str
-    blocks: tuple[str, ...]
-    coverage: float
-    ap: float
-    ap_drop: float
-    kept: bool
-    rest: Rest = "fp32"
-
-
-@dataclass(frozen=True)
 class Coverage:
     """What the search found.
 
     Attributes:
-        max_ap_drop: The limit, in points of AP.
+        max_ap_drop: The limit, in points of AP; None for the gate of ``edgedetr verify``.
         sensitivity: What each candidate costs alone.
         steps: Every set that was measured, in this order.
         chosen: The candidates that go into INT8.
         rest: What all else computes in.
     """
 
-    max_ap_drop: float
+    max_ap_drop: float | None
     sensitivity: Sensitivity
     steps: tuple[Step, ...]
     chosen: tuple[Candidate, ...]
@@ -102,180 +73,54 @@ class Coverage:
 
     def describe(self) -> str:
         """Say it in a line."""
-        where = f"FP32 has AP {self.sensitivity.fp32_ap:.2f} on {self.sensitivity.frames} frames"
+        fp32, limit = self.sensitivity.fp32_ap, _limit(self.max_ap_drop)
+        ap = "" if fp32 is None else f", on which FP32 has AP {fp32:.2f}"
+        where = f"{self.sensitivity.frames} frames{ap}"
         if self.best is None:
-            least = min(self.steps, key=lambda step: step.ap_drop)
+            least = min(self.steps, key=lambda step: (step.ap_drop or 0.0, step.lost_share or 0.0))
             return (
-                f"no block holds an AP drop of {self.max_ap_drop:g} points; the least is "
-                f"{least.ap_drop:.2f} points for {least.coverage:.1%} of the multiply-accumulates "
-                f"({least.tried}); {where}"
+                f"no block holds {limit}; the least is {least.cost()} for {least.coverage:.1%} of "
+                f"the multiply-accumulates ({least.tried}), on {where}"
             )
         return (
             f"{self.best.coverage:.1%} of the multiply-accumulates in INT8, the rest in "
-            f"{self.rest.upper()}, within an AP drop of {self.max_ap_drop:g} points: "
-            f"{self.best.ap_drop:+.2f}; {where}"
+            f"{self.rest.upper()}, within {limit}: {self.best.cost()} lost on {where}"
         )
 
-
-@dataclass(frozen=True)
-class CoverageRecord:
-    """What ``OUTPUT.coverage.json`` holds.
-
-    Attributes:
-        int8: File name of the INT8 model.
-        model: File name of the FP32 model.
-        model_sha256: Hash of its bytes.
-        command: What searched.
-        max_ap_drop: The limit, in points of AP.
-        is_worth_it: Whether the INT8 model was written.
-        coverage: Share of the multiply-accumulates that may run in INT8.
-        frames: Frames that every set was measured on.
-        macs: Multiply-accumulates of the model.
-        fp32_ap: COCO AP of the FP32 model in per cent.
-        ap: COCO AP of what was chosen, in per cent; that of FP32 where nothing was.
-        chosen: Names of the candidates in INT8.
-        curve: Every set that was measured, in this order.
-        blocks: What each candidate costs alone, the worst first.
-        rest: What all else computes in.
-    """
-
-    int8: str
-    model: str
-    model_sha256: str
-    command: str
-    max_ap_drop: float
-    is_worth_it: bool
-    coverage: float
-    frames: int
-    macs: int
-    fp32_ap: float
-    ap: float
-    chosen: tuple[str, ...]
-    curve: tuple[Step, ...]
-    blocks: tuple[BlockEffect, ...]
-    rest: Rest = "fp32"
-
-
-def read_coverage(path: Path) -> CoverageRecord:
-    """Read what `choose_coverage` wrote.
-
-    Raises:
-        ArtifactError: If the file is missing, damaged or something else.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return settings_from_dict(CoverageRecord, values, str(path))
-    except (OSError, ValueError, SettingsError) as error:
-        raise ArtifactError(f"{path}: no measured coverage of INT8: {error}") from error
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for.
-
-    Attributes:
-        data: A KITTI object folder; its validation split is used.
-        frames: How many of its frames at most, evenly spread.
-        max_ap_drop: The limit, in points of AP from 0 to 100.
-        rest: What computes where INT8 does not.
-        images: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges; made up when None.
-    """
-
-    data: Path
-    frames: int
-    max_ap_drop: float
-    rest: Rest = "fp32"
-    images: Sequence[NDArray[np.uint8]] | None = None
-
-
-def choose_coverage(
-    path: Path, stats_path: Path, output: Path, request: Request, command: str = ""
-) -> tuple[Coverage, tuple[str, str]]:
-    """Search, and write what was measured to ``OUTPUT.coverage.json``.
-
-    Args:
-        path: A float32 ONNX model.
-        stats_path: What ``edgedetr calib collect`` wrote for exactly this model.
-        output: The INT8 model that is to be written.
-        request: What is asked for.
-        command: What the file names as its maker.
-
-    Returns:
-        What was found, and the ``include`` and ``exclude`` by which
-        `edgedetr.export.to_qdq.export_qdq` writes it.
-
-    Raises:
-        ArtifactError: If a file is damaged, or they do not belong together.
-        DataError: If the frames are missing or damaged, or the model finds nothing in them.
-        GateError: If INT8 is not worth it, or TensorRT would break the graph.
-    """
-    model = load_onnx(path)
-    stats = read_stats(stats_path)
-    stats.check_model(path)
-    refuse_broken(model, path.name)
-    scenes = labelled_scenes(request.data, stats.spec.class_names).spread(request.frames)
-    with Trial(model, stats.spec, scenes) as trial:
-        found = find_coverage(
-            model, stats, trial, request.max_ap_drop, request.rest, request.images
-        )
-    record = _record(found, path, output, command)
-    written = coverage_path(output)
-    write_text(written, json.dumps(asdict(record), indent=1) + "\n")
-    if not found.is_worth_it:
-        raise GateError(
-            f"INT8 is not worth it for {path}: {found.describe()}; wanted at least {WORTH:.0%}. "
-            f"See {written}; use FP16, or allow a larger --max-ap-drop"
-        )
-    return found, patterns(model, found.chosen)
-
-
-def _record(found: Coverage, path: Path, output: Path, command: str) -> CoverageRecord:
-    fp32_ap = found.sensitivity.fp32_ap or 0.0
-    return CoverageRecord(
-        int8=output.name,
-        model=path.name,
-        model_sha256=sha256(path),
-        command=command,
-        max_ap_drop=found.max_ap_drop,
-        is_worth_it=found.is_worth_it,
-        coverage=found.best.coverage if found.best else 0.0,
-        frames=found.sensitivity.frames,
-        macs=found.sensitivity.macs,
-        fp32_ap=fp32_ap,
-        ap=found.best.ap if found.best else fp32_ap,
-        chosen=tuple(candidate.name for candidate in found.chosen),
-        curve=found.steps,
-        blocks=found.sensitivity.rows(),
-        rest=found.rest,
-    )
-
-
-def coverage_path(output: Path) -> Path:
-    """Return where the measurements behind an INT8 model lie."""
-    return output.with_name(f"{output.name}.coverage.json")
+    def floats(self) -> Iterator[str]:
+        """Say of each block of convolutions that stays float what it costs in INT8 alone."""
+        for candidate, effect in self.sensitivity.worst_first():
+            if candidate.kind == "conv" and candidate not in self.chosen:
+                drop = "" if effect.ap_drop is None else f"{effect.ap_drop:+.2f} points of AP and "
+                share = effect.share(INT8_LIMITS).share
+                yield (
+                    f"{candidate.name} stays float: alone in INT8 it loses {drop}{share:.2%} of "
+                    "the detections"
+                )
 
 
 def find_coverage(
     model: onnx.ModelProto,
     stats: CalibrationStats,
     trial: Trial,
-    max_ap_drop: float,
+    max_ap_drop: float | None,
     rest: Rest = "fp32",
     images: Sequence[NDArray[np.uint8]] | None = None,
 ) -> Coverage:
     """Put candidates into INT8, those that cost least for each multiply-accumulate first.
 
-    One that breaks the limit is left out and gets a second chance at the end, because AP also rises
-    by chance. The first convolution and linear layers are tried only where they cost less than
-    some other candidate. At last all other candidates are measured together, which is what
-    `edgedetr.export.to_qdq.quantize` takes by default. Where the rest shall be FP16, what was
+    A limit holds where the upper bound of what is lost is within it, so that no single detection
+    decides. One that breaks the limit is left out and gets a second chance at the end, because AP
+    also rises by chance. The first convolution and linear layers are tried only where they cost
+    less than some other candidate. At last all other candidates are measured together, which is
+    what `edgedetr.export.to_qdq.quantize` takes by default. Where the rest shall be FP16, what was
     chosen is measured so, and what cost most is taken out again until the limit holds.
 
     Args:
         model: The float32 model.
         stats: Its ranges.
         trial: The labelled frames.
-        max_ap_drop: The limit, in points of AP.
+        max_ap_drop: The limit, in points of AP; None for the gate of ``edgedetr verify``.
         rest: What computes where INT8 does not.
         images: RGB images on which ``fp16`` measures ranges; made up when None.
 
@@ -306,7 +151,7 @@ class _Search:
         stats: CalibrationStats,
         trial: Trial,
         sensitivity: Sensitivity,
-        max_ap_drop: float,
+        max_ap_drop: float | None,
     ) -> None:
         self.chosen: list[Candidate] = []
         self.steps: list[Step] = []
@@ -342,21 +187,36 @@ class _Search:
     def _measure(self, tried: str, together: Sequence[Candidate]) -> Step:
         int8 = quantized(self._model, self._stats, together)
         made, _ = with_rest(int8, self._stats, self._rest, self._images)
-        effect = self._trial.effect(made, tried)
-        ap, drop = effect.ap, effect.ap_drop
-        if ap is None or drop is None:
-            raise ValueError("a limit of AP needs frames with labels")
+        effect = self._trial.effect(made, tried, self._limit)
+        share = effect.share(INT8_LIMITS)
         step = Step(
             tried=tried,
             blocks=tuple(candidate.name for candidate in together),
             coverage=_macs(together) / self._sensitivity.macs,
-            ap=ap,
-            ap_drop=drop,
-            kept=drop <= self._limit,
+            ap=effect.ap,
+            ap_drop=effect.ap_drop,
+            kept=self._holds(effect),
             rest=self._rest,
+            ap_drop_high=effect.ap_drop_high,
+            lost_share=share.share,
+            lost_share_high=share.high,
         )
         self.steps.append(step)
         return step
+
+    def _holds(self, effect: Effect) -> bool:
+        if self._limit is None:
+            return effect.share(INT8_LIMITS).holds(INT8_LIMITS.lost_share)
+        if effect.ap_drop is None:
+            raise ValueError("a limit of AP needs frames with labels")
+        return max(effect.ap_drop, effect.ap_drop_high or effect.ap_drop) <= self._limit
+
+
+def _limit(max_ap_drop: float | None) -> str:
+    if max_ap_drop is None:
+        limits = INT8_LIMITS
+        return f"the gate ({limits.lost_share:.0%} of the detections lost, {limits.describe()})"
+    return f"an AP drop of {max_ap_drop:g} points"
 
 
 def _order(sensitivity: Sensitivity) -> list[Candidate]:

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgedetr.export.figures import Figures, figures_from_pairs
+from edgedetr.export.lost_share import ERROR_RATE, LostShare, lost_share
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from edgedetr.export.limits import Limits
     from edgedetr.export.matching import Pairs
     from edgedetr.runtime.types import Detections
 
@@ -32,6 +36,8 @@ class FrameFigures:
         min_iou: Least overlap of a pair; 1 without pairs.
         non_finite: NaN and infinite numbers in the answers of both models; with any, nothing is
             matched.
+        tied: Whether the models were compared with one choice of queries, because they chose
+            among equals.
     """
 
     frame: str
@@ -41,6 +47,7 @@ class FrameFigures:
     max_score_error: float
     min_iou: float
     non_finite: int
+    tied: bool = False
 
     @property
     def badness(self) -> tuple[int, int, float]:
@@ -85,6 +92,21 @@ class Evidence:
         """Return the figures of the worst frames as plain values."""
         return [asdict(frame.figures) for frame in self.worst]
 
+    @property
+    def figures(self) -> Figures:
+        """Return what was measured, over all frames."""
+        return figures_from_pairs(
+            self.pairs,
+            frames=len(self.frames),
+            non_finite=sum(frame.non_finite for frame in self.frames),
+            tied_frames=sum(frame.tied for frame in self.frames),
+        )
+
+    def share(self, limits: Limits, error_rate: float = ERROR_RATE) -> LostShare:
+        """Bound the share of detections that are lost; frames that are not finite do not count."""
+        lost = [pairs.lost(limits) for pairs in self.pairs]
+        return lost_share(lost, [pairs.compared for pairs in self.pairs], error_rate)
+
     def joined(self, name: str) -> NDArray[np.float64]:
         """Return an attribute of all pairs of all frames, float64 (M,)."""
         return np.concatenate([np.zeros(0), *(getattr(p, name) for p in self.pairs)])
@@ -95,6 +117,8 @@ class Evidence:
         pairs: Pairs | None,
         found: tuple[Detections, Detections],
         non_finite: int = 0,
+        *,
+        tied: bool = False,
     ) -> None:
         """Note one frame; ``pairs`` is None where an answer is not finite."""
         index = len(self.frames)
@@ -108,6 +132,7 @@ class Evidence:
             max_score_error=float(pairs.score_errors.max()) if pairs and some else 0.0,
             min_iou=float(pairs.ious.min()) if pairs and some else 1.0,
             non_finite=non_finite,
+            tied=tied,
         )
         self.frames.append(figures)
         if pairs is not None:

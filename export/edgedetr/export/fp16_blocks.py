@@ -21,8 +21,9 @@ from edgedetr.runtime.errors import GateError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.export.parity_report import Figures, Limits
+    from edgedetr.export.limits import Limits
     from edgedetr.export.to_fp16 import Halving
+    from edgedetr.export.trial import Effect
     from edgedetr.runtime.spec import ModelSpec
 
 MOST = 0.5
@@ -72,8 +73,7 @@ def choose_blocks(halving: Halving, spec: ModelSpec, request: Request) -> Blocks
 def find_blocks(halving: Halving, trial: Trial, limits: Limits) -> Blocks:
     """Keep more blocks in FP32, one after the other, until the limits hold.
 
-    Errors of rounding are independent, so that their squares add: a block's cost is the square of
-    the share of a limit that it uses up alone. The first are those that cost most for each
+    The first are those that alone in FP16 lose most detections, and then move scores most, for each
     multiply-accumulate. What holds on these frames may just fail on others.
 
     Args:
@@ -84,38 +84,27 @@ def find_blocks(halving: Halving, trial: Trial, limits: Limits) -> Blocks:
     Raises:
         GateError: If they do not hold with `MOST` of the multiply-accumulates in FP32.
     """
-    found = _figures(halving, trial, {}, "all in FP16")
-    if used(found, limits) <= 1:
+    found = _effect(halving, trial, {}, "all in FP16").share(limits)
+    if found.holds(limits.lost_share):
         return {}
     blocks, work = _blocks(halving)
     total = sum(work.values())
-    least, kept = (used(found, limits), found, "no block"), Blocks()
+    least, kept = (found, "no block"), Blocks()
     for name in _costliest_first(halving, trial, limits, blocks, work):
         share = sum(work[n] for n in (*kept, name)) / total
         if share > MOST:
             continue
         kept[name] = blocks[name]
-        found = _figures(halving, trial, kept, f"{share:.1%} in FP32")
-        if used(found, limits) <= 1:
+        found = _effect(halving, trial, kept, f"{share:.1%} in FP32").share(limits)
+        if found.holds(limits.lost_share):
             return kept
         where = f"{share:.1%} of the multiply-accumulates"
-        least = min(least, (used(found, limits), found, where), key=lambda pair: pair[0])
+        least = min(least, (found, where), key=lambda pair: pair[0].share)
     raise GateError(
-        f"FP16 does not hold {limits.box_error_px:g} px, scores within {limits.score_error:g} and "
-        f"{limits.unmatched_share:.2%} unmatched with at most {MOST:.0%} of the multiply-"
-        f"accumulates in FP32; the nearest keeps {least[2]}: {least[1].summary()}. Use "
-        "FP32, or allow more"
+        f"FP16 does not keep {1 - limits.lost_share:.2%} of the detections with "
+        f"{limits.describe()} with at most {MOST:.0%} of the multiply-accumulates in FP32; the "
+        f"nearest keeps {least[1]}: {least[0].describe()}. Use FP32, or allow more"
     )
-
-
-def used(figures: Figures, limits: Limits) -> float:
-    """Return the largest share of a limit that was found; one holds where it is at most 1."""
-    pairs = (
-        (figures.max_box_error_px or 0.0, limits.box_error_px),
-        (figures.max_score_error or 0.0, limits.score_error),
-        (figures.unmatched_share, limits.unmatched_share),
-    )
-    return max(found / limit for found, limit in pairs)
 
 
 def _costliest_first(
@@ -126,13 +115,14 @@ def _costliest_first(
     with tqdm(blocks, desc="blocks", unit="block", disable=None) as bar:
         for name in bar:
             others = {n: nodes for n, nodes in blocks.items() if n != name}
-            alone = _figures(halving, trial, others, name)
-            costs[name] = used(alone, limits) ** 2 / max(work[name], 1)
-    return sorted((n for n in blocks if costs[n] > 0), key=lambda n: costs[n], reverse=True)
+            alone, size = _effect(halving, trial, others, name), max(work[name], 1)
+            moved = alone.figures.mean_score_error or 0.0
+            costs[name] = alone.share(limits).share / size, moved / size
+    return sorted((n for n in blocks if any(costs[n])), key=lambda n: costs[n], reverse=True)
 
 
-def _figures(halving: Halving, trial: Trial, kept: Blocks, name: str) -> Figures:
-    return trial.effect(halving.typed(kept)[0], name).figures
+def _effect(halving: Halving, trial: Trial, kept: Blocks, name: str) -> Effect:
+    return trial.effect(halving.typed(kept)[0], name)
 
 
 def _blocks(halving: Halving) -> tuple[Blocks, dict[str, int]]:

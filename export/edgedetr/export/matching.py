@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgedetr.export.limits import Limits
     from edgedetr.runtime.types import Detections
 
     Floats = NDArray[np.floating[Any]]
@@ -32,10 +33,24 @@ class Rule:
         threshold: Lowest score of a detection that counts, in [0, 1].
         top: How many of the best detections of a frame count at most; as many as the model's spec
             names when None.
+        least: How many of the best detections of a frame count in any case, whatever their score.
     """
 
     threshold: float = 0.3
     top: int | None = None
+    least: int = 0
+
+    def counts(self, found: Detections, max_detections: int) -> NDArray[np.bool_]:
+        """Tell which detections of a model count, bool (N,).
+
+        Args:
+            found: The detections, best first.
+            max_detections: Stands in for ``top`` where it is None.
+        """
+        rank = np.arange(len(found))
+        top = max_detections if self.top is None else self.top
+        counting: NDArray[np.bool_] = (rank < self.least) | (found.scores >= self.threshold)
+        return counting & (rank < top)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +74,18 @@ class Pairs:
         """How far the scores of each pair are apart, (M,)."""
         return np.abs(self.score_drops)
 
+    @property
+    def compared(self) -> int:
+        """Detections that count, a pair counted once."""
+        return len(self) + self.unmatched
+
+    def lost(self, limits: Limits) -> int:
+        """Count the detections that have no partner within the limits."""
+        within = (self.ious >= limits.iou) & (self.score_errors <= limits.score_error)
+        if limits.box_error_px is not None:
+            within &= self.box_errors_px <= limits.box_error_px
+        return self.unmatched + int((~within).sum())
+
     def __len__(self) -> int:
         return len(self.ious)
 
@@ -66,7 +93,7 @@ class Pairs:
 def match(a: Detections, b: Detections, rule: Rule, max_detections: int) -> Pairs:
     """Pair the detections of two models.
 
-    Those that count are the best ``rule.top`` of each model that reach the threshold. Each looks
+    Those that count are the best of each model, as many as the rule says. Each looks
     for a partner of its class, with an IoU of at least `MIN_IOU`, among *all* that are given of the
     other model, so that 0.301 here and 0.299 there are a pair. The pairs that differ least in
     overlap and score are made first. With several equal boxes, the scores tell which is which.
@@ -77,8 +104,7 @@ def match(a: Detections, b: Detections, rule: Rule, max_detections: int) -> Pair
         rule: What counts.
         max_detections: Stands in for ``rule.top`` where it is None.
     """
-    top = max_detections if rule.top is None else rule.top
-    counts_a, counts_b = ((d.scores >= rule.threshold) & (np.arange(len(d)) < top) for d in (a, b))
+    counts_a, counts_b = (rule.counts(found, max_detections) for found in (a, b))
     overlap = iou(a.boxes, b.boxes)
     apart = np.abs(a.scores[:, None] - b.scores[None, :])
     alike = (a.labels[:, None] == b.labels[None, :]) & (overlap >= MIN_IOU)

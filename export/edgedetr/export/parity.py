@@ -1,7 +1,9 @@
 """Check that two models find the same objects: checkpoints, ONNX files, engines of any precision.
 
 Raw tensors of detection transformers cannot be compared: a rounding error reorders the queries.
-So detections are compared, in source pixels, after the runtime's own pre- and postprocessing.
+So detections are compared, after the runtime's own pre- and postprocessing. In FP32 none may be
+lost on any frame; in other precisions the share that is lost is tested, on more frames until that
+is decided.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import numpy as np
 from edgedetr.calib.model_hash import model_sha256
 from edgedetr.export.activations import look_inside
 from edgedetr.export.batch_parity import check_batches
+from edgedetr.export.choices import Chooser, same_choice
 from edgedetr.export.evidence import Evidence
+from edgedetr.export.lost_share import ERROR_RATE, looks_at
 from edgedetr.export.matching import MARGIN, Rule, match
-from edgedetr.export.parity_report import LIMITS, Figures, Limits, ParityReport
+from edgedetr.export.parity_report import ParityReport
 from edgedetr.export.runners import TorchRunner, open_runner
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.postprocess import postprocess
@@ -24,12 +28,12 @@ from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.types import Detections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from edgedetr.export.exact import Precision
+    from edgedetr.export.limits import Gate, Limits
     from edgedetr.export.matching import Pairs
     from edgedetr.export.runners import Runner
     from edgedetr.runtime.preprocess import Placement
@@ -37,26 +41,8 @@ if TYPE_CHECKING:
 
 SPARE = 400
 """How many more detections than the spec's ``max_detections`` are looked at for partners."""
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Limits that replace the default ones, which `LIMITS` gives.
-
-    Attributes:
-        box_error_px: See `edgedetr.export.parity_report.Limits`.
-        score_error: Likewise.
-        unmatched_share: Likewise.
-    """
-
-    box_error_px: float | None = None
-    score_error: float | None = None
-    unmatched_share: float | None = None
-
-    def limits(self, *precisions: Precision) -> Limits:
-        """Fill up with the defaults for models of these precisions: those of the coarsest."""
-        given = {k: v for k, v in vars(self).items() if v is not None}
-        return replace(LIMITS[max(precisions, key=list(LIMITS).index)], **given)
+LEAST_EXACT = 20
+"""How many detections of a frame are compared in FP32 in any case, whatever their score."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +63,7 @@ class Looks:
 def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold them to
     reference: Path,
     candidate: Path,
-    frames: Iterable[NDArray[np.uint8]],
+    frames: Collection[NDArray[np.uint8]],
     rule: Rule,
     gate: Gate,
     command: str = "",
@@ -92,7 +78,8 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
         reference: A ``.safetensors`` checkpoint, an ``.onnx`` file of any precision or an
             ``.engine``.
         candidate: Likewise.
-        frames: RGB images, uint8 (H, W, 3).
+        frames: RGB images, uint8 (H, W, 3), in an order that favours nothing: where the gate is a
+            test, it stops as soon as that is decided.
         rule: Which detections must have a partner.
         gate: What the report may find and still pass.
         command: What runs the comparison, for the report.
@@ -107,13 +94,14 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
     a, b = open_runner(reference, looks.spec), open_runner(candidate, looks.spec)
     a, b = _beside(a, b), _beside(b, a)
     names = (reference.name, candidate.name)
-    evidence = Evidence(a.spec.class_names, looks.frame_names)
-    figures = _compare(a, b, frames, rule, names, evidence)
+    limits = gate.limits(a.precision, b.precision)
+    evidence = compare(a, b, frames, rule, limits, names, looks.frame_names)
     worst = [frame.image for frame in evidence.worst]
     opened = list(zip(names, (a, b), strict=True)) if worst else []
     return ParityReport(
-        figures=figures,
-        limits=gate.limits(a.precision, b.precision),
+        figures=evidence.figures,
+        share=evidence.share(limits, ERROR_RATE / len(_looks(len(frames), limits))),
+        limits=limits,
         threshold=rule.threshold,
         reference=reference.name,
         reference_sha256=model_sha256(reference),
@@ -134,91 +122,122 @@ def _beside(runner: Runner, other: Runner) -> Runner:
     return runner
 
 
-def compare(
+def compare(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold them to
     a: Runner,
     b: Runner,
-    frames: Iterable[NDArray[np.uint8]],
+    frames: Collection[NDArray[np.uint8]],
     rule: Rule,
+    limits: Limits,
     names: tuple[str, str],
-) -> Figures:
+    frame_names: Sequence[str] = (),
+) -> Evidence:
     """Let two models see the same frames and match what they find.
 
     Args:
         a: One model.
         b: The other.
         frames: RGB images, uint8 (H, W, 3).
-        rule: Which detections must have a partner.
+        rule: Which detections must have a partner. Where the limits are exact, the best
+            `LEAST_EXACT` of a frame must in any case.
+        limits: When a detection is kept. Unless they are exact, no more frames are taken than it
+            takes to decide whether the share of lost ones is within them.
         names: What to call the models in messages.
+        frame_names: What to call the frames, in order.
 
     Raises:
         ArtifactError: If the models have other classes or inputs of another size.
     """
-    return _compare(a, b, frames, rule, names, Evidence(a.spec.class_names))
-
-
-def _compare(
-    a: Runner,
-    b: Runner,
-    frames: Iterable[NDArray[np.uint8]],
-    rule: Rule,
-    names: tuple[str, str],
-    evidence: Evidence,
-) -> Figures:
     _check_specs(a.spec, b.spec, names)
-    views = _View(a), _View(b)
-    for frame in frames:
-        answers = [view.answer(frame) for view in views]
+    looks = _looks(len(frames), limits)
+    evidence = Evidence(a.spec.class_names, frame_names)
+    comparison = _Comparison(a, b, _least(rule, limits), limits)
+    for count, frame in enumerate(frames, 1):
+        comparison.see(frame, evidence)
+        if count in looks and not limits.exact:
+            share = evidence.share(limits, ERROR_RATE / len(looks))
+            if share.verdict(limits.lost_share) != "undecided":
+                break
+    return evidence
+
+
+def _looks(frames: int, limits: Limits) -> tuple[int, ...]:
+    return (frames,) if limits.exact else looks_at(frames)
+
+
+def _least(rule: Rule, limits: Limits) -> Rule:
+    return replace(rule, least=LEAST_EXACT) if limits.exact else rule
+
+
+class _Comparison:
+    """Two models and how what they find is matched."""
+
+    def __init__(self, a: Runner, b: Runner, rule: Rule, limits: Limits) -> None:
+        self._runners = a, b
+        self._views = _View(a), _View(b)
+        self._rule, self._limits = rule, limits
+        self._lowest = 0.0 if rule.least else rule.threshold - MARGIN
+
+    def see(self, frame: NDArray[np.uint8], evidence: Evidence) -> None:
+        """Run both models on a frame and note how they agree."""
+        answers = [view.answer(frame) for view in self._views]
         broken = sum(answer.non_finite for answer in answers)
         if broken:
             evidence.add(frame, None, (_NOTHING, _NOTHING), broken)
-            continue
-        found = [answer.detections(rule.threshold - MARGIN) for answer in answers]
-        pairs = match(found[0], found[1], rule, a.spec.max_detections)
-        evidence.add(frame, pairs, (_counting(found[0], rule), _counting(found[1], rule)))
-    return figures_from_pairs(
-        evidence.pairs, len(evidence.frames), sum(f.non_finite for f in evidence.frames)
-    )
+            return
+        pairs, found = self._matched(answers)
+        tied = False
+        if self._limits.exact and pairs.lost(self._limits):
+            again = self._with_one_choice()
+            tied = again is not None and not again[0].lost(self._limits)
+            if again is not None and tied:
+                pairs, found = again
+        evidence.add(frame, pairs, found, tied=tied)
 
+    def _matched(self, answers: Sequence[_Answer]) -> tuple[Pairs, tuple[Detections, Detections]]:
+        """Pair the detections; return also those that count of each model."""
+        found = [answer.detections(self._lowest) for answer in answers]
+        most = self._runners[0].spec.max_detections
+        pairs = match(found[0], found[1], self._rule, most)
+        return pairs, (_best(found[0], self._rule, most), _best(found[1], self._rule, most))
 
-def figures_from_pairs(pairs: Sequence[Pairs], frames: int, non_finite: int) -> Figures:
-    """Join what was matched in each of ``frames`` frames."""
-    unmatched = sum(p.unmatched for p in pairs)
-    box, drop, error, overlap = (
-        np.concatenate([np.zeros(0), *(getattr(p, name) for p in pairs)])
-        for name in ("box_errors_px", "score_drops", "score_errors", "ious")
-    )
-    matched = len(box)
-    return Figures(
-        frames=frames,
-        matched=matched,
-        unmatched=unmatched,
-        unmatched_share=unmatched / max(1, matched + unmatched),
-        max_box_error_px=float(box.max()) if matched else None,
-        p99_box_error_px=float(np.percentile(box, 99)) if matched else None,
-        max_score_error=float(error.max()) if matched else None,
-        mean_score_error=float(error.mean()) if matched else None,
-        mean_score_drop=float(drop.mean()) if matched else None,
-        max_score_drop=float(drop.max()) if matched else None,
-        min_iou=float(overlap.min()) if matched else None,
-        non_finite=non_finite,
-    )
+    def _with_one_choice(self) -> tuple[Pairs, tuple[Detections, Detections]] | None:
+        """Match again what the last frame gives where both models choose the same queries."""
+        a, b = self._runners
+        if not (isinstance(a, Chooser) and isinstance(b, Chooser)):
+            return None
+        if a.spec.mean != b.spec.mean or a.spec.std != b.spec.std:
+            return None
+        both = same_choice(a, b, self._views[0].images)
+        if both is None:
+            return None
+        return self._matched([v.read(*x) for v, x in zip(self._views, both, strict=True)])
 
 
 class _View:
-    """A model with its own preprocessing and input buffer."""
+    """A model with its own preprocessing and input buffer.
+
+    Attributes:
+        images: What the network saw last, float32 (1, 3, H, W).
+    """
 
     def __init__(self, runner: Runner) -> None:
         spec = runner.spec
+        self.images = np.zeros((1, 3, *spec.input_hw), np.float32)
         self._runner = runner
         self._preprocess = Preprocessor(spec)
-        self._images = np.zeros((1, 3, *spec.input_hw), np.float32)
         self._spec = replace(spec, max_detections=spec.max_detections + SPARE)
+        self._place: Placement | None = None
 
     def answer(self, frame: NDArray[np.uint8]) -> _Answer:
         """Run the model on a frame."""
-        place = self._preprocess(frame, self._images[0])
-        logits, boxes = self._runner(self._images)
-        return _Answer(logits[0], boxes[0], place, self._spec)
+        self._place = self._preprocess(frame, self.images[0])
+        return self.read(*self._runner(self.images))
+
+    def read(self, logits: NDArray[np.float32], boxes: NDArray[np.float32]) -> _Answer:
+        """Take what the model answered to the last frame, (1, Q, K) and (1, Q, 4)."""
+        if self._place is None:
+            raise ValueError("no frame was seen yet")
+        return _Answer(logits[0], boxes[0], self._place, self._spec)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,9 +273,9 @@ def _listed(values: Iterable[object]) -> str:
     return ", ".join(map(str, values))
 
 
-def _counting(found: Detections, rule: Rule) -> Detections:
-    """Return those that reach the threshold."""
-    keep = found.scores >= rule.threshold
+def _best(found: Detections, rule: Rule, most: int) -> Detections:
+    """Return those that count."""
+    keep = rule.counts(found, most)
     return Detections(found.boxes[keep], found.scores[keep], found.labels[keep])
 
 

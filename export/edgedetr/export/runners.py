@@ -9,12 +9,15 @@ import numpy as np
 from edgedetr.runtime.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import onnx
+    import onnxruntime
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
+    from edgedetr.export.choices import Choice, ChoosingGraph
     from edgedetr.export.deformable_attention import Form
     from edgedetr.export.exact import ExactGraph, Precision
     from edgedetr.runtime.spec import ModelSpec
@@ -124,6 +127,19 @@ class TorchRunner:
             logits, boxes = model.module.predict(model.network, torch.from_numpy(images))
         return logits.numpy(), boxes.numpy()
 
+    def choose(
+        self, images: NDArray[np.float32], forced: Sequence[Choice] = ()
+    ) -> tuple[Answer, list[Choice]]:
+        """See `edgedetr.export.choices.Chooser`."""
+        from edgedetr.export.choices import ChoiceError
+        from edgedetr.export.torch_choices import TorchChoices
+
+        with TorchChoices(forced) as choices:
+            answer = self(images)
+        if forced and len(choices.made) != len(forced):
+            raise ChoiceError
+        return answer, choices.made
+
     def traced(self) -> ExactGraph:
         """Return the graph that ``edgedetr export onnx`` writes of it; for INT8 ``export qdq``."""
         import tempfile
@@ -166,6 +182,7 @@ class OnnxRunner:
         self.precision = self.graph.precision
         self._name = str(path)
         self._session = exact_session(self.graph.model, self._name)
+        self._choosing: dict[bool, tuple[ChoosingGraph, onnxruntime.InferenceSession]] = {}
         if missing := {self.spec.logits_name, self.spec.boxes_name} - {
             o.name for o in self._session.get_outputs()
         }:
@@ -188,6 +205,29 @@ class OnnxRunner:
         logits, boxes = run_session(self._session, names, {spec.input_name: fed}, self._name)
         check_answer(logits, boxes, spec, len(fed), self._name)
         return logits[:count], boxes[:count]
+
+    def choose(
+        self, images: NDArray[np.float32], forced: Sequence[Choice] = ()
+    ) -> tuple[Answer, list[Choice]]:
+        """See `edgedetr.export.choices.Chooser`."""
+        from edgedetr.export.choices import Choice, ChoiceError, choosing_graph
+        from edgedetr.export.exact import exact_session, run_session
+
+        if bool(forced) not in self._choosing:
+            graph = choosing_graph(self.graph.model, forced=bool(forced))
+            self._choosing[bool(forced)] = graph, exact_session(graph.model, self._name)
+        graph, session = self._choosing[bool(forced)]
+        if forced and len(graph.indices) != len(forced):
+            raise ChoiceError
+        spec = self.spec
+        feeds = {spec.input_name: images}
+        feeds |= {n: c.indices for n, c in zip(graph.indices, forced, strict=False)}
+        asked = (spec.logits_name, spec.boxes_name, *graph.scores)
+        asked += () if forced else graph.indices
+        logits, boxes, *found = run_session(session, asked, feeds, self._name)
+        scores = found[: len(graph.scores)]
+        indices = [c.indices for c in forced] if forced else found[len(graph.scores) :]
+        return (logits, boxes), [Choice(s, i) for s, i in zip(scores, indices, strict=True)]
 
 
 def check_answer(

@@ -17,8 +17,9 @@ from edgedetr.calib.collect import choose_frames, collect, kitti_images
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.calib.points import Wiring, label, points
 from edgedetr.calib.stats import read_stats
+from edgedetr.export.figures import Figures
 from edgedetr.export.graph import macs
-from edgedetr.export.parity_report import Figures
+from edgedetr.export.limits import INT8_LIMITS
 from edgedetr.export.to_qdq import quantize
 from edgedetr.export.trial import Trial, labelled_scenes, unlabelled_scenes
 from edgedetr.runtime.errors import ArtifactError
@@ -255,8 +256,7 @@ def patterns(model: onnx.ModelProto, chosen: Iterable[Candidate]) -> tuple[str, 
 
 def damage(effect: Effect) -> tuple[float, float]:
     """Return how bad an effect is: points of AP lost, then detections lost and scores moved."""
-    figures = effect.figures
-    moved = figures.unmatched_share + (figures.mean_score_error or 0.0)
+    moved = effect.share(INT8_LIMITS).share + (effect.figures.mean_score_error or 0.0)
     return max(0.0, effect.ap_drop or 0.0), moved
 
 

@@ -23,10 +23,11 @@ from edgedetr.distill.merging import drop_absorbed_scales, merge_layers
 from edgedetr.export.deformable_attention import Form, sampled_by
 from edgedetr.export.graph_lint import Finding, lint
 from edgedetr.export.int8_layers import trained_ranges
+from edgedetr.export.limits import FP32_LIMITS
 from edgedetr.export.matching import Rule
 from edgedetr.export.metadata import set_metadata
 from edgedetr.export.parity import compare
-from edgedetr.export.parity_report import FP32_LIMITS, Figures, ParityReport
+from edgedetr.export.parity_report import ParityReport
 from edgedetr.export.roi_align import regions_pooled_by
 from edgedetr.export.runners import OnnxRunner, TorchRunner
 from edgedetr.export.simplify import Simplified, simplify
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
+    from edgedetr.export.figures import Figures
 
 OPSET = 17
 PACKAGES = ("edgedetr", "torch", "transformers", "onnx", "onnxsim")
@@ -108,8 +110,10 @@ def export_onnx(
         written, names = OnnxRunner(temporary), (checkpoint.name, output.name)
         changes = deformable_attention == "discrete"
         alike = TorchRunner(model, "discrete" if changes else "grid_sample")
+        evidence = compare(alike, written, seen, RULE, FP32_LIMITS, names)
         parity = ParityReport(
-            figures=compare(alike, written, seen, RULE, names),
+            figures=evidence.figures,
+            share=evidence.share(FP32_LIMITS),
             limits=FP32_LIMITS,
             threshold=RULE.threshold,
             reference=checkpoint.name,
@@ -119,7 +123,7 @@ def export_onnx(
             command=command,
         )
         _check(parity, checkpoint, output)
-        moved = compare(TorchRunner(model), written, seen, RULE, names) if changes else None
+        moved = _moved(model, written, seen, names) if changes else None
     write_manifest(
         output,
         kind="onnx",
@@ -133,11 +137,17 @@ def export_onnx(
     return Exported(nodes, result.problem, parity, lint(result.model), moved)
 
 
+def _moved(
+    model: Model, written: OnnxRunner, seen: list[NDArray[np.uint8]], names: tuple[str, str]
+) -> Figures:
+    """Compare a graph that samples otherwise with the network as it was trained."""
+    return compare(TorchRunner(model), written, seen, RULE, FP32_LIMITS, names).figures
+
+
 def _check(parity: ParityReport, checkpoint: Path, output: Path) -> None:
     if not parity.passed:
         raise GateError(
-            f"{output} was not written: it does not find what {checkpoint} finds: "
-            f"{parity.reason}; before any training that is so, because all queries tie"
+            f"{output} was not written: it does not find what {checkpoint} finds: {parity.reason}"
         )
 
 

@@ -102,26 +102,25 @@ def page(report: ParityReport) -> str:
 
 def tiles(report: ParityReport) -> list[Tile]:
     """Answer the first questions."""
-    found, allowed = report.figures, report.limits
+    found, share = report.figures, report.share
     verdict = Tile(
         "Does it find the same objects?",
-        "passed" if report.passed else "failed",
+        report.verdict,
         f"{found.matched} pairs and {found.unmatched} without a partner in {found.frames} frames",
-        "good" if report.passed else "bad",
+        {"passed": "good", "failed": "bad", "undecided": "warn"}[report.verdict],
     )
-    box = found.max_box_error_px if allowed.worst else found.p99_box_error_px
-    score = found.max_score_error if allowed.worst else found.mean_score_error
-    worst, mean = ("worst", "worst") if allowed.worst else ("99 % of the boxes", "mean")
-    return [
-        verdict,
-        Tile(
-            "How far do boxes move?",
-            _number(box, " px"),
-            f"{worst}; {allowed.box_error_px:g} px allowed",
-        ),
-        Tile("How far do scores move?", _number(score), f"{mean}; {allowed.score_error:g} allowed"),
-        _inside(report.activations),
-    ]
+    bounds = "" if report.limits.exact else f", surely below {share.high:.2%}"
+    lost = Tile(
+        "How many detections are lost?",
+        f"{share.share:.2%}",
+        f"{share.lost} of {share.compared}{bounds}; {report.limits.lost_share:.2%} allowed",
+    )
+    far = Tile(
+        "How far do boxes and scores move?",
+        f"{_number(found.p99_box_error_px, ' px')}, {_number(found.mean_score_error)}",
+        f"99 % of the boxes, mean of the scores; kept with {report.limits.describe()}",
+    )
+    return [verdict, lost, far, _inside(report.activations)]
 
 
 def charts(evidence: Evidence) -> list[DistributionChart]:

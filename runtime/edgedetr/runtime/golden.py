@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 GREY_LEVEL = 1 / 255
 """One step of a pixel, before mean and std."""
 
+LOST_SHARE = 0.2
+"""The share of golden detections that need not be found again.
+
+Near ties fall the other way where arithmetic rounds otherwise; what computes something else loses
+most of them."""
+
 _INPUTS = 2
 _SAMPLES = 256
 _ROUNDING = 1e-5
@@ -155,19 +161,20 @@ def best_detections(session: Session, frame: NDArray[np.uint8], count: int) -> D
 
 
 def check_answer(wanted: GoldenAnswer, session: Session, frame: NDArray[np.uint8]) -> None:
-    """Run a model on the golden frame: each golden detection must be found again.
+    """Run a model on the golden frame: all but `LOST_SHARE` of its detections must be found again.
 
     Raises:
-        GateError: If one is not, within the tolerances of the golden answer.
+        GateError: If more are not, within the tolerances of the golden answer.
     """
     lost = lost_detections(wanted, session, frame)
-    if lost:
+    if len(lost) > LOST_SHARE * len(wanted.scores):
         box, score = wanted.boxes[lost[0]], wanted.scores[lost[0]]
         raise GateError(
             f"{wanted.model} does not find {len(lost)} of its {len(wanted.scores)} golden "
             f"detections, the first at {tuple(round(side) for side in box)} of score {score:.3f}, "
-            f"within {wanted.box_error_px:g} px and {wanted.score_error:g}; the model, the backend "
-            "or the device computes something else than what was checked"
+            f"within {wanted.box_error_px:g} px and {wanted.score_error:g}, allowed "
+            f"{LOST_SHARE:.0%}; the model, the backend or the device computes something else than "
+            "what was checked"
         )
 
 

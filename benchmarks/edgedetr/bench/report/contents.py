@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedetr.export.coverage import CoverageRecord
+    from edgedetr.export.coverage_record import CoverageRecord
     from edgedetr.runtime.timing import Latency
     from edgedetr.runtime.types import Detections
 

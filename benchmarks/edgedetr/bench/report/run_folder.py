@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.bench.report.contents import LogRecord, Origin, ParityResult, TrainingLog
-from edgedetr.export.coverage import read_coverage
+from edgedetr.export.coverage_record import read_coverage
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import manifest_path, read_manifest
@@ -16,7 +16,7 @@ from edgedetr.runtime.manifest import manifest_path, read_manifest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.export.coverage import CoverageRecord
+    from edgedetr.export.coverage_record import CoverageRecord
 
 _PLACE = {"kind", "step", "epoch"}
 """Keys of a log line that say where it was taken."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from edgedetr.export.to_qdq import Rest
 
 
+GATE_FRAMES, AP_FRAMES = 200, 500
+
+
 @click.command()
 @click.argument("model", type=PATH)
 @click.argument("stats", type=PATH, required=False)
@@ -39,13 +42,20 @@ if TYPE_CHECKING:
     type=click.FloatRange(0),
     help="Quantize as much as loses at most so many points of AP (0 to 100) on --data.",
 )
-@click.option("--data", type=PATH, help="For --max-ap-drop: a KITTI folder; its val split is used.")
+@click.option(
+    "--gate",
+    is_flag=True,
+    help="Quantize as much as passes the gate of edgedetr verify on --data.",
+)
+@click.option(
+    "--data",
+    type=PATH,
+    help="A KITTI folder: its val split for --max-ap-drop, its train split for --gate.",
+)
 @click.option(
     "--frames",
     type=click.IntRange(1),
-    default=500,
-    show_default=True,
-    help="For --max-ap-drop: at most so many frames of it, evenly spread.",
+    help="At most so many frames of it, evenly spread; 500 for --max-ap-drop, 200 for --gate.",
 )
 def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -57,8 +67,9 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     spec_path: Path | None,
     images: Path | None,
     max_ap_drop: float | None,
+    gate: bool,
     data: Path | None,
-    frames: int,
+    frames: int | None,
 ) -> None:
     """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for TensorRT.
 
@@ -71,18 +82,21 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     spec = spec_from_toml(spec_path) if spec_path else None
     seen = list(frames_of(images)) if images else None
     output = output or model.with_suffix(".int8.onnx")
-    if max_ap_drop is not None:
+    if gate or max_ap_drop is not None:
+        if gate and max_ap_drop is not None:
+            raise UsageError("give either --gate or --max-ap-drop")
         if stats is None or data is None or include or exclude:
+            option = "--gate" if gate else "--max-ap-drop"
             raise UsageError(
-                "--max-ap-drop wants STATS and --data KITTI_ROOT, and no --include or --exclude"
+                f"{option} wants STATS and --data KITTI_ROOT, and no --include or --exclude"
             )
-        from edgedetr.export import coverage
+        from edgedetr.export.int8_choice import Request, choose_coverage
 
-        request = coverage.Request(data, frames, max_ap_drop, rest, seen)
-        found, (include, exclude) = coverage.choose_coverage(
-            model, stats, output, request, command_line()
-        )
-        click.echo(f"{coverage.coverage_path(output)}: {found.describe()}")
+        frames = frames or (GATE_FRAMES if gate else AP_FRAMES)
+        request = Request(data, frames, max_ap_drop, rest, seen)
+        chosen = choose_coverage(model, stats, output, request, command_line())
+        include, exclude = chosen.include, chosen.exclude
+        click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
     named = {"--spec": spec_path, "--images": images}
     given = {option: path.name for option, path in named.items() if path}
     share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, given)

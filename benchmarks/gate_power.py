@@ -1,0 +1,306 @@
+"""How often the gates of FP16 and INT8 let good models pass and stop broken ones.
+
+    python benchmarks/gate_power.py --runs runs/variations/* --data data/synth
+
+Renders frames that no student was trained or calibrated on, compares each model with its FP32 model
+on all of them once, and then judges as `edgedetr verify` does, 200 times, each time on other
+frames: as many as it takes by default, drawn at random. A good model should pass in at least 99 %
+of the draws, a broken one in at most 1 %. The public detector's images are few: half of them
+calibrate it, the others are taken as they are and lighter, darker, noisier and shifted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from tqdm import tqdm
+
+from edgedetr.calib.blocks import block_names
+from edgedetr.calib.collect import choose_frames, collect, kitti_images
+from edgedetr.calib.onnx_file import load_onnx
+from edgedetr.calib.points import label
+from edgedetr.calib.stats import read_stats
+from edgedetr.distill.synth.writer import write_synth
+from edgedetr.export.limits import FP16_LIMITS, INT8_LIMITS
+from edgedetr.export.lost_share import ERROR_RATE, looks_at, lost_share
+from edgedetr.export.to_fp16 import prepared
+from edgedetr.export.to_onnx import export_onnx
+from edgedetr.export.to_qdq import quantize
+from edgedetr.export.trial import Trial, unlabelled_scenes
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import write_text
+from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.machine import machine_facts
+from edgedetr.runtime.spec import spec_from_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.export.limits import Limits
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "gate_power.json"
+TEACHER = ROOT / "distill" / "checkpoints" / "synth_teacher.safetensors"
+FEMTO = "deimv2_femto_qr"
+FEMTO_SPEC = ROOT / "benchmarks" / "specs" / f"{FEMTO}.toml"
+POOL_SEED = 77
+POOL_FRAMES = 800
+DEFAULT_FRAMES = 400
+"""What `edgedetr verify` takes at most by default."""
+DRAWS = 200
+GOOD, BROKEN = 0.99, 0.01
+SWAPS = 6
+"""Convolutions in which two channels are swapped, one at a time, evenly spread over the graph."""
+HUGE = 1e6
+
+
+def main() -> None:
+    """Measure and write the figures; exit 1 where a model does not fare as it should."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of students")
+    parser.add_argument("--data", type=Path, required=True, help="what they were calibrated on")
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--json", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        models = dict(measured(arguments, folder))
+    figures = {
+        "draws": DRAWS,
+        "frames": {"pool": POOL_FRAMES, "drawn_at_most": DEFAULT_FRAMES},
+        "error_rate": ERROR_RATE,
+        "wanted": {"good": GOOD, "broken": BROKEN},
+        "models": models,
+        "machine": machine_facts(),
+        "command": shlex.join(["python", *sys.argv]),
+    }
+    write_text(arguments.json, json.dumps(figures, indent=2) + "\n")
+    wrong = [name for name, model in models.items() if not model["as_wanted"]]
+    print("\n".join(f"not as wanted: {name}" for name in wrong) or "all as wanted")
+    sys.exit(bool(wrong))
+
+
+def measured(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Compare every model on the pool and judge it; give each with its name."""
+    write_synth(folder / "pool", POOL_FRAMES, POOL_SEED)
+    pool = folder / "pool" / "training" / "image_2"
+    export_onnx(TEACHER, folder / "teacher.onnx")
+    yield from of_pair("teacher", folder / "teacher.onnx", collected(folder, arguments.data), pool)
+    stats = {run.name: read_stats(run / "student.calib.json") for run in arguments.runs}
+    for run in arguments.runs:
+        yield from of_pair(run.name, run / "student.onnx", stats[run.name], pool)
+    first, other = arguments.runs[0], arguments.runs[-1]
+    yield from of_broken(first / "student.onnx", stats[first.name], stats[other.name], pool)
+    if (arguments.shared / FEMTO).is_dir():
+        yield from of_femto(arguments.shared / FEMTO, folder)
+
+
+def collected(folder: Path, data: Path) -> CalibrationStats:
+    """Calibrate the teacher as `edgedetr calib collect` does."""
+    return collect(folder / "teacher.onnx", choose_frames(kitti_images(data), 128))
+
+
+def of_pair(
+    name: str, path: Path, stats: CalibrationStats, images: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Judge a model in INT8 and in FP16 as the export writes them."""
+    model = load_onnx(path)
+    with Trial(model, stats.spec, unlabelled_scenes(images)) as trial:
+        for precision, made, limits in (
+            ("INT8", quantize(model, stats), INT8_LIMITS),
+            ("FP16", prepared(model, stats.spec).typed({})[0], FP16_LIMITS),
+        ):
+            title = f"{name}, {precision}"
+            yield title, judged(trial, made, limits, title, good=True)
+
+
+def of_femto(folder: Path, work: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Judge a detector that others trained, calibrated on one half of its images."""
+    images = list_images(folder / "images")
+    path, spec = next(folder.glob("*.onnx")), spec_from_toml(FEMTO_SPEC)
+    (work / "femto").mkdir()
+    for number, image in enumerate(images[1::2]):
+        for kind, varied in enumerate(variations(read_image(image), number)):
+            cv2.imwrite(str(work / "femto" / f"{number}_{kind}.png"), varied[..., ::-1])
+    stats = collect(path, images[::2], spec)
+    yield from of_pair("femto", path, stats, work / "femto")
+
+
+def variations(image: NDArray[np.uint8], seed: int) -> list[NDArray[np.uint8]]:
+    """Return an image as it is, lighter, darker, noisier and shifted by some pixels."""
+    random, exact = np.random.default_rng(seed), image.astype(np.float64)
+    noisy = exact + random.normal(0, 4, image.shape)
+    moved = np.roll(image, (5, 7), (0, 1))
+    changed = (exact * 1.15, exact * 0.85, noisy)
+    return [image, moved, *(np.clip(np.rint(c), 0, 255).astype(np.uint8) for c in changed)]
+
+
+def of_broken(
+    path: Path, stats: CalibrationStats, other: CalibrationStats, images: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Judge what must not pass: INT8 and FP16 of one student, broken in ways that happen."""
+    model = load_onnx(path)
+    int8, half = quantize(model, stats), prepared(model, stats.spec).typed({})[0]
+    broken: dict[str, tuple[onnx.ModelProto, Limits]] = {
+        f"INT8, scales of {block} halved": (halved_scales(int8, block), INT8_LIMITS)
+        for block in quantized_blocks(int8)
+    }
+    for name in spread_convolutions(model):
+        swapped = quantize(with_swapped_channels(model, name), stats)
+        broken[f"INT8, two channels of {name} swapped"] = swapped, INT8_LIMITS
+    broken["INT8, another student's calibration"] = quantize(model, other), INT8_LIMITS
+    for precision, made, limits in (("INT8", int8, INT8_LIMITS), ("FP16", half, FP16_LIMITS)):
+        moved = with_added(made, stats.spec.logits_name, [1.0, 0.0, 0.0])
+        broken[f"{precision}, one class's bias moved by 1"] = moved, limits
+        cell = [8 / stats.spec.input_hw[1], 0.0, 0.0, 0.0]
+        off = with_added(made, stats.spec.boxes_name, cell)
+        broken[f"{precision}, boxes off by a cell of 8 pixels"] = off, limits
+    broken["FP16, overflow in one layer"] = with_overflow(half), FP16_LIMITS
+    with Trial(model, stats.spec, unlabelled_scenes(images)) as trial:
+        for name, (made, limits) in broken.items():
+            yield name, judged(trial, made, limits, name, good=False)
+
+
+def judged(
+    trial: Trial, model: onnx.ModelProto, limits: Limits, name: str, *, good: bool
+) -> dict[str, Any]:
+    """Compare on all frames, then judge on draws of them."""
+    try:
+        effect = trial.effect(model, name)
+    except ArtifactError as error:  # outputs that are not finite fail at once
+        return {"good": good, "refused": str(error), "passed": 0.0, "as_wanted": not good}
+    lost = np.array([pairs.lost(limits) for pairs in effect.pairs])
+    compared = np.array([pairs.compared for pairs in effect.pairs])
+    random = np.random.default_rng(0)
+    verdicts: Counter[str] = Counter()
+    taken = []
+    for _ in range(DRAWS):
+        drawn = random.permutation(len(lost))[:DEFAULT_FRAMES]
+        verdict, frames = verdict_on(lost[drawn], compared[drawn], limits)
+        verdicts[verdict] += 1
+        taken.append(frames)
+    passed = verdicts["passed"] / DRAWS
+    whole = effect.share(limits)
+    tqdm.write(f"{name}: passed in {passed:.1%}, lost {whole.share:.2%}")
+    return {
+        "good": good,
+        "passed": passed,
+        "failed": verdicts["failed"] / DRAWS,
+        "undecided": verdicts["undecided"] / DRAWS,
+        "median_frames": int(np.median(taken)),
+        "lost_share": whole.share,
+        "lost_share_low": whole.low,
+        "lost_share_high": whole.high,
+        "allowed": limits.lost_share,
+        "p99_box_error_px": effect.figures.p99_box_error_px,
+        "mean_score_error": effect.figures.mean_score_error,
+        "as_wanted": passed >= GOOD if good else passed <= BROKEN,
+    }
+
+
+def verdict_on(
+    lost: NDArray[np.int64], compared: NDArray[np.int64], limits: Limits
+) -> tuple[str, int]:
+    """Judge as `edgedetr verify` does; return the verdict and the frames that it took."""
+    looks = looks_at(len(lost))
+    for look in looks:
+        share = lost_share(lost[:look].tolist(), compared[:look].tolist(), ERROR_RATE / len(looks))
+        if (verdict := share.verdict(limits.lost_share)) != "undecided":
+            return verdict, look
+    return "undecided", len(lost)
+
+
+def quantized_blocks(model: onnx.ModelProto) -> list[str]:
+    """Name the blocks that quantize an activation."""
+    blocks = block_names(model)
+    found = (blocks[label(n)] for n in model.graph.node if n.op_type == "QuantizeLinear")
+    return list(dict.fromkeys(found))
+
+
+def halved_scales(model: onnx.ModelProto, block: str) -> onnx.ModelProto:
+    """Halve the scale, and with it the range, of each activation that a block quantizes."""
+    changed, blocks = copy_of(model), block_names(model)
+    constants = {tensor.name: tensor for tensor in changed.graph.initializer}
+    scales = {
+        node.input[1]
+        for node in changed.graph.node
+        if node.op_type == "QuantizeLinear" and blocks[label(node)] == block
+    }
+    for name in scales:
+        half = numpy_helper.to_array(constants[name]) / np.float32(2)
+        constants[name].CopyFrom(numpy_helper.from_array(half.astype(np.float32), name))
+    return changed
+
+
+def spread_convolutions(model: onnx.ModelProto) -> list[str]:
+    """Name some convolutions of the graph, evenly spread."""
+    names = [n.name for n in model.graph.node if n.op_type == "Conv"]
+    return [names[i] for i in np.linspace(0, len(names) - 1, SWAPS).round().astype(int)]
+
+
+def with_swapped_channels(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """Swap the two output channels of a convolution that have the largest weights."""
+    changed = copy_of(model)
+    node = next(n for n in changed.graph.node if n.name == name)
+    weights = next(t for t in changed.graph.initializer if t.name == node.input[1])
+    values = numpy_helper.to_array(weights).copy()
+    first, second = np.argsort(np.abs(values).sum((1, 2, 3)))[-2:]
+    values[[first, second]] = values[[second, first]]
+    weights.CopyFrom(numpy_helper.from_array(values, weights.name))
+    return changed
+
+
+def with_added(model: onnx.ModelProto, output: str, values: Sequence[float]) -> onnx.ModelProto:
+    """Add a constant to an output."""
+    changed = copy_of(model)
+    for node in changed.graph.node:
+        for index, name in enumerate(node.output):
+            if name == output:
+                node.output[index] = f"{output}_before"
+        for index, name in enumerate(node.input):
+            if name == output:
+                node.input[index] = f"{output}_before"
+    constant = numpy_helper.from_array(np.array(values, np.float32), f"{output}_moved_by")
+    changed.graph.initializer.append(constant)
+    changed.graph.node.append(
+        helper.make_node("Add", [f"{output}_before", constant.name], [output], f"{output}_moved")
+    )
+    return changed
+
+
+def with_overflow(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Make one FP16 convolution in the middle answer more than FP16 holds."""
+    changed = copy_of(model)
+    halves = {
+        t.name: t for t in changed.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16
+    }
+    layers = [n for n in changed.graph.node if n.op_type == "Conv" and n.input[1] in halves]
+    weights = halves[layers[len(layers) // 2].input[1]]
+    large = np.clip(numpy_helper.to_array(weights).astype(np.float32) * HUGE, -65504, 65504)
+    weights.CopyFrom(numpy_helper.from_array(large.astype(np.float16), weights.name))
+    return changed
+
+
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy a model, so that it can be changed."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+if __name__ == "__main__":
+    main()
