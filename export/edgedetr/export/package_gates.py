@@ -172,6 +172,8 @@ def check_report(path: Path, models: Iterable[Candidate]) -> None:
         GateError: If a comparison in it did not pass, or a model was not measured or another then.
     """
     report = read_report_record(path)
+    if report.verdict in {"failed", "undecided"}:
+        raise GateError(f"{path} did not pass: {report.verdict}; nothing was packaged")
     for name, verdict in report.verdicts.items():
         if verdict != "passed":
             raise GateError(

@@ -24,11 +24,13 @@ class ReportRecord:
         path: The file.
         models: SHA-256 of every model that was measured, by its name, see
             `edgedetr.calib.model_hash.model_sha256`.
+        verdict: What all gates say together, in a word; empty in older reports.
         verdicts: What each check of two models said, by the name of its file.
     """
 
     path: Path
     models: dict[str, str]
+    verdict: str
     verdicts: dict[str, VerdictName]
 
 
@@ -43,6 +45,7 @@ def read_report_record(path: Path) -> ReportRecord:
         return ReportRecord(
             path=path,
             models={_text(m, "name"): _text(m, "sha256") for m in _objects(values, "models")},
+            verdict=_text({"verdict": "", **values}, "verdict"),
             verdicts={_text(p, "name"): read_verdict(p) for p in _objects(values, "parity")},
         )
     except (OSError, ValueError) as error:

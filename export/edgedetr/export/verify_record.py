@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 VerdictName = Literal["passed", "failed", "undecided"]
 _ROLES = ("reference", "candidate")
-_NO_FIGURES = {"passed", "command", *_ROLES, *(f"{role}_sha256" for role in _ROLES)}
+_NO_FIGURES = {"passed", "verdict", "command", *_ROLES, *(f"{role}_sha256" for role in _ROLES)}
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,8 @@ def test_the_accuracy_is_that_of_the_model(refuses, fp32, tmp_path):
     undecided = check | {"verdict": "undecided"}
     for change, message, error in (
         ({"parity": [check]}, "v.json did not pass: failed", GateError),
+        ({"verdict": "failed"}, r"report\.json did not pass: failed", GateError),
+        ({"verdict": 3}, "'verdict' must be a text", ArtifactError),
         ({"parity": [undecided]}, "v.json did not pass: undecided", GateError),
         ({"models": []}, "does not tell of m.onnx", GateError),
         ({"models": 3}, "is no report.json", ArtifactError),
