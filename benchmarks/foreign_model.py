@@ -2,12 +2,12 @@
 
     python benchmarks/foreign_model.py --data ../shared/data/deimv2_femto_qr
 
-Writes ``benchmarks/results/foreign_model.json``. No image is measured with a model that was calibrated
-on it: the images are dealt into `FOLDS`, and those of each are measured with models of all others, as
-they are and in four light variations. Each box that the float32 model is sure of is compared with the
-nearest box of the typed ones, computed exactly as they are typed. Beside them stands what
-``onnxruntime.quantization.quantize_static`` makes with its defaults and the same images. How the images
-are resized is tried first: the model does not say.
+Writes ``benchmarks/results/foreign_model.json``. No image is measured with a model that was
+calibrated on it: the images are dealt into `FOLDS`, and those of each are measured with models of
+all others, as they are and in four light variations. Each box that the float32 model is sure of is
+compared with the nearest box of the typed ones, computed exactly as they are typed. Beside them
+stands what ``onnxruntime.quantization.quantize_static`` makes with its defaults and the same
+images. How the images are resized is tried first: the model does not say.
 """
 
 from __future__ import annotations
@@ -144,8 +144,9 @@ def _noisy(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return _grey_levels(pixels + noise)
 
 
-def _grey_levels(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+def _grey_levels(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    levels: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels
 
 
 VARIATIONS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {

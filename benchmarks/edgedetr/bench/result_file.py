@@ -1,9 +1,11 @@
 """One way to write what a script of ``benchmarks/`` measured, and to judge whether it still holds.
 
 A result names the commit that it was measured at and the paths whose code made the figures. Once
-one of them changes, the figures are stale until they are measured again, or until somebody has
-looked at the change and writes down in the file why it does not matter:
-``"still_holds": {"commit": "the last that was judged", "reason": "why"}``.
+one of them changes, the figures are stale and nothing prints them, until they are measured again or
+somebody has looked at the change and writes into the file one of
+
+- ``"still_holds": {"commit": "the last that was judged", "reason": "why it does not matter"}``,
+- ``"older_state": "what changed"``; then they are printed as those of the commit that they name.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, GateError
 from edgedetr.runtime.files import read_json, write_text
 from edgedetr.runtime.machine import machine_facts
 
@@ -71,33 +73,56 @@ def read_result(path: Path) -> dict[str, Any]:
         found = read_json(path)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: no result of a benchmark: {error}") from error
-    place, paths = found.get("measured_at"), found.get("measures")
-    if not isinstance(place, dict) or not place.get("commit") or not paths:
+    place, judged = found.get("measured_at"), found.get("still_holds")
+    if not isinstance(place, dict) or not place.get("commit") or not found.get("measures"):
         raise ArtifactError(f"{path} does not name its commit and what it measures; measure again")
+    if judged and not (judged.get("commit") and judged.get("reason")):
+        raise ArtifactError(f"{path}: 'still_holds' needs the commit that was judged and a reason")
     return found
 
 
-def staleness(path: Path, root: Path = ROOT) -> str | None:
-    """Say why the figures of a result may no longer hold; empty where they do.
+def printable(path: Path, root: Path = ROOT) -> tuple[dict[str, Any], bool]:
+    """Read a result whose figures may be printed.
 
-    None where that cannot be judged: there is no git, no history, or not enough of it.
+    Returns:
+        The result, and whether git could say that it still holds: without history it cannot.
 
     Raises:
         ArtifactError: If the file is damaged, or does not say what it measured at which commit.
+        GateError: If what it measures changed since.
     """
     found = read_result(path)
+    why = "" if found.get("older_state") else staleness(found, root)
+    if why:
+        raise GateError(
+            f"{path.name} is stale: {why}; measure again, or write into it 'still_holds' or "
+            "'older_state' and why (see edgedetr.bench.result_file)"
+        )
+    return found, why is not None
+
+
+def age(found: dict[str, Any]) -> str:
+    """Return the mark behind figures of an older state; empty for others."""
+    return f" (at {found['measured_at']['commit'][:7]})" if found.get("older_state") else ""
+
+
+def staleness(found: dict[str, Any], root: Path = ROOT) -> str | None:
+    """Say why the figures of a result may no longer hold; empty where they do.
+
+    None where that cannot be judged: there is no git, no history, or not enough of it.
+    """
     place, judged = found["measured_at"], found.get("still_holds")
-    commit = judged["commit"] if judged else place["commit"]
     if place["dirty"] and not judged:
-        return "it was measured with changes that are in no commit"
+        return "it was measured with changes in no commit"
+    commit = (judged or place)["commit"]
     if git(root, "cat-file", "-e", f"{commit}^{{commit}}") is None:
         return None
-    changed = git(root, "diff", "--name-only", commit, "HEAD", "--", *found["measures"])
+    changed = git(root, "diff", "--name-only", commit, "--", *found["measures"])
     if changed is None:
         return None
     names = changed.splitlines()
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{names[0]}{more} changed since {commit[:10]}" if names else ""
+    return f"{names[0]}{more} changed since {commit[:7]}" if names else ""
 
 
 def git(root: Path, *arguments: str) -> str | None:
