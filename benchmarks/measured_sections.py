@@ -94,7 +94,8 @@ def of_readme() -> str:
             *_precisions(),
             *_foreign(),
             "",
-            "Each figure's script, command and machine lie in `benchmarks/results/`.",
+            "Each figure's script, command, machine and commit lie in `benchmarks/results/`;",
+            "*at COMMIT* marks figures whose code has changed since.",
             "",
         ]
     )
@@ -105,16 +106,16 @@ def _gains() -> list[str]:
     told = []
     for name, what in (("synth", "rendered scenes"), ("road_objects", "real photos")):
         comparison = result(f"distillation_{name}")
-        gain = comparison["gain"]["clock"]
-        interval = f"({gain['low']:+.1f} to {gain['high']:+.1f})"
-        told.append(f"{gain['mean']:+.1f} {interval} on {what}{age(comparison)}")
+        told.append(f"{_gain(comparison['gain']['clock'])} on {what}{age(comparison)}")
     plain, heir = result("distillation_synth"), result("distillation_synth_inheriting")
     ap = [sum(found["arms"]["none"]["ap"]) / len(found["seeds"]) for found in (plain, heir)]
     return [
-        f"- From scratch `clock` gains {', '.join(told)},",
-        "  in points of AP over three seeds. Inheriting the teacher's channels brings a student of",
-        f"  rendered scenes from {ap[0]:.1f} to {ap[1]:.1f} with as many steps; `clock` then adds",
-        f"  {heir['gain']['clock']['mean']:+.1f} (two seeds){age(heir)}. The demo does both.",
+        "- From scratch `clock` gains",
+        f"  {', '.join(told)},",
+        "  in points of AP over three seeds, with 95 % intervals of Student's t. Inheriting the",
+        "  teacher's channels brings a student of rendered scenes from",
+        f"  {ap[0]:.1f} to {ap[1]:.1f} with as many steps{age(heir)}; `clock` then adds",
+        f"  {_gain(heir['gain']['clock'])} over two seeds. The demo does both.",
     ]
 
 
@@ -203,7 +204,7 @@ def _comparison(found: dict[str, Any]) -> list[str]:
         *([older] if older else []),
         "",
         "| methods | AP (%), each seed | mean | standard deviation | AP50 (%) "
-        "| gain, 95 % interval | step (ms) |",
+        "| gain, 95 % interval (Student's t) | step (ms) |",
         "|---" * 7 + "|",
         *(
             f"| {name} | {_each(arm['ap'])} | **{arm['mean']:.1f}** | {_spread(arm['std'])} "
