@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.runtime.command_line import PATH
+from edgedetr.runtime.conversion import runnable
 from edgedetr.runtime.model_options import model_options
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
 
     A .safetensors checkpoint is exported first, into the user's cache.
     """
-    from edgedetr.runtime.conversion import runnable
     from edgedetr.runtime.detect import detect as run
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.images import list_images

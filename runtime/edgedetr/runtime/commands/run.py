@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.runtime.command_line import PATH
+from edgedetr.runtime.conversion import runnable
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.health_options import health_options
 from edgedetr.runtime.model_options import model_options
@@ -78,7 +79,6 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     SIGTERM and SIGINT end it after the frame at work, with status 0. SIGHUP opens MODEL again and
     swaps it in once it has passed its checks; until then, and if it fails, the old one works on.
     """
-    from edgedetr.runtime.conversion import runnable
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.health_watch import watched
     from edgedetr.runtime.result_files import ResultFiles
