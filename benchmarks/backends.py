@@ -11,17 +11,15 @@ library imported before; of ``auto`` it includes the measuring by which it choos
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgedetr.bench.result_file import write_result
 from edgedetr.runtime.backends import backend
 from edgedetr.runtime.errors import BackendError, UsageError
-from edgedetr.runtime.files import write_text
 from edgedetr.runtime.golden import golden_frame
 from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.plugins import names
@@ -36,6 +34,9 @@ RESULT = ROOT / "benchmarks" / "results" / "backends.json"
 FIRST, COUNTED = 3, 10
 """Frames of a turn: those that do not count, and those that do."""
 
+MEASURES = ("runtime/edgedetr/runtime/backends",)
+"""What makes these figures: once it changes, they are stale."""
+
 
 @click.command()
 @click.argument("models", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
@@ -44,11 +45,10 @@ FIRST, COUNTED = 3, 10
 def main(models: tuple[Path, ...], turns: int, out: Path) -> None:
     """Measure and write the figures."""
     figures = {
-        "command": shlex.join(["python", "benchmarks/backends.py", *sys.argv[1:]]),
         "machine": machine_facts("each that is named"),
         "models": {path.name: measure(path, turns) for path in models},
     }
-    write_text(out, json.dumps(figures, indent=2) + "\n")
+    write_result(out, figures, MEASURES)
     click.echo(json.dumps(figures, indent=2))
 
 

@@ -11,8 +11,6 @@ FP16, typed by rule, is from FP32 on real frames.
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +18,14 @@ from unittest import mock
 
 import click
 
+from edgedetr.bench.result_file import write_result
 from edgedetr.distill import choice_fading
 from edgedetr.distill.data.kitti import open_dataset
 from edgedetr.distill.evaluate_coco import coco_ap
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.runtime.detector import Detector
-from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images
-from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.manifest import versions_of
 from fp16_parity import MODELS, compare
 
@@ -41,6 +38,9 @@ if TYPE_CHECKING:
 
 RESULT = Path(__file__).parent / "results" / "choice_fading.json"
 PATH = click.Path(path_type=Path)
+
+MEASURES = ("distill/edgedetr/distill/choice_fading.py",)
+"""What makes these figures: once it changes, they are stale."""
 
 
 @click.command()
@@ -57,15 +57,13 @@ def main(data: Path, images: Path, out: Path) -> None:
         with mock.patch.object(choice_fading, "attention_bias", seen_in_full):
             found[name]["seen_in_full"] = measure(checkpoint, dataset, paths)
     figures = {
-        "command": shlex.join(["python", "benchmarks/choice_fading.py", *sys.argv[1:]]),
-        "machine": machine_facts(),
         "versions": versions_of(("edgedetr", "onnx", "onnxruntime")),
         "fade": choice_fading.FADE,
         "labelled_frames": len(dataset),
         "real_frames": len(paths),
         "models": found,
     }
-    write_text(out, json.dumps(figures, indent=2) + "\n")
+    write_result(out, figures, MEASURES)
     click.echo(json.dumps(found, indent=2))
 
 

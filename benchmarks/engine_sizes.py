@@ -13,8 +13,6 @@ the engine when zipped are given beside the size of the file.
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 import tempfile
 import zlib
 from dataclasses import replace
@@ -24,6 +22,7 @@ from typing import Any
 
 import click
 
+from edgedetr.bench.result_file import write_result
 from edgedetr.calib.collect import choose_frames, collect
 from edgedetr.distill.checkpoint import save_model
 from edgedetr.export.engine_options import EngineOptions
@@ -31,7 +30,6 @@ from edgedetr.export.to_engine import export_engine
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import export_qdq
-from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.manifest import versions_of
@@ -46,6 +44,13 @@ RANDOM = (
 OPTIONS = EngineOptions(compute_capabilities=("8.6",))
 FRAMES = 8
 """How many images ranges are measured on; sizes do not hang on it."""
+
+MEASURES = (
+    "export/edgedetr/export/builders",
+    "export/edgedetr/export/engine_build.py",
+    "export/edgedetr/export/to_engine.py",
+)
+"""What makes these figures: once it changes, they are stale."""
 
 
 @click.command()
@@ -68,12 +73,11 @@ def main(run: Path, images: Path, out: Path) -> None:
             export_onnx(folder / "m.safetensors", path)
             models[f"{family} {preset} at {height}x{width}"] = measure(path, folder, paths)
     figures = {
-        "command": shlex.join(["python", "benchmarks/engine_sizes.py", *sys.argv[1:]]),
         "machine": machine_facts("tensorrt_rtx, no GPU"),
         "versions": versions_of(("tensorrt-rtx-cu13", "onnx", "torch")),
         "models": models,
     }
-    write_text(out, json.dumps(figures, indent=2) + "\n")
+    write_result(out, figures, MEASURES)
 
 
 def measure(path: Path, folder: Path, images: list[Path]) -> dict[str, Any]:

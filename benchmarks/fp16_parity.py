@@ -15,7 +15,6 @@ all others, and are counted.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +24,7 @@ import click
 import numpy as np
 import onnx
 
+from edgedetr.bench.result_file import write_result
 from edgedetr.export.exact import exact_session, run_session
 from edgedetr.export.fp16_blocks import Request
 from edgedetr.export.matching import MARGIN, Rule, match
@@ -33,9 +33,7 @@ from edgedetr.export.runners import OnnxRunner
 from edgedetr.export.to_fp16 import export_fp16, frames_of
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.runtime.errors import GateError
-from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images, read_image
-from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.manifest import versions_of
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Preprocessor
@@ -56,6 +54,15 @@ MODELS = {
 CHOICE = 50
 """Frames of ``--chosen-on`` that blocks are chosen on, evenly spread."""
 
+MEASURES = (
+    "distill/configs/synth.toml",
+    "export/edgedetr/export/fp16_graph.py",
+    "export/edgedetr/export/fp16_islands.py",
+    "export/edgedetr/export/fp16_rounding.py",
+    "export/edgedetr/export/to_fp16.py",
+)
+"""What makes these figures: once it changes, they are stale."""
+
 
 @click.command()
 @click.option("--images", type=click.Path(path_type=Path), required=True)
@@ -69,14 +76,12 @@ def main(images: Path, chosen_on: Path, out: Path) -> None:
         for name, checkpoint in MODELS.items()
     }
     figures = {
-        "command": shlex.join(["python", "benchmarks/fp16_parity.py", *sys.argv[1:]]),
-        "machine": machine_facts(),
         "versions": versions_of(("edgedetr", "onnx", "onnxruntime")),
         "frames": len(paths),
         "limits": {"box_px": FP16_LIMITS.box_error_px, "score": FP16_LIMITS.score_error},
         "models": found,
     }
-    write_text(out, json.dumps(figures, indent=2) + "\n")
+    write_result(out, figures, MEASURES)
     for name, values in found.items():
         click.echo(f"{name}: {json.dumps(values)}")
     sys.exit(not all(values["holds"] for values in found.values()))

@@ -2,17 +2,21 @@
 
 python benchmarks/measured_sections.py          # rewrite both
 python benchmarks/measured_sections.py --check  # exit status 1 when one is out of date
+
+Stale figures are refused, see `edgedetr.bench.result_file`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from edgedetr.bench.result_file import age, printable
+from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.files import write_text
 
 ROOT = Path(__file__).parents[1]
@@ -46,9 +50,15 @@ def main() -> None:
         write_text(ROOT / name, after)
 
 
+@cache
 def result(name: str) -> dict[str, Any]:
-    """Read one of the results."""
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    """Read one of the results; stop where its figures are stale."""
+    try:
+        found, is_judged = printable(RESULTS / f"{name}.json")
+    except EdgeDetrError as error:
+        sys.exit(str(error))
+    if not is_judged:
+        print(f"{name}.json: without git's history nothing says whether it still holds")
     return found
 
 
@@ -64,7 +74,7 @@ def of_readme() -> str:
         [
             f"`make demo` on {machine}, no GPU: {demo['seconds']:.0f} s after the install,",
             f"{demo['training_seconds']:.0f} s of them training (the cores were worth {before}",
-            f"before it, {after} after it). AP on held-out rendered frames;",
+            f"before it, {after} after it){age(demo)}. AP on held-out rendered frames;",
             "latency end to end on the CPU, each model in what `--backend auto` chooses for it;",
             "TensorRT has not been measured yet.",
             "",
@@ -72,18 +82,20 @@ def of_readme() -> str:
             "|---" * len(COLUMNS) + "|",
             *(f"| {' | '.join(_row(model))} |" for model in demo["models"]),
             "",
-            "- A frame of a D-FINE-N at 384x1248 costs "
+            f"- A frame of a D-FINE-N at 384x1248 costs{age(latency)} "
             f"{latency['steady']['overhead_ratio']:.3f} times the bare session",
             "  as `edgedetr run` opens it, "
             f"{latency['spinning']['overhead_ratio']:.3f} times where threads spin.",
-            "- A training step, over a student's step and a teacher's forward:",
+            f"- A training step, over a student's step and a teacher's forward{age(steps)}:",
             f"  {ratios}.",
             f"- KITTI AP differs from the official tool's by at most {difference:.0e}; 8000 frames",
             f"  with 80,000 detections take {evaluator['seconds']:.1f} s on one core.",
             *_gains(),
             *_precisions(),
+            *_foreign(),
             "",
-            "Each figure's script, command and machine lie in `benchmarks/results/`.",
+            "Each figure's script, command, machine and commit lie in `benchmarks/results/`;",
+            "*at COMMIT* marks figures whose code has changed since.",
             "",
         ]
     )
@@ -93,15 +105,17 @@ def _gains() -> list[str]:
     """Say what `clock` gains over no teacher."""
     told = []
     for name, what in (("synth", "rendered scenes"), ("road_objects", "real photos")):
-        gain = result(f"distillation_{name}")["gain"]["clock"]
-        told.append(f"{gain['mean']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f}) on {what}")
+        comparison = result(f"distillation_{name}")
+        told.append(f"{_gain(comparison['gain']['clock'])} on {what}{age(comparison)}")
     plain, heir = result("distillation_synth"), result("distillation_synth_inheriting")
     ap = [sum(found["arms"]["none"]["ap"]) / len(found["seeds"]) for found in (plain, heir)]
     return [
-        f"- From scratch `clock` gains {', '.join(told)},",
-        "  in points of AP over three seeds. Inheriting the teacher's channels brings a student of",
-        f"  rendered scenes from {ap[0]:.1f} to {ap[1]:.1f} with as many steps; `clock` then adds",
-        f"  {heir['gain']['clock']['mean']:+.1f} (two seeds). The demo does both.",
+        "- From scratch `clock` gains",
+        f"  {', '.join(told)},",
+        "  in points of AP over three seeds, with 95 % intervals of Student's t. Inheriting the",
+        "  teacher's channels brings a student of rendered scenes from",
+        f"  {ap[0]:.1f} to {ap[1]:.1f} with as many steps{age(heir)}; `clock` then adds",
+        f"  {_gain(heir['gain']['clock'])} over two seeds. The demo does both.",
     ]
 
 
@@ -109,8 +123,6 @@ def _precisions() -> list[str]:
     """Say what FP16 and INT8 cost in accuracy."""
     int8, fp16 = result("int8_student")["fresh_frames"], result("fp16_parity")
     half, frames = fp16["models"]["student"], fp16["frames"]
-    foreign = result("foreign_model")["precisions"]
-    ours, plain = foreign["int8_rest_fp16"], foreign["quantize_static_default"]
     default, box, score = int8["default"], half["box_error_px"]["max"], half["score_error"]["max"]
     return [
         f"- INT8 of the student: {default['coverage']:.0%} of the MACs; AP lower by",
@@ -118,11 +130,32 @@ def _precisions() -> list[str]:
         f"  {box:.2f} px, {half['beyond_a_limit']} of {half['matched']} scores beyond 0.005 "
         f"(worst {score:.4f}) on {frames} real frames,",
         f"  with {half['fp32_share_of_macs']:.1%} of the MACs kept in FP32.",
-        "- INT8 of a DETR that others trained: its best score drops by at most",
-        f"  {ours['max_score_drop']:.3f}, IoU with the FP32 box is at least {ours['min_iou']:.3f};",
-        "  ONNX Runtime's default quantizer drops it by",
-        f"  {plain['max_score_drop']:.2f} and loses boxes (IoU {plain['min_iou']:.2f}).",
     ]
+
+
+def _foreign() -> list[str]:
+    """Say what INT8 and FP16 cost a model of others."""
+    found = result("foreign_model")
+    limits, kinds = found["limits"], found["precisions"]
+    ours, fp16, plain = (kinds[k] for k in ("int8_rest_fp16", "fp16", "quantize_static_default"))
+    varied = ours["variations"]
+    least, drop = _worst(ours)
+    half_iou, half_drop = _worst(fp16)
+    return [
+        "- INT8 of a DETR that others trained, on images that it was not calibrated on: in",
+        f"  {ours['within']} of {ours['images']} all boxes keep an IoU of {limits['min_iou']} with"
+        f" FP32's and {limits['max_score_drop']} of the score, in",
+        f"  {varied['within']} of {varied['images']} light variations of them; at worst IoU is"
+        f" {least:.2f} and the score drops by {drop:.2f}. FP16 keeps",
+        f"  all ({half_iou:.3f}, {half_drop:.3f}), ONNX Runtime's default quantizer"
+        f" {plain['within']} of {plain['images']}.",
+    ]
+
+
+def _worst(kind: dict[str, Any]) -> tuple[float, float]:
+    """Return the least IoU and the largest score drop, in the images and their variations."""
+    both = kind, kind["variations"]
+    return min(k["min_iou"] for k in both), max(k["max_score_drop"] for k in both)
 
 
 def of_distillation() -> str:
@@ -156,6 +189,8 @@ def of_distillation() -> str:
 def _comparison(found: dict[str, Any]) -> list[str]:
     config = found["config"]
     student, seeds = config["student"], len(found["seeds"])
+    commit = found["measured_at"]["commit"][:7]
+    older = f"Measured at {commit}: {found['older_state']}." if age(found) else ""
     start = ", inheriting from the teacher" if student.get("inherit") else ""
     base = found["arms"][next(iter(found["arms"]))]["ms_per_step"]
     return [
@@ -166,9 +201,10 @@ def _comparison(found: dict[str, Any]) -> list[str]:
         f"{student['family']}/{student['preset']} at {_by(student['input_hw'])}, "
         f"{found['steps']} steps of {config['batch_size']}, seeds {_each_whole(found['seeds'])}; "
         f"teacher AP {found['teacher_ap']:.1f}. {_machine(found)}.",
+        *([older] if older else []),
         "",
         "| methods | AP (%), each seed | mean | standard deviation | AP50 (%) "
-        "| gain, 95 % interval | step (ms) |",
+        "| gain, 95 % interval (Student's t) | step (ms) |",
         "|---" * 7 + "|",
         *(
             f"| {name} | {_each(arm['ap'])} | **{arm['mean']:.1f}** | {_spread(arm['std'])} "

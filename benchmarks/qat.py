@@ -12,14 +12,13 @@ split; what is not INT8 is FP32.
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgedetr.bench.result_file import write_result
 from edgedetr.calib.collect import choose_frames, collect, kitti_images
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.distill import recipe
@@ -28,8 +27,6 @@ from edgedetr.distill.config import load_config
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import export_qdq, quantize, quantized_share
 from edgedetr.export.trial import Trial, labelled_scenes
-from edgedetr.runtime.files import write_text
-from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.manifest import versions_of
 
 if TYPE_CHECKING:
@@ -45,6 +42,14 @@ POINTS = {"default": "", "all": "."}
 """Which points are quantized: the expression that includes them beside the default ones."""
 
 PACKAGES = ("edgedetr", "torch", "onnx", "onnxruntime")
+
+MEASURES = (
+    "distill/configs/synth_qat.toml",
+    "distill/edgedetr/distill/quantization.py",
+    "distill/edgedetr/distill/quantized_student.py",
+    "export/edgedetr/export/stored_ranges.py",
+)
+"""What makes these figures: once it changes, they are stale."""
 
 
 @click.command()
@@ -78,11 +83,9 @@ def main(student: Path, data: Path, overrides: tuple[str, ...], out: Path) -> No
             }
     record |= {
         "config": config.record(),
-        "machine": machine_facts(),
         "versions": versions_of(PACKAGES),
-        "command": shlex.join(["python", "benchmarks/qat.py", *sys.argv[1:]]),
     }
-    write_text(out, json.dumps(record, indent=2) + "\n")
+    write_result(out, record, MEASURES)
     click.echo(json.dumps({k: v for k, v in record.items() if k != "config"}, indent=2))
 
 

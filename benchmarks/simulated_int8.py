@@ -12,9 +12,6 @@ itself costs.
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import Any
 
 import click
 
+from edgedetr.bench.result_file import write_result
 from edgedetr.calib.collect import choose_frames
 from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.merging import merge_layers
@@ -31,14 +29,21 @@ from edgedetr.export.matching import Rule
 from edgedetr.export.parity import verify
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import export_qdq
-from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images, read_image
-from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.manifest import versions_of
 
 RESULT = Path(__file__).parent / "results" / "simulated_int8.json"
 CALIBRATION_FRAMES = 64
 PATH = click.Path(path_type=Path)
+
+MEASURES = (
+    "distill/edgedetr/distill/quantization.py",
+    "distill/edgedetr/distill/quantized_student.py",
+    "export/edgedetr/export/fake_quantization.py",
+    "export/edgedetr/export/qdq_nodes.py",
+    "export/edgedetr/export/to_qdq.py",
+)
+"""What makes these figures: once it changes, they are stale."""
 
 
 @click.command()
@@ -67,14 +72,12 @@ def main(student: Path, images: Path, frames: int, out: Path) -> None:
         }
         found = {what: measure(*pair, seen) for what, pair in pairs.items()}
     figures = {
-        "command": shlex.join(["python", "benchmarks/simulated_int8.py", *sys.argv[1:]]),
-        "machine": machine_facts(),
         "versions": versions_of(("edgedetr", "torch", "onnx", "onnxruntime")),
         "calibration_frames": CALIBRATION_FRAMES,
         "int8": share.describe(),
         "pairs": found,
     }
-    write_text(out, json.dumps(figures, indent=2) + "\n")
+    write_result(out, figures, MEASURES)
 
 
 def prepare(student: Path, output: Path, images: list[Path]) -> None:

@@ -58,8 +58,8 @@ def test_stats_belong_to_one_model(stats: CalibrationStats, model: Path) -> None
     ("change", "message"),
     [
         ({"amax": 3.0}, "amax 3.0 of images"),
-        ({"amax": float("nan")}, "amax nan"),
-        ({"max": float("inf")}, "amax"),
+        ({"amax": float("nan")}, "NaN is no number"),
+        ({"max": float("inf")}, "Infinity is no number"),
         ({"tensor": "dead"}, "two ranges"),
         ({"scale": 1.0}, "unknown key 'scale'"),
     ],

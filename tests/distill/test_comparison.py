@@ -4,7 +4,16 @@ import math
 import numpy as np
 import pytest
 
-from edgedetr.distill.comparison import Arm, Comparison, Gain, Run, mean, paired_gain, std
+from edgedetr.distill.comparison import (
+    Arm,
+    Comparison,
+    Gain,
+    Run,
+    mean,
+    paired_gain,
+    std,
+    t_quantile,
+)
 from edgedetr.distill.comparison_page import as_text, comparison_page, interval_note, number, table
 
 CONFIG = {
@@ -55,29 +64,37 @@ def three_arms():
     )
 
 
-def test_two_or_three_pairs_have_the_range_of_their_differences_as_interval():
-    assert paired_gain([21.0, 24.0, 30.0], [20.0, 22.0, 24.0]) == Gain(3.0, 1.0, 6.0)
-    assert paired_gain([19.0, 25.0], [20.0, 22.0]) == Gain(1.0, -1.0, 3.0)
+def test_the_interval_is_that_of_student_s_t():
+    """Of 1, 2, 6 the mean is 3 and the variance 7; t of two degrees of freedom is 4.3027.
 
-
-def test_the_interval_is_that_of_the_binomial_law_of_resamples():
-    """One of four differences is 4: a resample's mean is how often it was drawn, B(4, 1/4).
-
-    P(at most 2) is 0.949, P(at most 3) 0.996, so the 97.5th percentile is 3; P(0) is 0.316.
+    Of -1 and 3 the mean is 1 and the standard error 2; t of one degree is 12.7062.
     """
-    assert paired_gain([4.0, 0.0, 0.0, 0.0], [0.0] * 4) == Gain(1.0, 0.0, 3.0)
+    gain = paired_gain([21.0, 24.0, 30.0], [20.0, 22.0, 24.0])
+    half = 4.302653 * math.sqrt(7 / 3)
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((3.0, 3 - half, 3 + half))
+    gain = paired_gain([19.0, 25.0], [20.0, 22.0])
+    assert (gain.low, gain.high) == pytest.approx((1 - 25.41241, 1 + 25.41241))
+
+
+@pytest.mark.parametrize(
+    ("level", "freedom", "wanted"),
+    [
+        (0.95, 1, 12.7062),
+        (0.95, 2, 4.3027),
+        (0.95, 3, 3.1824),
+        (0.95, 4, 2.7764),
+        (0.95, 9, 2.2622),
+        (0.95, 10, 2.2281),
+        (0.95, 120, 1.9799),
+        (0.99, 5, 4.0321),
+    ],
+)
+def test_quantiles_are_those_of_printed_tables(level, freedom, wanted):
+    assert t_quantile(level, freedom) == pytest.approx(wanted, abs=5e-5)
 
 
 def test_only_differences_count_not_the_spread_that_seeds_share():
     assert paired_gain([11.0, 51.0, 91.0], [10.0, 50.0, 90.0]) == Gain(1.0, 1.0, 1.0)
-
-
-def test_the_bootstrap_draws_the_same_each_time():
-    rng = np.random.default_rng(3)
-    values, reference = rng.normal(1, 1, 8).tolist(), rng.normal(0, 1, 8).tolist()
-    first = paired_gain(values, reference)
-    assert first == paired_gain(values, reference)
-    assert first.low < first.mean < first.high
 
 
 def test_one_pair_has_a_difference_and_no_interval():
@@ -104,8 +121,8 @@ def test_the_figures_as_json():
         "ms_per_step": 15.0,
     }
     assert found["gain"] == {
-        "worse": {"mean": -1.0, "low": -2.0, "high": 0.0},
-        "a+b": {"mean": 3.0, "low": 1.0, "high": 6.0},
+        "worse": pytest.approx({"mean": -1.0, "low": -3.484138, "high": 1.484138}),
+        "a+b": pytest.approx({"mean": 3.0, "low": -3.572411, "high": 9.572411}),
     }
     assert (found["teacher_ap"], found["seeds"], found["steps"]) == (40.0, [0, 1, 2], 20)
     assert found["config"]["student"]["input_hw"] == [64, 96]
@@ -137,10 +154,14 @@ def test_the_memory_of_a_gpu_is_the_most_of_any_seed():
 def test_the_table_has_the_highest_mean_first():
     rows = table(three_arms())
     assert [row.name for row in rows] == ["a+b", "none", "worse"]
-    assert (rows[0].ap, rows[0].gain, rows[0].interval) == ("25.0 ± 4.6", "+3.0", "+1.0 to +6.0")
+    assert (rows[0].ap, rows[0].gain, rows[0].interval) == (
+        "25.0 ± 4.6",
+        "+3.0",
+        f"{number(-3.6)} to +9.6",
+    )
     assert (rows[0].ms_per_step, rows[0].cost) == ("15.0", "1.50")
     assert (rows[1].gain, rows[1].interval) == ("reference", "")
-    assert (rows[2].gain, rows[2].interval) == (number(-1.0), f"{number(-2.0)} to +0.0")
+    assert (rows[2].gain, rows[2].interval) == (number(-1.0), f"{number(-3.5)} to +1.5")
 
 
 def test_the_text_has_every_arm_and_the_teacher():
@@ -158,7 +179,7 @@ def test_the_page_shows_every_arm_with_its_curve_and_its_band():
         assert page.count(f'<path class="line {style}" d="M52') == 1
         assert page.count(f'<path class="band {style}"') == 1
         assert page.count(f'<path class="bars {style}"') == 1
-    assert "once in 4 comparisons" in page
+    assert "Student&#39;s t at 95 %, over the 3 differences" in page
     assert "40.0 % on the same frames" in page
     assert "are trained; the command" not in page
     assert "http" not in page
@@ -184,7 +205,7 @@ def test_the_page_stands_what_was_not_measured():
 
 @pytest.mark.parametrize(
     ("seeds", "wanted"),
-    [(1, "no interval"), (2, "once in 2"), (3, "once in 4"), (5, "too narrow")],
+    [(1, "no interval"), (2, "over the 2 differences"), (5, "may be chance")],
 )
 def test_the_note_says_what_the_interval_is_worth(seeds, wanted):
     assert wanted in interval_note(seeds)

@@ -147,10 +147,19 @@ def test_stats_of_another_model_and_a_missing_spec(
 
 @pytest.mark.slow
 def test_a_detr_that_others_trained(shared_data: Path, tmp_path: Path, edgedetr: Any) -> None:
-    """Its best boxes stay, although its last layer overflows FP16 where nothing prevents it."""
+    """Its best boxes stay, although its last layer overflows FP16 where nothing prevents it.
+
+    On images of which its ranges know nothing: FP16 keeps all, INT8 most (four of five over all).
+    """
     spec_path = Path(__file__).parents[2] / "benchmarks" / "specs" / "deimv2_femto_qr.toml"
     folder = shared_data / "deimv2_femto_qr"
-    model, images = folder / "deimv2_femto_416.onnx", folder / "images"
+    model, images = folder / "deimv2_femto_416.onnx", tmp_path / "seen"
+    paths = list_images(folder / "images")
+    unseen = paths[::6]
+    images.mkdir()
+    for path in paths:
+        if path not in unseen:
+            (images / path.name).symlink_to(path)
     stats, half, int8 = (tmp_path / name for name in ("m.json", "m.fp16.onnx", "m.int8.onnx"))
     given = ("--spec", spec_path, "--images", images)
     assert edgedetr("calib", "collect", model, *given, "-o", stats)[0] == 0
@@ -161,15 +170,17 @@ def test_a_detr_that_others_trained(shared_data: Path, tmp_path: Path, edgedetr:
     spec = spec_from_toml(spec_path)
     preprocess, fed = Preprocessor(spec), np.zeros((1, 3, 416, 416), np.float32)
     runners = OnnxRunner(model, spec), OnnxRunner(half), OnnxRunner(int8)
-    for path in list_images(images)[::6]:
+    kept = 0
+    for path in unseen:
         preprocess(read_image(path), fed[0])
         (score, box), (half_score, half_box), (int8_score, int8_box) = (
             _best(*runner(fed)) for runner in runners
         )
         assert abs(half_score - score) < 0.005
-        assert score - int8_score < 0.05
         assert iou(box, half_box)[0, 0] > 0.99
-        assert iou(box, int8_box)[0, 0] > 0.95
+        kept += bool(score - int8_score < 0.05 and iou(box, int8_box)[0, 0] > 0.95)
+    assert len(unseen) == 5
+    assert kept >= 3
 
 
 def _best(logits: np.ndarray, boxes: np.ndarray) -> tuple[float, np.ndarray]:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -31,11 +33,17 @@ def workplace(tmp_path_factory):
     for path in ROOT.iterdir():
         if path.name not in {"data", "runs", ".git"}:
             (folder / path.name).symlink_to(path)
+    grey = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    cv2.imwrite(str(folder / "photo.jpg"), grey)
     return folder
 
 
 def run(command, folder):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
     done = subprocess.run(
         shlex.split(command),
         cwd=folder,
@@ -71,6 +79,7 @@ def test_the_readme_has_commands():
 def test_the_commands_run_in_their_order(workplace):
     for command in COMMANDS:
         run(shortened(command), workplace)
+    assert (workplace / "found/overlays/photo.png").is_file()
     report = workplace / "runs/demo/report.html"
     assert report.stat().st_size > 10_000
     before = report.stat().st_mtime_ns

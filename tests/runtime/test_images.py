@@ -43,6 +43,14 @@ def test_lists_images_by_name_and_nothing_else(tmp_path: Path) -> None:
     assert [p.name for p in list_images(tmp_path)] == ["a.jpg", "b.png", "c.JPEG"]
 
 
+def test_an_image_is_as_good_as_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.JPG").touch()
+    assert list_images(tmp_path / "a.JPG") == [tmp_path / "a.JPG"]
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"notes\.txt: no image by its name; wanted \.png, \.jpg"):
+        list_images(tmp_path / "notes.txt")
+
+
 def test_missing_and_empty_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         list_images(tmp_path / "nothing")

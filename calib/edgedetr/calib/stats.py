@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgedetr.calib.model_hash import model_sha256
 from edgedetr.calib.scales import Method, scale_from_amax
 from edgedetr.runtime.errors import ArtifactError, SettingsError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.files import read_json, write_text
 from edgedetr.runtime.settings import settings_from_dict
 from edgedetr.runtime.spec import ModelSpec
 
@@ -102,9 +102,7 @@ def read_stats(path: Path) -> CalibrationStats:
         ArtifactError: If the file is missing, damaged or no calibration.
     """
     try:
-        return settings_from_dict(
-            CalibrationStats, json.loads(path.read_text(encoding="utf-8")), str(path)
-        )
+        return settings_from_dict(CalibrationStats, read_json(path), str(path))
     except (OSError, ValueError, SettingsError) as error:
         raise ArtifactError(f"{path}: not a calibration: {error}") from error
 

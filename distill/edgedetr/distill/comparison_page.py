@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedetr.distill.comparison import LEVEL_PERCENT, RESAMPLES, mean, std
+from edgedetr.distill.comparison import LEVEL_PERCENT, mean, std
 from edgedetr.distill.pages.charts import LARGE, Series, distribution_chart, line_chart
 from edgedetr.distill.pages.rendering import rendered
 
@@ -130,19 +130,10 @@ def interval_note(seeds: int) -> str:
             "With one seed there is no interval: nothing tells a gain from the chance of the "
             "initial weights and the order of the frames."
         )
-    made = (
-        f"The interval is a percentile bootstrap, nominally of {LEVEL_PERCENT} %, over the {seeds} "
-        f"differences of runs that share a seed ({RESAMPLES:,} resamples, fixed seed)."
-    )
-    if seeds <= 3:
-        return (
-            f"{made} Of so few pairs it is no more than the range from the smallest to the largest "
-            f"difference: without any true gain it would leave out 0 once in {2 ** (seeds - 1)} "
-            "comparisons. It speaks of seeds only, not of other data."
-        )
     return (
-        f"{made} Of few pairs such intervals are too narrow for what they promise. It speaks of "
-        "seeds only, not of other data."
+        f"The interval is that of Student's t at {LEVEL_PERCENT} %, over the {seeds} differences "
+        "of runs that share a seed: where it holds 0, the gain may be chance. It speaks of seeds "
+        "only, not of other data."
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from edgedetr.calib.cli import calib
+from edgedetr.export.checkpoint_cache import exported
 from edgedetr.export.commands.clipping import clipping
 from edgedetr.export.commands.engine import engine
 from edgedetr.export.commands.fp16 import fp16
@@ -13,6 +16,10 @@ from edgedetr.export.commands.package import package
 from edgedetr.export.commands.qdq import qdq
 from edgedetr.export.commands.sensitivity import sensitivity
 from edgedetr.export.commands.verify import verify
+from edgedetr.runtime.conversion import CHECKPOINT
+
+if TYPE_CHECKING:
+    from edgedetr.runtime.conversion import Converters
 
 
 @click.group()
@@ -25,3 +32,4 @@ for command in (onnx, fp16, qdq, engine, clipping):
 calib.add_command(sensitivity)
 
 COMMANDS: tuple[click.Command, ...] = (export, package, verify)
+CONVERTERS: Converters = {CHECKPOINT: exported}

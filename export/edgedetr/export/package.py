@@ -25,8 +25,8 @@ from edgedetr.export.package_gates import (
     check_parity,
     check_report,
     read_candidate,
-    read_verdict,
 )
+from edgedetr.export.verify_record import read_verify_record
 from edgedetr.runtime.archive import TAR_END, check_name, padding, tar_header
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.export.package_gates import Candidate
+    from edgedetr.export.verify_record import VerifyRecord
     from edgedetr.runtime.package import Precision
     from edgedetr.runtime.spec import ModelSpec
     from edgedetr.runtime.types import Detections
@@ -179,7 +180,7 @@ def _add_checks(
 ) -> tuple[str, ...]:
     """Check the gates and add what they are known by; return a line for each."""
     references = [read_candidate(path, contents.spec) for path in contents.references]
-    verdicts = [read_verdict(path) for path in contents.parity]
+    verdicts = [read_verify_record(path) for path in contents.parity]
     gates = check_parity(models, verdicts, references, contents.engines)
     for path in contents.parity:
         _add(files, f"checks/{path.name}", path.read_bytes())
@@ -201,18 +202,20 @@ def _add_checks(
         gates += (f"accuracy in {contents.report.name}",)
     for model in models:
         if model.precision == "int8":
-            gates += (_add_coverage(files, model),)
+            gates += (_add_coverage(files, model, verdicts),)
     return gates
 
 
-def _add_coverage(files: dict[str, Path | bytes], model: Candidate) -> str:
+def _add_coverage(
+    files: dict[str, Path | bytes], model: Candidate, verdicts: Sequence[VerifyRecord]
+) -> str:
     """Add how much is in INT8, and where it was chosen by measurement, what was measured."""
     graph, name = load_onnx(model.path), model.path.name
     inside, whole = sum(int8_macs(graph).values()), sum(macs(graph).values())
     _add(files, f"checks/{name}.macs.json", _json({"int8_macs": inside, "macs": whole}))
     measured = coverage_path(model.path)
     if measured.is_file():
-        check_coverage(measured, model)
+        check_coverage(measured, model, verdicts)
         _add(files, f"checks/{measured.name}", measured.read_bytes())
     return f"{name}: {inside / max(1, whole):.1%} of multiply-accumulates in INT8"
 

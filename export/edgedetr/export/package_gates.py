@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
 
 from edgedetr.calib.model_hash import external_files, model_sha256, nodes_of, tensors_of
 from edgedetr.calib.onnx_file import embedded_spec, load_onnx
 from edgedetr.calib.stats import read_stats
-from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
+from edgedetr.export.coverage_record import read_coverage
+from edgedetr.export.report_record import read_report_record
+from edgedetr.runtime.errors import GateError, UsageError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import manifest_path, read_manifest
-from edgedetr.runtime.package import MAX_JSON_BYTES
 from edgedetr.runtime.spec import METADATA_KEY
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.export.verify_record import VerifyRecord
     from edgedetr.runtime.manifest import Manifest
     from edgedetr.runtime.package import Precision
     from edgedetr.runtime.spec import ModelSpec
@@ -52,20 +53,6 @@ class Candidate:
     spec: ModelSpec
     data: tuple[str, ...]
     manifest: Manifest | None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a report of ``edgedetr verify`` says of two models."""
-
-    path: Path
-    passed: bool
-    reason: str
-    reference: str
-    reference_sha256: str
-    candidate: str
-    candidate_sha256: str
-    figures: str
 
 
 def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
@@ -100,39 +87,9 @@ def precision_of(model: onnx.ModelProto) -> Precision:
     return "fp32" if types <= _FULL else "fp16"
 
 
-def read_verdict(path: Path) -> Verdict:
-    """Read a report of ``edgedetr verify``.
-
-    Raises:
-        ArtifactError: If it is missing or no such report.
-    """
-    values = read_json(path)
-    texts = ("reason", "reference", "reference_sha256", "candidate", "candidate_sha256")
-    if not isinstance(values.get("passed"), bool) or any(
-        not isinstance(values.get(key), str) for key in texts
-    ):
-        raise ArtifactError(f"{path} is no report of edgedetr verify --json; make it again")
-    figures = ", ".join(
-        f"{name.replace('_', ' ')} {values[name]:.4g}"
-        for name in ("frames", "matched", "unmatched", "p99_box_error_px", "mean_score_error")
-        if isinstance(values.get(name), (int, float))
-    )
-    reason, reference, reference_sha256, candidate, candidate_sha256 = (values[k] for k in texts)
-    return Verdict(
-        path=path,
-        passed=values["passed"],
-        reason=reason,
-        reference=reference,
-        reference_sha256=reference_sha256,
-        candidate=candidate,
-        candidate_sha256=candidate_sha256,
-        figures=figures,
-    )
-
-
 def check_parity(
     models: Sequence[Candidate],
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[VerifyRecord],
     references: Sequence[Candidate],
     engines: Sequence[Path] = (),
 ) -> tuple[str, ...]:
@@ -155,8 +112,9 @@ def check_parity(
     """
     for verdict in verdicts:
         if not verdict.passed:
+            says = "does not find" if verdict.verdict == "failed" else "is not known to find"
             raise GateError(
-                f"{verdict.path}: {verdict.candidate} does not find what {verdict.reference} "
+                f"{verdict.path}: {verdict.candidate} {says} what {verdict.reference} "
                 f"finds: {verdict.reason}; nothing was packaged"
             )
     for reference in references:
@@ -169,11 +127,11 @@ def check_parity(
     for model in models:
         if model.sha256 not in checked:
             _refuse_unchecked(model, verdicts)
-    return tuple(f"{v.candidate} against {v.reference}: {v.figures}" for v in verdicts)
+    return tuple(f"{v.candidate} against {v.reference}: {_figures(v)}" for v in verdicts)
 
 
 def check_calibration(
-    path: Path | None, models: Sequence[Candidate], verdicts: Sequence[Verdict]
+    path: Path | None, models: Sequence[Candidate], verdicts: Sequence[VerifyRecord]
 ) -> CalibrationStats | None:
     """Require that the INT8 models were quantized with exactly these stats.
 
@@ -207,37 +165,43 @@ def check_calibration(
 
 
 def check_report(path: Path, models: Iterable[Candidate]) -> None:
-    """Require that a report of ``edgedetr report`` passed and tells of these models.
+    """Require that a report of ``edgedetr report`` passed and tells of exactly these models.
 
     Raises:
         ArtifactError: If it is missing or no such report.
-        GateError: If a comparison in it failed, or a model is missing in it or was another then.
+        GateError: If a comparison in it did not pass, or a model was not measured or another then.
     """
-    values = read_json(path)
-    try:
-        sizes = {m["name"]: round(m["file_mib"] * 2**20) for m in values["models"]}
-        failed = [p["name"] for p in values["parity"] if not p["passed"]]
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is no report.json of edgedetr report") from error
-    if failed:
-        raise GateError(f"{path} says that {failed[0]} did not pass; nothing was packaged")
-    for model in models:
-        if sizes.get(model.path.stem) != model.path.stat().st_size:
+    report = read_report_record(path)
+    if report.verdict in {"failed", "undecided"}:
+        raise GateError(f"{path} did not pass: {report.verdict}; nothing was packaged")
+    for name, verdict in report.verdicts.items():
+        if verdict != "passed":
             raise GateError(
-                f"{path} does not tell of {model.path.name} as it is now; run edgedetr report again"
+                f"{path} says that {name} did not pass: {verdict}; nothing was packaged"
+            )
+    for model in models:
+        if model.sha256 not in report.models.values():
+            raise GateError(
+                f"{path} does not tell of {model.path.name} as it is now ({model.sha256[:12]}...); "
+                "run edgedetr report again"
             )
 
 
-def check_coverage(path: Path, model: Candidate) -> None:
-    """Require that the measurements beside an INT8 model are those that it was made by.
+def check_coverage(path: Path, model: Candidate, verdicts: Sequence[VerifyRecord]) -> None:
+    """Require that the measurements beside an INT8 model are of what it was made from.
+
+    Args:
+        path: The measurements.
+        model: The INT8 model.
+        verdicts: Reports; the measured model must be one of those that lead to ``model``.
 
     Raises:
         ArtifactError: If they are damaged.
         GateError: If they are of another model.
     """
-    values = read_json(path)
-    parents = {p.sha256 for p in model.manifest.parents} if model.manifest else set()
-    if values.get("int8") != model.path.name or values.get("model_sha256") not in parents:
+    record = read_coverage(path)
+    sources = _reached({model.sha256}, verdicts, backwards=True)
+    if record.int8 != model.path.name or record.model_sha256 not in sources:
         raise GateError(
             f"{path} is not about {model.path} as it is now; remove it or measure again"
         )
@@ -263,24 +227,16 @@ def check_engine(path: Path, models: Sequence[Candidate]) -> Candidate:
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ArtifactError: If it is missing, too large or none.
-    """
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ArtifactError(f"{path} is larger than {MAX_JSON_BYTES} bytes")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ArtifactError(f"{path}: wanted a JSON object")
-    return values
+def _figures(record: VerifyRecord) -> str:
+    """Say what a report measured, in a line."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.4g}"
+        for name in ("frames", "matched", "unmatched", "p99_box_error_px", "mean_score_error")
+        if isinstance(value := record.figures.get(name), int | float)
+    )
 
 
-def _check_all_concern(packed: set[str], verdicts: Sequence[Verdict]) -> None:
+def _check_all_concern(packed: set[str], verdicts: Sequence[VerifyRecord]) -> None:
     """Stop at a report that is no step on the way to a packed model."""
     relevant = _reached(packed, verdicts, backwards=True)
     for verdict in verdicts:
@@ -291,7 +247,9 @@ def _check_all_concern(packed: set[str], verdicts: Sequence[Verdict]) -> None:
             )
 
 
-def _reached(starts: set[str], verdicts: Sequence[Verdict], *, backwards: bool = False) -> set[str]:
+def _reached(
+    starts: set[str], verdicts: Sequence[VerifyRecord], *, backwards: bool = False
+) -> set[str]:
     """Return the models that reports lead to, from reference to candidate."""
     steps = [(v.reference_sha256, v.candidate_sha256) for v in verdicts]
     steps = [(b, a) for a, b in steps] if backwards else steps
@@ -301,7 +259,7 @@ def _reached(starts: set[str], verdicts: Sequence[Verdict], *, backwards: bool =
     return reached
 
 
-def _refuse_unchecked(model: Candidate, verdicts: Sequence[Verdict]) -> None:
+def _refuse_unchecked(model: Candidate, verdicts: Sequence[VerifyRecord]) -> None:
     way = _reached({model.sha256}, verdicts, backwards=True)
     starts = [v.reference for v in verdicts if v.candidate_sha256 in way]
     if not starts:

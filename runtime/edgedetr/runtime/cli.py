@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -16,17 +16,19 @@ from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.settings import nearest
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import ModuleType
+
 
 class StageGroup(click.Group):
     """A group whose commands are the ``COMMANDS`` of each stage's ``cli.py``, found when asked."""
 
     def _collected(self) -> dict[str, click.Command]:
-        stages = [s for s in names("edgedetr") if "cli" in names(f"edgedetr.{s}")]
         own = {c.name or "": c for c in COMMANDS}
-        for stage in stages:
-            if stage != "runtime":
-                found = import_module(f"edgedetr.{stage}.cli").COMMANDS
-                own |= {c.name or "": c for c in found}
+        for stage in _stages():
+            own |= {c.name or "": c for c in stage.COMMANDS}
         return own
 
     # typing.override is Python 3.12's
@@ -47,8 +49,13 @@ class StageGroup(click.Group):
 
 @click.group(cls=StageGroup)
 @click.version_option(__version__)
-def edgedetr() -> None:
+@click.pass_context
+def edgedetr(context: click.Context) -> None:
     """Distil, export, calibrate and run compact DETR detectors."""
+    converters: dict[str, Callable[[Path], Path]] = {}
+    for stage in _stages():
+        converters |= getattr(stage, "CONVERTERS", {})
+    context.obj = converters
 
 
 def main() -> None:
@@ -68,6 +75,12 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _stages() -> list[ModuleType]:
+    """Import the ``cli.py`` of every other stage that is installed."""
+    stages = [s for s in names("edgedetr") if s != "runtime" and "cli" in names(f"edgedetr.{s}")]
+    return [import_module(f"edgedetr.{stage}.cli") for stage in stages]
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,27 @@ def read_text(path: Path, most: int = MOST_TEXT_BYTES) -> str:
     return read_bytes(path, most).decode("utf-8")
 
 
+def read_json(path: Path, most: int = MOST_TEXT_BYTES) -> dict[str, Any]:
+    """Read a JSON object that somebody else wrote: every key once, every number finite.
+
+    Raises:
+        ValueError: If it is larger than ``most`` bytes or is no such object.
+        OSError: If it cannot be read.
+    """
+    try:
+        values = json.loads(
+            read_text(path, most),
+            object_pairs_hook=_each_once,
+            parse_constant=_no_number,
+            parse_float=_finite,
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(values, dict):
+        raise ValueError("wanted a JSON object")  # noqa: TRY004 - what a file holds is a value
+    return values
+
+
 def sha256(path: Path) -> str:
     """Hash a file's bytes, as hexadecimal text."""
     digest = hashlib.sha256()
@@ -72,3 +95,23 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return values
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text} is too large")
+    return value

@@ -24,19 +24,20 @@ MOST_PIXELS = 1 << 27
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
-def list_images(folder: Path) -> list[Path]:
-    """List a folder's images, sorted by name.
+def list_images(path: Path) -> list[Path]:
+    """List a folder's images, sorted by name; of an image itself, that one.
 
     Raises:
-        DataError: If the folder is missing or holds no image.
+        DataError: If there is no such folder or image, or the folder holds no image.
     """
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such folder; wanted a folder of {', '.join(SUFFIXES)} images"
-        )
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return [path]
+    if not path.is_dir():
+        problem = "no image by its name" if path.is_file() else "no such folder or image"
+        raise DataError(f"{path}: {problem}; wanted {', '.join(SUFFIXES)} or a folder of them")
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
     if not found:
-        raise DataError(f"{folder}: holds no image; wanted {', '.join(SUFFIXES)} files")
+        raise DataError(f"{path}: holds no image; wanted {', '.join(SUFFIXES)} files")
     return found
 
 

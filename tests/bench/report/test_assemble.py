@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from edgedetr.bench.report.assemble import DataChoice, write_report
 from edgedetr.runtime.cli import edgedetr
 from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.files import sha256
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ WEIGHTS = 2 * 3 * 3 * 3 + 2 * 3 + 2 * 4 + 1  # convolution, logits, boxes, zero
 MACS = 2 * 30 * 62 * 27  # two channels of the 32 x 64 input without its border, 3 x 3 x 3 each
 KEYS = {
     "name",
+    "sha256",
     "precision",
     "ran_on",
     "params_m",
@@ -56,6 +58,7 @@ def test_figures_are_those_worked_out_by_hand(reported_run: Path) -> None:
         assert re.match(r"(onnxruntime|openvino) [\d.]+, ", model["ran_on"])
         assert model["params_m"] == WEIGHTS / 1e6
         assert model["gflops"] == 2 * MACS / 1e9
+        assert model["sha256"] == sha256(reported_run / f"{model['name']}.onnx")
         size = (reported_run / f"{model['name']}.onnx").stat().st_size
         assert model["file_mib"] == size / 2**20
     # every object found and first in line; the student finds every car and no pedestrian

@@ -6,8 +6,10 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
+from edgedetr.calib.model_hash import model_sha256
 from edgedetr.export.package import Contents, package
 from edgedetr.export.package_gates import precision_of
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
@@ -104,34 +106,113 @@ def test_calibration_of_another_model(refuses, fp32, int8, report, stats, tmp_pa
     refuses("no", [int8, fp32], error=ArtifactError, parity=parity, calibration=path)
 
 
+def coverage(path, int8, source_sha256):
+    """Write what a search of INT8 coverage would have."""
+    values = {"int8": int8.name, "model": "m.onnx", "model_sha256": source_sha256, "command": ""}
+    figures = {"max_ap_drop": 1.0, "is_worth_it": True, "coverage": 0.5, "frames": 4, "macs": 9}
+    values |= {"fp32_ap": 40.0, "ap": 40.0, "chosen": [], "curve": [], "blocks": []} | figures
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
 def test_the_measured_coverage_is_that_of_the_model(refuses, fp32, int8, report, stats, tmp_path):
     given = {"parity": (report(fp32, int8),), "calibration": stats}
     path = int8.with_name("m.int8.onnx.coverage.json")
-    for values in ({"int8": "n.onnx", "model_sha256": sha256(fp32)}, {"int8": int8.name}):
-        path.write_text(json.dumps(values), encoding="utf-8")
-        refuses(r"coverage\.json is not about", [int8, fp32], **given)
-    values = {"int8": int8.name, "model_sha256": sha256(fp32)}
-    path.write_text(json.dumps(values), encoding="utf-8")
+    path.write_text("{}", encoding="utf-8")
+    refuses("no measured coverage", [int8, fp32], error=ArtifactError, **given)
+    coverage(path, tmp_path / "n.onnx", sha256(fp32))
+    refuses(r"coverage\.json is not about", [int8, fp32], **given)
+    coverage(path, int8, "12" * 32)
+    refuses(r"coverage\.json is not about", [int8, fp32], **given)
+    coverage(path, int8, sha256(fp32))
     made = package(Contents((int8, fp32), **given), tmp_path / "p.tar")
     assert "checks/m.int8.onnx.coverage.json" in {f.name for f in made.files}
 
 
 def test_the_accuracy_is_that_of_the_model(refuses, fp32, tmp_path):
     path = tmp_path / "report.json"
-    mib = fp32.stat().st_size / 2**20
-    good = {"models": [{"name": "m", "file_mib": mib, "ap": 0.4}], "parity": []}
+    good = {"models": [{"name": "m", "sha256": sha256(fp32), "ap": 0.4}], "parity": []}
+    check = {"name": "v.json", "passed": False}
+    undecided = check | {"verdict": "undecided"}
     for change, message, error in (
-        ({"parity": [{"name": "v.json", "passed": False}]}, "v.json did not pass", GateError),
-        ({"models": [{"name": "m", "file_mib": 2 * mib}]}, "does not tell of m.onnx", GateError),
+        ({"parity": [check]}, "v.json did not pass: failed", GateError),
+        ({"verdict": "failed"}, r"report\.json did not pass: failed", GateError),
+        ({"verdict": 3}, "'verdict' must be a text", ArtifactError),
+        ({"parity": [undecided]}, "v.json did not pass: undecided", GateError),
         ({"models": []}, "does not tell of m.onnx", GateError),
         ({"models": 3}, "is no report.json", ArtifactError),
-        ({"models": [{"name": "m", "file_mib": "x"}]}, "is no report.json", ArtifactError),
+        ({"models": [{"name": "m", "file_mib": 1}]}, "'sha256' must be a text", ArtifactError),
     ):
         path.write_text(json.dumps(good | change), encoding="utf-8")
         refuses(message, [fp32], error=error, report=path)
     path.write_text(json.dumps(good), encoding="utf-8")
     made = package(Contents((fp32,), report=path), tmp_path / "p.tar")
     assert "accuracy in report.json" in made.gates
+
+
+def test_random_weights_of_the_same_size_are_not_what_was_measured(refuses, fp32, tmp_path):
+    path = tmp_path / "report.json"
+    trained = {"name": "m", "sha256": sha256(fp32)}
+    path.write_text(json.dumps({"models": [trained], "parity": []}), encoding="utf-8")
+    size, model = fp32.stat().st_size, onnx.load(fp32)
+    rng = np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            random = rng.normal(size=tuple(tensor.dims)).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(random, tensor.name))
+    onnx.save(model, fp32)
+    assert fp32.stat().st_size == size
+    refuses(r"report\.json does not tell of m\.onnx as it is now", [fp32], report=path)
+
+
+def with_weights_beside(path, folder):
+    """Write the same model with its weights in a file of its own; return both."""
+    folder.mkdir()
+    weights = f"{path.stem}.bin"
+    made = folder / path.name
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and tensor.dims:
+            set_external_data(tensor, weights)
+    onnx.save(model, made)
+    return made, folder / weights
+
+
+def change(weights):
+    """Flip a bit of the weights."""
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("what", ["report", "verify", "calibration", "coverage"])
+def test_weights_that_changed_after_a_check(  # noqa: PLR0913, PLR0917 - fixtures
+    what, refuses, fp32, int8, report, stats, tmp_path
+):
+    source, source_weights = with_weights_beside(fp32, tmp_path / "fp32")
+    model, weights = with_weights_beside(int8, tmp_path / "int8")
+    values = json.loads(stats.read_text()) | {"model_sha256": model_sha256(source)}
+    stats.write_text(json.dumps(values), encoding="utf-8")
+    given = {"parity": (report(source, model),), "calibration": stats, "references": (source,)}
+    measured = model.with_name("m.int8.onnx.coverage.json")
+    given["report"] = tmp_path / "report.json"
+    reported = {"models": [{"name": "m.int8", "sha256": model_sha256(model)}], "parity": []}
+    given["report"].write_text(json.dumps(reported), encoding="utf-8")
+    coverage(measured, model, model_sha256(source))
+    assert package(Contents((model,), **given), tmp_path / "good.tar").gates
+
+    change(weights if what in {"report", "verify"} else source_weights)
+    messages = {
+        "report": r"report\.json does not tell of m\.int8\.onnx as it is now",
+        "verify": r"verify\.m\.int8\.json is about another model: m\.int8\.onnx",
+        "calibration": r"m\.calib\.json is the calibration of another model: m\.onnx",
+        "coverage": r"coverage\.json is not about .*m\.int8\.onnx as it is now",
+    }
+    if what != "verify":
+        given["parity"] = (report(source, model),)
+    if what == "coverage":
+        values["model_sha256"] = model_sha256(source)
+        stats.write_text(json.dumps(values), encoding="utf-8")
+    refuses(messages[what], [model], **given)
 
 
 def test_engines_of_the_model(refuses, fp32, report, tmp_path):

@@ -197,6 +197,7 @@ def _model(
     scores = coco_ap(data.dataset.truths[: data.frames], measured.detections, names)
     return ModelReport(
         name=name,
+        sha256=facts.sha256,
         precision=facts.precision,
         ran_on=measured.ran_on,
         params_m=facts.params_m,

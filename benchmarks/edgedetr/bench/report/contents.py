@@ -39,6 +39,7 @@ class ModelReport:
 
     Attributes:
         name: File name without ``.onnx``, for example ``student.int8``.
+        sha256: Hash of all its bytes, see `edgedetr.calib.model_hash.model_sha256`.
         precision: ``fp32``, ``fp16`` or ``int8``.
         ran_on: Library, version and device, the fastest here, and how it was chosen.
         params_m: Weights in millions: see `edgedetr.bench.report.model_facts.count_weights`.
@@ -57,6 +58,7 @@ class ModelReport:
     """
 
     name: str
+    sha256: str
     precision: str
     ran_on: str
     params_m: float

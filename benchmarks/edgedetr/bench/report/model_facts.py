@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from edgedetr.calib.model_hash import model_sha256
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.export.graph import macs
 
@@ -26,6 +27,7 @@ _REAL_NUMBERS: dict[int, str] = {
 class ModelFacts:
     """Figures of a model that need no frame; `edgedetr.bench.report.contents` has their units."""
 
+    sha256: str
     precision: str
     params_m: float
     gflops: float
@@ -40,6 +42,7 @@ def model_facts(path: Path) -> ModelFacts:
     """
     model = load_onnx(path)
     return ModelFacts(
+        sha256=model_sha256(path),
         precision=precision_of(model),
         params_m=count_weights(model) / 1e6,
         gflops=2 * sum(macs(model).values()) / 1e9,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.bench.report.contents import LogRecord, Origin, ParityResult, TrainingLog
+from edgedetr.calib.model_hash import model_sha256
 from edgedetr.export.coverage_record import read_coverage
+from edgedetr.export.verify_record import read_verify_record
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 _PLACE = {"kind", "step", "epoch"}
 """Keys of a log line that say where it was taken."""
-_PARITY_PLACE = {
-    *("passed", "command", "reference", "candidate", "reference_sha256", "candidate_sha256")
-}
-"""Keys of a parity file that are no figures."""
 
 
 @dataclass(frozen=True)
@@ -121,40 +117,32 @@ def _read_log(path: Path) -> TrainingLog | None:
 
 def _read_parity(path: Path) -> ParityResult:
     """Read what ``edgedetr verify`` wrote; it must be about the models that lie beside it."""
-    values = _json_object(path)
-    if not isinstance(values.get("passed"), bool):
-        raise ArtifactError(f"{path} does not say whether it passed; run edgedetr verify again")
-    roles = ("candidate", "reference")
-    names = [str(values.get(role, "")) for role in roles]
-    for role, name in zip(roles, names, strict=True):
-        model = path.with_name(name)
-        if name and model.is_file() and sha256(model) != values.get(f"{role}_sha256"):
-            raise ArtifactError(
-                f"{path} is about another {name} than the one beside it; run edgedetr verify again"
-            )
-    limits = values.get("limits")
-    figures = {k: v for k, v in values.items() if k not in _PARITY_PLACE and _is_plain(v)}
-    if isinstance(limits, dict):
-        figures |= {f"limit_of_{k}": v for k, v in limits.items() if _is_plain(v)}
+    record = read_verify_record(path)
+    _check_beside(path, record.candidate, record.candidate_sha256, "edgedetr verify")
+    _check_beside(path, record.reference, record.reference_sha256, "edgedetr verify")
     return ParityResult(
         name=path.name,
-        passed=values["passed"],
-        models=" against ".join(names) if all(names) else path.name,
-        command=str(values.get("command", "")),
-        figures=figures,
+        passed=record.passed,
+        models=f"{record.candidate} against {record.reference}",
+        command=record.command,
+        figures=record.figures,
     )
 
 
 def _read_coverage(path: Path) -> CoverageRecord:
     """Read a search for INT8 coverage; it must be about the model that lies beside it."""
     record = read_coverage(path)
-    model = path.with_name(record.model)
-    if model.is_file() and sha256(model) != record.model_sha256:
-        raise ArtifactError(
-            f"{path} is about another {record.model} than the one beside it; run edgedetr export "
-            "qdq --max-ap-drop again, or remove it"
-        )
+    _check_beside(path, record.model, record.model_sha256, "edgedetr export qdq --max-ap-drop")
     return record
+
+
+def _check_beside(path: Path, name: str, wanted: str, command: str) -> None:
+    """Require that a model, where it lies beside a record, is the one that the record is about."""
+    model = path.parent / name
+    if model.is_file() and model_sha256(model) != wanted:
+        raise ArtifactError(
+            f"{path} is about another {name} than the one beside it; run {command} again"
+        )
 
 
 def _read_origin(artifact: Path) -> Origin:
@@ -178,10 +166,3 @@ def _json_object(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ArtifactError(f"{path}: found no JSON object; make it again")
     return values
-
-
-def _is_plain(value: object) -> bool:
-    """Tell a figure or a text that says something."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, str | int) and not isinstance(value, bool) and value != ""

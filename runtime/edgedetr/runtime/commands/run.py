@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.runtime.command_line import PATH
+from edgedetr.runtime.conversion import runnable
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.health_options import health_options
 from edgedetr.runtime.model_options import model_options
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from edgedetr.runtime.conversion import Converters
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.health_watch import HealthOptions
 
@@ -56,7 +58,9 @@ if TYPE_CHECKING:
 )
 @health_options
 @model_options
+@click.pass_obj
 def run(  # noqa: PLR0913, PLR0917 - one argument per option
+    converters: Converters,
     model: Path,
     source: str,
     rate_hz: float,
@@ -89,7 +93,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     with ExitStack() as stack:
         frames_in = stack.enter_context(closing(open_source(source, rate_hz, deadline_ns)))
         how: dict[str, Any] = {"threshold": threshold, "time_limit_s": time_limit_s, **opening}
-        detector = stack.enter_context(Detector.open(model, steady=True, **how))
+        file = partial(runnable, model, converters)
+        detector = stack.enter_context(Detector.open(file(), steady=True, **how))
         names = detector.spec.class_names
         watch = stack.enter_context(watched(watching, len(names), _say))
         files = ResultFiles(out, video, rate_hz=rate_hz, class_names=names, on_problem=notes)
@@ -101,7 +106,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
             on_problem=notes,
             on_failure=watch.failure,
         )
-        swap = partial(_swap, detector, model, opening, notes)
+        swap = partial(_swap, detector, model, file, opening, notes)
         stack.enter_context(_signals(stream.stop.set, swap))
         _say(f"{model} runs on {detector.backend}")
         stack.enter_context(_old_objects_kept())
@@ -158,13 +163,17 @@ class _Notes:
 
 
 def _swap(
-    detector: Detector, model: Path, opening: dict[str, Any], note: Callable[[str], object]
+    detector: Detector,
+    model: Path,
+    file: Callable[[], Path],
+    opening: dict[str, Any],
+    note: Callable[[str], object],
 ) -> None:
     """Swap the model in on a thread of its own, because opening takes longer than a frame."""
 
     def work() -> None:
         try:
-            detector.swap(model, steady=True, **opening)
+            detector.swap(file(), steady=True, **opening)
             _say(f"{model} is swapped in and runs on {detector.backend}")
         except (EdgeDetrError, OSError, ValueError) as error:
             note(f"{model} is not swapped in, the old model works on: {error}")

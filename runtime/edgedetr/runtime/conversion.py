@@ -1,0 +1,36 @@
+"""Make of a model that no backend runs one that does, with what the installed stages can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgedetr.runtime.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    Converters = Mapping[str, Callable[[Path], Path]]
+
+CHECKPOINT = ".safetensors"
+
+
+def runnable(model: Path, converters: Converters) -> Path:
+    """Return a file that a backend runs: the model itself, or what a stage makes of it.
+
+    Args:
+        model: What the user named.
+        converters: What turns a file of a suffix into one that runs; the stages' ``cli.py`` have
+            them as ``CONVERTERS``.
+
+    Raises:
+        ArtifactError: If it is a checkpoint and no stage is there that exports one.
+    """
+    if model.suffix in converters and model.is_file():
+        return converters[model.suffix](model)
+    if model.suffix == CHECKPOINT and CHECKPOINT not in converters:
+        raise ArtifactError(
+            f"{model} is a checkpoint, which this installation cannot export; run edgedetr export "
+            f"onnx {model} where edgedetr is installed with the extras export and distill"
+        )
+    return model
