@@ -42,6 +42,7 @@ def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]
         _TEMPLATE,
         report=report,
         headline=headline(report),
+        passed=[check.models for check in report.parity if check.passed],
         tiles=tiles(report),
         rows=comparison(report),
         styles=model_styles(report),

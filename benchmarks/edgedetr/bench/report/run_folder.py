@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _PLACE = {"kind", "step", "epoch"}
 """Keys of a log line that say where it was taken."""
 _PARITY_PLACE = {
-    *("passed", "command", "reference", "candidate", "reference_sha256", "candidate_sha256")
+    *("passed", "verdict", "command"),
+    *("reference", "candidate", "reference_sha256", "candidate_sha256"),
 }
 """Keys of a parity file that are no figures."""
 
@@ -142,6 +143,7 @@ def _read_parity(path: Path) -> ParityResult:
         models=" against ".join(names) if all(names) else path.name,
         command=str(values.get("command", "")),
         figures=figures,
+        verdict=str(values.get("verdict", "passed" if values["passed"] else "failed")),
     )
 
 
