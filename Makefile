@@ -15,6 +15,7 @@ VEHICLE_BASE ?= $(if $(and $(L4T),$(REGISTRY)),$(REGISTRY)/nvidia/l4t-jetpack:$(
 BIN     := .venv/bin
 E       := $(BIN)/edgedetr
 STUDENT := $(RUN)/student
+DEMO    := CONFIG=synth RUN=$(or $(DEMO_RUN),runs/demo)
 GATES   := $(RUN)/verify.onnx.json $(RUN)/verify.fp16.json $(RUN)/int8.tried
 
 # A process of its own for each: TensorRT's builder, once loaded, has crashed what ran after it.
@@ -42,10 +43,12 @@ setup: .venv/installed  ## Make .venv and install what is pinned; skipped when u
 	touch $@
 
 demo: setup  ## Distil, export, quantize and report on rendered scenes, into runs/demo
-	$(MAKE) --no-print-directory distill export report CONFIG=synth RUN=$(or $(DEMO_RUN),runs/demo)
+	$(MAKE) --no-print-directory distill $(DEMO)
+	$(MAKE) --no-print-directory --jobs=2 --output-sync export $(DEMO)
+	$(MAKE) --no-print-directory report $(DEMO)
 
 distill: $(STUDENT).safetensors  ## Train the student of CONFIG on DATA
-export: $(GATES)  ## ONNX, FP16 and INT8, checked; fails with a report where a gate does not pass
+export: $(GATES) $(RUN)/teacher.onnx  ## ONNX, FP16 and INT8, checked; fails with a report where a gate does not pass
 	@$(E) report $(RUN) --check || { $(MAKE) --no-print-directory report; exit 1; }
 report: $(RUN)/report.html  ## Accuracy and latency beside the teacher's; fails where a gate did
 	@$(E) report $(RUN) --check
