@@ -88,7 +88,7 @@ def _chart(record: CoverageRecord) -> LineChart:
     for number, (name, step) in enumerate(dots.items(), 2):
         series.append(Series(name, f"c{number % 8} dot", *_points([step])))
     heights = np.concatenate([s.y for s in series])
-    room = MARGIN * float(np.ptp(heights))
+    room = MARGIN * float(np.ptp(heights)) or 1.0
     span = float(heights.min()) - room, float(heights.max()) + room
     labels = "INT8 coverage, % of multiply-accumulates", "COCO AP, %"
     return line_chart("Accuracy against INT8 coverage", series, labels, span, size=LARGE)

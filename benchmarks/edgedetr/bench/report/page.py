@@ -49,7 +49,7 @@ def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]
         training=training_charts(report),
         precision_recall=precision_recall_charts(report, class_names),
         latency=latency_charts(report),
-        coverage=[coverage_section(record) for record in report.coverage],
+        coverage=[coverage_section(record) for record in report.coverage if record.curve],
         pictures=pictures,
         min_score=MIN_SCORE,
         min_iou=MIN_IOU,
