@@ -12,8 +12,6 @@ calibrate it, the others are taken as they are and lighter, darker, noisier and 
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -26,28 +24,30 @@ import onnx
 from onnx import helper, numpy_helper
 from tqdm import tqdm
 
+from edgedetr.bench.result_file import write_result
 from edgedetr.calib.blocks import block_names
 from edgedetr.calib.collect import choose_frames, collect, kitti_images
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.calib.points import label
 from edgedetr.calib.stats import read_stats
 from edgedetr.distill.synth.writer import write_synth
+from edgedetr.export.activations import look_inside
 from edgedetr.export.limits import FP16_LIMITS, INT8_LIMITS
 from edgedetr.export.lost_share import ERROR_RATE, looks_at, lost_share
+from edgedetr.export.runners import open_runner
 from edgedetr.export.to_fp16 import prepared
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import quantize
 from edgedetr.export.trial import Trial, unlabelled_scenes
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images, read_image
-from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.spec import spec_from_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from edgedetr.calib.stats import CalibrationStats
     from edgedetr.export.limits import Limits
@@ -66,6 +66,19 @@ GOOD, BROKEN = 0.99, 0.01
 SWAPS = 6
 """Convolutions in which two channels are swapped, one at a time, evenly spread over the graph."""
 HUGE = 1e6
+INSIDE = 10
+"""How many times three frames are drawn to look inside the two graphs, as `edgedetr verify` does on
+the worst three; the draws of frames take these in turns."""
+
+
+MEASURES = (
+    "benchmarks/gate_power.py",
+    "export/edgedetr/export/block_errors.py",
+    "export/edgedetr/export/limits.py",
+    "export/edgedetr/export/lost_share.py",
+    "export/edgedetr/export/matching.py",
+)
+"""What makes these figures: once it changes, they are stale."""
 
 
 def main() -> None:
@@ -85,10 +98,8 @@ def main() -> None:
         "error_rate": ERROR_RATE,
         "wanted": {"good": GOOD, "broken": BROKEN},
         "models": models,
-        "machine": machine_facts(),
-        "command": shlex.join(["python", *sys.argv]),
     }
-    write_text(arguments.json, json.dumps(figures, indent=2) + "\n")
+    write_result(arguments.json, figures, MEASURES)
     wrong = [name for name, model in models.items() if not model["as_wanted"]]
     print("\n".join(f"not as wanted: {name}" for name in wrong) or "all as wanted")
     sys.exit(bool(wrong))
@@ -119,13 +130,13 @@ def of_pair(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Judge a model in INT8 and in FP16 as the export writes them."""
     model = load_onnx(path)
-    with Trial(model, stats.spec, unlabelled_scenes(images)) as trial:
+    with Pool(path, stats.spec, images) as pool:
         for precision, made, limits in (
             ("INT8", quantize(model, stats), INT8_LIMITS),
             ("FP16", prepared(model, stats.spec).typed({})[0], FP16_LIMITS),
         ):
             title = f"{name}, {precision}"
-            yield title, judged(trial, made, limits, title, good=True)
+            yield title, judged(pool, made, limits, title, good=True)
 
 
 def of_femto(folder: Path, work: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -170,17 +181,44 @@ def of_broken(
         off = with_added(made, stats.spec.boxes_name, cell)
         broken[f"{precision}, boxes off by a cell of 8 pixels"] = off, limits
     broken["FP16, overflow in one layer"] = with_overflow(half), FP16_LIMITS
-    with Trial(model, stats.spec, unlabelled_scenes(images)) as trial:
+    with Pool(path, stats.spec, images) as pool:
         for name, (made, limits) in broken.items():
-            yield name, judged(trial, made, limits, name, good=False)
+            yield name, judged(pool, made, limits, name, good=False)
+
+
+class Pool:
+    """The frames that are drawn from, and the model that others are compared with on them."""
+
+    def __init__(self, path: Path, spec: ModelSpec, images: Path) -> None:
+        scenes = unlabelled_scenes(images)
+        self.trial = Trial(load_onnx(path), spec, scenes)
+        self._path, self._spec, self._images = path, spec, scenes.images
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.trial.close()
+
+    def faults(self, model: onnx.ModelProto) -> list[str]:
+        """Look inside the graphs on three frames, `INSIDE` times; say what is wrong each time."""
+        random = np.random.default_rng(0)
+        with TemporaryDirectory() as folder:
+            candidate = Path(folder) / "candidate.onnx"
+            onnx.save(model, candidate)
+            runners = open_runner(self._path, self._spec), open_runner(candidate, self._spec)
+            drawn = (random.choice(len(self._images), 3, replace=False) for _ in range(INSIDE))
+            frames = ([read_image(self._images[i]) for i in three] for three in drawn)
+            found = [look_inside(runners, ("a", "b"), f, traced=False) for f in frames]
+        return [activations.reason if activations else "" for activations in found]
 
 
 def judged(
-    trial: Trial, model: onnx.ModelProto, limits: Limits, name: str, *, good: bool
+    pool: Pool, model: onnx.ModelProto, limits: Limits, name: str, *, good: bool
 ) -> dict[str, Any]:
     """Compare on all frames, then judge on draws of them."""
     try:
-        effect = trial.effect(model, name)
+        effect, faults = pool.trial.effect(model, name), pool.faults(model)
     except ArtifactError as error:  # outputs that are not finite fail at once
         return {"good": good, "refused": str(error), "passed": 0.0, "as_wanted": not good}
     lost = np.array([pairs.lost(limits) for pairs in effect.pairs])
@@ -188,14 +226,15 @@ def judged(
     random = np.random.default_rng(0)
     verdicts: Counter[str] = Counter()
     taken = []
-    for _ in range(DRAWS):
+    for draw in range(DRAWS):
         drawn = random.permutation(len(lost))[:DEFAULT_FRAMES]
         verdict, frames = verdict_on(lost[drawn], compared[drawn], limits)
+        verdict = "failed" if faults[draw % INSIDE] else verdict
         verdicts[verdict] += 1
         taken.append(frames)
     passed = verdicts["passed"] / DRAWS
     whole = effect.share(limits)
-    tqdm.write(f"{name}: passed in {passed:.1%}, lost {whole.share:.2%}")
+    tqdm.write(f"{name}: passed in {passed:.1%}, lost {whole.share:.2%}, {max(faults)}")
     return {
         "good": good,
         "passed": passed,
@@ -206,6 +245,7 @@ def judged(
         "lost_share_low": whole.low,
         "lost_share_high": whole.high,
         "allowed": limits.lost_share,
+        "faults_inside": sum(map(bool, faults)) / INSIDE,
         "p99_box_error_px": effect.figures.p99_box_error_px,
         "mean_score_error": effect.figures.mean_score_error,
         "as_wanted": passed >= GOOD if good else passed <= BROKEN,

@@ -24,6 +24,7 @@ from edgedetr.calib.collect import choose_frames
 from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.merging import merge_layers
 from edgedetr.export.fake_quantization import calibrated
+from edgedetr.export.frames import ImageFiles
 from edgedetr.export.limits import Gate
 from edgedetr.export.matching import Rule
 from edgedetr.export.parity import verify
@@ -90,7 +91,7 @@ def prepare(student: Path, output: Path, images: list[Path]) -> None:
 
 def measure(reference: Path, candidate: Path, images: list[Path]) -> dict[str, Any]:
     """Compare two models as ``edgedetr verify`` does."""
-    report = verify(reference, candidate, map(read_image, images), Rule(), Gate())
+    report = verify(reference, candidate, ImageFiles(images, "verify"), Rule(), Gate())
     click.echo(report.table() + "\n")
     return {
         "passed": report.passed,

@@ -1,7 +1,6 @@
 """What goes wrong in a vehicle, and what then still holds: `docs/runtime.md` says the same."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -28,6 +27,7 @@ class FaultySession:
         self.images = np.zeros((1, 3, 8, 16), np.float32)
         self.faults = [None, None, *faults]
         self.release = threading.Event()
+        self.hangs = False
         self.is_closed = False
 
     def infer(self):
@@ -35,7 +35,9 @@ class FaultySession:
         if isinstance(fault, Exception):
             raise fault
         if fault == "hang":
-            self.release.wait(20)
+            self.hangs = True
+            self.release.wait(300)
+            self.hangs = False
         logits = np.full((1, 1, 2), np.nan if fault == "nan" else -9.0, np.float32)
         logits[0, 0, 0] += 18 * self.images.mean()
         return logits, np.full((1, 1, 4), 0.5, np.float32)
@@ -125,7 +127,6 @@ def test_a_submitted_frame_fails_alone(faulty):
 
 def test_a_stuck_backend_is_reported_in_time_and_refuses(faulty):
     detector = faulty("hang")
-    start = time.monotonic()
     for _ in range(3):
         with pytest.raises(StuckError, match=r"did not answer within 0\.5 s"):
             detector.detect(WHITE)
@@ -133,7 +134,7 @@ def test_a_stuck_backend_is_reported_in_time_and_refuses(faulty):
         detector.submit(WHITE).result(10)
     detector.close()
     detector.close()
-    assert time.monotonic() - start < 10 * LIMIT_S
+    assert detector._model.session.hangs, "it waited for the answer"
     assert detector.state is State.FAILED
     assert not detector._model.session.is_closed
 

@@ -14,6 +14,8 @@ from edgedetr.runtime.model_options import model_options
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.bench.report.contents import Verdict
+
 
 @click.group()
 def bench() -> None:
@@ -56,19 +58,42 @@ def latency(
 @click.option("--data", type=PATH, help="Data set; that of the training run if not given.")
 @click.option("--teacher", type=PATH, help="ONNX or checkpoint; RUN/teacher.onnx if not given.")
 @click.option("--frames", type=click.IntRange(1), help="Only so many frames of the split.")
-def report(run: Path, data: Path | None, teacher: Path | None, frames: int | None) -> None:
-    """Compare the models of the folder RUN: RUN/report.json and RUN/report.html."""
+@click.option("--check", is_flag=True, help="Measure and write nothing: say what the gates say.")
+def report(
+    run: Path, data: Path | None, teacher: Path | None, frames: int | None, check: bool
+) -> None:
+    """Compare the models of the folder RUN: RUN/report.json and RUN/report.html.
+
+    Exit status 1, once they are written, where a gate of RUN did not pass.
+    """
+    from edgedetr.runtime.errors import GateError
+
+    verdict = _verdict(run) if check else _written(run, data, teacher, frames)
+    if not verdict.holds:
+        raise GateError(f"{run}: {verdict.word}: {' '.join(verdict.reasons)}")
+    click.echo(" ".join([f"{run}: {verdict.word}.", *verdict.reasons]))
+
+
+def _verdict(run: Path) -> Verdict:
+    """Read what the gates of a run say."""
+    from edgedetr.bench.report.run_folder import read_run_folder
+    from edgedetr.bench.report.verdict import verdict
+
+    folder = read_run_folder(run)
+    return verdict(folder.parity, folder.coverage)
+
+
+def _written(run: Path, data: Path | None, teacher: Path | None, frames: int | None) -> Verdict:
+    """Measure, write and print."""
     from edgedetr.bench.report.assemble import DataChoice, write_report
     from edgedetr.bench.report.table import as_text
 
-    command = command_line()
-    found = write_report(run, DataChoice(data, frames), teacher, command)
+    found = write_report(run, DataChoice(data, frames), teacher, command_line())
     click.echo(as_text(found))
-    for check in found.parity:
-        click.echo(f"{check.models}: parity {'passed' if check.passed else 'FAILED'}")
     for text in found.missing:
         click.echo(text)
     click.echo(f"Open {run / 'report.html'}")
+    return found.verdict
 
 
 COMMANDS: tuple[click.Command, ...] = (bench, report)

@@ -142,7 +142,7 @@ class Trial:
             self._inputs, self._places = self._preprocessed()
             self._reference = self._answers(model, "FP32")
             self.ap = self._ap(self._reference)
-            self._without: list[float | None] = []
+            self._without: list[float] = []
             self._check_reference()
         except BaseException:
             self.close()
@@ -196,9 +196,8 @@ class Trial:
         if groups < 2:
             return 0.0
         if not self._without:
-            self._without = [self._ap(self._reference, g) for g in range(groups)]
-        other = [self._ap(answers, g) for g in range(groups)]
-        drops = np.subtract(self._without, other).astype(np.float64)
+            self._without = [self._ap(self._reference, g) or 0.0 for g in range(groups)]
+        drops = np.array([w - (self._ap(answers, g) or 0.0) for g, w in enumerate(self._without)])
         error = np.sqrt((groups - 1) / groups * ((drops - drops.mean()) ** 2).sum())
         return float(stdtrit(groups - 1, 1 - ERROR_RATE) * error)
 

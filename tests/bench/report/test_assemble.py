@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from edgedetr.bench.report.assemble import DataChoice, write_report
 from edgedetr.runtime.cli import edgedetr
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.spec import ModelSpec
 
@@ -87,6 +87,7 @@ def test_report_says_what_was_measured_and_how(run: Path, kitti_root: Path) -> N
     write_report(run, DataChoice(frames=3), command="edgedetr report tiny")
     report = read_json(run)
     assert report["command"] == "edgedetr report tiny"
+    assert (report["verdict"], report["reasons"]) == ("passed", [])
     assert report["data"] == {
         "root": str(kitti_root),
         "format": "kitti",
@@ -103,6 +104,7 @@ def test_report_says_what_was_measured_and_how(run: Path, kitti_root: Path) -> N
             "models": "student.int8.onnx against student.onnx",
             "command": "edgedetr verify student.onnx student.int8.onnx",
             "figures": {"matched": 8, "max_box_error_px": 0.25, "limit_of_box_error_px": 0.5},
+            "verdict": "passed",
         }
     ]
     assert report["training"] == {
@@ -256,6 +258,35 @@ def test_command_prints_the_table_and_the_page(run: Path) -> None:
     rows = [line.split() for line in result.output.splitlines()]
     assert ["COCO", "AP50", "1.000", "0.500", "(50", "%)", "0.500", "(50", "%)"] in rows
     assert str(run / "report.html") in result.output
+
+
+def test_a_gate_that_did_not_pass_is_on_top_of_the_report_and_fails_the_command(run: Path) -> None:
+    path = run / "verify.int8.json"
+    found = {"passed": False, "verdict": "undecided", "reason": "40 more frames would decide"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **found}))
+    result = CliRunner().invoke(edgedetr, ["report", str(run)])
+    assert isinstance(result.exception, GateError)
+    assert "undecided: 40 more frames would decide" in str(result.exception)
+    report = read_json(run)
+    assert report["verdict"] == "undecided"
+    assert report["reasons"] == [
+        "student.int8.onnx against student.onnx: undecided: 40 more frames would decide"
+    ]
+    html = (run / "report.html").read_text()
+    assert html.index("verdict undecided") < html.index("40 more frames") < html.index("<main>")
+
+
+def test_check_measures_nothing_and_says_what_the_gates_say(run: Path) -> None:
+    path, command = run / "verify.int8.json", ["report", str(run), "--check"]
+    result = CliRunner().invoke(edgedetr, command)
+    assert (result.exit_code, result.output) == (0, f"{run}: passed.\n")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "passed": False, "reason": "far"}))
+    result = CliRunner().invoke(edgedetr, command)
+    assert isinstance(result.exception, GateError)
+    assert str(result.exception) == (
+        f"{run}: failed: student.int8.onnx against student.onnx: failed: far"
+    )
+    assert not list(run.glob("report.*"))
 
 
 def refused(kind: type[Exception], run: Path) -> str:

@@ -92,6 +92,20 @@ def test_int8_that_is_not_worth_it_is_said() -> None:
     assert section.chart.lines[0].name == "chosen so far"
 
 
+def test_a_search_that_nothing_came_of_has_no_chart_but_a_report(
+    run: Path, kitti_root: Path
+) -> None:
+    digest = sha256(run / "student.onnx")
+    record = replace(RECORD, model_sha256=digest, is_worth_it=False, curve=(), chosen=(), blocks=())
+    path = run / "student.int8.onnx.coverage.json"
+    path.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    assert write_report(run, DataChoice(root=kitti_root)).verdict.word == "failed"
+    assert "<h2>INT8 coverage</h2>" not in (run / "report.html").read_text(encoding="utf-8")
+    level = replace(RECORD.curve[0], ap=40.0)
+    flat = coverage_section(replace(RECORD, max_ap_drop=0.0, curve=(level,)))
+    assert (flat.chart.y.low, flat.chart.y.high) == (39.0, 41.0)
+
+
 def test_the_report_has_a_section_for_each_search(run: Path, kitti_root: Path) -> None:
     record = replace(RECORD, model_sha256=sha256(run / "student.onnx"))
     path = run / "student.int8.onnx.coverage.json"

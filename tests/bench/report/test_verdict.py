@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgedetr.bench.report.assemble import DataChoice, write_report
-from edgedetr.bench.report.contents import ParityResult, Report
+from edgedetr.bench.report.contents import ParityResult, Report, Verdict
 from edgedetr.bench.report.table import as_text, comparison, factor, share
-from edgedetr.bench.report.verdict import headline, tiles
+from edgedetr.bench.report.verdict import headline, tiles, verdict
+from edgedetr.export.coverage import CoverageRecord
+from edgedetr.export.parity import figures_from_pairs
+from edgedetr.export.sensitivity import BlockEffect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,35 +48,102 @@ def test_headline_says_what_was_made(report: Report) -> None:
 def test_tiles_compare_the_last_student_with_the_teacher(report: Report) -> None:
     teacher, student, int8 = report.models
     models = (with_latency(teacher, 30.0), with_latency(student, 10.0), with_latency(int8, 40.0))
-    parity, accuracy, speed, size = tiles(replace(report, models=models))
-    assert (parity.answer, parity.state) == ("passed", "good")
+    accuracy, speed, size = tiles(replace(report, models=models))
     assert accuracy.answer == "50 %"
     assert speed.answer == "1.33x slower"
     assert "student: 3.0x faster" in speed.detail
     assert size.answer == f"{100 * int8.file_mib / teacher.file_mib:.0f} %"
 
 
-@pytest.mark.parametrize(
-    ("parity", "answer", "state"),
-    [
-        ((), "not checked", "plain"),
-        (
-            (ParityResult("a", True, "x", "", {}), ParityResult("b", False, "y", "", {})),
-            "failed",
-            "bad",
-        ),
-    ],
-)
-def test_parity_is_never_called_passed_without_a_check(
-    report: Report, parity: tuple[ParityResult, ...], answer: str, state: str
-) -> None:
-    tile = tiles(replace(report, parity=parity))[0]
-    assert (tile.answer, tile.state) == (answer, state)
+def compared(word: str, *, matched: int = 9, **figures: str | float) -> ParityResult:
+    """A comparison of student.int8.onnx that came out as ``word``."""
+    return ParityResult(
+        name="verify.int8.json",
+        passed=word == "passed",
+        models="student.int8.onnx against student.onnx",
+        command="edgedetr verify",
+        figures={"matched": matched, "unmatched": 0, **figures},
+        verdict=word,
+    )
+
+
+def searched(**changes: object) -> CoverageRecord:
+    """A search for what may run in INT8 that put the neck there and left the head."""
+    blocks = tuple(
+        BlockEffect(name, ("/conv",), 40, 0.4, None, None, figures_from_pairs([], 20, 0))
+        for name in ("neck", "head")
+    )
+    record = CoverageRecord(
+        int8="student.int8.onnx",
+        model="student.onnx",
+        model_sha256="0",
+        command="edgedetr export qdq",
+        max_ap_drop=0.0,
+        is_worth_it=True,
+        coverage=0.4,
+        frames=20,
+        macs=100,
+        fp32_ap=0.0,
+        ap=0.0,
+        chosen=("neck",),
+        curve=(),
+        blocks=blocks,
+    )
+    return replace(record, **changes)  # type: ignore[arg-type]
+
+
+def test_the_worst_gate_is_the_verdict() -> None:
+    good, unsure, bad = compared("passed"), compared("undecided"), compared("failed", reason="far")
+    assert verdict([good], []) == Verdict("passed", ())
+    assert verdict([good, unsure], []).word == "undecided"
+    judged = verdict([unsure, bad, good], [])
+    assert judged.word == "failed"
+    assert judged.reasons == (
+        "student.int8.onnx against student.onnx: undecided: see verify.int8.json",
+        "student.int8.onnx against student.onnx: failed: far",
+    )
+    assert [verdict([check], []).holds for check in (good, unsure, bad)] == [True, False, False]
+
+
+def test_without_a_check_nothing_is_called_passed() -> None:
+    judged = verdict([], [])
+    assert judged.word == "not compared"
+    assert judged.holds
+    assert "edgedetr verify" in judged.reasons[0]
+
+
+def test_models_that_find_nothing_are_no_failure() -> None:
+    nothing = compared("undecided", matched=0)
+    judged = verdict([nothing], [])
+    assert judged.word == "not compared"
+    assert judged.holds
+    assert judged.reasons == (
+        "student.int8.onnx against student.onnx: nothing to compare, for neither finds anything.",
+    )
+    assert verdict([compared("passed"), nothing], []).word == "passed"
+
+
+def test_int8_that_is_not_worth_it_is_a_gate_that_failed() -> None:
+    judged = verdict([compared("passed")], [searched(is_worth_it=False, coverage=0.05)])
+    assert judged.word == "failed"
+    assert judged.reasons == (
+        "INT8 is not worth it here: the gate holds for 5.0% of the multiply-accumulates of "
+        "student.onnx.",
+    )
+
+
+def test_a_search_says_which_blocks_stay_float() -> None:
+    judged = verdict([compared("passed")], [searched()])
+    assert judged.word == "passed"
+    assert judged.reasons == (
+        "student.int8.onnx has 40.0% of the multiply-accumulates in INT8; in FP32 stay head.",
+    )
+    assert verdict([], [searched(chosen=("neck", "head"))]).reasons == ()
 
 
 def test_without_a_teacher_nothing_is_compared(report: Report) -> None:
     alone = replace(report, models=report.students[:1])
-    assert len(tiles(alone)) == 1
+    assert not tiles(alone)
     assert all(not c.beside_teacher for row in comparison(alone) for c in row.cells)
     assert "agreement" not in as_text(alone)
 

@@ -11,8 +11,9 @@ import pytest
 
 from edgedetr.runtime.backends import onnxruntime
 from edgedetr.runtime.backends.openvino import open_session
+from edgedetr.runtime.boxes import iou
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.golden import GoldenAnswer, best_detections, check_answer
+from edgedetr.runtime.golden import best_detections
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.spec import ModelSpec
 
@@ -169,28 +170,57 @@ def test_an_operator_that_openvino_lacks_is_named(onnx_model: Build, tmp_path: P
         open_session(path)
 
 
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Rendered frames with more than a hundred objects, the same on every machine."""
+    from edgedetr.distill.synth.writer import write_synth
+
+    folder = tmp_path_factory.mktemp("scenes") / "data"
+    write_synth(folder, frames=24, seed=5)
+    return list_images(folder / "training/image_2")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, scenes: list[Path]) -> dict[str, Path]:
+    """The teacher in the repository in FP32 and in INT8, for its weights are no luck."""
+    from edgedetr.calib.collect import collect
+    from edgedetr.export.to_onnx import export_onnx
+    from edgedetr.export.to_qdq import export_qdq
+
+    folder = tmp_path_factory.mktemp("trained")
+    fp32, stats, int8 = (folder / name for name in ("t.onnx", "t.calib.json", "t.int8.onnx"))
+    export_onnx(ROOT / "distill/checkpoints/synth_teacher.safetensors", fp32)
+    collect(fp32, scenes).write(stats)
+    export_qdq(fp32, stats, int8, rest="fp32")
+    return {"fp32": fp32, "int8": int8}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["student.onnx", "student.int8.onnx"])
-def test_the_demo_finds_what_it_finds_with_onnx_runtime(name: str) -> None:
-    path, frames = ROOT / "runs" / "demo" / name, ROOT / "data" / "synth" / "training" / "image_2"
-    if not (path.is_file() and frames.is_dir()):
-        pytest.skip(f"no {path.relative_to(ROOT)} or no {frames.relative_to(ROOT)}; make demo")
+@pytest.mark.parametrize(
+    ("precision", "least_iou", "score_error", "kept"),
+    [("fp32", 0.99, 1e-3, 1.0), ("int8", 0.8, 0.1, 0.9)],
+)
+def test_a_trained_model_finds_what_it_finds_with_onnx_runtime(
+    trained: dict[str, Path],
+    scenes: list[Path],
+    precision: str,
+    least_iou: float,
+    score_error: float,
+    kept: float,
+) -> None:
+    """Kernels of INT8 round as the processor can: a share is judged there, no single box."""
+    path = trained[precision]
     session, reference = open_session(path), onnxruntime.open_session(path, exact=True)
-    compared = 0
-    for image in map(read_image, list_images(frames)[:6]):
-        wanted = best_detections(reference, image, 20)
-        sure = wanted.scores > 0.4
-        compared += int(sure.sum())
-        answer = GoldenAnswer(
-            name,
-            tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in wanted.boxes[sure].tolist()),
-            tuple(wanted.scores[sure].tolist()),
-            tuple(wanted.labels[sure].tolist()),
-            box_error_px=2.0 if "int8" in name else 0.1,
-            score_error=0.05 if "int8" in name else 1e-3,
-        )
-        check_answer(answer, session, image)
-    assert compared > 10
+    wanted = found = 0
+    for image in map(read_image, scenes):
+        ours, theirs = (best_detections(s, image, 100) for s in (session, reference))
+        sure = theirs.scores > 0.4
+        overlap, error = iou(theirs.boxes, ours.boxes), theirs.scores[:, None] - ours.scores
+        same = theirs.labels[:, None] == ours.labels
+        partners = same & (overlap >= least_iou) & (np.abs(error) <= score_error)
+        wanted, found = wanted + int(sure.sum()), found + int(partners.any(1)[sure].sum())
+    assert wanted > 50
+    assert found >= kept * wanted
 
 
 @pytest.mark.slow

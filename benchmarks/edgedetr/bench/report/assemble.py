@@ -19,6 +19,7 @@ from edgedetr.bench.report.model_facts import model_facts
 from edgedetr.bench.report.page import page
 from edgedetr.bench.report.pictures import draw_frames
 from edgedetr.bench.report.run_folder import RunFolder, read_run_folder
+from edgedetr.bench.report.verdict import verdict
 from edgedetr.bench.versions import package_versions
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.data.kitti import label_path
@@ -89,6 +90,7 @@ def write_report(
         )
     report = Report(
         run=run.resolve().name,
+        verdict=verdict(folder.parity, folder.coverage),
         models=models,
         data=facts.describe(len(measured[0].latency_ns)),
         training=folder.training,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +13,27 @@ if TYPE_CHECKING:
     from edgedetr.export.coverage_record import CoverageRecord
     from edgedetr.runtime.timing import Latency
     from edgedetr.runtime.types import Detections
+
+Word = Literal["passed", "failed", "undecided", "not compared"]
+"""What gates say; ``not compared`` where there was nothing to compare, which is no failure."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What all gates of a run say together.
+
+    Attributes:
+        word: The worst that a gate says.
+        reasons: Why, and what else a reader must know of the gates, a sentence each.
+    """
+
+    word: Word
+    reasons: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether no gate failed or was left undecided."""
+        return self.word not in {"failed", "undecided"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +105,7 @@ class ParityResult:
         models: The two models: ``student.int8.onnx against student.onnx``.
         command: What made it.
         figures: The numbers and texts of the file, in its order; the gate's limits among them.
+        verdict: ``passed``, ``failed`` or ``undecided``.
     """
 
     name: str
@@ -91,6 +113,17 @@ class ParityResult:
     models: str
     command: str
     figures: dict[str, str | float]
+    verdict: str
+
+    @property
+    def word(self) -> Word:
+        """Judge it; where neither model finds anything, nothing was compared."""
+        if self.passed:
+            return "passed"
+        if self.verdict != "undecided":
+            return "failed"
+        found = (self.figures.get(key) for key in ("matched", "unmatched"))
+        return "undecided" if any(found) else "not compared"
 
 
 @dataclass(frozen=True)
@@ -156,6 +189,7 @@ class Report:
 
     Attributes:
         run: Folder of the run.
+        verdict: What the gates say.
         models: Teacher first where there is one, then the students.
         data: What they were measured on.
         training: The log, or None.
@@ -170,6 +204,7 @@ class Report:
     """
 
     run: str
+    verdict: Verdict
     models: tuple[ModelReport, ...]
     data: DataFacts
     training: TrainingLog | None
@@ -196,6 +231,8 @@ class Report:
         """Return it as it is written to ``report.json``; a figure that is not defined is null."""
         return {
             "run": self.run,
+            "verdict": self.verdict.word,
+            "reasons": list(self.verdict.reasons),
             "models": [_model_dict(m) for m in self.models],
             "parity": [asdict(p) for p in self.parity],
             "coverage": [asdict(c) for c in self.coverage],

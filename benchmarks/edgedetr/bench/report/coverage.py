@@ -95,7 +95,7 @@ def _chart(record: CoverageRecord) -> LineChart:
     for number, (title, step) in enumerate(dots.items(), 2):
         series.append(Series(title, f"c{number % 8} dot", *_points([step])))
     heights = np.concatenate([s.y for s in series])
-    room = MARGIN * float(np.ptp(heights))
+    room = MARGIN * float(np.ptp(heights)) or 1.0
     span = float(heights.min()) - room, float(heights.max()) + room
     labels = "INT8 coverage, % of multiply-accumulates", label
     return line_chart("Accuracy against INT8 coverage", series, labels, span, size=LARGE)

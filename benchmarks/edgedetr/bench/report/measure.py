@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import cycle
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ BLOCK = 4
 Short turns share out what else the machine does: with 16, one copy of a model came out
 1.7 times slower than another on a busy machine."""
 MIN_TIMED_FRAMES = 200
-"""Small splits are run again until every model was timed on so many frames."""
+"""Frames of a small split are run again until every model was timed on so many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +63,19 @@ def measure(detectors: Sequence[Detector], dataset: Dataset, frames: int) -> lis
         DataError: If an image cannot be read.
     """
     results = [Measured(detector.backend) for detector in detectors]
-    rounds = -(-MIN_TIMED_FRAMES // frames)
-    starts = [start for _ in range(rounds) for start in range(0, frames, BLOCK)]
-    bar = tqdm(total=rounds * frames, desc="measure", unit="frame", disable=None)
-    for turn, start in enumerate(starts):
-        block = [dataset[i].frame for i in range(start, min(start + BLOCK, frames))]
-        for offset in range(len(detectors)):
-            index = (turn + offset) % len(detectors)
-            found = _run_block(detectors[index], block, results[index])
-            if len(results[index].detections) < frames:
-                results[index].detections.extend(found)
-        bar.update(len(block))
-    bar.close()
+    wanted = max(frames, MIN_TIMED_FRAMES)
+    starts = cycle(range(0, frames, BLOCK))
+    with tqdm(total=wanted, desc="measure", unit="frame", disable=None) as bar:
+        for turn, start in enumerate(starts):
+            block = [dataset[i].frame for i in range(start, min(start + BLOCK, frames))]
+            for offset in range(len(detectors)):
+                index = (turn + offset) % len(detectors)
+                found = _run_block(detectors[index], block, results[index])
+                if len(results[index].detections) < frames:
+                    results[index].detections.extend(found)
+            bar.update(len(block))
+            if len(results[0].latency_ns) >= wanted:
+                break
     return results
 
 

@@ -52,7 +52,7 @@ class RunFolder:
             "The run has no log.jsonl: the student was not trained here, so there are no training "
             "curves (edgedetr distill train CONFIG).": self.training is None,
             "The run has no quantized student (edgedetr calib collect, then edgedetr export qdq "
-            f"{student}).": len(self.students) == 1,
+            f"{student}).": not self.coverage and not any(self.path.glob("student.int8*.onnx")),
             "The run has no verify.*.json: whether the exported models compute what the checkpoint "
             f"does was not checked (edgedetr verify A {student}).": not self.parity,
         }
@@ -126,6 +126,7 @@ def _read_parity(path: Path) -> ParityResult:
         models=f"{record.candidate} against {record.reference}",
         command=record.command,
         figures=record.figures,
+        verdict=record.verdict,
     )
 
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedetr.bench.report.contents import Verdict
 from edgedetr.bench.report.table import factor, share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from edgedetr.bench.report.contents import ModelReport, Report
+    from edgedetr.bench.report.contents import ModelReport, ParityResult, Report, Word
+    from edgedetr.export.coverage_record import CoverageRecord
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,53 @@ class Tile:
         question: What is answered.
         answer: In a word or a figure.
         detail: What stands behind it.
-        state: ``good``, ``bad`` or ``plain``.
     """
 
     question: str
     answer: str
     detail: str
-    state: str = "plain"
+
+
+def verdict(parity: Sequence[ParityResult], coverage: Sequence[CoverageRecord]) -> Verdict:
+    """Judge a run by its gates: the worst of them counts.
+
+    Args:
+        parity: Every comparison of two of its models.
+        coverage: Every search for what may run in INT8. One that found too little counts as a gate
+            that failed, for an INT8 model was asked for and there is none.
+    """
+    said = [_of_comparison(check) for check in parity] + [_of_search(record) for record in coverage]
+    words = {word for word, _ in said}
+    order: tuple[Word, ...] = ("failed", "undecided", "passed", "not compared")
+    worst = next((word for word in order if word in words), order[-1])
+    reasons = tuple(reason for _, reason in said if reason)
+    return Verdict(worst, reasons if said else ("Nothing was compared: run edgedetr verify.",))
+
+
+def _of_comparison(check: ParityResult) -> tuple[Word, str]:
+    if check.word == "passed":
+        return "passed", ""
+    if check.word == "not compared":
+        return "not compared", f"{check.models}: nothing to compare, for neither finds anything."
+    reason = check.figures.get("reason") or f"see {check.name}"
+    return check.word, f"{check.models}: {check.word}: {reason}"
+
+
+def _of_search(record: CoverageRecord) -> tuple[Word, str]:
+    if getattr(record, "nothing_to_compare", False):
+        return "not compared", (
+            f"{record.int8} was not made: {record.model} finds nothing in the frames, so that "
+            "there is nothing to compare."
+        )
+    share = f"{record.coverage:.1%} of the multiply-accumulates"
+    if not record.is_worth_it:
+        return "failed", f"INT8 is not worth it here: the gate holds for {share} of {record.model}."
+    rest = [block.name for block in record.blocks if block.name not in record.chosen]
+    return "passed", (
+        f"{record.int8} has {share} in INT8; in {record.rest.upper()} stay {_listed(rest)}."
+        if rest
+        else ""
+    )
 
 
 def headline(report: Report) -> str:
@@ -53,39 +95,25 @@ def headline(report: Report) -> str:
 
 
 def tiles(report: Report) -> list[Tile]:
-    """Answer the questions that a reader has first; without a teacher only those about checks."""
-    answers = [_parity(report)]
-    if report.teacher is not None:
-        teacher = report.teacher
-        answers += [
-            _beside(
-                report, "Accuracy kept", lambda m: share(m.ap, teacher.ap), "of the teacher's AP"
-            ),
-            _beside(
-                report,
-                "Speed",
-                lambda m: _speed(m.latency.p50_ms, teacher.latency.p50_ms),
-                "against the teacher, median end to end",
-            ),
-            _beside(
-                report,
-                "Size",
-                lambda m: share(m.file_mib, teacher.file_mib),
-                "of the bytes of the teacher's file",
-            ),
-        ]
-    return answers
-
-
-def _parity(report: Report) -> Tile:
-    question = "Same answers after conversion"
-    if not report.parity:
-        return Tile(question, "not checked", "edgedetr verify was not run")
-    failed = [p.models for p in report.parity if not p.passed]
-    if failed:
-        return Tile(question, "failed", _listed(failed), "bad")
-    checked = _listed([p.models for p in report.parity])
-    return Tile(question, "passed", checked, "good")
+    """Answer the questions that a reader has first; without a teacher there is none to answer."""
+    teacher = report.teacher
+    if teacher is None:
+        return []
+    return [
+        _beside(report, "Accuracy kept", lambda m: share(m.ap, teacher.ap), "of the teacher's AP"),
+        _beside(
+            report,
+            "Speed",
+            lambda m: _speed(m.latency.p50_ms, teacher.latency.p50_ms),
+            "against the teacher, median end to end",
+        ),
+        _beside(
+            report,
+            "Size",
+            lambda m: share(m.file_mib, teacher.file_mib),
+            "of the bytes of the teacher's file",
+        ),
+    ]
 
 
 def _beside(
