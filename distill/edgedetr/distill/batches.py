@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ class NetworkInputs:
         size = len(dataset) * 3 * spec.input_hw[0] * spec.input_hw[1]
         self._kept: dict[int, Inputs] | None = {} if size <= MEMORY_LIMIT_BYTES else None
         self._preprocess = Preprocessor(spec)
-        self._tables = [torch.from_numpy(t) for t in normalisation_tables(spec)]
+        self._tables = normalisation_tables(spec)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -83,7 +84,8 @@ class NetworkInputs:
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Turn uint8 (3, H, W) into the network's float32 input, as the runtime does."""
-        return torch.stack([table[p.long()] for table, p in zip(self._tables, pixels, strict=True)])
+        planes = zip(pixels.numpy(), self._tables, strict=True)
+        return torch.from_numpy(np.stack([cv2.LUT(plane, table) for plane, table in planes]))
 
     def _resized(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
         out = np.empty((3, *self._spec.input_hw), np.float32)
