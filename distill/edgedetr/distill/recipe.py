@@ -194,6 +194,7 @@ class _Run:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         metrics: dict[str, float] = {}
+        data.read()
         memory = self.state.trainee.teacher_memory
         if memory is not None and config.data.augment == "flip":
             memory.learn(data.mirrored_too(config.batch_size), 2 * len(data))
