@@ -45,12 +45,12 @@ def standardised(level: Tensor, mask: Tensor) -> Tensor:
         level: One level of a memory.
         mask: (B, 1, H, W), True where a cell lies in the image.
     """
-    inside = mask.to(level.dtype).flatten(2).transpose(1, 2)
-    count = inside.sum(1, keepdim=True).clamp(min=1)
-    cells = level.flatten(2)
-    centred = cells - cells @ inside / count
-    variance = centred.square() @ inside / count
-    return (centred * torch.rsqrt(variance + 1e-6)).reshape(level.shape)
+    shares = mask.to(level.dtype).flatten(2)
+    shares = shares / shares.sum(2, keepdim=True).clamp(min=1)
+    cells = level.flatten(2).transpose(1, 2)  # channels last, as they mostly lie in memory
+    centred = cells - shares @ cells
+    variance = shares @ centred.square()
+    return (centred * torch.rsqrt(variance + 1e-6)).transpose(1, 2).reshape(level.shape)
 
 
 def _cells(boxes: Sequence[Tensor], hw: Sequence[int]) -> tuple[Tensor, Tensor]:
