@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgedetr.distill import batches
 from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, training_loader
 from edgedetr.distill.data import Sample, Truth
 from edgedetr.runtime.preprocess import Preprocessor
@@ -64,6 +65,26 @@ def test_each_image_is_read_once():
         for index in range(5):
             inputs[index]
     assert frames.reads == 5
+
+
+def test_reading_a_split_at_once_gives_what_reading_one_by_one_gives(monkeypatch):
+    monkeypatch.setattr(batches, "READ_AHEAD", 2)
+    frames = Frames()
+    at_once, one_by_one = NetworkInputs(frames, SPEC), NetworkInputs(Frames(), SPEC)
+    at_once[3]
+    at_once.read()
+    assert frames.reads == 5
+    for index in range(5):
+        torch.testing.assert_close(at_once[index].pixels, one_by_one[index].pixels)
+        torch.testing.assert_close(at_once[index].targets.boxes, one_by_one[index].targets.boxes)
+    assert frames.reads == 5
+
+
+def test_a_split_that_memory_cannot_hold_is_not_read_at_once(monkeypatch):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 5 * 3 * 32 * 64 - 1)
+    frames = Frames()
+    NetworkInputs(frames, SPEC).read()
+    assert frames.reads == 0
 
 
 def test_an_epoch_has_whole_batches_of_different_frames_in_a_seeded_order():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,12 +25,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.distill.augment import Kind
-    from edgedetr.distill.data import Dataset
+    from edgedetr.distill.data import Dataset, Sample
     from edgedetr.runtime.preprocess import Placement
     from edgedetr.runtime.spec import ModelSpec
 
 MEMORY_LIMIT_BYTES = 2 << 30
 """Resized images stay in memory while a split takes less than this; else each epoch reads anew."""
+
+
+READ_AHEAD = 32
+"""Frames that are decoded at once; at their own size they take much more memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +65,7 @@ class NetworkInputs:
         size = len(dataset) * 3 * spec.input_hw[0] * spec.input_hw[1]
         self._kept: dict[int, Inputs] | None = {} if size <= MEMORY_LIMIT_BYTES else None
         self._preprocess = Preprocessor(spec)
-        self._tables = [torch.from_numpy(t) for t in normalisation_tables(spec)]
+        self._tables = normalisation_tables(spec)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -67,7 +74,23 @@ class NetworkInputs:
         """Read one image; raises DataError when it cannot be read."""
         if self._kept is not None and index in self._kept:
             return self._kept[index]
-        sample = self._dataset[index]
+        return self._made(index, self._dataset[index])
+
+    def read(self) -> None:
+        """Read all images, by as many threads as there are cores, if memory can hold them."""
+        if self._kept is None:
+            return
+        missing = [i for i in range(len(self)) if i not in self._kept]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(missing), READ_AHEAD):
+                some = missing[start : start + READ_AHEAD]
+                for index, sample in zip(
+                    some, pool.map(self._dataset.__getitem__, some), strict=True
+                ):
+                    self._made(index, sample)
+
+    def _made(self, index: int, sample: Sample) -> Inputs:
+        """Bring a frame to network size, in the calling thread; keep it if memory can."""
         pixels, place = self._resized(sample.frame.image)
         truth = sample.truth
         targets = Targets(
@@ -83,7 +106,8 @@ class NetworkInputs:
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Turn uint8 (3, H, W) into the network's float32 input, as the runtime does."""
-        return torch.stack([table[p.long()] for table, p in zip(self._tables, pixels, strict=True)])
+        planes = zip(pixels.numpy(), self._tables, strict=True)
+        return torch.from_numpy(np.stack([cv2.LUT(plane, table) for plane, table in planes]))
 
     def _resized(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
         out = np.empty((3, *self._spec.input_hw), np.float32)
@@ -109,6 +133,10 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
         pixels, targets = augmented(inputs.pixels, inputs.targets, self._kind, seed)
         return self._inputs.normalised(pixels), targets
+
+    def read(self) -> None:
+        """Read all images at once, see `NetworkInputs.read`."""
+        self._inputs.read()
 
     def mirrored_too(self, count: int) -> Iterator[Tensor]:
         """Give all that the augmentation ``flip`` makes, ``count`` images at a time.

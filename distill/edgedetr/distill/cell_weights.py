@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +27,11 @@ def cell_weights(targets: Sequence[Targets], mask: Tensor) -> tuple[Tensor, Tens
     """
     foreground = mask.new_zeros(mask.shape, dtype=torch.float32)
     neutral = ~mask
-    for row, target in enumerate(targets):
-        if len(target.boxes):
-            inside, count = _cells(target.boxes, mask.shape[1:])
-            foreground[row] = (inside / count[:, None, None]).amax(0)
-        if len(target.ignored):
-            neutral[row] |= _cells(target.ignored, mask.shape[1:])[0].any(0)
+    if any(len(t.boxes) for t in targets):
+        inside, count = _cells([t.boxes for t in targets], mask.shape[1:])
+        foreground = torch.where(inside, 1 / count, 0).amax(1)
+    if any(len(t.ignored) for t in targets):
+        neutral = neutral | _cells([t.ignored for t in targets], mask.shape[1:])[0].any(1)
     foreground = foreground * mask
     empty = (foreground == 0) & ~neutral
     background = empty / empty.sum((1, 2), keepdim=True).clamp(min=1)
@@ -45,21 +45,31 @@ def standardised(level: Tensor, mask: Tensor) -> Tensor:
         level: One level of a memory.
         mask: (B, 1, H, W), True where a cell lies in the image.
     """
-    inside = mask.to(level.dtype).flatten(2).transpose(1, 2)
-    count = inside.sum(1, keepdim=True).clamp(min=1)
-    cells = level.flatten(2)
-    centred = cells - cells @ inside / count
-    variance = centred.square() @ inside / count
-    return (centred * torch.rsqrt(variance + 1e-6)).reshape(level.shape)
+    shares = mask.to(level.dtype).flatten(2)
+    shares = shares / shares.sum(2, keepdim=True).clamp(min=1)
+    cells = level.flatten(2).transpose(1, 2)  # channels last, as they mostly lie in memory
+    centred = cells - shares @ cells
+    variance = shares @ centred.square()
+    return (centred * torch.rsqrt(variance + 1e-6)).transpose(1, 2).reshape(level.shape)
 
 
-def _cells(boxes: Tensor, hw: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return which cells of a grid each box covers, (N, H, W), and how many h x w, (N,)."""
+def _cells(boxes: Sequence[Tensor], hw: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return which cells of a grid each image's boxes cover, and how many h x w.
+
+    Args:
+        boxes: Of each image, cxcywh in [0, 1] of the grid.
+        hw: The grid's height and width.
+
+    Returns:
+        Cells (B, G, H, W), none where an image has fewer than G boxes, and counts (B, G, 1, 1).
+    """
     height, width = hw
-    scale = boxes.new_tensor([width, height])
-    low = ((boxes[:, :2] - boxes[:, 2:] / 2) * scale).floor()
-    high = ((boxes[:, :2] + boxes[:, 2:] / 2) * scale).ceil()
-    x, y = (torch.arange(n, device=boxes.device) for n in (width, height))
-    in_x = (x >= low[:, :1]) & (x <= high[:, :1])
-    in_y = (y >= low[:, 1:]) & (y <= high[:, 1:])
-    return in_y[:, :, None] & in_x[:, None, :], (high - low + 1).prod(1)
+    padded = pad_sequence(list(boxes), batch_first=True, padding_value=torch.nan)  # covers nothing
+    scale = padded.new_tensor([width, height])
+    low = ((padded[..., :2] - padded[..., 2:] / 2) * scale).floor()
+    high = ((padded[..., :2] + padded[..., 2:] / 2) * scale).ceil()
+    x, y = (torch.arange(n, device=padded.device) for n in (width, height))
+    in_x = (x >= low[..., :1]) & (x <= high[..., :1])
+    in_y = (y >= low[..., 1:]) & (y <= high[..., 1:])
+    count = (high - low + 1).prod(-1)
+    return in_y.unsqueeze(-1) & in_x.unsqueeze(-2), count[..., None, None]

@@ -1,42 +1,38 @@
 """What the detectors' own losses share: every decoder layer supervised, ignored areas left out.
 
-The losses themselves (varifocal or matchability-aware, L1, GIoU and D-FINE's fine-grained
-localization and decoupled distillation focal loss) and the matcher come from transformers. The
-assembly is ours for two reasons: labels may hold ignored areas (KITTI's DontCare), and transformers
-pairs D-FINE's initial head with the corners of the first layer, which leaves inner layers without a
-class loss.
+The formulas are transformers'. RT-DETR's and D-FINE's are computed for all layers at once
+(`edgedetr.distill.layer_losses`), DEIMv2's by transformers itself. The assembly is ours for two
+reasons: labels may hold ignored areas (KITTI's DontCare), and transformers pairs D-FINE's initial
+head with the corners of the first layer, which leaves inner layers without a class loss.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
-from transformers.loss.loss_d_fine import DFineLoss
 from transformers.loss.loss_deimv2 import Deimv2Loss
-from transformers.loss.loss_rt_detr import RTDetrLoss
 from typing_extensions import override
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from edgedetr.distill.layer_losses import (
+    SILENT_LOGIT,
+    Layers,
+    Matches,
+    denoising_matches,
+    hungarian_matches,
+    layer_losses,
+    truth_of,
+)
 
 IGNORED_SHARE = 0.5
 """A prediction counts as lying in an ignored area from this share of its own area on."""
 
-SILENT_LOGIT = -50.0
-"""Class logit whose varifocal loss and gradient are zero in float32."""
-
-
-class DFineCriterion(DFineLoss):  # type: ignore[misc]
-    """D-FINE's losses, blind in ignored areas."""
-
-    @override
-    def loss_labels_vfl(self, outputs: Any, targets: Any, indices: Any, *rest: Any) -> Any:
-        """Return the varifocal loss of (B, Q, K) logits outside the ignored areas."""
-        outputs = silence_ignored(outputs, targets, indices)
-        return super().loss_labels_vfl(outputs, targets, indices, *rest)
+Labels = Sequence[Mapping[str, Tensor]]
+"""Per image ``class_labels`` (G,), ``boxes`` (G, 4) and ``ignored`` (M, 4)."""
 
 
 class Deimv2Criterion(Deimv2Loss):  # type: ignore[misc]
@@ -51,16 +47,6 @@ class Deimv2Criterion(Deimv2Loss):  # type: ignore[misc]
         """Return the matchability-aware loss of (B, Q, K) logits outside the ignored areas."""
         outputs = silence_ignored(outputs, targets, indices)
         return super().loss_labels_mal(outputs, targets, indices, *rest)
-
-
-class RTDetrCriterion(RTDetrLoss):  # type: ignore[misc]
-    """RT-DETR's losses, blind in ignored areas."""
-
-    @override
-    def loss_labels_vfl(self, outputs: Any, targets: Any, indices: Any, *rest: Any) -> Any:
-        """Return the varifocal loss of (B, Q, K) logits outside the ignored areas."""
-        outputs = silence_ignored(outputs, targets, indices)
-        return super().loss_labels_vfl(outputs, targets, indices, *rest)
 
 
 def silence_ignored(
@@ -90,15 +76,15 @@ def silence_ignored(
 
 
 def share_inside(boxes: Tensor, areas: Tensor) -> Tensor:
-    """Return the largest share of each box (N, 4) that one of the areas (M, 4) covers, (N,).
+    """Return the largest share of each box (..., N, 4) that an area (..., M, 4) covers, (..., N).
 
     Both are cxcywh in [0, 1].
     """
-    a, b = (box_convert(x, "cxcywh", "xyxy") for x in (boxes, areas))
-    low, high = torch.max(a[:, None, :2], b[:, :2]), torch.min(a[:, None, 2:], b[:, 2:])
+    a, b = (box_convert(x, "cxcywh", "xyxy") for x in (boxes.unsqueeze(-2), areas.unsqueeze(-3)))
+    low, high = torch.max(a[..., :2], b[..., :2]), torch.min(a[..., 2:], b[..., 2:])
     shared = (high - low).clamp(min=0).prod(-1)
-    own = (boxes[:, 2] * boxes[:, 3]).clamp(min=torch.finfo(boxes.dtype).tiny)
-    share: Tensor = (shared / own[:, None]).amax(dim=1)
+    own = (boxes[..., 2] * boxes[..., 3]).clamp(min=torch.finfo(boxes.dtype).tiny)
+    share: Tensor = (shared / own.unsqueeze(-1)).amax(-1)
     return share
 
 
@@ -123,7 +109,7 @@ def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with 
     Args:
         logits: Unused: the last layer of ``outputs_class``.
         labels: Per image ``class_labels`` (G,), ``boxes`` (G, 4) and ``ignored`` (M, 4).
-        device: Where the model lies.
+        device: Unused: where the tensors lie.
         pred_boxes: Unused: the last layer of ``outputs_coord``.
         config: The model's configuration with the loss weights.
         outputs_class: Class logits (B, E, Q, K), denoising queries first; D-FINE has one more
@@ -138,23 +124,95 @@ def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with 
     Returns:
         The sum, the weighted terms by name, and nothing.
     """
-    del logits, pred_boxes
-    criterion = _CRITERIA.get(config.model_type, RTDetrCriterion)(config).to(device)
+    del logits, device, pred_boxes
     denoising, normal = _split_denoising(
         (outputs_class, outputs_coord, predicted_corners, initial_reference_points),
         denoising_meta_values,
     )
-    *inner, last = _layers(*normal)
     encoder = {"logits": enc_topk_logits, "pred_boxes": enc_topk_bboxes.clamp(0, 1)}
-    outputs: dict[str, Any] = {**last, "auxiliary_outputs": [*inner, encoder]}
-    if denoising is not None:
-        outputs["dn_auxiliary_outputs"] = _layers(*denoising)
-        outputs["denoising_meta_values"] = denoising_meta_values
-    terms = criterion(outputs, labels)
+    assembled = _deimv2_losses if config.model_type == "deimv2" else _stacked_losses
+    terms = assembled(config, labels, encoder, normal, denoising, denoising_meta_values)
     return torch.stack(list(terms.values())).sum(), terms, None
 
 
-_CRITERIA: dict[str, type[Any]] = {"d_fine": DFineCriterion, "deimv2": Deimv2Criterion}
+def _stacked_losses(
+    config: Any,  # noqa: ANN401
+    labels: Labels,
+    encoder: Mapping[str, Tensor],
+    normal: tuple[Any, ...],
+    denoising: tuple[Any, ...] | None,
+    meta: Mapping[str, Any] | None,
+) -> dict[str, Tensor]:
+    """Return RT-DETR's or D-FINE's losses, named as transformers names them."""
+    truth = truth_of(labels)
+    num_boxes = max(1, len(truth.labels))
+    layers = _stacked(normal, encoder)
+    matches = hungarian_matches(layers.logits.detach(), layers.boxes.detach(), truth, config)
+    silent = _silent(layers, matches, labels)
+    depth = len(layers.logits)
+    names = [f"_aux_{index}" for index in (depth - 2, *range(depth - 2))] + [""]
+    terms = _named(layer_losses(layers, truth, matches, num_boxes, config, silent), names)
+    if denoising is not None:
+        assert meta is not None  # noqa: S101 - it told how to split
+        layers = _stacked(denoising)
+        depth = len(layers.logits)
+        matches = denoising_matches(meta, truth, depth)
+        num_boxes *= meta["dn_num_group"]
+        silent = _silent(layers, matches, labels)
+        losses = layer_losses(layers, truth, matches, num_boxes, config, silent)
+        terms |= _named(losses, [f"_dn_{index}" for index in range(depth)])
+    return terms
+
+
+def _stacked(answers: tuple[Any, ...], encoder: Mapping[str, Tensor] | None = None) -> Layers:
+    """Put layers in front of the batch; the encoder's answers, if any, become the first layer."""
+    logits, boxes, corners, references = answers
+    front = [] if encoder is None else [encoder]
+    return Layers(
+        torch.cat([*(e["logits"].unsqueeze(0) for e in front), logits.transpose(0, 1)]),
+        torch.cat(
+            [*(e["pred_boxes"].unsqueeze(0) for e in front), boxes.clamp(0, 1).transpose(0, 1)]
+        ),
+        None if corners is None else corners.transpose(0, 1),
+        None if references is None else references.transpose(0, 1),
+    )
+
+
+def _silent(layers: Layers, matches: Matches, labels: Labels) -> Tensor | None:
+    """Tell which predictions `silence_ignored` silences, (L, B, Q); None where there is no area."""
+    if not any(len(label["ignored"]) for label in labels):
+        return None
+    areas = pad_sequence([label["ignored"] for label in labels], batch_first=True)
+    inside = share_inside(layers.boxes.detach(), areas) >= IGNORED_SHARE
+    return inside.flatten(1).scatter(1, matches.rows, value=False).reshape(inside.shape)
+
+
+def _named(losses: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Give each layer's loss the name of its layer; a loss of corners is of the last layers."""
+    return {
+        f"{loss}{name}": value
+        for loss, values in losses.items()
+        for name, value in zip(names[-len(values) :], values.unbind(), strict=True)
+    }
+
+
+def _deimv2_losses(
+    config: Any,  # noqa: ANN401
+    labels: Labels,
+    encoder: dict[str, Tensor],
+    normal: tuple[Any, ...],
+    denoising: tuple[Any, ...] | None,
+    meta: Mapping[str, Any] | None,
+) -> dict[str, Tensor]:
+    """Return DEIMv2's losses by transformers' criterion."""
+    *inner, last = _layers(*normal)
+    outputs: dict[str, Any] = {**last, "auxiliary_outputs": [*inner, encoder]}
+    if denoising is not None:
+        outputs["dn_auxiliary_outputs"] = _layers(*denoising)
+        outputs["denoising_meta_values"] = meta
+    criterion = Deimv2Criterion(config).to(encoder["logits"].device)
+    terms: dict[str, Tensor] = criterion(outputs, labels)
+    return terms
 
 
 def _split_denoising(

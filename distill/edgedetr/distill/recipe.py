@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from edgedetr.distill.averaging import MovingAverage
 from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, training_loader
 from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.data import open_dataset
@@ -82,7 +82,7 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     )
     trainee = trainee_of(config, student, teacher)
     optimizer = torch.optim.AdamW(parameter_groups(trainee, config.optimizer), fused=True)
-    average = AveragedModel(student.network, multi_avg_fn=_moving_average(config), use_buffers=True)
+    average = MovingAverage(student.network, config.optimizer.ema_decay)
     average.to(accelerator.device)
     if teacher is not None:
         teacher.network.to(accelerator.device)
@@ -161,21 +161,6 @@ def teacher_of(config: DistillConfig) -> Model | None:
     return teacher.with_classes(wanted)
 
 
-def _moving_average(config: DistillConfig) -> Any:  # noqa: ANN401 - torch's own callback
-    """Average weights with a decay that starts low, so that short runs forget their start."""
-    decay = config.optimizer.ema_decay
-
-    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        if averaged[0].is_floating_point():
-            ramp = min(decay, (1 + int(count)) / (10 + int(count)))
-            get_ema_multi_avg_fn(ramp)(averaged, current, count)  # type: ignore[no-untyped-call]
-            return
-        for counter, seen in zip(averaged, current, strict=True):
-            counter.copy_(seen)
-
-    return average
-
-
 def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
     """Return the share of the peak learning rate at a step: linear up, cosine down to 0."""
     if step < config.warmup_steps:
@@ -209,6 +194,7 @@ class _Run:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         metrics: dict[str, float] = {}
+        data.read()
         memory = self.state.trainee.teacher_memory
         if memory is not None and config.data.augment == "flip":
             memory.learn(data.mirrored_too(config.batch_size), 2 * len(data))
@@ -260,11 +246,10 @@ class _Run:
             )
         optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(
-            self.prepared.parameters(), self.config.optimizer.clip_norm
-        )
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.accelerator.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
         optimizer.step()
-        self.state.average.update_parameters(self.state.trainee.network)
+        self.state.average.update(self.state.trainee.network)
         return terms | {"lr": self.config.optimizer.learning_rate * factor}
 
     def _evaluate(self) -> dict[str, float]:

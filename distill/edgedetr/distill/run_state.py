@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-    from torch.optim.swa_utils import AveragedModel
 
+    from edgedetr.distill.averaging import MovingAverage
     from edgedetr.distill.trainee import Trainee
 
 
@@ -35,7 +35,7 @@ class RunState:
     """
 
     trainee: Trainee
-    average: AveragedModel
+    average: MovingAverage
     optimizer: torch.optim.Optimizer
     config: str
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from transformers.models.rt_detr.modeling_rt_detr import get_contrastive_denoising_training_group
 
 from edgedetr.distill.backbones import EDGE_SMALL, EDGE_TINY, R18, R50, R101
-from edgedetr.distill.criterion import SILENT_LOGIT
 from edgedetr.distill.decoder_calls import decoder_call, self_attention_mask
 from edgedetr.distill.deformable import Shape, config_of, memory_of
 from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
 from edgedetr.distill.dino_network import Dino
 from edgedetr.distill.focal_criterion import FocalWeights, Matches, focal_losses
+from edgedetr.distill.layer_losses import SILENT_LOGIT
 from edgedetr.distill.real_time_detr import anchor_kinds, embedding_width, width
 
 if TYPE_CHECKING:

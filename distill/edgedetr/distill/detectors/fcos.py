@@ -24,7 +24,7 @@ from edgedetr.distill.convolutional import (
     torchvision_targets,
     width,
 )
-from edgedetr.distill.criterion import SILENT_LOGIT
+from edgedetr.distill.layer_losses import SILENT_LOGIT
 from edgedetr.distill.pyramid_backbones import (
     EDGE_SMALL,
     EDGE_TINY,

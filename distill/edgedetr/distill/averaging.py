@@ -1,0 +1,47 @@
+"""The moving average of a network's weights: what is evaluated and saved."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+
+class MovingAverage(nn.Module):
+    """Averages weights and buffers with a decay that starts low, so that short runs forget.
+
+    The first update copies; after n updates the decay is ``min(decay, (1 + n) / (10 + n))``.
+    Counters are not averaged but taken over.
+
+    Args:
+        network: Copied; lies where the average is to lie.
+        decay: What the decay rises to.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module = deepcopy(network)
+        self.decay = decay
+        self.updates: Tensor
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self._pairs: list[tuple[Tensor, Tensor]] | None = None
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take in what a network has become, always the same one, in place and on one device."""
+        if self._pairs is None:
+            self._pairs = list(zip(_tensors(self.module), _tensors(network), strict=True))
+        count = int(self.updates)
+        decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
+        averaged, current = zip(*(p for p in self._pairs if p[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        for counter, seen in self._pairs:
+            if not counter.is_floating_point():
+                counter.copy_(seen)
+        self.updates += 1
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [t.detach() for t in chain(network.parameters(), network.buffers())]
