@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from edgedetr.calib.stats import CalibrationStats
     from edgedetr.export.limits import Limits
+    from edgedetr.runtime.spec import ModelSpec
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "gate_power.json"

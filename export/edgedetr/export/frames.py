@@ -33,9 +33,12 @@ def gate_images(images: Path | None, data: Path | None, count: int) -> list[Path
         UsageError: If both or none are given.
         DataError: If there is no image.
     """
-    if (images is None) == (data is None):
+    if images and not data:
+        found = list_images(images)
+    elif data and not images:
+        found = list(image_paths(data, "val").values())
+    else:
         raise UsageError("give either --data KITTI_ROOT or --images DIR")
-    found = list_images(images) if images else list(image_paths(data, "val").values())
     chosen = choose_frames(found, count)
     return [chosen[i] for i in np.random.default_rng(0).permutation(len(chosen))]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -220,7 +220,7 @@ class OnnxRunner:
         if forced and len(graph.indices) != len(forced):
             raise ChoiceError
         spec = self.spec
-        feeds = {spec.input_name: images}
+        feeds: dict[str, NDArray[Any]] = {spec.input_name: images}
         feeds |= {n: c.indices for n, c in zip(graph.indices, forced, strict=False)}
         asked = (spec.logits_name, spec.boxes_name, *graph.scores)
         asked += () if forced else graph.indices
