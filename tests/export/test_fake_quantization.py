@@ -19,8 +19,9 @@ from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.fake_quantization import calibrated
 from edgedetr.export.graph import count_nodes
 from edgedetr.export.int8_layers import Int8Node, int8_nodes, layers_of, trained_ranges
+from edgedetr.export.limits import Gate
 from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Gate, verify
+from edgedetr.export.parity import verify
 from edgedetr.export.runners import TorchRunner, open_runner
 from edgedetr.export.stored_ranges import RANGES_KEY
 from edgedetr.export.textures import textured_frames

@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgedetr.export.limits import FP16_LIMITS, FP32_LIMITS, INT8_LIMITS, Gate
 from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Gate, compare
-from edgedetr.export.parity_report import FP16_LIMITS, FP32_LIMITS, INT8_LIMITS, ParityReport
+from edgedetr.export.parity import compare
+from edgedetr.export.parity_report import ParityReport
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 

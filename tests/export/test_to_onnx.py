@@ -11,8 +11,9 @@ pytest.importorskip("torch")
 
 from edgedetr.distill.detectors import answers_queries, detector
 from edgedetr.export import to_onnx
+from edgedetr.export.limits import Gate
 from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Gate, verify
+from edgedetr.export.parity import verify
 from edgedetr.export.simplify import Simplified
 from edgedetr.export.textures import textured_frames
 from edgedetr.export.to_onnx import export_onnx

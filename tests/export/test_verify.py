@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
+from edgedetr.export.limits import Gate
 from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Gate, verify
+from edgedetr.export.parity import verify
 from edgedetr.export.textures import textured_frames
 from edgedetr.runtime.files import sha256
 

@@ -8,8 +8,9 @@ import onnx
 import pytest
 
 from edgedetr.export.engine_runner import EngineRunner
+from edgedetr.export.limits import Gate
 from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Gate, verify
+from edgedetr.export.parity import verify
 from edgedetr.runtime.backends import onnxruntime, tensorrt_rtx
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.manifest import write_manifest

@@ -10,9 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.export.activations import look_inside
 from edgedetr.export.exact import Precision, exact_graph, exact_session
+from edgedetr.export.limits import FP16_LIMITS, Gate
 from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Gate, Looks, verify
-from edgedetr.export.parity_report import FP16_LIMITS
+from edgedetr.export.parity import Looks, verify
 from edgedetr.export.runners import OnnxRunner
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
