@@ -356,7 +356,8 @@ def test_verify_rounds_beside_int8_and_computes_in_float_beside_floats(trained):
         for a, b in ((checkpoint, int8), (path, int8), (checkpoint, path))
     )
     assert simulation.precisions == ("int8", "int8")
-    assert simulation.passed
+    assert simulation.verdict != "failed"  # four frames are too few to pass
+    assert simulation.share.share < simulation.limits.lost_share
     errors = [report.figures.mean_score_error for report in (simulation, rounding)]
     assert errors[0] is not None
     assert errors[1] is not None
