@@ -80,14 +80,16 @@ def quantized(pair, amax):
 
 
 def test_an_int8_block_of_the_right_scale_passes(pair):
-    report = verify(*quantized(pair, 1.0), WHITE, Rule(), Gate())
+    good, other = quantized(pair, 1.0)
+    report = verify(good, other, WHITE, Rule(), Gate())
     assert report.precisions == ("fp32", "int8")
     assert report.passed, report.reason
 
 
 def test_a_halved_scale_fails_though_no_detection_is_lost(pair):
     """Half of the range cuts the mean to a half, which these answers do not show."""
-    report = verify(*quantized(pair, 0.5), WHITE, Rule(), Gate())
+    good, other = quantized(pair, 0.5)
+    report = verify(good, other, WHITE, Rule(), Gate())
     assert (report.share.lost, report.share.verdict(0.1)) == (0, "passed")
     assert (report.verdict, report.frames_needed) == ("failed", None)
     assert report.reason.startswith("1 INT8 blocks are not what was calibrated: ")
@@ -103,7 +105,8 @@ def test_a_float_block_that_departs_is_named_and_passes(pair, kind):
         helper.make_node("Mul", ["typed", "factor"], ["less"], "lessen"),
         helper.make_node("Cast", ["less"], ["passed"], "up", to=TensorProto.FLOAT),
     ]
-    report = verify(*pair(nodes, {"factor": np.array(0.5, kind)}), WHITE, Rule(), ONE_IN_TEN)
+    good, other = pair(nodes, {"factor": np.array(0.5, kind)})
+    report = verify(good, other, WHITE, Rule(), ONE_IN_TEN)
     assert report.precisions[1] == {np.float32: "fp32", np.float16: "fp16"}[kind]
     assert report.departs
     assert report.passed, report.reason

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from typing_extensions import override
 
-torch = pytest.importorskip("torch")
+torch: Any = pytest.importorskip("torch")
 
-from edgedetr.export.choices import Choice, ChoiceError, choosing_graph, same_choice  # noqa: E402
+from edgedetr.export.choices import Choice, ChoiceError, Chooser, choosing_graph, same_choice  # noqa: E402
 from edgedetr.export.exact import exact_session  # noqa: E402
 from edgedetr.export.limits import FP32_LIMITS, INT8_LIMITS  # noqa: E402
 from edgedetr.export.matching import Rule  # noqa: E402
@@ -28,7 +29,7 @@ GREYS = np.random.default_rng(0).permutation(PLACES).astype(np.uint8)
 SHADED = np.repeat(100 + 3 * GREYS.reshape(4, 8, 1), 3, axis=2)  # no two places are alike
 
 
-class Chooses(torch.nn.Module):
+class Chooses(torch.nn.Module):  # type: ignore[misc]
     """Takes the four brightest places; each has a box of its own."""
 
     def __init__(self, queries: int = QUERIES) -> None:
@@ -39,14 +40,14 @@ class Chooses(torch.nn.Module):
         size = torch.tensor([1 / 8, 1 / 4]).expand(PLACES, 2)
         self.boxes = torch.nn.Parameter(torch.cat([boxes, size], 1))
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: Any) -> tuple[Any, Any]:
         scores = images.mean(1).flatten(1)
         top, which = torch.topk(scores, self.queries, dim=1)
         boxes = self.boxes[None].gather(1, which[..., None].expand(-1, -1, 4))
         return torch.stack([top, top - 9], 2), boxes
 
 
-def runner(network: torch.nn.Module, spec: ModelSpec = SPEC) -> TorchRunner:
+def runner(network: Any, spec: ModelSpec = SPEC) -> TorchRunner:
     module = SimpleNamespace(predict=lambda net, images: net(images))
     model: Any = SimpleNamespace(spec=spec, network=network, module=module, quantization=None)
     return TorchRunner(model)
@@ -173,7 +174,8 @@ def test_models_that_choose_elsewhere_or_not_at_all_have_no_common_choice(export
     network = runner(Chooses())
 
     class Twice(Chooses):
-        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        @override
+        def forward(self, images: Any) -> tuple[Any, Any]:
             super().forward(images)
             return super().forward(images)
 
@@ -183,17 +185,23 @@ def test_models_that_choose_elsewhere_or_not_at_all_have_no_common_choice(export
         assert same_choice(a, b, images) is None
     other = export(Chooses())
     assert same_choice(twice, other, images) is None
-    spec = replace(SPEC, class_names=("Car", "Pedestrian"))
-    without = OnnxRunner(tiny_onnx(spec=spec))
-    for a, b in ((without, without), (without, network), (network, without), (other, without)):
-        assert same_choice(a, b, images) is None
+    without = OnnxRunner(tiny_onnx(spec=SPEC))
+    pairs: tuple[tuple[Chooser, Chooser], ...] = (
+        (without, without),
+        (without, network),
+        (network, without),
+        (other, without),
+    )
+    for one, two in pairs:
+        assert same_choice(one, two, images) is None
 
 
 def test_scores_of_other_places_are_no_common_choice():
     """The same k of twice as many places: nothing that could be compared."""
 
     class Doubled(Chooses):
-        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        @override
+        def forward(self, images: Any) -> tuple[Any, Any]:
             return super().forward(torch.cat([images, images], 3)[..., :16])
 
     wide = Doubled()
@@ -205,7 +213,8 @@ def test_scores_of_other_places_are_no_common_choice():
 def test_forced_choices_are_taken_by_both(export):
     images = np.random.default_rng(1).random((1, 3, 4, 8), np.float32)
     forced = [Choice(np.zeros(0, np.float32), np.array([[3, 9, 1, 30]]))]
-    for one in (runner(Chooses()), export(Chooses())):
+    both_ways: tuple[Chooser, ...] = (runner(Chooses()), export(Chooses()))
+    for one in both_ways:
         (logits, boxes), (made,) = one.choose(images, forced)
         scores = images.mean(1).reshape(-1)
         assert made.indices.tolist() == [[3, 9, 1, 30]]

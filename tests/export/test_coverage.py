@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+from typing_extensions import override
 
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.coverage import find_coverage
@@ -159,6 +160,7 @@ def test_an_upper_bound_of_a_drop_decides_and_not_the_drop(
     grey_onnx: Path, write_grey_stats: Callable[..., Path]
 ) -> None:
     class Unsure(Pretended):
+        @override
         def effect(
             self, model: onnx.ModelProto, name: str, max_ap_drop: float | None = None
         ) -> Effect:

@@ -27,8 +27,8 @@ def test_only_fp32_is_exact():
     "given", [{"iou": 0.5}, {"score_error": 0.0}, {"lost_share": 0.0}, {"box_error_px": 2.0}]
 )
 def test_a_gate_replaces_only_what_it_names(given):
-    for default, precision in ((FP32_LIMITS, "fp32"), (INT8_LIMITS, "int8")):
-        assert Gate(**given).limits(precision) == replace(default, **given)
+    assert Gate(**given).limits("fp32") == replace(FP32_LIMITS, **given)
+    assert Gate(**given).limits("int8") == replace(INT8_LIMITS, **given)
 
 
 def test_where_a_share_may_be_lost_it_is_tested():

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typing_extensions import override
 
 from edgedetr.export.limits import FP16_LIMITS, FP32_LIMITS, INT8_LIMITS
 from edgedetr.export.lost_share import ERROR_RATE
@@ -48,10 +49,16 @@ def figures(a, b, frames=FRAMES, **rule):
 
 
 def report(evidence, limits=INT8_LIMITS, threshold=0.3, looks=1):
-    names = {"reference": "a.onnx", "reference_sha256": "12ab", "candidate": "b.onnx"}
-    found, share = evidence.figures, evidence.share(limits, ERROR_RATE / looks)
     return ParityReport(
-        found, share, limits, threshold, **names, candidate_sha256="34cd", command="verify"
+        figures=evidence.figures,
+        share=evidence.share(limits, ERROR_RATE / looks),
+        limits=limits,
+        threshold=threshold,
+        reference="a.onnx",
+        reference_sha256="12ab",
+        candidate="b.onnx",
+        candidate_sha256="34cd",
+        command="verify",
     )
 
 
@@ -173,6 +180,7 @@ def judged(limits, *others, frames=40, looks=1):
     answers = iter(others)
 
     class Changing(Told):
+        @override
         def __call__(self, images):
             other = next(answers, None)
             return other(images) if other else super().__call__(images)

@@ -121,7 +121,7 @@ def test_fp16_that_overflows_is_named_and_saturation_is_told(pair):
     good, fine = half(60000, 65504)
     report = verify(good, fine, WHITE, Rule(), ONE_DECIDES)
     assert report.precisions == ("fp32", "fp16")
-    assert report.limits == replace(FP16_LIMITS, lost_share=ONE_DECIDES.lost_share)
+    assert report.limits == ONE_DECIDES.limits("fp16") == replace(FP16_LIMITS, lost_share=0.96)
     assert report.passed, report.reason
     assert verify(good, fine, WHITE, Rule(), Gate()).verdict == "undecided"
     good, full = half(65504, 65504)
