@@ -18,10 +18,11 @@ SPEC_TOML = 'input_hw = [8, 16]\nclass_names = ["Car", "Pedestrian"]\n'
 
 
 def test_the_way_of_a_model(edgedetr, fp32, int8, stats, key, tmp_path):
-    """The issue's own commands, from verify to a checked package."""
+    """Every command on the way from verify to a checked package."""
     images = tmp_path / "images"
     images.mkdir()
-    cv2.imwrite(str(images / "a.png"), np.full((20, 40, 3), 255, np.uint8))
+    for name in ("a", *range(39)):  # 40 frames of one detection each decide
+        cv2.imwrite(str(images / f"{name}.png"), np.full((20, 40, 3), 255, np.uint8))
     licence = tmp_path / "MODEL-LICENSE"
     licence.write_text("CC0", encoding="utf-8")
     verified = tmp_path / "v.json"
@@ -33,7 +34,7 @@ def test_the_way_of_a_model(edgedetr, fp32, int8, stats, key, tmp_path):
         )
         assert status == 0, error
         assert "signed by" in out
-        assert "m.int8.onnx against m.onnx: frames 1, matched 1" in error
+        assert "m.int8.onnx against m.onnx: frames 40, matched 40" in error
         assert "calibrated on 40 frames" in error
         status, out, error = edgedetr("package", "verify", tmp_path / name)
         assert (status, "give --public-key" in error) == (0, True)
@@ -98,6 +99,20 @@ def test_a_foreign_model_with_external_data(edgedetr, tiny_onnx, key, tmp_path):
     status, _, error = edgedetr("package", path, "--spec", spec, "-o", tmp_path / "g.tar")
     assert (status, "f.bin" in error) == (1, True)
     assert not (tmp_path / "g.tar").exists()
+
+
+def test_what_ordinary_kernels_do_not_find_is_no_golden_detection(tiny_onnx, key, tmp_path):
+    """Exactly computed it finds two; where the usual session finds one, that one is noted."""
+    model = tiny_onnx(bias=((-1.0, -9.0), (2.0, -9.0)))
+    found = []
+    for name, lost in (("both", ()), ("one", (0,))):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("edgedetr.export.package.lost_detections", lambda *_, lost=lost: lost)
+            package(Contents((model,)), tmp_path / f"{name}.tar", key)
+        with read_package(tmp_path / f"{name}.tar", key.with_name("k.pub")) as opened:
+            found.append(opened.golden.answers[0].scores)
+    assert [len(scores) for scores in found] == [2, 1]
+    assert found[1] == found[0][1:]
 
 
 def test_names_in_the_package(refuses, fp32, tmp_path):

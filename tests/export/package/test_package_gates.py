@@ -43,6 +43,16 @@ def test_a_failed_report_stops_fp32_as_well(refuses, fp32, report):
     refuses("does not find", [fp32], parity=(report(checkpoint, fp32, passed=False),))
 
 
+def test_an_undecided_report_is_no_pass(refuses, fp32, int8, report, stats):
+    """It says how many frames it needs, and what is to be told is its reason."""
+    undecided = {"passed": False, "verdict": "undecided", "reason": "about 19 more frames"}
+    checks = (report(fp32, int8, **undecided),)
+    message = (
+        r"m\.int8\.onnx is not known to find what m\.onnx finds: about 19 more frames; nothing"
+    )
+    refuses(message, [int8, fp32], parity=checks, calibration=stats)
+
+
 def test_reports_lead_from_a_trusted_start(refuses, fp32, int8, report, stats, tmp_path):
     given = {"parity": (report(fp32, int8),), "calibration": stats}
     refuses(r"start at m\.onnx, which nothing vouches for; .*--reference", [int8], **given)
