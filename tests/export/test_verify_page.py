@@ -10,7 +10,12 @@ from typing_extensions import override
 
 from edgedetr.export.activations import Activations, Scan
 from edgedetr.export.block_errors import BlockError, Difference
-from edgedetr.export.verify_page import bars
+from edgedetr.export.figures import figures_from_pairs
+from edgedetr.export.limits import FP16_LIMITS, FP32_LIMITS, INT8_LIMITS
+from edgedetr.export.lost_share import lost_share
+from edgedetr.export.matching import Pairs
+from edgedetr.export.parity_report import ParityReport
+from edgedetr.export.verify_page import bars, page, tiles
 
 
 @pytest.fixture
@@ -84,6 +89,42 @@ def test_it_loads_nothing_and_every_tag_is_closed(write):
 
 def block(name, own, limit, carried=None):
     return BlockError(name, "int8", 1, "t", Difference(own, 1.0), limit, carried)
+
+
+def report_of(lost, limits):
+    """A report of 40 frames with one detection each."""
+    share = lost_share([1] * lost + [0] * (40 - lost), [1] * 40)
+    one, none = np.ones(1), np.zeros(0)
+    pairs = [Pairs(none, none, none, 1)] * lost + [Pairs(0 * one, 0 * one, one, 0)] * (40 - lost)
+    figures = figures_from_pairs(pairs, 40, 0)
+    return ParityReport(figures, share, limits, 0.3, "a.onnx", "12", "b.onnx", "34", "verify")
+
+
+@pytest.mark.parametrize(
+    ("lost", "limits", "answer", "state"),
+    [
+        (0, INT8_LIMITS, "passed", "good"),
+        (0, FP16_LIMITS, "undecided", "warn"),
+        (20, INT8_LIMITS, "failed", "bad"),
+        (1, FP32_LIMITS, "failed", "bad"),
+    ],
+)
+def test_the_first_tile_is_the_verdict(lost, limits, answer, state):
+    report = report_of(lost, limits)
+    verdict, share, *_ = tiles(report)
+    assert (verdict.answer, verdict.state) == (answer, state)
+    assert verdict.detail == f"{40 - lost} pairs and {lost} without a partner in 40 frames"
+    assert share.answer == f"{lost / 40:.2%}"
+    assert share.detail.startswith(f"{lost} of 40")
+    assert ("surely below" in share.detail) == (not limits.exact)
+    assert f"{limits.lost_share:.2%} allowed" in share.detail
+    assert f"<strong>{answer}</strong>" in page(report)
+
+
+def test_an_undecided_page_says_how_many_frames_it_takes():
+    html = page(report_of(0, FP16_LIMITS))
+    assert "0 of 40 detections are lost" in html
+    assert "more frames would decide." in html
 
 
 def test_bars_lie_on_an_axis_of_equal_factors():
