@@ -52,6 +52,10 @@ def spread_channels(path):
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    read = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
