@@ -101,7 +101,7 @@ docker-vehicle:  ## Image for the vehicle; see docs/deploy-jetson.md for L4T, RE
 docker-train:  ## Image for training on an x86 machine with a GPU
 	docker build --target train --tag edgedetr-train .
 
-test: setup  ## Run the tests
+test: setup  ## Run all parts of the tests, and name those that failed
 	@failed=; for part in $(TESTS); do \
 	    echo "$(BIN)/pytest -q $$part"; $(BIN)/pytest -q $$part || failed="$$failed $$part"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
