@@ -4,8 +4,12 @@ import runpy
 from pathlib import Path
 
 import cv2
+import numpy as np
+import onnx
 import pytest
 
+from edgedetr.calib.stats import CalibrationStats, TensorRange
+from edgedetr.runtime.files import sha256
 from edgedetr.runtime.spec import ModelSpec
 
 SPEC = ModelSpec((64, 96), ("Car", "Pedestrian", "Cyclist"))
@@ -81,3 +85,93 @@ def calibration_images(tmp_path_factory):
 def fake_tensorrt():
     """`fake_tensorrt` of the file of that name."""
     return runpy.run_path(str(Path(__file__).with_name("fake_tensorrt.py")))["fake_tensorrt"]
+
+
+GREY, CHANNELS, GREY_HW = 127, 8, (32, 64)
+GREY_SPEC = ModelSpec(GREY_HW, ("Car", "Pedestrian", "Cyclist"), resize="stretch")
+GREY_CAR = "Car 0.00 0 0.00 16.00 8.00 48.00 24.00 1.5 1.6 3.9 1.0 1.5 9.0 0.0\n"
+FINE, COARSE = GREY / 255, 1000 * GREY / 255
+
+
+@pytest.fixture
+def grey_kitti(tmp_path):
+    """Makes a KITTI folder of grey frames with a car each, the training split first."""
+
+    def make(train=1, val=3):
+        root = tmp_path / "kitti"
+        for name in ("training/image_2", "training/label_2", "ImageSets"):
+            (root / name).mkdir(parents=True)
+        names = [f"{frame:06d}" for frame in range(train + val)]
+        for name in names:
+            image = np.full((*GREY_HW, 3), GREY, np.uint8)
+            cv2.imwrite(str(root / f"training/image_2/{name}.png"), image)
+            (root / f"training/label_2/{name}.txt").write_text(GREY_CAR, encoding="utf-8")
+        for split, chosen in {"train": names[:train], "val": names[train:]}.items():
+            text = "".join(f"{name}\n" for name in chosen)
+            (root / f"ImageSets/{split}.txt").write_text(text, encoding="utf-8")
+        return root
+
+    return make
+
+
+@pytest.fixture
+def grey_onnx(onnx_model, tmp_path):
+    """A detector that can be worked out by hand: three convolutions and a linear layer.
+
+    Each hands the frame's grey on, and the one box is the grey times a constant.
+    """
+    box = np.array([32 / 64, 16 / 32, 32 / 64, 16 / 32]) / FINE
+    model = onnx_model(
+        [
+            ("Conv", "/net/backbone/stem/Conv", ["images", "w_stem"], "a", {}),
+            ("Conv", "/net/backbone/body/Conv", ["a", "w_body"], "b", {}),
+            ("Conv", "/net/encoder/fpn/Conv", ["b", "w_fpn"], "c", {}),
+            ("ReduceMean", "/net/encoder/Mean", ["c"], "d", {"axes": [2], "keepdims": 0}),
+            ("Transpose", "/net/encoder/Turn", ["d"], "e", {"perm": [0, 2, 1]}),
+            ("MatMul", "/net/encoder/mlp/MatMul", ["e", "w_mlp"], "f", {}),
+            ("ReduceMean", "/net/encoder/Mean_1", ["f"], "g", {"axes": [1]}),
+            ("MatMul", "/net/bbox_embed/MatMul", ["g", "w_box"], "boxes", {}),
+            ("Identity", "/net/class_embed/Identity", ["fixed_logits"], "logits", {}),
+        ],
+        {
+            "w_stem": np.full((CHANNELS, 3, 1, 1), 1 / 3),
+            "w_body": np.full((CHANNELS, CHANNELS, 1, 1), 1 / CHANNELS),
+            "w_fpn": np.full((CHANNELS, CHANNELS, 1, 1), 1 / CHANNELS),
+            "w_mlp": np.full((CHANNELS, CHANNELS), 1 / CHANNELS),
+            "w_box": np.tile(box / CHANNELS, (CHANNELS, 1)),
+            "fixed_logits": np.array([[[4.0, -20.0, -20.0]]]),
+        },
+        inputs={"images": (1, 3, *GREY_HW)},
+        outputs=["logits", "boxes"],
+        spec=GREY_SPEC,
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def write_grey_stats(grey_onnx, tmp_path):
+    """Writes ranges for `grey_onnx`; a layer whose range is far too wide rounds the grey to 0."""
+
+    def write(*coarse):
+        tensors = {"backbone/stem": "images", "backbone/body": "a", "encoder/fpn": "b", "mlp": "e"}
+        stats = CalibrationStats(
+            model=grey_onnx.name,
+            model_sha256=sha256(grey_onnx),
+            spec=GREY_SPEC,
+            method="max",
+            percentile=99.99,
+            frames=1,
+            frames_sha256="0",
+            ranges=tuple(
+                TensorRange(tensor, amax, amax)
+                for layer, tensor in tensors.items()
+                for amax in [COARSE if layer in coarse else FINE]
+            ),
+        )
+        path = tmp_path / "stats.json"
+        stats.write(path)
+        return path
+
+    return write

@@ -19,8 +19,9 @@ from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.fake_quantization import calibrated
 from edgedetr.export.graph import count_nodes
 from edgedetr.export.int8_layers import Int8Node, int8_nodes, layers_of, trained_ranges
+from edgedetr.export.limits import Gate
 from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Gate, verify
+from edgedetr.export.parity import verify
 from edgedetr.export.runners import TorchRunner, open_runner
 from edgedetr.export.stored_ranges import RANGES_KEY
 from edgedetr.export.textures import textured_frames
@@ -355,7 +356,8 @@ def test_verify_rounds_beside_int8_and_computes_in_float_beside_floats(trained):
         for a, b in ((checkpoint, int8), (path, int8), (checkpoint, path))
     )
     assert simulation.precisions == ("int8", "int8")
-    assert simulation.passed
+    assert simulation.verdict != "failed"  # four frames are too few to pass
+    assert simulation.share.share < simulation.limits.lost_share
     errors = [report.figures.mean_score_error for report in (simulation, rounding)]
     assert errors[0] is not None
     assert errors[1] is not None

@@ -8,8 +8,9 @@ from onnx import numpy_helper
 from edgedetr.calib.blocks import block_names
 from edgedetr.calib.collect import collect
 from edgedetr.calib.points import label
+from edgedetr.export.limits import Gate
 from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Gate, Looks, verify
+from edgedetr.export.parity import Looks, verify
 from edgedetr.export.taps import FED, Tensor, activations, cut_into_blocks, parts, tapped
 from edgedetr.export.textures import textured_frames
 

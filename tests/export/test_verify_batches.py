@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from edgedetr.export.batch_parity import check_batches
+from edgedetr.export.limits import Gate
 from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Gate, verify
+from edgedetr.export.parity import verify
 from edgedetr.runtime.spec import ModelSpec
 
 FRAMES = [np.full((8, 16, 3), grey, np.uint8) for grey in (250, 120)]

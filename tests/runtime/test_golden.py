@@ -17,6 +17,7 @@ from edgedetr.runtime.golden import (
     check_inputs,
     golden_frame,
     golden_inputs,
+    lost_detections,
 )
 from edgedetr.runtime.preprocess import Placement, ResizeStep, placement
 from edgedetr.runtime.spec import ModelSpec
@@ -175,6 +176,38 @@ def test_an_answer_beyond_its_tolerance(boxes, logits):
         match=r"1 of its 1 golden detections, the first at \(2, 2, 6, 6\) of score 0\.500",
     ):
         check_answer(ANSWER, session(boxes, logits), FRAME)
+
+
+SPOTS = tuple((0.1 + 0.15 * n, 0.5, 0.1, 0.5) for n in range(6))  # centre and size, of the input
+SIX = GoldenAnswer(
+    "models/m.onnx",
+    tuple((8 * (x - w / 2), 2, 8 * (x + w / 2), 6) for x, _, w, _ in SPOTS),
+    6 * (0.5,),
+    6 * (0,),
+    0.5,
+    1e-3,
+)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "lost"), [(0, ()), (1, (0,)), (2, (0, 1)), (6, (0, 1, 2, 3, 4, 5))]
+)
+def test_a_fifth_of_the_golden_detections_may_be_lost(wrong, lost):
+    """One of six is less than a fifth, two are more."""
+    answering = session(SPOTS, wrong * [(-2, -9)] + (6 - wrong) * [(0, -9)])
+    assert lost_detections(SIX, answering, FRAME) == lost
+    if len(lost) <= 1:
+        check_answer(SIX, answering, FRAME)
+        return
+    with pytest.raises(
+        GateError, match=f"not find {wrong} of its 6 golden detections.*allowed 20%"
+    ):
+        check_answer(SIX, answering, FRAME)
+
+
+def test_a_fifth_itself_may_be_lost():
+    five = replace(SIX, boxes=SIX.boxes[:5], scores=SIX.scores[:5], labels=SIX.labels[:5])
+    check_answer(five, session(SPOTS, [(-2, -9), *5 * [(0, -9)]]), FRAME)
 
 
 def test_a_golden_answer_must_hold_something():

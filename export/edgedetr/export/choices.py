@@ -79,8 +79,12 @@ def same_choice(
         other, theirs = b.choose(images, own)
     except (ChoiceError, ArtifactError):
         return None
-    same = (np.allclose(x.scores, y.scores, SAME, SAME) for x, y in zip(own, theirs, strict=True))
+    same = (_alike(x.scores, y.scores) for x, y in zip(own, theirs, strict=True))
     return (answer, other) if own and all(same) else None
+
+
+def _alike(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+    return a.shape == b.shape and np.allclose(a, b, SAME, SAME)
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,8 @@ def _taking(node: onnx.NodeProto, indices: str) -> list[onnx.NodeProto]:
     """Return what takes the given places where a ``TopK`` node took the best."""
     axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
     values, taken = node.output
-    made = [helper.make_node("Identity", [indices], [taken], f"{node.name}::taken")]
-    if values:
-        gathered = [node.input[0], indices], [values], f"{node.name}::gathered"
-        made.append(helper.make_node("GatherElements", *gathered, axis=axis))
-    return made
+    gathered = [node.input[0], indices], [values], f"{node.name}::gathered"
+    return [
+        helper.make_node("Identity", [indices], [taken], f"{node.name}::taken"),
+        helper.make_node("GatherElements", *gathered, axis=axis),
+    ]

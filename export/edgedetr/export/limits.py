@@ -70,6 +70,10 @@ class Gate:
     box_error_px: float | None = None
 
     def limits(self, *precisions: Precision) -> Limits:
-        """Fill up with the defaults for models of these precisions: those of the coarsest."""
+        """Fill up with the defaults for models of these precisions: those of the coarsest.
+
+        Where a share may be lost that is exact by default, that share is tested.
+        """
         given = {k: v for k, v in vars(self).items() if v is not None}
-        return replace(LIMITS[max(precisions, key=list(LIMITS).index)], **given)
+        default = LIMITS[max(precisions, key=list(LIMITS).index)]
+        return replace(default, **given, exact=default.exact and not self.lost_share)

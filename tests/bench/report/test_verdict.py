@@ -9,8 +9,8 @@ from edgedetr.bench.report.assemble import DataChoice, write_report
 from edgedetr.bench.report.contents import ParityResult, Report, Verdict
 from edgedetr.bench.report.table import as_text, comparison, factor, share
 from edgedetr.bench.report.verdict import headline, tiles, verdict
-from edgedetr.export.coverage import CoverageRecord
-from edgedetr.export.parity import figures_from_pairs
+from edgedetr.export.coverage_record import CoverageRecord
+from edgedetr.export.figures import figures_from_pairs
 from edgedetr.export.sensitivity import BlockEffect
 
 if TYPE_CHECKING:

@@ -63,11 +63,13 @@ def _verdict(record: CoverageRecord) -> str:
 
 
 def _summary(record: CoverageRecord) -> str:
+    # older files say nothing themselves
+    said = record.said or f"{record.coverage:.1%} of the multiply-accumulates may run in INT8"
     if record.nothing_to_compare:
-        return f"INT8 was not made: {record.said}."
+        return f"INT8 was not made: {said}."
     if record.is_worth_it:
-        return f"{record.said}."
-    return f"INT8 is not worth it here: {record.said}."
+        return f"{said}."
+    return f"INT8 is not worth it here: {said}."
 
 
 def _chart(record: CoverageRecord) -> LineChart:
