@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from demo import ROOT, cores_worth
-from edgedetr.runtime.files import sha256, write_text
-from edgedetr.runtime.machine import machine_facts
+from demo import MEASURES, ROOT, cores_worth
+from edgedetr.bench.result_file import write_result
+from edgedetr.runtime.files import sha256
 
 FOLDER = ROOT / "runs" / "variations"
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2"}
@@ -196,15 +196,13 @@ def _before(path: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _write(path: Path, settings: dict[str, Any], runs: dict[str, dict[str, Any]]) -> None:
-    record = {
+    figures = {
         "summary": summary(list(runs.values())),
         "runs": runs,
         "settings": settings,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "machine": machine_facts(),
-        "command": shlex.join(["python", *sys.argv]),
     }
-    write_text(path, json.dumps(record, indent=2) + "\n")
+    write_result(path, figures, MEASURES)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -52,6 +52,10 @@ def spread_channels(path):
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    read = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
@@ -61,7 +65,7 @@ def spread_input(graph, node, weight):
     is_conv = node.op_type == "Conv"
     groups = next((a.i for a in node.attribute if a.name == "group"), 1) if is_conv else 1
     channels = weight.shape[1] * groups if is_conv else weight.shape[-2]
-    factor = np.exp2(np.arange(channels) % 21 - 10).astype(np.float32)
+    factor = np.exp2(np.arange(channels) % 13 - 6).astype(np.float32)
     if is_conv:
         rows = factor.reshape(groups, 1, -1).repeat(weight.shape[0] // groups, 1)
         scaled = weight / rows.reshape(*weight.shape[:2], *([1] * (weight.ndim - 2)))

@@ -65,7 +65,7 @@ def shortened(command):
     if command == "make test":
         return "make -n test"
     if command.startswith("make"):
-        return f"{command} FRAMES=200 TRAIN={shlex.quote(QUICK)}"
+        return f"{command} FRAMES=400 TRAIN={shlex.quote(QUICK)}"
     if command.startswith("edgedetr distill train"):
         return f"{command} {QUICK}"
     if command.startswith("edgedetr bench"):

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -179,40 +180,8 @@ def paired_gain(values: Sequence[float], reference: Sequence[float]) -> Gain:
     if pairs < 2 or not np.isfinite(differences).all():
         return Gain(middle, math.nan, math.nan)
     error = std(differences) / math.sqrt(pairs)
-    half = t_quantile(LEVEL_PERCENT / 100, pairs - 1) * error
+    half = float(stdtrit(pairs - 1, (1 + LEVEL_PERCENT / 100) / 2)) * error
     return Gain(middle, middle - half, middle + half)
-
-
-def t_quantile(level: float, freedom: int) -> float:
-    """Return how many standard errors around the mean hold a share of Student's distribution.
-
-    Args:
-        level: The share, in (0, 1).
-        freedom: Degrees of freedom, from 1 on.
-
-    >>> round(t_quantile(0.95, 1), 3), round(t_quantile(0.95, 2), 3)
-    (12.706, 4.303)
-    """
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        angle = (low + high) / 2
-        low, high = (angle, high) if _t_share(angle, freedom) < level else (low, angle)
-    return math.sqrt(freedom) * math.tan(low)
-
-
-def _t_share(angle: float, freedom: int) -> float:
-    """Return the share of Student's distribution within ``sqrt(freedom) tan(angle)``.
-
-    Abramowitz and Stegun, Handbook of Mathematical Functions, equations 26.7.3 and 26.7.4.
-    """
-    cosine = math.cos(angle)
-    is_odd = freedom % 2
-    term, total = (cosine if is_odd else 1.0), 0.0
-    for k in range(2 + is_odd, freedom + 1, 2):
-        total += term
-        term *= cosine**2 * (k - 1) / k
-    total *= math.sin(angle)
-    return (angle + total) * 2 / math.pi if is_odd else total
 
 
 def _arm_figures(arm: Arm) -> dict[str, object]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 from transformers.loss.loss_d_fine import weighting_function
-from transformers.loss.loss_rt_detr import linear_sum_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -155,8 +155,8 @@ class ParityReport:
     def table(self) -> str:
         """Say it in a short table, with the limit beside each figure that has one."""
         width = max(len(row.found) for row in self.rows)
-        lines = [f"{'':<18}{'found':>{width}}{'limit':>10}"]
-        lines += [f"{r.name:<18}{r.found:>{width}}{r.limit:>10}".rstrip() for r in self.rows]
+        lines = [f"{'':<20}{'found':>{width}}{'limit':>10}"]
+        lines += [f"{r.name:<20}{r.found:>{width}}{r.limit:>10}".rstrip() for r in self.rows]
         lines += [check.line for check in self.batches]
         if self.activations is not None:
             lines += self.activations.lines

@@ -107,7 +107,7 @@ def tiles(report: ParityReport) -> list[Tile]:
         "Does it find the same objects?",
         report.verdict,
         f"{found.matched} pairs and {found.unmatched} without a partner in {found.frames} frames",
-        {"passed": "good", "failed": "bad", "undecided": "warn"}[report.verdict],
+        {"passed": "good", "failed": "bad", "undecided": "undecided"}[report.verdict],
     )
     bounds = "" if report.limits.exact else f", surely below {share.high:.2%}"
     lost = Tile(

@@ -289,6 +289,13 @@ def test_check_measures_nothing_and_says_what_the_gates_say(run: Path) -> None:
     assert not list(run.glob("report.*"))
 
 
+def test_a_converted_model_that_cannot_run_is_left_out_and_named(run: Path) -> None:
+    (run / "student.fp16.onnx").write_bytes(b"no model")
+    report = write_report(run, DataChoice())
+    assert [m.name for m in report.models] == ["teacher", "student", "student.int8"]
+    assert "student.fp16.onnx is left out" in " ".join(report.missing)
+
+
 def refused(kind: type[Exception], run: Path) -> str:
     """Check that a report is refused with one line and that nothing was written."""
     with pytest.raises(kind) as caught:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,13 +26,13 @@ from edgedetr.distill.data.kitti import label_path
 from edgedetr.distill.evaluate_coco import coco_ap
 from edgedetr.distill.evaluate_kitti import CLASSES, DIFFICULTIES, evaluate_kitti_frames
 from edgedetr.runtime.detector import Detector
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from edgedetr.distill.data import Dataset
 
@@ -73,16 +73,15 @@ def write_report(
     folder = read_run_folder(run)
     with ExitStack() as stack:
         teacher_path = _teacher(run, teacher, stack)
-        paths = [*([teacher_path] if teacher_path else []), *folder.students]
-        detectors = [
-            stack.enter_context(Detector.open(path, threshold=0.0, backend="auto", steady=True))
-            for path in paths
-        ]
+        needed = [*([teacher_path] if teacher_path else []), folder.students[0]]
+        opened = {path: stack.enter_context(_open(path)) for path in needed}
+        left_out = _open_others(folder.students[1:], opened, stack)
+        paths, detectors = list(opened), list(opened.values())
         class_names = _common_classes(paths, detectors)
         facts = _open_data(folder, data, class_names)
         measured = measure(detectors, facts.dataset, facts.frames)
         models = _models(paths, measured, facts, has_teacher=teacher_path is not None)
-    missing = folder.missing
+    missing = folder.missing + left_out
     if teacher_path is None:
         missing.append(
             "The run has no teacher.onnx: the students stand alone (edgedetr export onnx TEACHER "
@@ -134,6 +133,30 @@ class _Data:
             objects=dict(zip(names, counts, strict=True)),
             timed_frames=timed_frames,
         )
+
+
+def _open(path: Path) -> Detector:
+    """Open a model as it runs beside others; it answers with whatever it finds."""
+    return Detector.open(path, threshold=0.0, backend="auto", steady=True)
+
+
+def _open_others(
+    paths: Sequence[Path], opened: dict[Path, Detector], stack: ExitStack
+) -> list[str]:
+    """Open what was made of the student; return why what cannot be run is left out."""
+    left_out: list[str] = []
+    for path in paths:
+        with _noted(path, left_out):
+            opened[path] = stack.enter_context(_open(path))
+    return left_out
+
+
+@contextmanager
+def _noted(path: Path, left_out: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except (ArtifactError, BackendError) as error:
+        left_out.append(f"{path.name} is left out, for it cannot be run: {error}")
 
 
 def _teacher(run: Path, given: Path | None, stack: ExitStack) -> Path | None:

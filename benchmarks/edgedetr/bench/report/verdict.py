@@ -57,14 +57,14 @@ def _of_comparison(check: ParityResult) -> tuple[Word, str]:
 
 
 def _of_search(record: CoverageRecord) -> tuple[Word, str]:
-    if getattr(record, "nothing_to_compare", False):
+    if record.nothing_to_compare:
         return "not compared", (
             f"{record.int8} was not made: {record.model} finds nothing in the frames, so that "
             "there is nothing to compare."
         )
     share = f"{record.coverage:.1%} of the multiply-accumulates"
     if not record.is_worth_it:
-        return "failed", f"INT8 is not worth it here: the gate holds for {share} of {record.model}."
+        return "failed", f"INT8 is not worth it here: {record.said or share}."
     rest = [block.name for block in record.blocks if block.name not in record.chosen]
     return "passed", (
         f"{record.int8} has {share} in INT8; in {record.rest.upper()} stay {_listed(rest)}."
