@@ -92,6 +92,45 @@ def test_fp16_may_round():
     assert checks((2,), rounded, "fp16")[2, "equal rows"].holds
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("size", [2, 4, 32])
+def test_one_wrong_row_is_not_excused_by_the_others(precision, size):
+    """Of 32 equal images one gets another answer: 3 % of all detections, but all of that row."""
+
+    def last_row_otherwise(logits, boxes):
+        logits[-1] *= -1
+        boxes[-1] = 1 - boxes[-1]
+
+    found = checks((size,), last_row_otherwise, precision)
+    for test in ("equal rows", "different rows"):
+        assert not found[size, test].holds
+        assert (
+            f"{found[size, test].lost} of {found[size, test].compared}" in found[size, test].reason
+        )
+
+
+@pytest.mark.parametrize(("queries", "holds"), [(9, True), (8, False)])
+def test_a_fifth_of_a_row_may_fall_the_other_way(queries, holds):
+    """One query moves in the last row: its two classes lose their partners in both rows.
+
+    With nine queries that are four of 16 + 4 detections, a fifth; with eight four of 14 + 4.
+    """
+
+    class Many(Batched):
+        def __call__(self, images):
+            count = len(images)
+            boxes = np.full((count, queries, 4), 0.05, np.float32)
+            boxes[..., 0] = (np.arange(queries) + 0.5) / queries
+            boxes[-1, 0, 1] += 0.5
+            return np.zeros((count, queries, 2), np.float32), boxes
+
+    (equal, *_) = check_batches(Many((4,), precision="fp16"), "net", FRAMES)
+    assert (equal.lost, equal.unmatched) == (4, 4)
+    assert equal.holds == holds
+    (equal, *_) = check_batches(Many((4,)), "net", FRAMES)
+    assert not equal.holds
+
+
 def test_numbers_that_are_not_finite_fail():
     def broken(logits, _):
         logits[-1] = np.nan

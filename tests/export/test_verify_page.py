@@ -104,7 +104,7 @@ def report_of(lost, limits):
     ("lost", "limits", "answer", "state"),
     [
         (0, INT8_LIMITS, "passed", "good"),
-        (0, FP16_LIMITS, "undecided", "warn"),
+        (0, FP16_LIMITS, "undecided", "undecided"),
         (20, INT8_LIMITS, "failed", "bad"),
         (1, FP32_LIMITS, "failed", "bad"),
     ],

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from edgedetr.export.limits import FP16_LIMITS, FP32_LIMITS
-from edgedetr.export.lost_share import lost_share
 from edgedetr.export.matching import Rule, match
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Placement, Preprocessor
@@ -30,6 +29,12 @@ if TYPE_CHECKING:
 
 RULE = Rule(threshold=0.0, top=20)
 """The best detections of a frame, so that a model that is sure of nothing is checked as well."""
+
+LOST_OF_ROW = 0.2
+"""The share of a row's detections that may be lost where the model is coarser than FP32.
+
+Near ties fall the other way where arithmetic rounds otherwise; a row that is computed wrongly loses
+most of them. Each row counts by itself: no other excuses it, so that this is no test of a share."""
 
 Test = Literal["equal rows", "different rows", "as alone"]
 
@@ -57,8 +62,8 @@ class BatchCheck:
         max_box_error_px: Farthest that a side of a box moved, in pixels of the network's input.
         max_score_error: Largest difference of two scores.
         non_finite: NaN and infinite numbers in the answers.
-        holds: Whether the rows are what they should be: in FP32 without any loss, else without a
-            share of lost detections that is surely too large.
+        holds: Whether the rows are what they should be: in FP32 without any loss, else each with no
+            more than `LOST_OF_ROW` lost.
     """
 
     model: str
@@ -158,7 +163,8 @@ def _check(
     pairs = [] if non_finite else [_match(runner, a, b) for a, b in zip(rows, wanted, strict=True)]
     limits = FP32_LIMITS if runner.precision == "fp32" else FP16_LIMITS
     lost, compared = [p.lost(limits) for p in pairs], [p.compared for p in pairs]
-    verdict = lost_share(lost, compared).verdict(limits.lost_share)
+    allowed = 0.0 if limits.exact else LOST_OF_ROW
+    holds = all(some <= allowed * every for some, every in zip(lost, compared, strict=True))
     return BatchCheck(
         model=name,
         size=size or len(rows),
@@ -169,7 +175,7 @@ def _check(
         max_box_error_px=max((float(p.box_errors_px.max(initial=0)) for p in pairs), default=0.0),
         max_score_error=max((float(p.score_errors.max(initial=0)) for p in pairs), default=0.0),
         non_finite=non_finite,
-        holds=not non_finite and (not sum(lost) if limits.exact else verdict != "failed"),
+        holds=not non_finite and holds,
     )
 
 

@@ -29,7 +29,7 @@ LEAST_ERROR = 1e-6
 
 @dataclass(frozen=True)
 class Tile:
-    """A question, its answer, what it rests on, and ``good``, ``bad`` or nothing."""
+    """A question, its answer, what it rests on, and ``good``, ``bad``, ``undecided`` or nothing."""
 
     question: str
     answer: str
