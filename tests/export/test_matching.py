@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from edgedetr.export.limits import Limits
 from edgedetr.export.matching import Rule, match
 from edgedetr.runtime.types import Detections
 
@@ -83,6 +84,34 @@ def test_equal_boxes_are_told_apart_by_their_scores():
 def test_one_box_has_one_partner():
     done = pairs([CAR, CAR], [CAR])
     assert (len(done), done.unmatched) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("limits", "lost"),
+    [
+        (Limits(0.0, 1.0, 0.1), 1),  # the man has no partner
+        (Limits(0.72, 0.21, 0.1, box_error_px=2), 1),
+        (Limits(0.73, 0.21, 0.1), 2),
+        (Limits(0.0, 0.19, 0.1), 2),
+        (Limits(0.0, 1.0, 0.1, box_error_px=1.9), 2),
+    ],
+)
+def test_lost_is_what_has_no_partner_within_the_limits(limits, lost):
+    """Of three pairs one overlaps by 72 %, with a side moved by 2 and a score less by 0.2."""
+    far = (60, 0, 70, 10, 0.9, 0)
+    done = pairs(
+        [CAR, MAN, far, (40, 0, 50, 10, 0.9, 1)],
+        [(1, 0, 10, 8, 0.7, 0), far, (40, 0, 50, 10, 0.9, 1)],
+    )
+    assert (len(done), done.unmatched, done.compared) == (3, 1, 4)
+    assert done.lost(limits) == lost
+
+
+def test_the_best_may_count_whatever_their_score():
+    weak, weaker = (50, 0, 60, 10, 0.1, 0), (70, 0, 80, 10, 0.05, 0)
+    assert pairs([CAR, weak, weaker], [CAR], least=2).unmatched == 1
+    assert pairs([CAR, weak, weaker], [CAR], least=3).unmatched == 2
+    assert pairs([CAR, weak], [], least=5, top=1).unmatched == 1
 
 
 def test_nothing_matches_nothing():

@@ -22,7 +22,7 @@ from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import read_manifest
 from edgedetr.runtime.plugins import names
-from edgedetr.runtime.spec import METADATA_KEY, spec_from_json
+from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
 
 pytestmark = pytest.mark.slow
 
@@ -179,6 +179,24 @@ def test_textured_frames_are_always_the_same_and_no_two_alike():
     assert [f.shape for f in frames] == 3 * [(40, 64, 3)]
     assert all(f.dtype == np.uint8 and f.std() > 30 for f in frames)
     assert (frames[0] != frames[1]).mean() > 0.9
+
+
+def test_a_model_whose_queries_all_score_alike_is_exported(tmp_path):
+    """Before training every feature vanishes, and any rounding chooses other queries."""
+    import torch
+
+    from edgedetr.distill.checkpoint import save_model
+    from edgedetr.distill.model import new_model
+
+    spec = ModelSpec((64, 96), ("Car", "Pedestrian", "Cyclist"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_model(tmp_path / "m.safetensors", new_model("d_fine", "edge-tiny", spec), command="")
+    done = export_onnx(tmp_path / "m.safetensors", tmp_path / "m.onnx")
+    assert done.parity.passed
+    assert done.parity.figures.matched >= 80
+    assert done.parity.figures.tied_frames > 0
+    assert "frames with tied queries" in read_manifest(tmp_path / "m.onnx").summary
 
 
 def test_a_trained_detector_finds_the_same_in_real_frames(shared_data, tmp_path):
