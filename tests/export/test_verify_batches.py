@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from typing_extensions import override
 
 from edgedetr.export.batch_parity import check_batches
 from edgedetr.export.limits import Gate
@@ -103,10 +104,9 @@ def test_one_wrong_row_is_not_excused_by_the_others(precision, size):
 
     found = checks((size,), last_row_otherwise, precision)
     for test in ("equal rows", "different rows"):
-        assert not found[size, test].holds
-        assert (
-            f"{found[size, test].lost} of {found[size, test].compared}" in found[size, test].reason
-        )
+        check = found[size, test]
+        assert not check.holds
+        assert f"{check.lost} of {check.compared} detections are lost" in check.reason
 
 
 @pytest.mark.parametrize(("queries", "holds"), [(9, True), (8, False)])
@@ -117,6 +117,7 @@ def test_a_fifth_of_a_row_may_fall_the_other_way(queries, holds):
     """
 
     class Many(Batched):
+        @override
         def __call__(self, images):
             count = len(images)
             boxes = np.full((count, queries, 4), 0.05, np.float32)
