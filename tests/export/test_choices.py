@@ -196,6 +196,34 @@ def test_models_that_choose_elsewhere_or_not_at_all_have_no_common_choice(export
         assert same_choice(one, two, images) is None
 
 
+def test_a_model_of_a_larger_batch_has_no_choice_of_one_image(onnx_model, tmp_path):
+    """Its answers are compared as they are, and what differs is lost."""
+    runners = []
+    for name, score in (("a", 0.0), ("b", 0.5)):
+        model = onnx_model(
+            [
+                ("ReduceMean", "mean", ["images"], "m", {"axes": [1, 2], "keepdims": 0}),
+                ("TopK", "top", ["m", "k"], ("best", "which"), {"axis": 1}),
+                ("Unsqueeze", "row", ["best", "last"], "rows", {}),
+                ("Concat", "four", ["rows", "rows", "rows", "rows"], "same", {"axis": 2}),
+                ("Mul", "half", ["same", "size"], "boxes", {}),
+                ("Concat", "two", ["rows", "rows"], "equal", {"axis": 2}),
+                ("Add", "add", ["equal", "score"], "logits", {}),
+            ],
+            {"k": np.array([2]), "last": np.array([2]), "size": [0.5], "score": [score]},
+            inputs={"images": (3, 3, 4, 8)},
+            outputs=("logits", "boxes"),
+            spec=SPEC,
+        )
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        runners.append(OnnxRunner(tmp_path / f"{name}.onnx"))
+    a, b = runners
+    with pytest.raises(ChoiceError):
+        a.choose(np.ones((1, 3, 4, 8), np.float32))
+    evidence = seen(a, b)
+    assert (lost(evidence), evidence.figures.tied_frames) == (4, 0)
+
+
 def test_scores_of_other_places_are_no_common_choice():
     """The same k of twice as many places: nothing that could be compared."""
 

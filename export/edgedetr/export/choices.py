@@ -56,7 +56,9 @@ class Chooser(Protocol):
             forced: The choices to make instead of its own; its own when empty.
 
         Raises:
-            ChoiceError: If it chooses in another number of places or sizes.
+            ChoiceError: If it does not take one image, or chooses in another number of places or
+                sizes.
+            ArtifactError: If its choices cannot be read.
         """
         ...
 
@@ -71,11 +73,11 @@ def same_choice(
     """Let a second model answer with the choices of the first.
 
     Returns:
-        The answers of both; None where their choices cannot be told from a fault: they do not
-        choose in the same places, or what stands before a choice differs.
+        The answers of both; None where their choices cannot be told from a fault: they cannot be
+        read, are not in the same places, or what stands before a choice differs.
     """
-    answer, own = a.choose(images)
     try:
+        answer, own = a.choose(images)
         other, theirs = b.choose(images, own)
     except (ChoiceError, ArtifactError):
         return None

@@ -213,6 +213,8 @@ class OnnxRunner:
         from edgedetr.export.choices import Choice, ChoiceError, choosing_graph
         from edgedetr.export.exact import exact_session, run_session
 
+        if self.batch_sizes[0] != len(images):
+            raise ChoiceError
         if bool(forced) not in self._choosing:
             graph = choosing_graph(self.graph.model, forced=bool(forced))
             self._choosing[bool(forced)] = graph, exact_session(graph.model, self._name)
