@@ -15,25 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from demo_section import demo_section
 from edgedetr.bench.result_file import age, printable
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.files import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-COLUMNS = (
-    "model",
-    "run by",
-    "parameters (M)",
-    "GFLOPs",
-    "file (MiB)",
-    "AP",
-    "AP50",
-    "KITTI AP40 moderate, Car (%)",
-    "p50 (ms)",
-    "p99 (ms)",
-    "agreement with teacher",
-)
 SECTION = re.compile(r"(<!-- measured: [^>]*-->\n).*?(<!-- /measured -->)", re.DOTALL)
 
 
@@ -64,23 +52,12 @@ def result(name: str) -> dict[str, Any]:
 
 def of_readme() -> str:
     """Return the README's section: the demo's table, and the figures of single parts."""
-    demo, steps, latency, evaluator = map(
-        result, ("demo", "method_step", "latency_overhead", "kitti_evaluator")
-    )
-    machine, (before, after) = _machine(demo), demo["cores_worth"]
+    steps, latency, evaluator = map(result, ("method_step", "latency_overhead", "kitti_evaluator"))
     ratios = ", ".join(f"{name} {m['ratio']:.3f}" for name, m in steps["methods"].items())
     difference = evaluator["largest_difference_from_official"]
     return "\n".join(
         [
-            f"`make demo` on {machine}, no GPU: {demo['seconds']:.0f} s after the install,",
-            f"{demo['training_seconds']:.0f} s of them training (the cores were worth {before}",
-            f"before it, {after} after it){age(demo)}. AP on held-out rendered frames;",
-            "latency end to end on the CPU, each model in what `--backend auto` chooses for it;",
-            "TensorRT has not been measured yet.",
-            "",
-            f"| {' | '.join(COLUMNS)} |",
-            "|---" * len(COLUMNS) + "|",
-            *(f"| {' | '.join(_row(model))} |" for model in demo["models"]),
+            *demo_section(result("demo_variations")),
             "",
             f"- A frame of a D-FINE-N at 384x1248 costs{age(latency)} "
             f"{latency['steady']['overhead_ratio']:.3f} times the bare session",
@@ -91,6 +68,7 @@ def of_readme() -> str:
             f"- KITTI AP differs from the official tool's by at most {difference:.0e}; 8000 frames",
             f"  with 80,000 detections take {evaluator['seconds']:.1f} s on one core.",
             *_gains(),
+            *_gates(),
             *_precisions(),
             *_foreign(),
             "",
@@ -119,17 +97,34 @@ def _gains() -> list[str]:
     ]
 
 
+def _gates() -> list[str]:
+    """Say how often gates let good models pass and stop broken ones."""
+    found = result("gate_power")
+    good, broken = (
+        [m["passed"] for m in found["models"].values() if m["good"] is kind]
+        for kind in (True, False)
+    )
+    return [
+        f"- Gates: of {found['draws']} draws of frames, {len(good)} good models in FP16 and INT8",
+        f"  passed in at least {min(good):.0%} each, {len(broken)} broken ones in at most "
+        f"{max(broken):.0%}.",
+    ]
+
+
 def _precisions() -> list[str]:
     """Say what FP16 and INT8 cost in accuracy."""
-    int8, fp16 = result("int8_student")["fresh_frames"], result("fp16_parity")
+    int8_file, fp16 = result("int8_student"), result("fp16_parity")
+    int8 = int8_file["fresh_frames"]
     half, frames = fp16["models"]["student"], fp16["frames"]
     default, box, score = int8["default"], half["box_error_px"]["max"], half["score_error"]["max"]
     return [
         f"- INT8 of the student: {default['coverage']:.0%} of the MACs; AP lower by",
-        f"  {default['ap_drop']:.2f} points on {int8['frames']} fresh frames. FP16: boxes within",
+        f"  {default['ap_drop']:.2f} points on {int8['frames']} fresh frames{age(int8_file)}. FP16"
+        f"{age(fp16)}: boxes within",
         f"  {box:.2f} px, {half['beyond_a_limit']} of {half['matched']} scores beyond 0.005 "
         f"(worst {score:.4f}) on {frames} real frames,",
-        f"  with {half['fp32_share_of_macs']:.1%} of the MACs kept in FP32.",
+        f"  {half['lost_share']:.2%} of the detections are lost, with "
+        f"{half['fp32_share_of_macs']:.1%} of the MACs kept in FP32.",
     ]
 
 
@@ -241,23 +236,6 @@ def _by(hw: list[int]) -> str:
 
 def _machine(found: dict[str, Any]) -> str:
     return f"{found['machine']['processor']}, {found['machine']['cores']} cores"
-
-
-def _row(model: dict[str, Any]) -> list[str]:
-    latency = model["latency_ms"]
-    return [
-        f"{model['name']} {model['precision']}",
-        model["ran_on"].partition(" ")[0],
-        f"{model['params_m']:.2f}",
-        f"{model['gflops']:.2f}",
-        f"{model['file_mib']:.1f}",
-        f"{model['ap']:.3f}",
-        f"{model['ap50']:.3f}",
-        f"{model['kitti_ap40_moderate']['Car']:.1f}",
-        f"{latency['p50']:.1f}",
-        f"{latency['p99']:.1f}",
-        f"{model['agreement_with_teacher']:.3f}",
-    ]
 
 
 if __name__ == "__main__":
