@@ -3,9 +3,10 @@
     python benchmarks/demo_variations.py --out benchmarks/results/demo_variations.json
 
 Instruction sets and threads round differently, and training makes other students of that. What was
-rendered before is removed before each run, so that its time is that of a first demo. The record is
-written after each run, and a second start goes on where the first was stopped; the models stay in
-runs/variations/NAME beside the log of make.
+rendered before is removed before each run, so that its time is that of a first demo. The cores of a
+virtual machine may at times share one of the host's, so what they are worth is measured before each
+run. The record is written after each run, and a second start goes on where the first was stopped;
+the models stay in runs/variations/NAME beside the log of make.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -27,10 +29,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from demo import MEASURES, ROOT, cores_worth
 from edgedetr.bench.result_file import write_result
 from edgedetr.runtime.files import sha256
 
+ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "runs" / "variations"
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2"}
 ONEDNN = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -66,6 +68,14 @@ VARIATIONS = (
     Variation(2, {**AVX2, **ONEDNN, **ONE_THREAD}),
 )
 """The most telling first, for a benchmark that is stopped early."""
+
+MEASURES = (
+    "distill/configs/synth.toml",
+    "distill/edgedetr/distill/distillation.py",
+    "distill/edgedetr/distill/recipe.py",
+    "distill/edgedetr/distill/synth",
+)
+"""What makes these figures: once it changes, they are stale."""
 
 
 def main() -> None:
@@ -118,6 +128,23 @@ def run_demo(variation: Variation, frames: int, train: str) -> dict[str, Any]:
         "exit_status": done.returncode,
         **_found(folder),
     }
+
+
+def cores_worth() -> float:
+    """Return how many times the work of one core all cores do together, with a loop of integers."""
+    cores = os.cpu_count() or 1
+    with ProcessPoolExecutor(cores) as pool:
+        list(pool.map(_loop_seconds, range(cores)))  # starts the processes
+        alone = min(pool.submit(_loop_seconds, 0).result() for _ in range(3))
+        together = max(pool.map(_loop_seconds, range(cores)))
+    return round(cores * alone / together, 2)
+
+
+def _loop_seconds(_: int) -> float:
+    started, total = perf_counter(), 0
+    for number in range(6_000_000):
+        total += number * number
+    return perf_counter() - started
 
 
 def _found(folder: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def variations(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     import demo_variations
 
     yield demo_variations
-    for name in ("demo_variations", "demo_section", "demo"):
+    for name in ("demo_variations", "demo_section"):
         sys.modules.pop(name, None)
 
 
