@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
+    from edgedetr.export.evidence import Evidence
     from edgedetr.export.figures import Figures
 
 OPSET = 17
