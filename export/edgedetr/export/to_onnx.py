@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
+    from edgedetr.export.evidence import Evidence
     from edgedetr.export.figures import Figures
 
 OPSET = 17
@@ -111,17 +112,7 @@ def export_onnx(
         changes = deformable_attention == "discrete"
         alike = TorchRunner(model, "discrete" if changes else "grid_sample")
         evidence = compare(alike, written, seen, RULE, FP32_LIMITS, names)
-        parity = ParityReport(
-            figures=evidence.figures,
-            share=evidence.share(FP32_LIMITS),
-            limits=FP32_LIMITS,
-            threshold=RULE.threshold,
-            reference=checkpoint.name,
-            reference_sha256=sha256(checkpoint),
-            candidate=output.name,
-            candidate_sha256=sha256(temporary),
-            command=command,
-        )
+        parity = _report(evidence, (checkpoint, output), sha256(temporary), command)
         _check(parity, checkpoint, output)
         moved = _moved(model, written, seen, names) if changes else None
     write_manifest(
@@ -142,6 +133,24 @@ def _moved(
 ) -> Figures:
     """Compare a graph that samples otherwise with the network as it was trained."""
     return compare(TorchRunner(model), written, seen, RULE, FP32_LIMITS, names).figures
+
+
+def _report(
+    evidence: Evidence, paths: tuple[Path, Path], written_sha256: str, command: str
+) -> ParityReport:
+    """Report how a checkpoint and the graph that was written of it agree."""
+    checkpoint, output = paths
+    return ParityReport(
+        figures=evidence.figures,
+        share=evidence.share(FP32_LIMITS),
+        limits=FP32_LIMITS,
+        threshold=RULE.threshold,
+        reference=checkpoint.name,
+        reference_sha256=sha256(checkpoint),
+        candidate=output.name,
+        candidate_sha256=written_sha256,
+        command=command,
+    )
 
 
 def _check(parity: ParityReport, checkpoint: Path, output: Path) -> None:
