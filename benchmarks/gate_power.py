@@ -59,15 +59,16 @@ TEACHER = ROOT / "distill" / "checkpoints" / "synth_teacher.safetensors"
 FEMTO = "deimv2_femto_qr"
 FEMTO_SPEC = ROOT / "benchmarks" / "specs" / f"{FEMTO}.toml"
 POOL_SEED = 77
-POOL_FRAMES = 800
+POOL_FRAMES = 600
 DEFAULT_FRAMES = 400
 """What `edgedetr verify` takes at most by default."""
 DRAWS = 200
 GOOD, BROKEN = 0.99, 0.01
-SWAPS = 6
-"""Convolutions in which two channels are swapped, one at a time, evenly spread over the graph."""
+SPREAD = 6
+"""Blocks whose scales are halved and convolutions in which two channels are swapped, one at a time,
+evenly spread over the graph."""
 HUGE = 1e6
-INSIDE = 10
+INSIDE = 5
 """How many times three frames are drawn to look inside the two graphs, as `edgedetr verify` does on
 the worst three; the draws of frames take these in turns."""
 
@@ -266,10 +267,10 @@ def verdict_on(
 
 
 def quantized_blocks(model: onnx.ModelProto) -> list[str]:
-    """Name the blocks that quantize an activation."""
+    """Name some of the blocks that quantize an activation, evenly spread over the graph."""
     blocks = block_names(model)
     found = (blocks[label(n)] for n in model.graph.node if n.op_type == "QuantizeLinear")
-    return list(dict.fromkeys(found))
+    return spread(list(dict.fromkeys(found)))
 
 
 def halved_scales(model: onnx.ModelProto, block: str) -> onnx.ModelProto:
@@ -289,8 +290,12 @@ def halved_scales(model: onnx.ModelProto, block: str) -> onnx.ModelProto:
 
 def spread_convolutions(model: onnx.ModelProto) -> list[str]:
     """Name some convolutions of the graph, evenly spread."""
-    names = [n.name for n in model.graph.node if n.op_type == "Conv"]
-    return [names[i] for i in np.linspace(0, len(names) - 1, SWAPS).round().astype(int)]
+    return spread([n.name for n in model.graph.node if n.op_type == "Conv"])
+
+
+def spread(names: list[str]) -> list[str]:
+    """Take `SPREAD` of some names, evenly spread."""
+    return [names[i] for i in np.linspace(0, len(names) - 1, SPREAD).round().astype(int)]
 
 
 def with_swapped_channels(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
