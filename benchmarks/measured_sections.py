@@ -100,14 +100,17 @@ def _gains() -> list[str]:
 def _gates() -> list[str]:
     """Say how often gates let good models pass and stop broken ones."""
     found = result("gate_power")
-    good, broken = (
-        [m["passed"] for m in found["models"].values() if m["good"] is kind]
-        for kind in (True, False)
-    )
+    good = [m["passed"] for m in found["models"].values() if m["good"]]
+    broken = {name: m["passed"] for name, m in found["models"].items() if not m["good"]}
+    escaped = {n: share for n, share in broken.items() if share > found["wanted"]["broken"]}
+    others = [share for name, share in broken.items() if name not in escaped]
     return [
-        f"- Gates: of {found['draws']} draws of frames, {len(good)} good models in FP16 and INT8",
-        f"  passed in at least {min(good):.0%} each, {len(broken)} broken ones in at most "
-        f"{max(broken):.0%}.",
+        f"- Gates, in {found['draws']} draws of frames: {len(good)} good models in FP16 and INT8 pass",
+        f"  in at least {min(good):.0%} of them, {len(others)} broken ones in at most {max(others):.0%}.",
+        *(
+            f"  Not stopped: {name}, which passes in {share:.0%}."
+            for name, share in escaped.items()
+        ),
     ]
 
 
