@@ -105,8 +105,9 @@ def _gates() -> list[str]:
     escaped = {n: share for n, share in broken.items() if share > found["wanted"]["broken"]}
     others = [share for name, share in broken.items() if name not in escaped]
     return [
-        f"- Gates, in {found['draws']} draws of frames: {len(good)} good models in FP16 and INT8 pass",
-        f"  in at least {min(good):.0%} of them, {len(others)} broken ones in at most {max(others):.0%}.",
+        f"- Gates, in {found['draws']} draws of frames: {len(good)} good models in FP16 and INT8",
+        f"  pass in at least {min(good):.0%} of them, {len(others)} broken ones in at most",
+        f"  {max(others):.0%}.",
         *(
             f"  Not stopped: {name}, which passes in {share:.0%}."
             for name, share in escaped.items()
