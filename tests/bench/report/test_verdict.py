@@ -124,12 +124,10 @@ def test_models_that_find_nothing_are_no_failure() -> None:
 
 
 def test_int8_that_is_not_worth_it_is_a_gate_that_failed() -> None:
-    judged = verdict([compared("passed")], [searched(is_worth_it=False, coverage=0.05)])
+    said = "5.0% of the multiply-accumulates in INT8"
+    judged = verdict([compared("passed")], [searched(is_worth_it=False, coverage=0.05, said=said)])
     assert judged.word == "failed"
-    assert judged.reasons == (
-        "INT8 is not worth it here: the gate holds for 5.0% of the multiply-accumulates of "
-        "student.onnx.",
-    )
+    assert judged.reasons == (f"INT8 is not worth it here: {said}.",)
 
 
 def test_a_search_says_which_blocks_stay_float() -> None:
