@@ -98,20 +98,24 @@ def _gains() -> list[str]:
 
 
 def _gates() -> list[str]:
-    """Say how often gates let good models pass and stop broken ones."""
+    """Say how often gates let good models pass and stop broken ones, and which fare otherwise."""
     found = result("gate_power")
-    good = [m["passed"] for m in found["models"].values() if m["good"]]
-    broken = {name: m["passed"] for name, m in found["models"].items() if not m["good"]}
-    escaped = {n: share for n, share in broken.items() if share > found["wanted"]["broken"]}
-    others = [share for name, share in broken.items() if name not in escaped]
+    models, wanted = found["models"], found["wanted"]
+    good, broken = (
+        [m["passed"] for m in models.values() if m["good"] is kind and m["as_wanted"]]
+        for kind in (True, False)
+    )
     return [
         f"- Gates, in {found['draws']} draws of frames: {len(good)} good models in FP16 and INT8",
-        f"  pass in at least {min(good):.0%} of them, {len(others)} broken ones in at most",
-        f"  {max(others):.0%}.",
+        f"  pass in at least {min(good):.0%} of them, {len(broken)} broken ones in at most",
+        f"  {max(broken):.0%}. Otherwise than wanted ({wanted['good']:.0%},",
+        f"  {wanted['broken']:.0%}) fare:",
         *(
-            f"  Not stopped: {name}, which passes in {share:.0%}."
-            for name, share in escaped.items()
+            f"  `{name}`, which passes in {m['passed']:.0%}, undecided {m['undecided']:.0%};"
+            for name, m in models.items()
+            if not m["as_wanted"]
         ),
+        "  see decision 0014.",
     ]
 
 
