@@ -222,7 +222,8 @@ def judged(
     try:
         effect, faults = pool.trial.effect(model, name), pool.faults(model)
     except ArtifactError as error:  # outputs that are not finite fail at once
-        return {"good": good, "refused": str(error), "passed": 0.0, "as_wanted": not good}
+        why = str(error).partition(": ")[2]  # without the file's name
+        return {"good": good, "refused": why, "passed": 0.0, "as_wanted": not good}
     lost = np.array([pairs.lost(limits) for pairs in effect.pairs])
     compared = np.array([pairs.compared for pairs in effect.pairs])
     random = np.random.default_rng(0)
