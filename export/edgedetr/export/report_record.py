@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.export.verify_record import read_verdict
+from edgedetr.export.verify_record import read_text, read_verdict
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
 from edgedetr.runtime.package import MAX_JSON_BYTES
@@ -44,9 +44,12 @@ def read_report_record(path: Path) -> ReportRecord:
         values = read_json(path, MAX_JSON_BYTES)
         return ReportRecord(
             path=path,
-            models={_text(m, "name"): _text(m, "sha256") for m in _objects(values, "models")},
-            verdict=_text({"verdict": "", **values}, "verdict"),
-            verdicts={_text(p, "name"): read_verdict(p) for p in _objects(values, "parity")},
+            models={
+                read_text(model, "name"): read_text(model, "sha256")
+                for model in _objects(values, "models")
+            },
+            verdict=read_text({"verdict": "", **values}, "verdict"),
+            verdicts={read_text(p, "name"): read_verdict(p) for p in _objects(values, "parity")},
         )
     except (OSError, ValueError) as error:
         raise ArtifactError(
@@ -60,10 +63,3 @@ def _objects(values: dict[str, Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise ValueError(f"{key!r} must be a list of objects, found {found!r:.60}")
     return found
-
-
-def _text(values: dict[str, Any], key: str) -> str:
-    text = values.get(key)
-    if not isinstance(text, str):
-        raise ValueError(f"{key!r} must be a text, found {text!r}")  # noqa: TRY004
-    return text

@@ -59,17 +59,17 @@ def read_verify_record(path: Path) -> VerifyRecord:
     """
     try:
         values = read_json(path, MAX_JSON_BYTES)
-        names = [_text(values, role) for role in _ROLES]
+        names = [read_text(values, role) for role in _ROLES]
         hashes = [_hash(values, f"{role}_sha256") for role in _ROLES]
         return VerifyRecord(
             path=path,
             verdict=read_verdict(values),
-            reason=_text(values, "reason"),
+            reason=read_text(values, "reason"),
             reference=names[0],
             reference_sha256=hashes[0],
             candidate=names[1],
             candidate_sha256=hashes[1],
-            command=_text(values, "command") if "command" in values else "",
+            command=read_text(values, "command") if "command" in values else "",
             figures=_figures(values),
         )
     except (OSError, ValueError) as error:
@@ -94,7 +94,8 @@ def read_verdict(values: dict[str, Any]) -> VerdictName:
     return name
 
 
-def _text(values: dict[str, Any], key: str) -> str:
+def read_text(values: dict[str, Any], key: str) -> str:
+    """Read a text; raises ValueError where there is none."""
     text = values.get(key)
     if not isinstance(text, str):
         raise ValueError(f"{key!r} must be a text, found {text!r}")  # noqa: TRY004
@@ -102,7 +103,7 @@ def _text(values: dict[str, Any], key: str) -> str:
 
 
 def _hash(values: dict[str, Any], key: str) -> str:
-    text = _text(values, key)
+    text = read_text(values, key)
     if not re.fullmatch("[0-9a-f]{64}", text):
         raise ValueError(f"{key!r} must be a SHA-256, found {text!r}")
     return text
