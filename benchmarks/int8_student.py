@@ -28,6 +28,7 @@ from edgedetr.distill.data.kitti import image_paths, open_dataset
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.export.coverage_record import coverage_path, read_coverage
 from edgedetr.export.int8_choice import Request, choose_coverage
+from edgedetr.export.limits import INT8_LIMITS
 from edgedetr.export.to_qdq import export_qdq, quantized_share
 from edgedetr.export.trial import Scenes, Trial, labelled_scenes
 from edgedetr.runtime.manifest import versions_of
@@ -114,10 +115,13 @@ def compare(
         found: dict[str, Any] = {"frames": len(trial), "fp32_ap": trial.ap}
         for name, path in models.items():
             model = load_onnx(path)
-            share = quantized_share(model)
+            share, effect = quantized_share(model), trial.effect(model, name)
             found[name] = {
                 "coverage": share.int8_macs / share.macs,
-                **asdict(trial.effect(model, name)),
+                "figures": asdict(effect.figures),
+                "ap": effect.ap,
+                "ap_drop": effect.ap_drop,
+                "lost_share": effect.share(INT8_LIMITS).share,
             }
     return found
 

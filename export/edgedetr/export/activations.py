@@ -15,6 +15,7 @@ import numpy as np
 
 from edgedetr.export.block_errors import ON_PURPOSE, BlockError, Comparison, block_errors
 from edgedetr.export.exact import MAX_FP16, ExactGraph
+from edgedetr.export.quantizers import quantizer_faults
 from edgedetr.export.taps import activations, parts, tapped
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.preprocess import Preprocessor
@@ -95,12 +96,14 @@ class Activations:
         blocks: How each block of the candidate computes, in the order of the graph; empty where
             blocks cannot be compared.
         note: Why not; empty where they can.
+        quantizer_faults: What is wrong with INT8 scales and weights, a sentence each.
     """
 
     frames: int
     scans: tuple[Scan, ...]
     blocks: tuple[BlockError, ...]
     note: str
+    quantizer_faults: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str:
@@ -114,6 +117,9 @@ class Activations:
         wrong = [b for b in self.blocks if b.departs and b.precision == "int8"]
         if wrong:
             reasons.append(f"{len(wrong)} INT8 blocks are not what was calibrated: {wrong[0].line}")
+        if self.quantizer_faults:
+            more = len(self.quantizer_faults) - 1
+            reasons.append(self.quantizer_faults[0] + (f", and {more} more" if more else ""))
         return "; ".join(reasons)
 
     @property
@@ -150,6 +156,7 @@ class Activations:
             "first_departing_block": self.first_departing,
             "blocks": [block.to_dict() for block in self.blocks],
             "note": self.note,
+            "quantizer_faults": list(self.quantizer_faults),
         }
 
 
@@ -186,16 +193,18 @@ def look_inside(
     reference, candidate = sides
     errors = _scan(reference, candidate)
     blocks: tuple[BlockError, ...] = ()
+    faults: tuple[str, ...] = ()
     note = _incomparable(reference, candidate)
     if not note and reference.graph and candidate.graph:
+        compared = reference.graph, candidate.graph
+        feeds = reference.feeds, candidate.feeds
+        faults = quantizer_faults(*compared, candidate.feeds)
         try:
-            blocks = block_errors(
-                (reference.graph, candidate.graph), (reference.feeds, candidate.feeds), errors
-            )
+            blocks = block_errors(compared, feeds, errors)
         except ArtifactError as error:
             note = f"the blocks were not compared: {error}"
     scans = tuple(side.scan() for side in sides if side.graph)
-    return Activations(len(frames), scans, blocks, note)
+    return Activations(len(frames), scans, blocks, note, faults)
 
 
 class _Side:

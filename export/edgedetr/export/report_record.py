@@ -13,7 +13,7 @@ from edgedetr.runtime.package import MAX_JSON_BYTES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.export.verify_record import VerdictName
+    from edgedetr.export.lost_share import Verdict
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ReportRecord:
     path: Path
     models: dict[str, str]
     verdict: str
-    verdicts: dict[str, VerdictName]
+    verdicts: dict[str, Verdict]
 
 
 def read_report_record(path: Path) -> ReportRecord:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from edgedetr.export.lost_share import Verdict
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
 from edgedetr.runtime.package import MAX_JSON_BYTES
@@ -13,7 +14,6 @@ from edgedetr.runtime.package import MAX_JSON_BYTES
 if TYPE_CHECKING:
     from pathlib import Path
 
-VerdictName = Literal["passed", "failed", "undecided"]
 _ROLES = ("reference", "candidate")
 _NO_FIGURES = {"passed", "verdict", "command", *_ROLES, *(f"{role}_sha256" for role in _ROLES)}
 
@@ -36,7 +36,7 @@ class VerifyRecord:
     """
 
     path: Path
-    verdict: VerdictName
+    verdict: Verdict
     reason: str
     reference: str
     reference_sha256: str
@@ -78,7 +78,7 @@ def read_verify_record(path: Path) -> VerifyRecord:
         ) from error
 
 
-def read_verdict(values: dict[str, Any]) -> VerdictName:
+def read_verdict(values: dict[str, Any]) -> Verdict:
     """Read ``verdict``, or in files without it ``passed``.
 
     Raises:
@@ -88,9 +88,9 @@ def read_verdict(values: dict[str, Any]) -> VerdictName:
     verdict = values.get("verdict", "passed" if passed else "failed")
     if not isinstance(passed, bool) or not {"passed", "verdict"} & set(values):
         raise ValueError(f"'passed' must be true or false, found {values.get('passed')!r}")
-    if verdict not in get_args(VerdictName) or passed != (verdict == "passed"):
+    if verdict not in get_args(Verdict) or passed != (verdict == "passed"):
         raise ValueError(f"the verdict {verdict!r} does not go with 'passed': {passed}")
-    name: VerdictName = verdict
+    name: Verdict = verdict
     return name
 
 
