@@ -30,13 +30,13 @@ def float_model(weights=WEIGHTS):
     return exact_graph(model(nodes, {"one": np.float32(1), "w": weights}))
 
 
-def int8_model(scale, weights=WEIGHTS, *, zero=0, kind=np.int8):
+def int8_model(scale, weights=WEIGHTS, *, zero=0, kind=np.int8, shape=()):
     """Quantize the input with a scale, and weights for each output column."""
     steps = np.abs(weights).max(0) / 127
     constants = {
         "one": np.float32(1),
-        "s": np.float32(scale),
-        "z": np.asarray(zero, kind),
+        "s": np.full(shape, scale, np.float32),
+        "z": np.full(shape, zero, kind),
         "w8": np.rint(weights / steps).astype(np.int8),
         "ws": steps.astype(np.float32),
         "wz": np.zeros(2, np.int8),
@@ -51,8 +51,10 @@ def int8_model(scale, weights=WEIGHTS, *, zero=0, kind=np.int8):
     return exact_graph(model(nodes, constants))
 
 
-def test_a_calibrated_graph_has_no_fault():
-    assert quantizer_faults(float_model(), int8_model(1 / 127), [{"x": X}]) == ()
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_calibrated_graph_has_no_fault(shape):
+    graphs = float_model(), int8_model(1 / 127, shape=shape)
+    assert quantizer_faults(*graphs, [{"x": X}]) == ()
 
 
 def test_a_range_that_clips_much_more_than_it_rounds_is_named():

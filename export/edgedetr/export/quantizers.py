@@ -101,7 +101,9 @@ def _activation_quantizers(model: onnx.ModelProto) -> dict[str, _Quantizer]:
             continue
         scale, zero = parameters
         bounds = np.iinfo(zero.dtype)
-        found[node.input[0]] = _Quantizer(float(scale), int(zero), bounds.min, bounds.max)
+        found[node.input[0]] = _Quantizer(
+            float(scale.item()), int(zero.item()), bounds.min, bounds.max
+        )
     return found
 
 
