@@ -178,7 +178,7 @@ def variations(image: NDArray[np.uint8], seed: int) -> list[NDArray[np.uint8]]:
     random = np.random.default_rng(seed)
     made = [image]
     for seen in (image, image[:, ::-1]):
-        for shift in ((0, 0), (5, 7), (-9, 4), (3, -11)):
+        for shift in ((0, 0), (5, 7), (-9, 4), (3, -11), (-6, -8), (8, -3), (11, 2)):
             for gain in (0.85, 1.0, 1.15):
                 exact = np.roll(seen, shift, (0, 1)) * gain + random.normal(0, 3, image.shape)
                 made.append(np.clip(np.rint(exact), 0, 255).astype(np.uint8))
@@ -282,9 +282,8 @@ def verdict_on(
     lost: NDArray[np.int64], compared: NDArray[np.int64], limits: Limits
 ) -> tuple[str, int]:
     """Judge as `edgedetr verify` does; return the verdict and the frames that it took."""
-    looks = looks_at(len(lost))
-    for look in looks:
-        share = lost_share(lost[:look].tolist(), compared[:look].tolist(), ERROR_RATE / len(looks))
+    for look, error_rate in looks_at(len(lost)).items():
+        share = lost_share(lost[:look].tolist(), compared[:look].tolist(), error_rate)
         if (verdict := share.verdict(limits.lost_share)) != "undecided":
             return verdict, look
     return "undecided", len(lost)

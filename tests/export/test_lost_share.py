@@ -123,15 +123,16 @@ def test_more_of_the_same_frames_decide_where_it_is_said():
 @pytest.mark.parametrize(
     ("frames", "looks"),
     [
-        (1, (1,)),
-        (40, (40,)),
-        (41, (40, 41)),
-        (80, (40, 80)),
-        (200, (40, 80, 160, 200)),
+        (1, {1: 0.05}),
+        (40, {40: 0.05}),
+        (41, {40: 0.025, 41: 0.025}),
+        (80, {40: 0.025, 80: 0.025}),
+        (200, {40: 0.025 / 3, 80: 0.025 / 3, 160: 0.025 / 3, 200: 0.025}),
     ],
 )
 def test_the_share_is_tested_after_every_doubling(frames, looks):
     assert looks_at(frames) == looks
+    assert sum(looks.values()) == pytest.approx(ERROR_RATE)
 
 
 def drawn(rng, share, correlation, frames):
@@ -162,6 +163,6 @@ def test_looking_several_times_does_not_err_more_often(wrong):
     looks = looks_at(320)
     for _ in range(500):
         lost, compared = drawn(rng, limit, 0.2, 320)
-        shares = (lost_share(lost[:n], compared[:n], ERROR_RATE / len(looks)) for n in looks)
+        shares = (lost_share(lost[:n], compared[:n], rate) for n, rate in looks.items())
         said.append(any(share.verdict(limit) == wrong for share in shares))
     assert np.mean(said) <= ERROR_RATE + 0.02

@@ -8,7 +8,7 @@ few frames, by Student's t. Few losses cannot show how they cluster, so that a c
 least `LEAST_CORRELATION` between detections of a frame is taken for granted.
 
 A test that takes more frames until it is decided has several chances to err: the `ERROR_RATE` is
-that of all looks together, each has its part (Bonferroni).
+that of all looks together, each has its part (Bonferroni), the last one half of it.
 """
 
 from __future__ import annotations
@@ -99,18 +99,23 @@ class LostShare:
         )
 
 
-def looks_at(frames: int) -> tuple[int, ...]:
-    """Return after how many frames to test, the last time after all of them.
+def looks_at(frames: int) -> dict[int, float]:
+    """Return after how many frames to test, with the error rate of each look.
 
-    >>> looks_at(30), looks_at(400)
-    ((30,), (40, 80, 160, 320, 400))
+    The last look, at all frames, has half of the whole rate: what is decided there could not be
+    decided with fewer.
+
+    >>> looks_at(30), looks_at(160)
+    ({30: 0.05}, {40: 0.0125, 80: 0.0125, 160: 0.025})
     """
-    looks = []
+    early = []
     look = FIRST_LOOK
     while look < frames:
-        looks.append(look)
+        early.append(look)
         look *= 2
-    return (*looks, frames)
+    if not early:
+        return {frames: ERROR_RATE}
+    return {**dict.fromkeys(early, ERROR_RATE / 2 / len(early)), frames: ERROR_RATE / 2}
 
 
 def lost_share(

@@ -100,7 +100,7 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
     opened = list(zip(names, (a, b), strict=True)) if worst else []
     return ParityReport(
         figures=evidence.figures,
-        share=evidence.share(limits, ERROR_RATE / len(_looks(len(frames), limits))),
+        share=evidence.share(limits, _looks(len(frames), limits)[evidence.figures.frames]),
         limits=limits,
         threshold=rule.threshold,
         reference=reference.name,
@@ -154,14 +154,14 @@ def compare(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold th
     for count, frame in enumerate(frames, 1):
         comparison.see(frame, evidence)
         if count in looks and not limits.exact:
-            share = evidence.share(limits, ERROR_RATE / len(looks))
+            share = evidence.share(limits, looks[count])
             if share.verdict(limits.lost_share) != "undecided":
                 break
     return evidence
 
 
-def _looks(frames: int, limits: Limits) -> tuple[int, ...]:
-    return (frames,) if limits.exact else looks_at(frames)
+def _looks(frames: int, limits: Limits) -> dict[int, float]:
+    return {frames: ERROR_RATE} if limits.exact else looks_at(frames)
 
 
 def _least(rule: Rule, limits: Limits) -> Rule:
