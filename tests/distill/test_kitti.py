@@ -85,10 +85,8 @@ def test_dont_care_and_neutral_pairs_are_ignored_and_other_classes_background(
     assert truth.occlusion.tolist() == [1]
     assert truth.difficulty().tolist() == [1]
     assert truth.ignored.tolist() == [[1, 2, 40, 65], [50, 5, 60, 15], [3, 4, 40, 65]]
-    assert truth.ignored_by is not None
     assert truth.ignored_by.tolist() == [0, -1, 1]
     everything = open_dataset("kitti", root, "all", CLASSES, "ignored").truths[0]
-    assert everything.ignored_by is not None
     assert everything.ignored_by.tolist() == [-1] * 4
     trams = open_dataset("kitti", root, "all", ("Tram",)).truths[0]
     assert trams.ignored.tolist() == [[50, 5, 60, 15]]  # a Van is neutral beside Car alone
@@ -255,7 +253,7 @@ def test_real_frames_load(shared_data: Path) -> None:
     assert np.bincount(labels).tolist() == [223, 44, 15]
     ignored = open_dataset("kitti", root, "all", CLASSES, "ignored").truths
     assert sum(len(t.ignored) for t in ignored) == 197 + 4 + 5 + 10 + 11 + 26
-    areas = np.concatenate([t.ignored_by for t in dataset.truths if t.ignored_by is not None])
+    areas = np.concatenate([t.ignored_by for t in dataset.truths])
     assert np.unique(areas, return_counts=True)[1].tolist() == [197, 26, 5]
     assert [len(open_dataset("kitti", root, s, CLASSES)) for s in ("train", "val")] == [43, 37]
     assert dataset[3].frame.image.shape == (375, 1242, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,7 +24,6 @@ from edgedetr.runtime.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 T = TypeVar("T")
 SPLITS = {"train": ("train",), "val": ("val", "valid")}
@@ -89,7 +89,7 @@ def find_sources(root: Path, split: str) -> list[Source]:
             names = [os.path.relpath(source.path, root) for source in choice]
             raise DataError(
                 f"{root}: {' and '.join(names)} may each be meant; name one as the split, such as "
-                f"{names[-1]!r}, or remove the other"
+                f"{choice[-1].path.name!r}, or remove the other"
             )
     found = [source for choice in choices for source in choice]
     if not found:
@@ -101,9 +101,9 @@ def find_sources(root: Path, split: str) -> list[Source]:
 
 
 def _candidates(root: Path, names: tuple[str, ...]) -> list[Source]:
-    paths = [root / name for name in names if name.endswith(".json")]
-    paths += [root / f"{name}.json" for name in names]
     folder = root / "annotations"
+    paths = [top / name for name in names if name.endswith(".json") for top in (root, folder)]
+    paths += [root / f"{name}.json" for name in names]
     for name in names:
         paths += [folder / f"instances_{name}.json"]
         paths += sorted(folder.glob(f"instances_{glob.escape(name)}[0-9]*.json"))
@@ -168,9 +168,10 @@ def _image(entry: dict[str, Any], folder: Path) -> CocoImage:
     name = entry["file_name"]
     if not isinstance(name, str) or not name.isprintable():
         raise ValueError(f"file_name {short(name)}, wanted printable text")
-    return CocoImage(
-        folder / name, (whole_number(entry["height"]), whole_number(entry["width"])), []
-    )
+    path = folder / name
+    if not is_there(path):  # x/../y leads to y, also where there is no x
+        path = Path(os.path.normpath(path))
+    return CocoImage(path, (whole_number(entry["height"]), whole_number(entry["width"])), [])
 
 
 def _category_problems(categories: list[tuple[int, str]], annotations: list[Any]) -> list[str]:

@@ -41,18 +41,6 @@ class DataConfig:
     augment: Literal["flip", "strong"] = "flip"
     workers: int = 0
 
-    def __post_init__(self) -> None:
-        if not self.classes or len(set(self.classes)) < len(self.classes):
-            raise ValueError(
-                f"classes must be different names, at least one, got {list(self.classes)}"
-            )
-        for name in self.classes:
-            if not name or name != name.strip() or not name.isprintable():
-                raise ValueError(
-                    f"classes holds {name!r}; wanted a name of printable characters, without "
-                    "spaces around it"
-                )
-
 
 @dataclass(frozen=True)
 class StudentConfig:

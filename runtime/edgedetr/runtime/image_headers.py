@@ -28,7 +28,6 @@ _ALONE = {0x01, 0xD8, *range(0xD0, 0xD8)}
 """JPEG markers without a length: TEM, SOI and RST."""
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """SOF: the markers of the frame's size."""
-_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _APP1, _SCAN, _END = 0xE1, 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The next marker of a scan; stuffed bytes and RST belong to the scan itself."""
@@ -95,6 +94,8 @@ def is_whole(data: bytes) -> bool:
 
 def jpeg_end(data: bytes) -> int:
     """Return where the end marker of a JPEG file is, behind its scans; -1 where there is none."""
+    if not data.startswith(JPEG_MAGIC):  # a PNG file may hold bytes that look like markers
+        return -1
     file = BytesIO(data)
     file.seek(len(JPEG_MAGIC))
     scanned = False
@@ -109,19 +110,6 @@ def jpeg_end(data: bytes) -> int:
                 return -1
             file.seek(found.start())
     return -1
-
-
-def is_progressive(data: bytes) -> bool:
-    """Tell a JPEG file that is decoded scan by scan, from coarse to fine."""
-    if not data.startswith(JPEG_MAGIC):
-        return False
-    file = BytesIO(data)
-    file.seek(len(JPEG_MAGIC))
-    for marker, length in _segments(file):
-        if marker in _FRAMES:
-            return marker in _PROGRESSIVE
-        file.seek(length, 1)
-    return False
 
 
 def _png_header(file: IO[bytes]) -> ImageHeader:

@@ -9,14 +9,8 @@ import numpy as np
 
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import read_bytes
-from edgedetr.runtime.image_headers import (
-    UPRIGHT,
-    header_of,
-    image_header,
-    is_progressive,
-    is_whole,
-    jpeg_end,
-)
+from edgedetr.runtime.image_headers import UPRIGHT, header_of, image_header, is_whole
+from edgedetr.runtime.jpeg_scans import ends_early
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,10 +23,6 @@ MOST_BYTES = 256 << 20
 """Largest file that is read."""
 MOST_PIXELS = 1 << 27
 """Most pixels that are decoded: a small file may claim billions."""
-_MORE_SCAN = b"\x92\x6d" * 8
-_MORE_SCANS = _MORE_SCAN + b"".join(bytes([0xFF, 0xD0 + i]) + _MORE_SCAN for i in range(8))
-"""Bytes that a decoder takes for pixels where a scan lacks some, behind each restart marker."""
-_GREY = 128
 
 
 def list_images(path: Path) -> list[Path]:
@@ -81,7 +71,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     image = _decoded(data)
     if image is None or image.shape[:2] != header.stored_hw:
         raise DataError(f"{path}: cannot be decoded as an image; replace the file")
-    if _ends_early(data, image):
+    if ends_early(data, image, _decoded):
         raise DataError(f"{path}: its pixels end before the image does; replace the file")
     rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return _upright(cast("NDArray[np.uint8]", rgb), header.orientation)
@@ -103,25 +93,6 @@ def _decoded(data: bytes) -> NDArray[np.uint8] | None:
         return cast("NDArray[np.uint8]", cv2.imdecode(np.frombuffer(data, np.uint8), flags))
     except cv2.error:
         return None
-
-
-def _ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
-    """Tell a JPEG file whose scan lacks pixels though an end marker follows.
-
-    The decoder fills them with grey and says nothing. So where the last pixel may be such grey,
-    more bytes are put before the end marker: only a scan that lacks pixels is changed by them.
-    """
-    end = jpeg_end(data)
-    if end < 0 or not (_may_be_filled(image[-1, -1]) or is_progressive(data)):
-        return False
-    other = _decoded(data[:end] + _MORE_SCANS + data[end:])
-    return other is None or not np.array_equal(image, other)
-
-
-def _may_be_filled(bgr: NDArray[np.uint8]) -> bool:
-    """Tell a pixel of middle luma; colours that bleed into it from a neighbour keep it."""
-    luma = float(bgr @ np.array([0.114, 0.587, 0.299]))
-    return abs(luma - _GREY) < 3 or int(bgr.min()) == 0 or int(bgr.max()) == 255
 
 
 def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

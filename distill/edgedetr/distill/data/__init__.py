@@ -6,7 +6,7 @@ images when they are asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
@@ -37,7 +37,7 @@ class Truth:
         ignored: Areas that are neither object nor background (KITTI's DontCare, COCO's crowds),
             corners in source pixels, float32 (M, 4). Training is blind in each of them.
         ignored_by: The class in whose evaluation each area counts, int64 (M,): that of a crowd, Car
-            for a Van; -1, and None for all of them, is every class.
+            for a Van; -1 is every class, and so it is where nothing is given.
     """
 
     boxes: NDArray[np.float32]
@@ -45,14 +45,16 @@ class Truth:
     truncation: NDArray[np.float32]
     occlusion: NDArray[np.int64]
     ignored: NDArray[np.float32]
-    ignored_by: NDArray[np.int64] | None = None
+    ignored_by: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         n = len(self.labels)
         shapes = (self.boxes.shape, self.truncation.shape, self.occlusion.shape)
         if shapes != ((n, 4), (n,), (n,)) or self.ignored.shape[1:] != (4,):
             raise ValueError(f"a truth of {n} objects cannot have the shapes {shapes}")
-        if self.ignored_by is not None and self.ignored_by.shape != self.ignored.shape[:1]:
+        if not len(self.ignored_by):
+            object.__setattr__(self, "ignored_by", np.full(len(self.ignored), -1))
+        if self.ignored_by.shape != self.ignored.shape[:1]:
             raise ValueError(f"{len(self.ignored)} areas, {len(self.ignored_by)} classes of them")
 
     def difficulty(self) -> NDArray[np.int64]:

@@ -2,8 +2,8 @@
 
 Two layouts: ``<split>.json`` with its images in ``<split>/`` (``valid`` serves as ``val``), and
 COCO's own ``annotations/instances_<split>2017.json`` with its images in ``<split>2017/``. A split
-that ends in ``.json`` is such a file itself. An image's name may lead elsewhere: it may be absolute
-or hold ``..``, and folders may be linked.
+that ends in ``.json`` is the name of such a file. An image's name may lead elsewhere: it may be
+absolute or hold ``..``, and folders may be linked.
 """
 
 from __future__ import annotations
@@ -91,8 +91,7 @@ def open_dataset(
 
     Args:
         root: The folder of the data set.
-        split: ``train``, ``val``, ``all`` (both), the name of another JSON file, or its path from
-            ``root``.
+        split: ``train``, ``val``, ``all`` (both), or the name of another JSON file.
         class_names: The classes to train, among the file's categories.
         untrained: What other categories are: background, as COCO's evaluation of these classes has
             them, or ignored areas.
