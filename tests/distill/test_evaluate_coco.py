@@ -200,7 +200,7 @@ def official_ap(
         run.evaluate()
         run.accumulate()
         run.summarize()
-    return run.stats[:2].tolist()
+    return [float(value) for value in run.stats[:2]]
 
 
 @pytest.mark.parametrize("names", [("car",), ("bus", "car"), ("truck", "bus", "car")])

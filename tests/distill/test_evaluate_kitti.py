@@ -363,6 +363,11 @@ def test_the_command_writes_the_figures(folders: tuple[Path, Path], tmp_path: Pa
     assert figures["seconds"] > 0
 
 
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -392,11 +397,11 @@ def test_the_command_writes_the_figures(folders: tuple[Path, Path], tmp_path: Pa
         ),
         (lambda _, found: (found / "zzz.txt").write_text(FOUND_LINE), "zzz.txt: no labels for"),
         (
-            lambda labels, _: (labels / "000007.txt").unlink() or os.mkfifo(labels / "000007.txt"),
+            lambda labels, _: make_pipe(labels / "000007.txt"),
             "000007.txt: no labels for this frame",
         ),
         (
-            lambda _, found: (found / "000007.txt").unlink() or os.mkfifo(found / "000007.txt"),
+            lambda _, found: make_pipe(found / "000007.txt"),
             "000007.txt: not a readable text file: it is no regular file",
         ),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedetr.distill.methods import method
@@ -10,8 +11,8 @@ from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -232,12 +233,13 @@ class DistillConfig:
 _FACTORS = {"weight": 1.0, "share": 0.0}
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> DistillConfig:
+def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> DistillConfig:
     """Read a run's settings.
 
     Raises:
         SettingsError: If the file is missing, a key is unknown or a value is wrong.
     """
+    path = Path(path)
     if not path.is_file():
         raise SettingsError(f"no config {path}; see distill/configs for some")
     return load_settings(DistillConfig, path, overrides)

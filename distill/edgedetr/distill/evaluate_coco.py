@@ -219,11 +219,8 @@ def _annotations(
 
 def _crowds(truth: Truth, num_classes: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the ignored areas with their classes; an area of every class once for each."""
-    count = len(truth.ignored)
-    classes = np.full(count, -1) if truth.ignored_by is None else truth.ignored_by
-    rows, columns = np.nonzero(
-        (classes[:, None] < 0) | (classes[:, None] == np.arange(num_classes))
-    )
+    classes = truth.ignored_by[:, None]
+    rows, columns = np.nonzero((classes == np.arange(num_classes)) | (classes < 0))
     return truth.ignored[rows], columns
 
 
@@ -244,7 +241,7 @@ def _row_problem(row: object, keys: tuple[str, ...]) -> str:
     for key in keys:
         if key not in row:
             return f"has no {key!r}"
-    for key in (*keys, *(_OPTIONAL & row.keys())):
+    for key in (*keys, *sorted(_OPTIONAL & row.keys())):
         holds, wanted = _CHECKS[key]
         if not holds(row[key]):
             return f"has the {key} {short(row[key])}, wanted {wanted}"

@@ -34,7 +34,7 @@ from edgedetr.runtime.timing import latency_from_samples
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from edgedetr.distill.data import Dataset
+    from edgedetr.distill.data import Dataset, Untrained
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,9 @@ def _open_data(folder: RunFolder, choice: DataChoice, class_names: tuple[str, ..
     kind = config.get("format", "kitti") if choice.root is None else _format_of(root)
     split = config.get("val_split", "val")
     # a run of before this setting ignored what it did not train
-    untrained = config.get("untrained", "ignored") if choice.root is None else "background"
+    untrained: Untrained = "background"
+    if choice.root is None and config.get("untrained", "ignored") == "ignored":
+        untrained = "ignored"
     dataset = open_dataset(kind, root, split, class_names, untrained)
     frames = min(choice.frames or len(dataset), len(dataset))
     return _Data(root, kind, split, dataset, frames)
