@@ -303,41 +303,6 @@ def test_detections_in_memory_score_like_files(folders: tuple[Path, Path]) -> No
     assert empty.ap40[0].tolist() == [0] * 3
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_type(folders: tuple[Path, Path]) -> None:
-    for folder in folders:
-        for path in folder.iterdir():
-            path.write_text(path.read_text(), encoding="utf-8-sig")
-    assert evaluate_kitti(*folders).ap40[0].tolist() == [100] * 3
-
-
-def test_what_is_left_out_is_named_with_counts(folders: tuple[Path, Path]) -> None:
-    labels, found = folders
-    (found / "000003.txt").write_text(FOUND_LINE + FOUND_LINE.replace("Car", "Truck") * 2)
-    (found / "000004.txt").write_text(FOUND_LINE + FOUND_LINE.replace("Car", "\x1b[1mbus"))
-    (labels / "000005.txt").write_text(LABEL_LINE + LABEL_LINE.replace("Car", "trolley"))
-    (labels / "000099.txt").write_text(LABEL_LINE)
-    (labels / "._000098.txt").write_bytes(b"\x00\x05\x16\x07")
-    (found / "._000001.txt").write_bytes(b"\x00\x05\x16\x07")
-    assert evaluate_kitti(labels, found).notes == (
-        "detections of types that are not scored: \\x1b[1mbus 1, Truck 2",
-        "labels of types that are not KITTI's: trolley 1",
-        "1 label files have no result file and are left out",
-    )
-
-
-def test_detections_of_which_none_is_scored_are_refused(folders: tuple[Path, Path]) -> None:
-    labels, found = folders
-    for path in found.iterdir():
-        path.write_text(FOUND_LINE.replace("Car", "vehicle"))
-    with pytest.raises(DataError, match=r"no detection has a class that is scored .*vehicle 41"):
-        evaluate_kitti(labels, found)
-
-
-def test_paths_are_text_as_well(folders: tuple[Path, Path]) -> None:
-    labels, found = map(str, folders)
-    assert evaluate_kitti(labels, found).frames == 41
-
-
 def test_label_table_numbers_the_frames(tmp_path: Path) -> None:
     texts = (LABEL_LINE, "", LABEL_LINE * 2)
     for i, text in enumerate(texts):
