@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedetr.distill.methods import method
@@ -10,8 +11,8 @@ from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,11 @@ class DataConfig:
 
     Attributes:
         root: Folder of the data set.
-        classes: The classes to train; every other known class becomes an ignored area.
+        classes: The classes to train.
+        untrained: What objects of other classes are: ``background``, as COCO's evaluation has them,
+            or ``ignored`` areas. Whatever it is, a crowd of a trained class is ignored, and so are
+            KITTI's DontCare areas and neutral pairs: Van beside Car, Person_sitting beside
+            Pedestrian.
         format: File name under ``edgedetr.distill.data``.
         train_split: Split to train on.
         val_split: Split to evaluate on.
@@ -30,6 +35,7 @@ class DataConfig:
 
     root: str
     classes: tuple[str, ...] = ("Car", "Pedestrian", "Cyclist")
+    untrained: Literal["background", "ignored"] = "background"
     format: str = "kitti"
     train_split: str = "train"
     val_split: str = "val"
@@ -227,12 +233,13 @@ class DistillConfig:
 _FACTORS = {"weight": 1.0, "share": 0.0}
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> DistillConfig:
+def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> DistillConfig:
     """Read a run's settings.
 
     Raises:
         SettingsError: If the file is missing, a key is unknown or a value is wrong.
     """
+    path = Path(path)
     if not path.is_file():
         raise SettingsError(f"no config {path}; see distill/configs for some")
     return load_settings(DistillConfig, path, overrides)
