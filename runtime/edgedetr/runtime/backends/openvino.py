@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".onnx",)
 
-_SETTINGS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+_SETTINGS = {
+    "PERFORMANCE_HINT": "LATENCY",
+    "INFERENCE_PRECISION_HINT": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # or what reads INT8 weights may round its input, too
+}
 _AS_WRITTEN = {"LP_TRANSFORMS_MODE": False}  # Q/DQ pairs round and all computes in float32
 _PROBED = 64  # products that the probe adds
 
