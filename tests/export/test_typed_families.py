@@ -1,27 +1,37 @@
-"""Every detector family as typed FP16 and as INT8: which parts become what by default."""
+"""Every detector family as typed FP16 and as INT8: which parts become what, and what runs it."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
 
+from edgedetr.calib.collect import collect
 from edgedetr.calib.points import Wiring, label, points
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import element_types
 from edgedetr.export.foreign import raise_opset
-from edgedetr.export.to_fp16 import halve
+from edgedetr.export.metadata import set_metadata
+from edgedetr.export.runners import OnnxRunner
+from edgedetr.export.textures import textured_frames
+from edgedetr.export.to_fp16 import export_fp16, halve
 from edgedetr.export.to_onnx import trace
-from edgedetr.export.to_qdq import TYPED_OPSET, quantize
+from edgedetr.export.to_qdq import TYPED_OPSET, export_qdq, quantize
+from edgedetr.runtime.backends import backend
 from edgedetr.runtime.plugins import names
+from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from edgedetr.distill.model import Model
+    from edgedetr.export.runners import Answer
 
 pytestmark = pytest.mark.slow
 
@@ -105,3 +115,62 @@ def test_all_work_is_fp16_and_no_two_types_meet(
             assert (
                 before is None or before.op_type != "Cast" or types[before.input[0]] not in floats
             )
+
+
+CPUS = ("onnxruntime", "openvino")
+TYPED = ("fp16", "int8, rest fp16", "int8, rest fp32")
+
+
+@pytest.fixture(scope="module")
+def typed_files(
+    traced: tuple[str, Model, onnx.ModelProto],
+    calibration_images: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
+    """A family in every precision, as the commands write it by default and with an option."""
+    _, model, graph = traced
+    folder = tmp_path_factory.mktemp("typed")
+    paths = {kind: folder / f"{index}.onnx" for index, kind in enumerate(("fp32", *TYPED))}
+    described = onnx.ModelProto.FromString(graph.SerializeToString())
+    set_metadata(described, model.spec, ())
+    onnx.save(described, paths["fp32"])
+    stats = folder / "calib.json"
+    collect(paths["fp32"], calibration_images).write(stats)
+    export_fp16(paths["fp32"], paths["fp16"])
+    export_qdq(paths["fp32"], stats, paths["int8, rest fp16"])
+    export_qdq(paths["fp32"], stats, paths["int8, rest fp32"], rest="fp32")
+    return paths
+
+
+@pytest.mark.parametrize("library", CPUS)
+@pytest.mark.parametrize("kind", TYPED)
+def test_every_typed_file_runs_on_cpus_as_it_is_written(
+    typed_files: dict[str, Path], kind: str, library: str
+) -> None:
+    """A library rounds elsewhere; that moves answers no farther than the precision itself does.
+
+    The networks are not trained, so that near ties move some queries far: the median counts.
+    """
+    pytest.importorskip(library)
+    session = backend(library).open_session(typed_files[kind])
+    exact, full = OnnxRunner(typed_files[kind]), OnnxRunner(typed_files["fp32"])
+    off, own = [], []
+    for frame in textured_frames(session.spec.input_hw, 2):
+        Preprocessor(session.spec)(frame, session.images[0])
+        wanted = rows(exact(session.images))
+        off.append(distance(wanted, rows(session.infer())))
+        own.append(distance(wanted, rows(full(session.images))))
+    session.close()
+    assert sum(off) <= 2 * sum(own)
+    assert sum(own) < 0.4
+
+
+def rows(answer: Answer) -> NDArray[np.float32]:
+    """Scores and box of each query."""
+    logits, boxes = answer
+    return np.concatenate([1 / (1 + np.exp(-logits[0])), boxes[0]], axis=-1)
+
+
+def distance(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """How far the nearest answer is, for the median query."""
+    return float(np.median(np.abs(wanted[:, None] - found[None]).max(-1).min(1)))
