@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import signal
 import sys
 
 import numpy as np
@@ -235,6 +236,33 @@ def test_a_failed_build_says_why_and_leaves_its_log_alone(tensorrt, model, tmp_p
     assert not manifest_path(output).exists()
     assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.engine.log"}
     assert "ERROR: [optimizer.cpp" in (tmp_path / "net.engine.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_ctrl_c_ends_a_build_and_writes_no_engine(tensorrt, model, tmp_path, edgedetr, monitored):
+    """What a callback raises is lost in the library, which goes on."""
+    tensorrt(interrupt=signal.SIGINT, monitored=monitored)
+    before = signal.getsignal(signal.SIGINT)
+    status, out, err = edgedetr("export", "engine", model(), "--backend", "tensorrt")
+    assert (status, out, err.strip()) == (130, "", "edgedetr: stopped")
+    assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.engine.log"}
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_sigterm_ends_a_build_as_it_ends_the_rest_of_the_command(tensorrt, model, tmp_path):
+    tensorrt(interrupt=signal.SIGTERM)
+
+    def end(number, _):
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            export_engine(model(), tmp_path / "net.engine")
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.engine.log"}
 
 
 def test_a_node_that_the_parser_refuses_is_named(tensorrt, model, tmp_path):

@@ -1,27 +1,39 @@
-"""Every detector family as typed FP16 and as INT8: which parts become what by default."""
+"""Every detector family as typed FP16 and as INT8: which parts become what, and what runs it."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
 
+from edgedetr.calib.collect import collect
 from edgedetr.calib.points import Wiring, label, points
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import element_types
 from edgedetr.export.foreign import raise_opset
-from edgedetr.export.to_fp16 import halve
+from edgedetr.export.metadata import set_metadata
+from edgedetr.export.runners import OnnxRunner
+from edgedetr.export.simplify import simplify
+from edgedetr.export.textures import textured_frames
+from edgedetr.export.to_fp16 import export_fp16, halve
 from edgedetr.export.to_onnx import trace
-from edgedetr.export.to_qdq import TYPED_OPSET, quantize
+from edgedetr.export.to_qdq import TYPED_OPSET, export_qdq, quantize
+from edgedetr.runtime.backends import backend
 from edgedetr.runtime.plugins import names
+from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from edgedetr.distill.model import Model
+    from edgedetr.export.runners import Answer
 
 pytestmark = pytest.mark.slow
 
@@ -105,3 +117,69 @@ def test_all_work_is_fp16_and_no_two_types_meet(
             assert (
                 before is None or before.op_type != "Cast" or types[before.input[0]] not in floats
             )
+
+
+CPUS = ("onnxruntime", "openvino")
+TYPED = ("fp16", "int8, rest fp16", "int8, rest fp32")
+
+
+@dataclass(frozen=True, eq=False)
+class TypedFamily:
+    """A family as the commands write it, one frame, and what each file answers as it is typed."""
+
+    paths: dict[str, Path]
+    images: NDArray[np.float32]
+    exact: dict[str, NDArray[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def typed_family(
+    traced: tuple[str, Model, onnx.ModelProto],
+    calibration_images: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> TypedFamily:
+    _, model, graph = traced
+    folder = tmp_path_factory.mktemp("typed")
+    paths = {kind: folder / f"{index}.onnx" for index, kind in enumerate(("fp32", *TYPED))}
+    small = simplify(graph).model
+    set_metadata(small, model.spec, ())
+    onnx.save(small, paths["fp32"])
+    stats = folder / "calib.json"
+    collect(paths["fp32"], calibration_images).write(stats)
+    export_fp16(paths["fp32"], paths["fp16"])
+    export_qdq(paths["fp32"], stats, paths["int8, rest fp16"])
+    export_qdq(paths["fp32"], stats, paths["int8, rest fp32"], rest="fp32")
+    images = np.zeros((1, 3, *model.spec.input_hw), np.float32)
+    Preprocessor(model.spec)(textured_frames(model.spec.input_hw, 1)[0], images[0])
+    exact = {kind: rows(OnnxRunner(path)(images)) for kind, path in paths.items()}
+    return TypedFamily(paths, images, exact)
+
+
+@pytest.mark.parametrize("library", CPUS)
+@pytest.mark.parametrize("kind", TYPED)
+def test_every_typed_file_runs_on_cpus_as_it_is_written(
+    typed_family: TypedFamily, kind: str, library: str
+) -> None:
+    """A library rounds elsewhere; that moves answers no farther than the precision itself does.
+
+    The networks are not trained, so that near ties move some queries far: the median counts.
+    """
+    pytest.importorskip(library)
+    session = backend(library).open_session(typed_family.paths[kind])
+    session.images[...] = typed_family.images
+    wanted, found = typed_family.exact[kind], rows(session.infer())
+    session.close()
+    own = distance(wanted, typed_family.exact["fp32"])
+    assert distance(wanted, found) <= 2 * own
+    assert own < 0.2
+
+
+def rows(answer: Answer) -> NDArray[np.float32]:
+    """Scores and box of each query."""
+    logits, boxes = answer
+    return np.concatenate([1 / (1 + np.exp(-logits[0])), boxes[0]], axis=-1)
+
+
+def distance(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """How far the nearest answer is, for the median query."""
+    return float(np.median(np.abs(wanted[:, None] - found[None]).max(-1).min(1)))

@@ -18,6 +18,7 @@ from edgedetr.runtime.cuda_device import find_device
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edgedetr.export.builders import BuilderModule
@@ -90,11 +91,14 @@ class EngineBuild:
                     "the runtime feeds and reads it; cast inside the graph"
                 )
 
-    def compile(self, options: EngineOptions, on_step: OnStep | None = None) -> Compiled:
+    def compile(
+        self, options: EngineOptions, stops: Callable[[], bool], on_step: OnStep | None = None
+    ) -> Compiled:
         """Compile the network.
 
         Args:
             options: How.
+            stops: Whether the build shall end; see `edgedetr.export.engine_stop`.
             on_step: Told of the progress.
 
         Raises:
@@ -102,7 +106,7 @@ class EngineBuild:
         """
         trt, notes = self._trt, []
         config = self._configuration(options)
-        monitor = make_monitor(trt, on_step) if on_step else None
+        monitor = make_monitor(trt, on_step, stops)
         if monitor is not None:
             config.progress_monitor = monitor
         key, problem = "", ""

@@ -50,24 +50,31 @@ def make_logger(trt: Any, log: EngineLog) -> Any:  # noqa: ANN401
     return _subclass(trt.ILogger, {"log": write})
 
 
-def make_monitor(trt: Any, on_step: OnStep) -> Any:  # noqa: ANN401
-    """Make the library's progress monitor; None where it has none."""
+def make_monitor(trt: Any, on_step: OnStep | None, stops: Callable[[], bool]) -> Any:  # noqa: ANN401
+    """Make the library's progress monitor; None where it has none.
+
+    Args:
+        trt: The library.
+        on_step: Told of the progress.
+        stops: Whether the build shall end, asked after every step.
+    """
     if not hasattr(trt, "IProgressMonitor"):
         return None
     totals: dict[str, int] = {}
+    tell = on_step or (lambda *_: None)
 
     def start(_: object, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
         del parent_phase
         totals[phase_name] = num_steps
-        on_step(phase_name, 0, num_steps)
+        tell(phase_name, 0, num_steps)
 
     def step(_: object, phase_name: str, step: int) -> bool:
-        on_step(phase_name, step + 1, totals.get(phase_name, step + 1))
-        return True  # go on
+        tell(phase_name, step + 1, totals.get(phase_name, step + 1))
+        return not stops()
 
     def finish(_: object, phase_name: str) -> None:
         steps = totals.pop(phase_name, 0)
-        on_step(phase_name, steps, steps)
+        tell(phase_name, steps, steps)
 
     methods = {"phase_start": start, "step_complete": step, "phase_finish": finish}
     return _subclass(trt.IProgressMonitor, methods)

@@ -50,7 +50,7 @@ def network_precision(network: Any) -> Precision:  # noqa: ANN401
     makers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
     macs: Counter[str] = Counter()
     outputs: Counter[str] = Counter()
-    for layer in layers:
+    for layer in (made for made in layers if made.num_outputs):  # the condition of an If has none
         kind = layer.get_output(0).dtype.name
         if layer.type.name in MAC_LAYERS:
             macs["INT8" if _reads_int8(layer, makers) else FORMATS.get(kind, kind)] += 1

@@ -9,14 +9,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import numpy_helper
 from typing_extensions import override
 
-from edgedetr.calib.points import label
+from edgedetr.calib.points import Wiring, label
+from edgedetr.calib.value_ranges import element_types
+from edgedetr.export.folded_sizes import FoldedSizes
+from edgedetr.export.foreign import opset_of
 from edgedetr.runtime.errors import GateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    _Places = Iterator[tuple[str, str]]
+    """Label of a node, or the name of an input or output, and what was found there."""
+
+_HALF = int(onnx.TensorProto.FLOAT16)
 
 MOST_TOP_K = 3840
 """The largest K of TopK that TensorRT takes."""
@@ -32,17 +39,20 @@ class Finding:
     Attributes:
         nodes: Labels of the nodes, or names of inputs and outputs.
         reason: What TensorRT does with them, and what to do instead.
+        evidence: What was found at each of them.
     """
 
     nodes: tuple[str, ...]
     reason: str
+    evidence: tuple[str, ...]
 
     @override
     def __str__(self) -> str:
         """Say it in a line."""
         more = len(self.nodes) - SHOWN
         named = ", ".join(self.nodes[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-        return f"{named}: {self.reason}"
+        found = ", ".join(dict.fromkeys(self.evidence[:SHOWN]))
+        return f"{named}: {self.reason} (found: {found})"
 
 
 def refuse_broken(model: onnx.ModelProto, name: str) -> None:
@@ -63,8 +73,12 @@ def refuse_broken(model: onnx.ModelProto, name: str) -> None:
 def lint(model: onnx.ModelProto) -> list[Finding]:
     """Return what is wrong with a graph, one finding a rule."""
     graph = _Graph(model)
-    findings = ((reason, tuple(rule(graph))) for rule, reason in _RULES)
-    return [Finding(nodes, reason) for reason, nodes in findings if nodes]
+    found = ((reason, tuple(rule(graph))) for rule, reason in _RULES)
+    return [
+        Finding(tuple(label for label, _ in places), reason, tuple(what for _, what in places))
+        for reason, places in found
+        if places
+    ]
 
 
 class _Graph:
@@ -72,80 +86,74 @@ class _Graph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.nodes = list(model.graph.node)
-        self.opset = max(
-            (o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=0
-        )
-        self.ends = [*model.graph.input, *model.graph.output]
-        self.constants = {t.name: t for t in model.graph.initializer}
-        self.constants |= {
-            node.output[0]: a.t
-            for node in self.nodes
-            if node.op_type == "Constant"
-            for a in node.attribute
-            if a.name == "value"
-        }
-        self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.nodes:
-            for tensor in node.input:
-                self.readers.setdefault(tensor, []).append(node)
-        self.integers = {
-            v.name
-            for v in onnx.shape_inference.infer_shapes(model).graph.value_info
-            if v.type.tensor_type.elem_type == onnx.TensorProto.INT32
-        }
+        self.opset = opset_of(model)
+        stored = {t.name for t in model.graph.initializer}
+        inputs = [i for i in model.graph.input if i.name not in stored]
+        self.ends = [*inputs, *model.graph.output]
+        self.wiring = Wiring(model.graph)
+        self.sizes = FoldedSizes(model)
+        self.types = element_types(model)
 
     def of_kind(self, kind: str) -> Iterator[onnx.NodeProto]:
         return (node for node in self.nodes if node.op_type == kind)
 
-    def followed(self, node: onnx.NodeProto, kinds: Iterable[str]) -> bool:
-        """Tell whether a chain of nodes of these kinds starts behind a node."""
-        kinds = tuple(kinds)
-        if not kinds:
-            return True
-        after = (r for name in node.output for r in self.readers.get(name, ()))
-        return any(r.op_type == kinds[0] and self.followed(r, kinds[1:]) for r in after)
+    def readers(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+        """Yield what reads a node, behind casts."""
+        for index in (i for name in node.output for i in self.wiring.readers.get(name, ())):
+            reader = self.nodes[index]
+            yield from self.readers(reader) if reader.op_type == "Cast" else (reader,)
+
+    def chain(self, node: onnx.NodeProto, kinds: Sequence[str]) -> list[onnx.NodeProto]:
+        """Return a chain of nodes of these kinds behind a node; empty where there is none."""
+        for reader in self.readers(node) if kinds else ():
+            if reader.op_type == kinds[0]:
+                rest = self.chain(reader, kinds[1:])
+                if rest or len(kinds) == 1:
+                    return [reader, *rest]
+        return []
 
 
-def _late_grid_sample(graph: _Graph) -> Iterator[str]:
+def _late_grid_sample(graph: _Graph) -> _Places:
     if graph.opset >= 20:
-        yield from map(label, graph.of_kind("GridSample"))
+        for node in graph.of_kind("GridSample"):
+            yield label(node), f"opset {graph.opset}"
 
 
-def _int32_scales(graph: _Graph) -> Iterator[str]:
+def _int32_scales(graph: _Graph) -> _Places:
     for node in graph.of_kind("DequantizeLinear"):
-        constant = graph.constants.get(node.input[0])
-        of_int32 = constant is not None and constant.data_type == onnx.TensorProto.INT32
-        if of_int32 or node.input[0] in graph.integers:
-            yield label(node)
+        if graph.types.get(node.input[0]) == onnx.TensorProto.INT32:
+            yield label(node), f"{node.input[0]} is INT32"
 
 
-def _spread_layer_norm(graph: _Graph) -> Iterator[str]:
+def _spread_layer_norm(graph: _Graph) -> _Places:
     for node in graph.of_kind("ReduceMean"):
         for square in ("Pow", "Mul"):
-            if graph.followed(node, ("Sub", square, "ReduceMean", "Add", "Sqrt", "Div")):
-                yield label(node)
+            chain = graph.chain(node, ("Sub", square, "ReduceMean", "Add", "Sqrt", "Div"))
+            half = [n for n in chain[1:3] if graph.types.get(n.output[0]) == _HALF]
+            if half:
+                yield label(node), f"{label(half[0])} ({half[0].op_type}) is FP16"
 
 
-def _dynamic_top_k(graph: _Graph) -> Iterator[str]:
+def _dynamic_top_k(graph: _Graph) -> _Places:
     for node in graph.of_kind("TopK"):
-        if node.input[1] not in graph.constants:
-            yield label(node)
+        if graph.sizes.value(node.input[1]) is None:
+            yield label(node), f"its K comes from {graph.sizes.source(node.input[1])}"
 
 
-def _large_top_k(graph: _Graph) -> Iterator[str]:
+def _large_top_k(graph: _Graph) -> _Places:
     for node in graph.of_kind("TopK"):
-        constant = graph.constants.get(node.input[1])
-        if constant is not None and int(numpy_helper.to_array(constant).max()) > MOST_TOP_K:
-            yield label(node)
+        found = graph.sizes.value(node.input[1])
+        if found is not None and int(found.max()) > MOST_TOP_K:
+            yield label(node), f"K {int(found.max())}"
 
 
-def _int64_ends(graph: _Graph) -> Iterator[str]:
+def _int64_ends(graph: _Graph) -> _Places:
     for end in graph.ends:
         if end.type.tensor_type.elem_type == onnx.TensorProto.INT64:
-            yield end.name
+            yield end.name, f"{end.name} is INT64"
 
 
-_RULES: tuple[tuple[Callable[[_Graph], Iterator[str]], str], ...] = (
+_RULES: tuple[tuple[Callable[[_Graph], _Places], str], ...] = (
     (
         _late_grid_sample,
         "GridSample of opset 20 and later is parsed wrongly (TensorRT issue 4646); export with "
@@ -157,7 +165,8 @@ _RULES: tuple[tuple[Callable[[_Graph], Iterator[str]], str], ...] = (
     ),
     (
         _spread_layer_norm,
-        "a LayerNorm spread over several nodes overflows in FP16; export with opset 17 or later, "
+        "a LayerNorm spread over several nodes overflows in FP16; make FP16 of the FP32 model with "
+        "edgedetr export fp16, which keeps such norms in FP32, or export with opset 17 or later, "
         "where it is one node",
     ),
     (

@@ -11,6 +11,7 @@ from edgedetr.export.engine_build import EngineBuild
 from edgedetr.export.engine_log import EngineLog
 from edgedetr.export.engine_options import EngineOptions
 from edgedetr.export.engine_precision import Precision, check_claims, claims
+from edgedetr.export.engine_stop import postponed
 from edgedetr.export.foreign import check_operators, check_static, spec_of
 from edgedetr.export.graph_lint import refuse_broken
 from edgedetr.runtime.errors import UsageError
@@ -94,14 +95,15 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     model = load_onnx(path)
     spec = _check_model(model, path, spec, options)
     log = EngineLog()
-    try:
-        build = EngineBuild(module, trt, path, log)
-        build.check_ends(spec)
-        precision = build.precision()
-        check_claims(_claimed(path, output), precision.macs, path.name)
-        compiled = build.compile(options, on_step)
-    finally:
-        write_text(output.with_name(output.name + ".log"), log.text())
+    with postponed() as stops:
+        try:
+            build = EngineBuild(module, trt, path, log)
+            build.check_ends(spec)
+            precision = build.precision()
+            check_claims(_claimed(path, output), precision.macs, path.name)
+            compiled = build.compile(options, stops, on_step)
+        finally:
+            write_text(output.with_name(output.name + ".log"), log.text())
     report = EngineReport(
         version_of(trt), targets, precision, compiled.layers, log.weights_mib(), compiled.notes
     )

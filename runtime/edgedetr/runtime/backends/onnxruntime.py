@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,8 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 
+_AS_WRITTEN = "session.disable_quant_qdq"
+_WIDE_SUMS = "session.x64quantprecision"
 _FATAL_ONLY = 4  # every error is also raised, so what ONNX Runtime would log is said once
 _TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 
@@ -37,12 +41,15 @@ def open_session(
 ) -> OnnxSession:
     """Load an ONNX file of static batch 1.
 
+    Q/DQ pairs become INT8 kernels, whose sums do not saturate on CPUs without VNNI either. Pairs of
+    FP16 may have no such kernel: where ONNX Runtime refuses what it made of them itself, they are
+    computed as they are written.
+
     Args:
         path: The ONNX file.
         spec: Replaces the spec in the file's metadata, for foreign models.
         threads: Threads that compute one frame; as many as there are cores when None.
-        exact: Compute Q/DQ pairs as they are written instead of with INT8 kernels, which saturate
-            on CPUs without VNNI. For parity checks; much slower.
+        exact: Compute Q/DQ pairs as they are written, for parity checks.
         provider: The execution provider that must run the model. Nodes that it cannot do run with
             CUDA (after TensorRT) or on the CPU; where it does not start nothing takes its place.
         steady: Whether threads that wait sleep instead of spinning.
@@ -57,10 +64,11 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads or 0
+    options.add_session_config_entry(_WIDE_SUMS, "1")
     if steady:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        options.add_session_config_entry(_AS_WRITTEN, "1")
     engine = _load(path, options, provider)
     return OnnxSession(engine, spec or _stored_spec(engine, path), path)
 
@@ -120,8 +128,7 @@ def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.Inferen
     order = dict.fromkeys((provider, *([CUDA] if provider == TENSORRT else []), CPU))
     providers = [p for p in order if p in available]
     try:
-        # enable_fallback would print and go on with the CPU
-        engine = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+        engine = _started(path, options, providers)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
         raise ArtifactError(
             f"{path}: ONNX Runtime cannot load it, export it again: {error}"
@@ -133,6 +140,18 @@ def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.Inferen
             "or choose the backend onnxruntime"
         )
     return engine
+
+
+def _started(path: Path, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
+    """Start a session; where that fails, try it without INT8 kernels."""
+    start = partial(ort.InferenceSession, str(path), options, providers=providers)
+    try:
+        return start(enable_fallback=0)  # which would print and go on with the CPU
+    except Exception:
+        options.add_session_config_entry(_AS_WRITTEN, "1")
+        with suppress(Exception):  # the first error says what is wrong with the file
+            return start(enable_fallback=0)
+        raise
 
 
 def _stored_spec(engine: ort.InferenceSession, path: Path) -> ModelSpec:
