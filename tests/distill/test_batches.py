@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from edgedetr.distill import batches
-from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, training_loader
+from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, TrainingLoader
 from edgedetr.distill.data import Sample, Truth
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
@@ -105,8 +105,8 @@ def test_a_split_smaller_than_a_batch_is_one_batch():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loaders_give_the_same_batches_with_and_without_workers(workers):
     data = TrainingInputs(NetworkInputs(Frames(), SPEC), "strong", seed=0)
-    expect = list(training_loader(data, EpochOrder(5, 2, 0), 0))
-    got = list(training_loader(data, EpochOrder(5, 2, 0), workers))
+    expect = list(TrainingLoader(data, EpochOrder(5, 2, 0), 0))
+    got = list(TrainingLoader(data, EpochOrder(5, 2, 0), workers))
     assert len(got) == 2
     for (images, targets), (wanted, truths) in zip(got, expect, strict=True):
         assert images.shape == (2, 3, 32, 64)

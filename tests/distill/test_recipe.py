@@ -64,7 +64,7 @@ def test_a_killed_run_goes_on_with_the_same_result(config, teacher, tmp_path, mo
 
 
 def test_a_state_of_another_config_is_refused(config, tmp_path, monkeypatch):
-    def stop(_self):
+    def stop(*_):
         raise KeyboardInterrupt
 
     short = replace(config, epochs=2, eval_every=5)

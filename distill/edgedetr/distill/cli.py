@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter_ns
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from edgedetr.runtime.command_line import PATH, command_line
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.signals import handled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @click.group()
@@ -19,14 +26,15 @@ def data() -> None:
 
 @data.command()
 @click.argument("out", type=PATH)
-@click.option("--frames", type=click.IntRange(min=2), default=1000, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--frames", type=click.IntRange(2, 999_999), default=1000, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True)
 def synth(out: Path, frames: int, seed: int, workers: int) -> None:
     """Render road scenes into the new KITTI folder OUT; the last 20 % are for validation."""
     from edgedetr.distill.synth.writer import write_synth
 
-    rendered = write_synth(out, frames, seed, workers)
+    with _ended_by_signals():
+        rendered = write_synth(out, frames, seed, workers)
     state = "rendered" if rendered else "is up to date:"
     click.echo(f"{out}: {state} {frames} frames of seed {seed}")
 
@@ -66,7 +74,8 @@ def train(config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
 
     out = out or Path("runs") / config.stem
     command = command_line()
-    metrics = run(load_config(config, overrides), out, command)
+    with _ended_by_signals():
+        metrics = run(load_config(config, overrides), out, command)
     click.echo(
         f"{out / 'student.safetensors'}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} "
         f"on the validation split, {metrics['seconds']:.0f} s"
@@ -82,7 +91,7 @@ def train(config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     metavar="ARM,ARM,...",
     help="What to compare, the reference first: none,clock,clock+fgd.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
 @click.option("--out", type=PATH, help="Folder of the runs and the page: runs/compare-CONFIG.")
 @click.option("--json", "json_path", type=PATH, help="The figures: OUT/comparison.json.")
@@ -104,7 +113,8 @@ def compare(
     names = tuple(name.strip() for name in arms.split(","))
     plan = Plan(load_config(config, overrides), names, seeds, out)
     command = command_line()
-    found = run(plan, json_path or out / "comparison.json", command, click.echo)
+    with _ended_by_signals():
+        found = run(plan, json_path or out / "comparison.json", command, click.echo)
     click.echo(as_text(found))
     click.echo(f"Open {out / 'comparison.html'}")
 
@@ -151,6 +161,18 @@ def coco(truth: Path, detections: Path, out: Path | None) -> None:
     rows = zip(scores.class_names, scores.ap_by_class, scores.ap50_by_class, strict=True)
     for name, ap, ap50 in (*rows, ("mean", scores.ap, scores.ap50)):
         click.echo(f"{name:16}{ap:8.3f}{ap50:8.3f}")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a long command as Ctrl-C does: what is half-written is removed."""
+
+    def stop() -> NoReturn:
+        click.echo("edgedetr: stopped", err=True)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    with handled("SIGTERM", "SIGHUP", once=True, action=stop):
+        yield
 
 
 COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate)

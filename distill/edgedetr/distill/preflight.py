@@ -1,0 +1,72 @@
+"""What is known before the first step: a run that cannot work is refused, a poor one is named."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import torch
+from tqdm import tqdm
+
+from edgedetr.distill.detectors import Memory
+from edgedetr.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edgedetr.distill.config import OptimizerConfig
+    from edgedetr.distill.data import Dataset
+    from edgedetr.distill.model import Model
+
+
+@torch.no_grad()
+def query_count(model: Model, input_hw: tuple[int, int]) -> int | None:
+    """Encode one black image of a size; return how many queries the model chooses itself.
+
+    Returns:
+        None for a detector without queries.
+
+    Raises:
+        UsageError: If its encoder has fewer cells than it has queries.
+    """
+    network = model.network
+    was_training = network.training
+    network.eval()
+    image = torch.zeros(1, 3, *input_hw, device=next(network.parameters()).device)
+    try:
+        memory = model.encode(image)
+    except UsageError as error:
+        name = f"{model.family}/{model.preset}"
+        raise UsageError(f"{name} at {input_hw[0]} x {input_hw[1]} (H x W): {error}") from error
+    finally:
+        network.train(was_training)
+    return int(memory.own.boxes.shape[1]) if isinstance(memory, Memory) else None
+
+
+def warn_of_crowds(splits: Iterable[Dataset], queries: int | None) -> None:
+    """Say once that frames hold more objects than a student has queries."""
+    if queries is None:
+        return
+    counts = [len(truth.labels) for split in splits for truth in split.truths]
+    crowded = [count for count in counts if count > queries]
+    if crowded:
+        _warn(
+            f"{len(crowded)} of {len(counts)} frames hold more objects (up to {max(crowded)}) than "
+            f"the student has queries ({queries}): it can never find them all; a preset with more "
+            "queries could"
+        )
+
+
+def warn_of_warmup(steps: int, config: OptimizerConfig) -> None:
+    """Say that a run ends before its warm-up does."""
+    if config.warmup_steps >= steps:
+        reached = 100 * steps / config.warmup_steps
+        _warn(
+            f"the warm-up of {config.warmup_steps} steps is not over when the run ends after "
+            f"{steps}: the learning rate reaches {reached:.3g} % of its peak and never decays; set "
+            f"optimizer.warmup_steps to {steps // 10} or so, or train for more epochs"
+        )
+
+
+def _warn(line: str) -> None:
+    tqdm.write(f"warning: {line}", file=sys.stderr)
