@@ -1,10 +1,20 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
 
 from edgedetr.distill import batches
-from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, TrainingLoader
+from edgedetr.distill.batches import (
+    EpochOrder,
+    NetworkInputs,
+    TrainingInputs,
+    TrainingLoader,
+    one_line_of_workers,
+)
 from edgedetr.distill.data import Sample, Truth
+from edgedetr.runtime.errors import DataError, EdgeDetrError
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
 from edgedetr.runtime.types import Frame
@@ -123,3 +133,60 @@ def test_every_image_that_flipping_makes_is_given_beside_its_mirror_image():
     made = [data[epoch, index][0] for epoch in range(8) for index in range(5)]
     assert all((image == given).flatten(1).all(1).any() for image in made)
     torch.testing.assert_close(batches[0][2:], batches[0][:2].flip(-1), atol=0, rtol=0)
+
+
+class Broken(Frames):
+    """The fourth frame cannot be read."""
+
+    def __getitem__(self, index):
+        if index == 3:
+            raise DataError("d.png: not a whole PNG")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_the_same_one_line_with_and_without_workers(monkeypatch, workers):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
+    data = TrainingInputs(NetworkInputs(Broken(), SPEC), "flip", seed=0)
+    with pytest.raises(DataError) as caught:
+        list(TrainingLoader(data, EpochOrder(5, 5, 0), workers))
+    assert str(caught.value) == "d.png: not a whole PNG"
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_a_check_reads_every_image_once(monkeypatch, limit):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", limit)
+    frames = Frames()
+    inputs = NetworkInputs(frames, SPEC)
+    inputs.check()
+    assert frames.reads == 5
+    with pytest.raises(DataError, match=r"d\.png"):
+        NetworkInputs(Broken(), SPEC).check()
+
+
+class Deadly(Frames):
+    """Reading the fourth frame kills the process that does, as the kernel does for memory."""
+
+    def __getitem__(self, index):
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.mark.slow
+def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
+    loader = TrainingLoader(
+        TrainingInputs(NetworkInputs(Deadly(), SPEC), "flip", seed=0), EpochOrder(5, 5, 0), 1
+    )
+    with pytest.raises(
+        EdgeDetrError, match=r"was ended \(DataLoader worker .*lower data.workers"
+    ) as caught:
+        with one_line_of_workers():
+            list(loader)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_fault_keeps_its_trace():
+    with pytest.raises(RuntimeError, match="of another kind"), one_line_of_workers():
+        raise RuntimeError("of another kind")

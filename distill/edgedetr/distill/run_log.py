@@ -63,9 +63,11 @@ class RunLog:
 
     def close(self) -> None:
         """Flush and close both."""
-        with _named(self._path):
-            self._file.close()
-        self._scalars.close()
+        try:
+            with _named(self._path):
+                self._file.close()
+        finally:
+            self._scalars.close()
 
     def _write(self, record: dict[str, Any]) -> None:
         with _named(self._path):
