@@ -315,7 +315,10 @@ def saved_by_transformers(folder, names, labels):
         if tensor.is_floating_point():
             tensor.normal_()
     tensors = {n: t.clone() for n, t in network.state_dict().items()}
-    save_file(tensors, folder / "w.safetensors", {"format": "pt"})
+    kept = {t.data_ptr(): n for n, t in network.state_dict().items() if t.numel()}
+    written = {n: t for n, t in tensors.items() if n in kept.values() or not t.numel()}
+    assert len(written) < len(tensors)  # of tied tensors one is written
+    save_file(written, folder / "w.safetensors", {"format": "pt"})
     if labels is not None:
         (folder / "config.json").write_text(labels, encoding="utf-8")
     return tensors

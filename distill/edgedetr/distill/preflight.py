@@ -64,7 +64,7 @@ def warn_of_warmup(steps: int, config: OptimizerConfig) -> None:
         _warn(
             f"the warm-up of {config.warmup_steps} steps is not over when the run ends after "
             f"{steps}: the learning rate reaches {reached:.3g} % of its peak and never decays; set "
-            f"optimizer.warmup_steps to {steps // 10} or so, or train for more epochs"
+            f"optimizer.warmup_steps to {max(1, steps // 10)} or so, or train for more epochs"
         )
 
 

@@ -134,11 +134,14 @@ def load_class_rows(
     if not found or not isinstance(network, PreTrainedModel):
         return ()
     given, tensors = _in_todays_names(network, _tensors(source)), network.state_dict()
-    more = len(theirs) - len(class_names)
-    if any(_shape(given, name) != _with_rows(tensors[name], more) for name in heads):
+    more, named = len(theirs) - len(class_names), [name for name in heads if name in given]
+    filled = {tensors[name].data_ptr() for name in named}  # of tied tensors a file has one
+    if any(tensors[name].data_ptr() not in filled for name in heads) or any(
+        _shape(given, name) != _with_rows(tensors[name], more) for name in named
+    ):
         return ()
     mine, other = ([names.index(name) for name in found] for names in (list(class_names), theirs))
-    for name in heads:
+    for name in named:
         tensors[name][mine] = given[name][other].to(tensors[name])
         tensors[name][len(class_names) :] = given[name][len(theirs) :].to(tensors[name])
     return found

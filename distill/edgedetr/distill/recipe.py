@@ -246,12 +246,12 @@ class _Run:
         loader = TrainingLoader(data, order, config.data.workers)
         done = self.state.load(self.state_path) if self.state_path.is_file() else 0
         started, total = time.perf_counter(), config.epochs * len(order)
-        warn_of_warmup(total, config.optimizer)
         device = self.accelerator.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         metrics: dict[str, float] = {}
         self._read(data)
+        warn_of_warmup(total, config.optimizer)
         self.prepared.train()
         with (
             one_line_of_workers(),
