@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -157,6 +158,14 @@ class QatConfig:
 
     def __post_init__(self) -> None:
         _check_range("qat.frames", self.frames, 1, MOST_STEPS)
+        try:
+            re.compile(self.include)
+            re.compile(self.exclude)
+        except re.error as error:
+            raise ValueError(
+                "qat.include and qat.exclude must be regular expressions, found "
+                f"{error.pattern!r}: {error}"
+            ) from error
 
 
 @dataclass(frozen=True)

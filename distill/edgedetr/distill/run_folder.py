@@ -7,7 +7,7 @@ import fcntl
 import math
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from edgedetr.distill.run_identity import settings_of
 from edgedetr.runtime.errors import ArtifactError, UsageError
@@ -38,21 +38,40 @@ def only_run_in(out: Path) -> Iterator[None]:
     Raises:
         UsageError: If another run is at work there.
     """
+    was_there = out.is_dir()
     out.mkdir(parents=True, exist_ok=True)
     path = out / LOCK
+    with _locked(path) as file:
+        try:
+            _sign(file.fileno(), path)
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            if not was_there and not any(out.iterdir()):
+                out.rmdir()
+
+
+def _locked(path: Path) -> TextIO:
+    """Open and lock a file; one that the run before takes away meanwhile is made anew."""
     while True:
-        with path.open("a+", encoding="utf-8") as file:
+        file = path.open("a+", encoding="utf-8")
+        try:
             _lock(file.fileno(), path)
-            if not _is(path, file.fileno()):  # the run before took it away meanwhile
-                continue
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
+            if _is(path, file.fileno()):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _sign(descriptor: int, path: Path) -> None:
+    """Write which process has the lock."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def _lock(descriptor: int, path: Path) -> None:
