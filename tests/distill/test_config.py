@@ -77,8 +77,11 @@ def test_overrides_reach_into_tables_and_take_bare_strings(tmp_path):
         ("data.val_split=''", "must be names, got ''"),
         ("data.classes=[]", "classes must be different names, at least one"),
         ("data.classes=['Car', 'Car']", "classes must be different names"),
-        ("data.classes=['Car', '']", "classes must be printable names, got ''"),
-        ('data.classes=["Car\\u001b[31m"]', r"printable names, got 'Car\\x1b\[31m'"),
+        ("data.classes=['Car', '']", "classes holds ''; wanted a name of printable"),
+        (
+            'data.classes=["Car\\u001b[31m"]',
+            r"classes holds 'Car\\x1b\[31m'; wanted a name of printable",
+        ),
         ("student.input_hw=[32000, 32]", "at most 8192, got"),
         ("student.input_hw=[-32, 32]", "multiples of 32"),
         ("student.preset=5", "preset: wanted str, found 5"),

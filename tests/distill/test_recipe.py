@@ -15,6 +15,7 @@ from edgedetr.distill.run_log import RunLog
 from edgedetr.distill.trainee import Trainee
 from edgedetr.runtime.errors import ArtifactError, DataError, EdgeDetrError
 from edgedetr.runtime.manifest import read_manifest
+from edgedetr.runtime.signals import handled
 
 
 def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, teacher, tmp_path):
@@ -299,29 +300,21 @@ def test_a_full_disk_leaves_a_run_that_goes_on(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_sigterm_leaves_a_run_that_goes_on_and_nothing_half_written(
-    kitti, tmp_path, monkeypatch, edgedetr
-):
-    path, out = tmp_path / "c.toml", tmp_path / "run"
-    path.write_text(
-        f'epochs = 2\nbatch_size = 2\n[data]\nroot = "{kitti}"\n'
-        "workers = 1\n[student]\ninput_hw = [64, 96]\n[optimizer]\nwarmup_steps = 2\n",
-        encoding="utf-8",
-    )
+def test_sigterm_leaves_a_run_that_goes_on_and_nothing_half_written(config, tmp_path, monkeypatch):
+    data = replace(config.data, workers=1)
+    config, out = replace(config, data=data, epochs=2, eval_every=2), tmp_path / "run"
+
+    def end():
+        raise SystemExit(143)
 
     def terminated(tensors, temporary, metadata):
         save_file(tensors, temporary, metadata)
         if metadata["epoch"] == "2":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, handled("SIGTERM", once=True, action=end):
         patch.setattr(run_state, "save_file", terminated)
-        code, _, error = edgedetr("distill", "train", path, "--out", out)
-    assert code == 143
-    assert error.splitlines()[-1] == "edgedetr: stopped"
-    assert "Traceback" not in error
-    left = {p.name for p in out.iterdir()}
-    assert left == {"state.safetensors", "log.jsonl", "tensorboard"}
-    code, said, _ = edgedetr("distill", "train", path, "--out", out)
-    assert code == 0
-    assert said.splitlines()[-1].startswith(f"{out}/student.safetensors: AP ")
+        with pytest.raises(SystemExit):
+            recipe.train(config, out, "a command")
+    assert {p.name for p in out.iterdir()} == {"state.safetensors", "log.jsonl", "tensorboard"}
+    assert recipe.train(config, out, "a command")["ap"] >= 0

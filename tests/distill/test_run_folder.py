@@ -1,11 +1,12 @@
 import json
 import math
+import os
 
 import pytest
 
 from edgedetr.distill.run_folder import finished_metrics, only_run_in
 from edgedetr.distill.run_identity import RunIdentity
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import ModelSpec
 
@@ -31,23 +32,46 @@ def run(tmp_path):
     return tmp_path
 
 
+def in_another_process(work):
+    """Run something in a forked process; return what it raises, as text."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os.write(theirs, b"done")
+        except BaseException as error:
+            os.write(theirs, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(theirs)
+    os.waitpid(child, 0)
+    with os.fdopen(ours) as pipe:
+        return pipe.read()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_second_run_is_kept_out_until_the_first_ends(tmp_path):
     out = tmp_path / "new" / "run"
-    with (
-        only_run_in(out),
-        pytest.raises(UsageError, match=r"another run \(process \d+\) is at work there; wait"),
-        only_run_in(out),
-    ):
-        pass
-    assert not out.exists()
+
+    def enter():
+        with only_run_in(out):
+            pass
+
     with only_run_in(out):
         assert [p.name for p in out.iterdir()] == ["run.lock"]
+        said = f"UsageError: {out}: another run (process {os.getpid()}) is at work there; wait"
+        assert in_another_process(enter).startswith(said)
+        assert [p.name for p in out.iterdir()] == ["run.lock"]
+    assert not out.exists()
+    assert in_another_process(enter) == "done"
 
 
 def test_what_a_killed_run_left_locks_nobody_out(tmp_path):
     (tmp_path / "run.lock").write_text("4711\n", encoding="utf-8")
+    (tmp_path / ".1f2e3d4c5b6a.tmp").write_bytes(b"half a state")
     with only_run_in(tmp_path):
         assert (tmp_path / "run.lock").read_text(encoding="utf-8") != "4711\n"
+        assert [p.name for p in tmp_path.iterdir()] == ["run.lock"]
 
 
 def test_a_file_is_no_folder_of_a_run(tmp_path):

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
-from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from edgedetr.runtime.command_line import PATH, command_line
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.signals import handled
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @click.group()
@@ -33,8 +26,7 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
     """Render road scenes into the new KITTI folder OUT; the last 20 % are for validation."""
     from edgedetr.distill.synth.writer import write_synth
 
-    with _ended_by_signals():
-        rendered = write_synth(out, frames, seed, workers)
+    rendered = write_synth(out, frames, seed, workers)
     state = "rendered" if rendered else "is up to date:"
     click.echo(f"{out}: {state} {frames} frames of seed {seed}")
 
@@ -74,8 +66,7 @@ def train(config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
 
     out = out or Path("runs") / config.stem
     command = command_line()
-    with _ended_by_signals():
-        metrics = run(load_config(config, overrides), out, command)
+    metrics = run(load_config(config, overrides), out, command)
     click.echo(
         f"{out / 'student.safetensors'}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} "
         f"on the validation split, {metrics['seconds']:.0f} s"
@@ -113,8 +104,7 @@ def compare(
     names = tuple(name.strip() for name in arms.split(","))
     plan = Plan(load_config(config, overrides), names, seeds, out)
     command = command_line()
-    with _ended_by_signals():
-        found = run(plan, json_path or out / "comparison.json", command, click.echo)
+    found = run(plan, json_path or out / "comparison.json", command, click.echo)
     click.echo(as_text(found))
     click.echo(f"Open {out / 'comparison.html'}")
 
@@ -161,18 +151,6 @@ def coco(truth: Path, detections: Path, out: Path | None) -> None:
     rows = zip(scores.class_names, scores.ap_by_class, scores.ap50_by_class, strict=True)
     for name, ap, ap50 in (*rows, ("mean", scores.ap, scores.ap50)):
         click.echo(f"{name:16}{ap:8.3f}{ap50:8.3f}")
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a long command as Ctrl-C does: what is half-written is removed."""
-
-    def stop() -> NoReturn:
-        click.echo("edgedetr: stopped", err=True)
-        raise SystemExit(128 + signal.SIGTERM)
-
-    with handled("SIGTERM", "SIGHUP", once=True, action=stop):
-        yield
 
 
 COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate)

@@ -52,13 +52,18 @@ class DataConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError(
+                f"classes must be different names, at least one, got {list(self.classes)}"
+            )
+        for name in self.classes:
+            if not name or name != name.strip() or not name.isprintable():
+                raise ValueError(
+                    f"classes holds {name!r}; wanted a name of printable characters, without "
+                    "spaces around it"
+                )
         if not self.root:
             raise ValueError("root must be the folder of a data set, got an empty name")
-        if not self.classes or len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes must be different names, at least one, got {self.classes}")
-        for name in self.classes:
-            if not name.strip() or not name.isprintable():
-                raise ValueError(f"classes must be printable names, got {name!r}")
         for split in (self.train_split, self.val_split):
             if not split.strip() or not set(split).isdisjoint("/\\"):
                 raise ValueError(f"train_split and val_split must be names, got {split!r}")

@@ -25,6 +25,8 @@ METRICS = "metrics.json"
 STATE = "state.safetensors"
 """What a run writes after each epoch, to go on from there."""
 LOCK = "run.lock"
+UNFINISHED = ".*.tmp"
+"""What a run that was killed while it wrote a file leaves of it."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
@@ -33,7 +35,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 def only_run_in(out: Path) -> Iterator[None]:
     """Keep other runs out of a folder, which is made when it is missing.
 
-    The lock ends with this process, however that ends. A file system that knows no locks has none.
+    The lock is this process's alone and ends with it, however that ends; a loader process that
+    outlives it does not hold it. A file system that knows no locks has none.
 
     Raises:
         UsageError: If another run is at work there.
@@ -44,6 +47,8 @@ def only_run_in(out: Path) -> Iterator[None]:
     with _locked(path) as file:
         try:
             _sign(file.fileno(), path)
+            for left in out.glob(UNFINISHED):
+                left.unlink()
             yield
         finally:
             path.unlink(missing_ok=True)
@@ -75,8 +80,9 @@ def _sign(descriptor: int, path: Path) -> None:
 
 
 def _lock(descriptor: int, path: Path) -> None:
+    """Take the lock; ``flock``'s would pass on to every process that is forked."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         owner = path.read_text(encoding="utf-8").strip()
         raise UsageError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +18,6 @@ from tqdm import tqdm
 
 from edgedetr.distill.synth.render import Seen, render
 from edgedetr.distill.synth.scene import sample_scene
-from edgedetr.distill.worker_processes import end_with_parent
 from edgedetr.runtime.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +74,7 @@ def write_synth(out: Path, frames: int, seed: int, workers: int = 2) -> bool:
     if _is_there(out, arguments):
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(".tmp", f".{out.name}.", out.parent) as name:
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as name:
         folder = Path(name) / "made"
         for part in ("image_2", "label_2", "calib"):
             (folder / "training" / part).mkdir(parents=True)
@@ -166,17 +164,12 @@ def _mapped(write: partial[None], frames: int, workers: int) -> Iterator[None]:
         yield from map(write, range(frames))
         return
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
         try:
             yield from pool.map(write, range(frames), chunksize=8)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _start_worker(parent: int) -> None:
-    end_with_parent(parent)
-    cv2.setNumThreads(1)
 
 
 def _write_lists(folder: Path, frames: int) -> None:
