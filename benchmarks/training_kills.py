@@ -69,7 +69,7 @@ def killed_runs(folder: Path, kills: int, moments: random.Random) -> dict[str, A
         data=DataConfig(root=str(folder / "data"), workers=1),
         student=StudentConfig(preset="edge-micro", input_hw=(64, 96)),
         optimizer=OptimizerConfig(warmup_steps=2),
-        epochs=4,
+        epochs=3,
         batch_size=4,
         eval_every=1,
     )

@@ -7,7 +7,8 @@ import torch
 from edgedetr.distill import recipe
 from edgedetr.distill.config import OptimizerConfig
 from edgedetr.distill.data import Truth
-from edgedetr.distill.preflight import query_count, warn_of_crowds, warn_of_warmup
+from edgedetr.distill.preflight import query_count, require_norms, warn_of_crowds, warn_of_warmup
+from edgedetr.distill.pretrained import freeze_batch_norms
 from edgedetr.runtime.errors import UsageError
 
 
@@ -62,6 +63,21 @@ def test_fewer_cells_than_queries_are_refused_with_both_numbers(
 )
 def test_a_detector_that_chooses_no_cells_takes_any_input(make_model, family, preset, queries):
     assert query_count(make_model(family, preset), (32, 32)) == queries
+
+
+@pytest.mark.parametrize(
+    ("family", "preset"), [("fcos", "edge-small"), ("deformable_detr", "edge-tiny")]
+)
+def test_a_norm_that_would_see_one_value_is_refused(make_model, family, preset):
+    model = make_model(family, preset)
+    with pytest.raises(
+        UsageError, match=rf"{family}/{preset} at 32 x 32 .* batch norm sees 1 value"
+    ):
+        require_norms(model, (32, 32), 1)
+    require_norms(model, (32, 32), 2)
+    require_norms(model, (128, 128), 1)
+    freeze_batch_norms(model.network)
+    require_norms(model, (32, 32), 1)
 
 
 def test_a_small_input_is_refused_before_anything_is_trained(config, tmp_path):

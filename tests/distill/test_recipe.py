@@ -121,6 +121,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(config, tmp_
     assert not (tmp_path / "run" / "student.safetensors").exists()
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_are_lost(
+    config, tmp_path, monkeypatch
+):
+    real = Trainee.forward
+
+    def broken(self, images, targets):
+        detection, distillation = real(self, images, targets)
+        root = detection["loss_giou"].clamp(min=0) * 0  # sqrt'(0) is infinite, times 0 not a number
+        return detection | {"loss_giou": detection["loss_giou"] + root.sqrt()}, distillation
+
+    monkeypatch.setattr(Trainee, "forward", broken)
+    with pytest.raises(
+        EdgeDetrError, match=r"step 0: the loss is not finite \(gradient\) on frames"
+    ):
+        recipe.train(config, tmp_path / "run", "a command")
+
+
 def test_a_teacher_of_other_classes_is_refused(config, teacher, tmp_path):
     other = replace(config.data, classes=("Car", "Van"))
     config = replace(config, data=other, teacher=str(teacher), methods=("clock",))
@@ -273,6 +290,18 @@ def test_a_run_that_diverges_is_one_line_and_goes_on_from_its_last_epoch(
     ) as caught:
         recipe.train(config, tmp_path / "run", "a command")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["fcos", "faster_rcnn"])
+def test_a_run_that_diverged_in_its_last_step_is_one_line_when_it_is_evaluated(
+    config, tmp_path, family
+):
+    student = replace(config.student, family=family, preset="edge-small")
+    optimizer = replace(config.optimizer, learning_rate=1e30, warmup_steps=0)
+    config = replace(config, student=student, optimizer=optimizer, epochs=1, batch_size=4)
+    with pytest.raises(EdgeDetrError, match=r"the student's .* are not finite on the validation"):
+        recipe.train(config, tmp_path / "run", "a command")
+    assert not (tmp_path / "run" / "student.safetensors").exists()
 
 
 @pytest.mark.slow

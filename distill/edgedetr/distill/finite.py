@@ -1,4 +1,4 @@
-"""Refuse answers that are no numbers before a matcher meets them."""
+"""Refuse answers that are no numbers before a matcher or a kernel meets them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,25 @@ if TYPE_CHECKING:
 
 
 class NotFiniteError(EdgeDetrError):
-    """A network answered with NaN or infinity."""
+    """A network computes NaN or infinity.
+
+    Attributes:
+        names: What it computes so.
+    """
+
+    def __init__(self, names: str) -> None:
+        super().__init__(f"the network's {names} are not finite; its training diverged")
+        self.names = names
 
 
-def require_finite(**answers: Tensor) -> None:
-    """Refuse tensors that hold NaN or infinity.
+def require_finite(**tensors: Tensor) -> None:
+    """Refuse tensors that hold NaN or infinity; a network that is exported holds no such check.
 
     Raises:
         NotFiniteError: With the names of those that do.
     """
-    wrong = [name for name, tensor in answers.items() if not torch.isfinite(tensor).all()]
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return
+    wrong = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if wrong:
         raise NotFiniteError(", ".join(wrong))

@@ -32,7 +32,12 @@ from edgedetr.distill.inheritance import class_tensors, inherit
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.prediction import detections_on
-from edgedetr.distill.preflight import query_count, warn_of_crowds, warn_of_warmup
+from edgedetr.distill.preflight import (
+    query_count,
+    require_norms,
+    warn_of_crowds,
+    warn_of_warmup,
+)
 from edgedetr.distill.pretrained import (
     is_checkpoint,
     load_backbone,
@@ -103,7 +108,9 @@ def _train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         tqdm.write(f"{out}: is up to date: the run is finished")
         return finished
     student, teacher = student_of(config), teacher_of(config)
-    warn_of_crowds((train_split, val_split), check_inputs(config, student, teacher))
+    queries = check_inputs(config, student, teacher)
+    require_norms(student, config.student.input_hw, min(config.batch_size, len(train_split)))
+    warn_of_crowds((train_split, val_split), queries)
     if config.student.inherit and teacher is not None:
         inherit(student, teacher)
     student = quantized_student(
@@ -305,7 +312,7 @@ class _Run:
         try:
             detection, distillation = self.prepared(images.to(device), moved)
         except NotFiniteError as error:
-            raise self._diverged(step, str(error), targets) from error
+            raise self._diverged(step, error.names, targets) from error
         loss = torch.stack([*detection.values(), *distillation.values()]).sum()
         terms = _summary(detection, distillation)
         if not math.isfinite(terms["loss"]):
@@ -314,7 +321,9 @@ class _Run:
         optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.accelerator.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        norm = self.accelerator.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        if not torch.isfinite(norm):
+            raise self._diverged(step, "gradient", targets)
         optimizer.step()
         self.state.average.update(self.state.trainee.network)
         return terms | {"lr": self.config.optimizer.learning_rate * factor}
@@ -335,7 +344,13 @@ class _Run:
 
     def _measure(self) -> dict[str, float]:
         dataset, inputs = self.validation
-        found = detections_on(self.averaged, inputs, self.config.batch_size)
+        try:
+            found = detections_on(self.averaged, inputs, self.config.batch_size)
+        except NotFiniteError as error:
+            raise EdgeDetrError(
+                f"the student's {error.names} are not finite on the validation split; lower "
+                "optimizer.learning_rate"
+            ) from error
         result = coco_ap(dataset.truths, found, dataset.class_names)
         return {"ap": result.ap, "ap50": result.ap50}
 
