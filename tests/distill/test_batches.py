@@ -4,6 +4,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from typing_extensions import override
 
 from edgedetr.distill import batches
 from edgedetr.distill.batches import (
@@ -138,6 +139,7 @@ def test_every_image_that_flipping_makes_is_given_beside_its_mirror_image():
 class Broken(Frames):
     """The fourth frame cannot be read."""
 
+    @override
     def __getitem__(self, index):
         if index == 3:
             raise DataError("d.png: not a whole PNG")
@@ -167,6 +169,7 @@ def test_a_check_reads_every_image_once(monkeypatch, limit):
 class Deadly(Frames):
     """Reading the fourth frame kills the process that does, as the kernel does for memory."""
 
+    @override
     def __getitem__(self, index):
         if index == 3:
             os.kill(os.getpid(), signal.SIGKILL)

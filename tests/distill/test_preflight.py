@@ -12,20 +12,18 @@ from edgedetr.distill.pretrained import freeze_batch_norms
 from edgedetr.runtime.errors import UsageError
 
 
-class Split:
-    """Frames with so many objects each."""
-
-    def __init__(self, *counts):
-        self.truths = tuple(
-            Truth(
-                np.zeros((n, 4), np.float32),
-                np.zeros(n, np.int64),
-                np.zeros(n, np.float32),
-                np.zeros(n, np.int64),
-                np.zeros((0, 4), np.float32),
-            )
-            for n in counts
+def truths(*counts):
+    """The truth of frames with so many objects each."""
+    return [
+        Truth(
+            np.zeros((n, 4), np.float32),
+            np.zeros(n, np.int64),
+            np.zeros(n, np.float32),
+            np.zeros(n, np.int64),
+            np.zeros((0, 4), np.float32),
         )
+        for n in counts
+    ]
 
 
 @pytest.mark.parametrize(
@@ -97,14 +95,14 @@ def test_a_teacher_that_the_students_input_is_too_small_for_is_refused(config, t
 
 
 def test_more_objects_than_queries_are_said_once(capsys):
-    warn_of_crowds([Split(3, 41, 40), Split(0, 64)], 40)
+    warn_of_crowds(truths(3, 41, 40, 0, 64), 40)
     error = capsys.readouterr().err
     assert error.startswith(
         "warning: 2 of 5 frames hold more objects (up to 64) than the student has queries (40)"
     )
     assert error.count("\n") == 1
-    warn_of_crowds([Split(40)], 40)
-    warn_of_crowds([Split(400)], None)
+    warn_of_crowds(truths(40), 40)
+    warn_of_crowds(truths(400), None)
     assert capsys.readouterr().err == ""
 
 

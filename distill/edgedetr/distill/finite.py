@@ -30,7 +30,7 @@ def require_finite(**tensors: Tensor) -> None:
     Raises:
         NotFiniteError: With the names of those that do.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if torch.onnx.is_in_onnx_export():
         return
     wrong = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if wrong:

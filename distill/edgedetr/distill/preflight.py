@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgedetr.distill.config import OptimizerConfig
-    from edgedetr.distill.data import Dataset
+    from edgedetr.distill.data import Truth
     from edgedetr.distill.model import Model
 
 
@@ -80,11 +80,11 @@ def _called(model: Model, input_hw: tuple[int, int]) -> str:
     return f"{model.family}/{model.preset} at {input_hw[0]} x {input_hw[1]} (H x W)"
 
 
-def warn_of_crowds(splits: Iterable[Dataset], queries: int | None) -> None:
-    """Say once that frames hold more objects than a student has queries."""
+def warn_of_crowds(truths: Iterable[Truth], queries: int | None) -> None:
+    """Say once that frames hold more objects than a student has queries; None has no limit."""
     if queries is None:
         return
-    counts = [len(truth.labels) for split in splits for truth in split.truths]
+    counts = [len(truth.labels) for truth in truths]
     crowded = [count for count in counts if count > queries]
     if crowded:
         _warn(

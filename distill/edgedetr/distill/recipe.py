@@ -110,7 +110,7 @@ def _train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     student, teacher = student_of(config), teacher_of(config)
     queries = check_inputs(config, student, teacher)
     require_norms(student, config.student.input_hw, min(config.batch_size, len(train_split)))
-    warn_of_crowds((train_split, val_split), queries)
+    warn_of_crowds((*train_split.truths, *val_split.truths), queries)
     if config.student.inherit and teacher is not None:
         inherit(student, teacher)
     student = quantized_student(
