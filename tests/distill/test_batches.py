@@ -188,6 +188,17 @@ def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
+def test_a_lack_of_shared_memory_is_one_line(monkeypatch):
+    def full(_tensor):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "flip", seed=0)
+    with pytest.raises(EdgeDetrError, match=r"unable to allocate .*give /dev/shm more room"):
+        list(TrainingLoader(data, EpochOrder(5, 5, 0), 1))
+
+
 def test_another_fault_keeps_its_trace():
     with pytest.raises(RuntimeError, match="of another kind"), one_line_of_workers():
         raise RuntimeError("of another kind")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 from typing_extensions import override
 
@@ -206,7 +207,10 @@ class TrainingLoader:
         for batch in self._batches:
             if isinstance(batch, Exception):
                 raise batch
-            yield batch
+            images, targets = batch
+            if isinstance(targets, bytes):
+                targets = list(pickle.loads(targets))  # noqa: S301 - this run's own process wrote it
+            yield images, targets
 
 
 @contextmanager
@@ -243,13 +247,27 @@ class _Attempts(TorchDataset[Any]):
 
 def _collated(
     items: Sequence[tuple[Tensor, Targets] | Exception],
-) -> tuple[Tensor, list[Targets]] | Exception:
-    """Stack images and leave the targets a list; an error stands for the whole batch."""
+) -> tuple[Tensor, list[Targets] | bytes] | Exception:
+    """Stack images and list the targets; an error stands for the whole batch.
+
+    A loader process hands its targets over as bytes.
+    """
     for item in items:
         if isinstance(item, Exception):
             return item
     images, targets = zip(*items, strict=True)
-    return torch.stack(images), list(targets)
+    batch = torch.stack(images)
+    if get_worker_info() is None:
+        return batch, list(targets)
+    try:
+        batch.share_memory_()  # here, where a lack of it can still be said
+    except RuntimeError as error:
+        return EdgeDetrError(
+            f"a loader process cannot hand over a batch of {batch.nbytes / 2**20:.0f} MiB "
+            f"({str(error).splitlines()[0]}); give /dev/shm more room (docker run --shm-size=2g) "
+            "or set data.workers = 0"
+        )
+    return batch, pickle.dumps(targets)  # as tensors, each would keep a file open
 
 
 def _start_worker(parent: int, _: int) -> None:
