@@ -177,6 +177,7 @@ class Deadly(Frames):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # torch's own
 def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
     monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
     loader = TrainingLoader(

@@ -260,7 +260,7 @@ def _collated(
     if get_worker_info() is None:
         return batch, list(targets)
     try:
-        batch.share_memory_()  # here, where a lack of it can still be said
+        batch.share_memory_()  # type: ignore[no-untyped-call]  # a lack of it can be said here
     except RuntimeError as error:
         return EdgeDetrError(
             f"a loader process cannot hand over a batch of {batch.nbytes / 2**20:.0f} MiB "
