@@ -62,7 +62,7 @@ def test_a_second_run_is_kept_out_until_the_first_ends(tmp_path):
         said = f"UsageError: {out}: another run (process {os.getpid()}) is at work there; wait"
         assert in_another_process(enter).startswith(said)
         assert [p.name for p in out.iterdir()] == ["run.lock"]
-    assert not out.exists()
+    assert list(tmp_path.iterdir()) == []
     assert in_another_process(enter) == "done"
 
 

@@ -97,6 +97,7 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
 def _train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     accelerator = Accelerator()
     torch.manual_seed(config.seed)
+    student, teacher = student_of(config), teacher_of(config)
     train_split, val_split = (
         open_dataset(config.data.format, Path(config.data.root), split, config.data.classes)
         for split in (config.data.train_split, config.data.val_split)
@@ -107,7 +108,6 @@ def _train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         (out / STATE).unlink(missing_ok=True)
         tqdm.write(f"{out}: is up to date: the run is finished")
         return finished
-    student, teacher = student_of(config), teacher_of(config)
     queries = check_inputs(config, student, teacher)
     require_norms(student, config.student.input_hw, min(config.batch_size, len(train_split)))
     warn_of_crowds((*train_split.truths, *val_split.truths), queries)

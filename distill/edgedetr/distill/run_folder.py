@@ -33,7 +33,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 @contextmanager
 def only_run_in(out: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made when it is missing.
+    """Keep other runs out of a folder, which is made when it is missing, and not left empty.
 
     The lock is this process's alone and ends with it, however that ends; a loader process that
     outlives it does not hold it. A file system that knows no locks has none.
@@ -41,7 +41,7 @@ def only_run_in(out: Path) -> Iterator[None]:
     Raises:
         UsageError: If another run is at work there.
     """
-    was_there = out.is_dir()
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)
     path = out / LOCK
     with _locked(path) as file:
@@ -52,8 +52,9 @@ def only_run_in(out: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
-            if not was_there and not any(out.iterdir()):
-                out.rmdir()
+            for folder in made:
+                if not any(folder.iterdir()):
+                    folder.rmdir()
 
 
 def _locked(path: Path) -> TextIO:
