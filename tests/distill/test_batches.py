@@ -1,10 +1,21 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
+from typing_extensions import override
 
 from edgedetr.distill import batches
-from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, training_loader
+from edgedetr.distill.batches import (
+    EpochOrder,
+    NetworkInputs,
+    TrainingInputs,
+    TrainingLoader,
+    one_line_of_workers,
+)
 from edgedetr.distill.data import Sample, Truth
+from edgedetr.runtime.errors import DataError, EdgeDetrError
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
 from edgedetr.runtime.types import Frame
@@ -105,8 +116,8 @@ def test_a_split_smaller_than_a_batch_is_one_batch():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loaders_give_the_same_batches_with_and_without_workers(workers):
     data = TrainingInputs(NetworkInputs(Frames(), SPEC), "strong", seed=0)
-    expect = list(training_loader(data, EpochOrder(5, 2, 0), 0))
-    got = list(training_loader(data, EpochOrder(5, 2, 0), workers))
+    expect = list(TrainingLoader(data, EpochOrder(5, 2, 0), 0))
+    got = list(TrainingLoader(data, EpochOrder(5, 2, 0), workers))
     assert len(got) == 2
     for (images, targets), (wanted, truths) in zip(got, expect, strict=True):
         assert images.shape == (2, 3, 32, 64)
@@ -123,3 +134,72 @@ def test_every_image_that_flipping_makes_is_given_beside_its_mirror_image():
     made = [data[epoch, index][0] for epoch in range(8) for index in range(5)]
     assert all((image == given).flatten(1).all(1).any() for image in made)
     torch.testing.assert_close(batches[0][2:], batches[0][:2].flip(-1), atol=0, rtol=0)
+
+
+class Broken(Frames):
+    """The fourth frame cannot be read."""
+
+    @override
+    def __getitem__(self, index):
+        if index == 3:
+            raise DataError("d.png: not a whole PNG")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_the_same_one_line_with_and_without_workers(monkeypatch, workers):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
+    data = TrainingInputs(NetworkInputs(Broken(), SPEC), "flip", seed=0)
+    with pytest.raises(DataError) as caught:
+        list(TrainingLoader(data, EpochOrder(5, 5, 0), workers))
+    assert str(caught.value) == "d.png: not a whole PNG"
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_a_check_reads_every_image_once(monkeypatch, limit):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", limit)
+    frames = Frames()
+    inputs = NetworkInputs(frames, SPEC)
+    inputs.check()
+    assert frames.reads == 5
+    with pytest.raises(DataError, match=r"d\.png"):
+        NetworkInputs(Broken(), SPEC).check()
+
+
+class Deadly(Frames):
+    """Reading the fourth frame kills the process that does, as the kernel does for memory."""
+
+    @override
+    def __getitem__(self, index):
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # torch's own
+def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
+    loader = TrainingLoader(
+        TrainingInputs(NetworkInputs(Deadly(), SPEC), "flip", seed=0), EpochOrder(5, 5, 0), 1
+    )
+    message = r"was ended \(DataLoader worker .*lower data.workers"
+    with pytest.raises(EdgeDetrError, match=message) as caught, one_line_of_workers():
+        list(loader)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_lack_of_shared_memory_is_one_line(monkeypatch):
+    def full(_tensor):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "flip", seed=0)
+    with pytest.raises(EdgeDetrError, match=r"unable to allocate .*give /dev/shm more room"):
+        list(TrainingLoader(data, EpochOrder(5, 5, 0), 1))
+
+
+def test_another_fault_keeps_its_trace():
+    with pytest.raises(RuntimeError, match="of another kind"), one_line_of_workers():
+        raise RuntimeError("of another kind")

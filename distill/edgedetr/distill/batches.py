@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 from typing_extensions import override
 
 from edgedetr.distill.augment import augmented
 from edgedetr.distill.detectors import Targets
+from edgedetr.distill.worker_processes import end_with_parent
+from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.preprocess import Preprocessor, normalisation_tables
 
 if TYPE_CHECKING:
@@ -78,16 +83,24 @@ class NetworkInputs:
 
     def read(self) -> None:
         """Read all images, by as many threads as there are cores, if memory can hold them."""
-        if self._kept is None:
-            return
-        missing = [i for i in range(len(self)) if i not in self._kept]
+        if self._kept is not None:
+            self.check()
+
+    def check(self) -> None:
+        """Read every image once, also where memory cannot hold them all.
+
+        Raises:
+            DataError: If an image cannot be read.
+        """
+        kept = self._kept or {}
+        missing = [i for i in range(len(self)) if i not in kept]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(missing), READ_AHEAD):
                 some = missing[start : start + READ_AHEAD]
-                for index, sample in zip(
-                    some, pool.map(self._dataset.__getitem__, some), strict=True
-                ):
-                    self._made(index, sample)
+                samples = pool.map(self._dataset.__getitem__, some)
+                for index, sample in zip(some, samples, strict=True):
+                    if self._kept is not None:
+                        self._made(index, sample)
 
     def _made(self, index: int, sample: Sample) -> Inputs:
         """Bring a frame to network size, in the calling thread; keep it if memory can."""
@@ -167,17 +180,95 @@ class EpochOrder:
             yield [(self.epoch, int(index)) for index in chosen]
 
 
-def training_loader(data: TrainingInputs, order: EpochOrder, workers: int) -> DataLoader[Any]:
-    """Give batches of (images (B, 3, H, W), list of targets) in an epoch's order."""
-    return DataLoader(
-        data,
-        batch_sampler=order,
-        num_workers=workers,
-        collate_fn=collate,
-        persistent_workers=workers > 0,
-    )
+class TrainingLoader:
+    """Gives batches of (images (B, 3, H, W), list of targets) in an epoch's order, again and again.
+
+    Loader processes end with this one. An image that one of them cannot read is told here, in one
+    line, as if it had been read here.
+
+    Args:
+        data: The training split.
+        order: Of which epoch; read anew at each iteration.
+        workers: Loader processes; 0 loads in this one.
+    """
+
+    def __init__(self, data: TrainingInputs, order: EpochOrder, workers: int) -> None:
+        self._batches = DataLoader(
+            _Attempts(data),
+            batch_sampler=order,
+            num_workers=workers,
+            collate_fn=_collated,
+            persistent_workers=workers > 0,
+            worker_init_fn=partial(_start_worker, os.getpid()) if workers else None,
+        )
+
+    def __iter__(self) -> Iterator[tuple[Tensor, list[Targets]]]:
+        """Load one epoch; raises DataError or OSError."""
+        for batch in self._batches:
+            if isinstance(batch, Exception):
+                raise batch
+            images, targets = batch
+            if isinstance(targets, bytes):
+                targets = list(pickle.loads(targets))  # noqa: S301 - this run's own process wrote it
+            yield images, targets
 
 
-def collate(items: Sequence[tuple[Tensor, Targets]]) -> tuple[Tensor, list[Targets]]:
-    """Stack images; leave the targets a list."""
-    return torch.stack([image for image, _ in items]), [targets for _, targets in items]
+@contextmanager
+def one_line_of_workers() -> Iterator[None]:
+    """Say in one line that a loader process was ended; torch notices it wherever this one is.
+
+    Raises:
+        EdgeDetrError: If one was.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise EdgeDetrError(
+            f"a process that loads images was ended ({str(error).splitlines()[0].strip()}); where "
+            "memory is short, lower data.workers or batch_size"
+        ) from error
+
+
+class _Attempts(TorchDataset[Any]):
+    """Gives a known error as a value: torch would wrap what a loader process raises in a trace."""
+
+    def __init__(self, data: TrainingInputs) -> None:
+        self._data = data
+
+    @override
+    def __getitem__(self, item: Any) -> tuple[Tensor, Targets] | Exception:
+        try:
+            return self._data[item]
+        except (EdgeDetrError, OSError) as error:
+            return error
+
+
+def _collated(
+    items: Sequence[tuple[Tensor, Targets] | Exception],
+) -> tuple[Tensor, list[Targets] | bytes] | Exception:
+    """Stack images and list the targets; an error stands for the whole batch.
+
+    A loader process hands its targets over as bytes.
+    """
+    for item in items:
+        if isinstance(item, Exception):
+            return item
+    images, targets = zip(*items, strict=True)
+    batch = torch.stack(images)
+    if get_worker_info() is None:
+        return batch, list(targets)
+    try:
+        batch.share_memory_()  # type: ignore[no-untyped-call]  # a lack of it can be said here
+    except RuntimeError as error:
+        return EdgeDetrError(
+            f"a loader process cannot hand over a batch of {batch.nbytes / 2**20:.0f} MiB "
+            f"({str(error).splitlines()[0]}); give /dev/shm more room (docker run --shm-size=2g) "
+            "or set data.workers = 0"
+        )
+    return batch, pickle.dumps(targets)  # as tensors, each would keep a file open
+
+
+def _start_worker(parent: int, _: int) -> None:
+    end_with_parent(parent)

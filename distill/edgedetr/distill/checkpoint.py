@@ -14,8 +14,8 @@ from safetensors.torch import save_model as save_weights
 from edgedetr.distill.merging import is_merged, merge_layers
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.quantization import QUANTIZATION_KEY, quantization_from_json
+from edgedetr.distill.tensor_file import tensor_path
 from edgedetr.runtime.errors import ArtifactError, SettingsError
-from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.manifest import Manifest, versions_of, write_manifest
 from edgedetr.runtime.settings import settings_from_dict
 from edgedetr.runtime.spec import METADATA_KEY, spec_from_json
@@ -36,7 +36,7 @@ PACKAGES = ("edgedetr", "torch", "torchvision", "transformers")
 def save_model(
     path: Path, model: Model, *, command: str, parents: Iterable[Path] = (), summary: str = ""
 ) -> Manifest:
-    """Write a model's weights and the manifest beside them.
+    """Write a model's weights, the same bytes for the same model, and the manifest beside them.
 
     Args:
         path: The ``.safetensors`` file.
@@ -53,8 +53,8 @@ def save_model(
         metadata[MERGED_KEY] = "true"
     if model.quantization is not None:
         metadata[QUANTIZATION_KEY] = model.quantization.to_json()
-    with atomic_path(path) as temporary:
-        save_weights(model.network, os.fspath(temporary), metadata)
+    with tensor_path(path) as temporary:
+        save_weights(model.network, temporary, metadata)
     return write_manifest(
         path,
         kind="checkpoint",

@@ -20,9 +20,9 @@ def data() -> None:
 
 @data.command()
 @click.argument("out", type=PATH)
-@click.option("--frames", type=click.IntRange(min=2), default=1000, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--frames", type=click.IntRange(2, 999_999), default=1000, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True)
 def synth(out: Path, frames: int, seed: int, workers: int) -> None:
     """Render road scenes into the new KITTI folder OUT; the last 20 % are for validation."""
     from edgedetr.distill.synth.writer import write_synth
@@ -83,7 +83,7 @@ def train(config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     metavar="ARM,ARM,...",
     help="What to compare, the reference first: none,clock,clock+fgd.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
 @click.option("--out", type=PATH, help="Folder of the runs and the page: runs/compare-CONFIG.")
 @click.option("--json", "json_path", type=PATH, help="The figures: OUT/comparison.json.")

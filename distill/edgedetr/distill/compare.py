@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,16 +19,17 @@ from edgedetr.distill.comparison_page import comparison_page
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.evaluate_coco import coco_ap
 from edgedetr.distill.prediction import detections_on
-from edgedetr.distill.run_state import difference_of
-from edgedetr.runtime.errors import ArtifactError, SettingsError, UsageError
-from edgedetr.runtime.files import sha256, write_text
+from edgedetr.distill.run_folder import is_finished, read_metrics, refuse_other
+from edgedetr.distill.run_identity import identity_of
+from edgedetr.runtime.errors import SettingsError, UsageError
+from edgedetr.runtime.files import write_text
 from edgedetr.runtime.machine import machine_facts
-from edgedetr.runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from edgedetr.distill.config import DistillConfig
+    from edgedetr.distill.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class _PlannedRun:
 
     @property
     def is_finished(self) -> bool:
-        return (self.folder / "metrics.json").is_file()
+        return is_finished(self.folder)
 
 
 def compare(plan: Plan, json_path: Path, command: str, say: Callable[[str], None]) -> Comparison:
@@ -153,26 +154,13 @@ def _check(plan: Plan, planned: Sequence[_PlannedRun]) -> None:
     student, teacher = recipe.student_of(plan.config), recipe.teacher_of(plan.config)
     for wanted in planned[: len(plan.arms)]:
         recipe.trainee_of(wanted.config, student, teacher)
-    for wanted in planned:
-        if wanted.is_finished:
-            _refuse_foreign(wanted)
-
-
-def _refuse_foreign(run: _PlannedRun) -> None:
-    """Refuse a finished run that is not the one that is planned."""
-    away = "choose another --out, or remove that folder"
-    config = json.dumps(run.config.record(), sort_keys=True)
-    found = json.dumps(_metrics(run.folder)["config"], sort_keys=True)
-    if found != config:
-        raise ArtifactError(
-            f"{run.folder} is a run of another config{difference_of(found, config)}; {away}"
+        recipe.check_inputs(wanted.config, student, teacher)
+    finished = [wanted for wanted in planned if wanted.is_finished]
+    splits = _splits(plan.config) if finished else ()
+    for wanted in finished:
+        refuse_other(
+            wanted.folder, read_metrics(wanted.folder), identity_of(wanted.config, *splits)
         )
-    if run.config.teacher:
-        parents = read_manifest(run.folder / "student.safetensors").parents
-        if sha256(Path(run.config.teacher)) not in {p.sha256 for p in parents}:
-            raise ArtifactError(
-                f"{run.config.teacher} was changed since {run.folder} was trained; {away}"
-            )
 
 
 def _teacher_ap(config: DistillConfig) -> float:
@@ -180,15 +168,25 @@ def _teacher_ap(config: DistillConfig) -> float:
     teacher = recipe.teacher_of(config)
     if teacher is None:
         return math.nan
-    data = config.data
-    split = open_dataset(data.format, data.root, data.val_split, data.classes, data.untrained)
+    _, split = _splits(config)
     teacher.network.to(Accelerator().device)
     found = detections_on(teacher, NetworkInputs(split, teacher.spec), config.batch_size)
     return 100 * coco_ap(split.truths, found, split.class_names).ap
 
 
+def _splits(config: DistillConfig) -> tuple[Dataset, Dataset]:
+    """Open the training and the validation split."""
+    data = config.data
+    root, classes = Path(data.root), data.classes
+    train, validation = (
+        open_dataset(data.format, root, split, classes, data.untrained)
+        for split in (data.train_split, data.val_split)
+    )
+    return train, validation
+
+
 def _read_run(folder: Path) -> Run:
-    metrics = _metrics(folder)["metrics"]
+    metrics = read_metrics(folder)["metrics"]
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     evaluations = [r for r in records if r["kind"] == "evaluation"]
@@ -201,15 +199,6 @@ def _read_run(folder: Path) -> Run:
         step_ms=1e3 * np.array(seconds, np.float64),
         peak_memory_mib=metrics.get("peak_memory_mib", math.nan),
     )
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    path = folder / "metrics.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path}: not a readable JSON file: {error}; remove it") from error
-    return found
 
 
 def _per_cent(share: float | None) -> float:

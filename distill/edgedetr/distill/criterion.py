@@ -18,6 +18,7 @@ from torchvision.ops import box_convert
 from transformers.loss.loss_deimv2 import Deimv2Loss
 from typing_extensions import override
 
+from edgedetr.distill.finite import require_finite
 from edgedetr.distill.layer_losses import (
     SILENT_LOGIT,
     Layers,
@@ -123,8 +124,17 @@ def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with 
 
     Returns:
         The sum, the weighted terms by name, and nothing.
+
+    Raises:
+        NotFiniteError: If logits or boxes are not finite.
     """
     del logits, device, pred_boxes
+    require_finite(
+        logits=outputs_class,
+        boxes=outputs_coord,
+        encoder_logits=enc_topk_logits,
+        encoder_boxes=enc_topk_bboxes,
+    )
     denoising, normal = _split_denoising(
         (outputs_class, outputs_coord, predicted_corners, initial_reference_points),
         denoising_meta_values,

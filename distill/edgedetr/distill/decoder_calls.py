@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from edgedetr.runtime.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,6 +40,22 @@ def decoder_call(decoder: nn.Module, *, stop: bool = False) -> Iterator[dict[str
             yield captured
     finally:
         handle.remove()
+
+
+def require_cells(queries: int, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+    """Refuse an input whose encoder has fewer cells (B, P, D) than a model chooses queries.
+
+    A forward pre-hook of the module that looks at the cells first.
+
+    Raises:
+        UsageError: With both numbers.
+    """
+    cells = args[0].shape[1]
+    if cells < queries:
+        raise UsageError(
+            f"the model chooses its {queries} queries among the encoder's cells, and this input "
+            f"has {cells}; choose a larger input, or a preset with fewer queries"
+        )
 
 
 def self_attention_mask(queries: Queries) -> Tensor:

@@ -25,8 +25,8 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
 )
 
 from edgedetr.distill.backbones import Backbone, ResNet, hgnet_config, resnet_config
+from edgedetr.distill.decoder_calls import require_cells
 from edgedetr.distill.detectors import Memory, Queries
-from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -101,7 +101,7 @@ def start_fresh(model: DeformableDetrModel) -> None:
     _spread(model.input_proj)
     if model.config.two_stage:
         _spread([model.enc_output, model.pos_trans])
-        model.enc_output.register_forward_pre_hook(partial(_enough, model.config.num_queries))
+        model.enc_output.register_forward_pre_hook(partial(require_cells, model.config.num_queries))
     else:
         model.query_position_embeddings.reset_parameters()
     for module in model.modules():
@@ -143,16 +143,6 @@ def memory_of(tokens: Tensor, content: Tensor, boxes: Tensor, call: Mapping[str,
             for name in ("spatial_shapes", "spatial_shapes_list", "level_start_index")
         },
     )
-
-
-def _enough(queries: int, _: nn.Module, args: tuple[Tensor, ...]) -> None:
-    """Refuse an input whose encoder has fewer cells (B, P, D) than a two-stage model queries."""
-    cells = args[0].shape[1]
-    if cells < queries:
-        raise UsageError(
-            f"a two-stage model chooses its {queries} queries among the encoder's cells, and this "
-            f"input has {cells}; choose a larger input, or a preset with fewer queries"
-        )
 
 
 def _without_mask(

@@ -17,6 +17,7 @@ from transformers.loss.loss_deformable_detr import (
 from typing_extensions import override
 
 from edgedetr.distill.criterion import silence_ignored
+from edgedetr.distill.finite import require_finite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +112,11 @@ def focal_losses(
         ``loss_ce``, ``loss_bbox`` and ``loss_giou`` of the last layer, and of layer e < E - 1 the
         same with ``_e`` behind; then the suffix. Each is divided by the number of objects of the
         batch, averaged over processes and at least 1.
+
+    Raises:
+        NotFiniteError: If logits or boxes are not finite.
     """
+    require_finite(logits=logits, boxes=boxes)
     criterion = FocalCriterion(logits.shape[-1], weights, matches)
     truth = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
     *inner, last = (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from edgedetr.distill.finite import require_finite
 from edgedetr.distill.quantization import simulated
 from edgedetr.runtime.postprocess import postprocess
 
@@ -26,6 +27,9 @@ def detections_on(
         inputs: The split at network size.
         batch_size: Images a pass.
         threshold: Lowest score of a detection.
+
+    Raises:
+        NotFiniteError: If an answer is not finite.
     """
     network = model.network
     device = next(network.parameters()).device
@@ -37,6 +41,7 @@ def detections_on(
             items = [inputs[i] for i in range(start, min(start + batch_size, len(inputs)))]
             images = torch.stack([inputs.normalised(i.pixels) for i in items]).to(device)
             logits, boxes = model.module.predict(network, images)
+            require_finite(logits=logits, boxes=boxes)
             if model.class_order:
                 logits = logits[..., list(model.class_order)]
             for item, z, b in zip(items, logits.cpu().numpy(), boxes.cpu().numpy(), strict=True):

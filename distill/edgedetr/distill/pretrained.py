@@ -23,12 +23,13 @@ from edgedetr.distill.backbone_names import common_names
 from edgedetr.distill.backbones import backbone_of
 from edgedetr.distill.checkpoint import MODEL_KEY
 from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
-HUB_FILE = "model.safetensors"
+HUB_FILE, HUB_CONFIG = "model.safetensors", "config.json"
 
 
 @torch.no_grad()
@@ -69,15 +70,18 @@ def load_backbone(network: nn.Module, source: str) -> None:
 
 
 @torch.no_grad()
-def load_detector(network: nn.Module, source: str) -> tuple[int, int]:
+def load_detector(
+    network: nn.Module, source: str, left_out: Collection[str] = ()
+) -> tuple[int, int]:
     """Fill a detector with every tensor of the same name and shape, in transformers' naming.
 
-    Names that older versions of transformers wrote are known. Class heads of other classes stay
-    fresh. Where the backbone is filled whole, its batch norms are frozen.
+    Names that older versions of transformers wrote are known. Where the backbone is filled whole,
+    its batch norms are frozen.
 
     Args:
         network: The detector.
         source: A ``.safetensors`` file or a repository of the hub.
+        left_out: Tensors that stay fresh: what knows the classes, see `load_class_rows`.
 
     Returns:
         How many tensors were filled, of how many.
@@ -89,7 +93,7 @@ def load_detector(network: nn.Module, source: str) -> tuple[int, int]:
     tensors = {n: t for n, t in network.state_dict().items() if t.ndim}
     filled = set()
     for name, tensor in tensors.items():
-        if _shape(given, name) == tuple(tensor.shape):
+        if name not in left_out and _shape(given, name) == tuple(tensor.shape):
             tensor.copy_(given[name])
             filled.add(tensor.data_ptr())  # tied tensors share it
     count = sum(t.data_ptr() in filled for t in tensors.values())
@@ -102,6 +106,67 @@ def load_detector(network: nn.Module, source: str) -> tuple[int, int]:
     if all(t.data_ptr() in filled for t in backbone.state_dict().values() if t.ndim):
         freeze_batch_norms(backbone)
     return count, len(tensors)
+
+
+@torch.no_grad()
+def load_class_rows(
+    network: nn.Module, source: str, heads: Collection[str], class_names: Sequence[str]
+) -> tuple[str, ...]:
+    """Fill the rows of class heads by the names of their classes.
+
+    The names are those of ``id2label`` in the ``config.json`` beside the file; where there is none,
+    or it does not fit, nothing tells which row is whose, and every row stays fresh.
+
+    Args:
+        network: A detector of transformers; in others no row is filled.
+        source: A ``.safetensors`` file or a repository of the hub.
+        heads: Names of its tensors that have a row for each class, and perhaps more behind.
+        class_names: The detector's classes.
+
+    Returns:
+        The classes whose rows were filled.
+
+    Raises:
+        ArtifactError: If the file is missing, a pickle or damaged.
+    """
+    theirs = _class_names(local_file(source), source)
+    found = tuple(name for name in class_names if name in theirs)
+    if not found or not isinstance(network, PreTrainedModel):
+        return ()
+    given, tensors = _in_todays_names(network, _tensors(source)), network.state_dict()
+    more, named = len(theirs) - len(class_names), [name for name in heads if name in given]
+    filled = {tensors[name].data_ptr() for name in named}  # of tied tensors a file has one
+    if any(tensors[name].data_ptr() not in filled for name in heads) or any(
+        _shape(given, name) != _with_rows(tensors[name], more) for name in named
+    ):
+        return ()
+    mine, other = ([names.index(name) for name in found] for names in (list(class_names), theirs))
+    for name in named:
+        tensors[name][mine] = given[name][other].to(tensors[name])
+        tensors[name][len(class_names) :] = given[name][len(theirs) :].to(tensors[name])
+    return found
+
+
+def _with_rows(tensor: Tensor, more: int) -> tuple[int, ...]:
+    return (len(tensor) + more, *tensor.shape[1:])
+
+
+def _class_names(path: Path, source: str) -> list[str]:
+    """Return the classes that the ``config.json`` beside weights names; empty where none does."""
+    try:
+        labels = read_json(_config(path, source))["id2label"]
+        return [str(labels[str(index)]) for index in range(len(labels))]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _config(path: Path, source: str) -> Path:
+    """Return where the ``config.json`` of weights lies; of a hub repository it is downloaded."""
+    from huggingface_hub import hf_hub_download
+
+    if Path(source).is_file():
+        return path.with_name(HUB_CONFIG)
+    return Path(hf_hub_download(source, HUB_CONFIG))
 
 
 def freeze_batch_norms(module: nn.Module) -> None:

@@ -8,6 +8,7 @@ Reference points are logits there; boxes are cxcywh in [0, 1] everywhere in this
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,12 @@ from torch import Tensor
 
 from edgedetr.distill.choice_fading import faded_choice
 from edgedetr.distill.criterion import real_time_detr_loss
-from edgedetr.distill.decoder_calls import decoder_call, inverse_sigmoid, self_attention_mask
+from edgedetr.distill.decoder_calls import (
+    decoder_call,
+    inverse_sigmoid,
+    require_cells,
+    self_attention_mask,
+)
 from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
 
 if TYPE_CHECKING:
@@ -25,8 +31,13 @@ if TYPE_CHECKING:
 
 
 def prepared(model: PreTrainedModel) -> PreTrainedModel:
-    """Give a fresh transformers model this project's detection loss."""
+    """Give a fresh transformers model this project's detection loss.
+
+    It will refuse inputs with fewer cells than it has queries (`UsageError`).
+    """
     model.loss_function = real_time_detr_loss
+    check = partial(require_cells, model.config.num_queries)
+    model.model.enc_output.register_forward_pre_hook(check)
     return model
 
 
