@@ -60,20 +60,37 @@ def test_boxes_crowds_and_other_categories(tmp_path: Path) -> None:
     first, second = open_dataset("coco", folder(tmp_path, CONTENT), "train", ("car",)).truths
     assert first.boxes.tolist() == [[10, 20, 15, 26]]
     assert first.labels.tolist() == [0]
-    assert first.ignored.tolist() == [[40, 30, 60, 40], [0, 0, 9, 9]]
+    assert first.ignored.tolist() == [[0, 0, 9, 9]]
     assert second.boxes.shape == (0, 4)
     both = open_dataset("coco", tmp_path, "train", ("car", "bus")).truths[0]
     assert both.labels.tolist() == [0, 1]
+    bus = open_dataset("coco", tmp_path, "train", ("bus",)).truths[0]
+    assert bus.ignored.tolist() == []  # the crowd is one of cars
+
+
+def test_other_categories_are_ignored_areas_on_request(tmp_path: Path) -> None:
+    root = folder(tmp_path, CONTENT)
+    truth = open_dataset("coco", root, "train", ("car",), "ignored").truths[0]
+    assert truth.ignored.tolist() == [[40, 30, 60, 40], [0, 0, 9, 9]]
+    assert truth.ignored_by is not None
+    assert truth.ignored_by.tolist() == [-1, 0]
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"bbox": [1, 2, 3]}, "ValueError"),
+    ({"bbox": [1, 2, 3]}, "bbox [1, 2, 3], wanted a list of four numbers"),
+    ({"bbox": "1234"}, "bbox '1234', wanted a list of four numbers"),
     ({"bbox": [1, 2, float("nan"), 4]}, "wanted finite numbers"),
-    ({"bbox": [1, 2, 0, 4]}, "wanted a positive width and height"),
+    ({"bbox": [1, 2, 10**400, 4]}, "wanted finite numbers"),
+    ({"bbox": [1, 2, True, 4]}, "True, wanted finite numbers"),
+    ({"bbox": [1, 2, -3, 4]}, "wanted a positive width and height"),
     ({"bbox": [60, 2, 5, 4]}, "outside the image of 60 x 50 px"),
     ({"image_id": 77}, "no image has the id 77"),
     ({"category_id": 2}, "no category has the id 2"),
-    ({"bbox": None}, "TypeError"),
+    ({"image_id": 5.5}, "5.5, wanted a whole number"),
+    ({"image_id": True}, "True, wanted a whole number"),
+    ({"bbox": None}, "bbox None, wanted a list"),
+    ({"iscrowd": "no"}, "iscrowd 'no', wanted 0 or 1"),
+    ({"iscrowd": None}, "iscrowd None, wanted 0 or 1"),
 ]
 
 
@@ -126,7 +143,8 @@ def test_survey_compares_the_size_of_images(tmp_path: Path) -> None:
     content["images"][1]["width"] = 61
     problems = survey(folder(tmp_path, content)).problems
     assert len(problems) == 1
-    assert "y.png: is (50, 60)" in problems[0]
+    assert "y.png: is 60 x 50 px, " in problems[0]
+    assert "train.json has 61 x 50" in problems[0]
 
 
 def test_real_photos_load(shared_data: Path) -> None:

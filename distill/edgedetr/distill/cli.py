@@ -39,8 +39,8 @@ def check(root: Path, kind: str | None) -> int:
     from edgedetr.distill.survey import DIFFICULTIES, survey
 
     found = survey(root, kind)
-    for problem in found.problems:
-        click.echo(problem, err=True)
+    for line in (*found.problems, *found.notes):
+        click.echo(line, err=True)
     for name, count in sorted(found.classes.items()):
         click.echo(f"{name:16}{count:8}")
     for name in DIFFICULTIES:

@@ -181,7 +181,7 @@ def _teacher_ap(config: DistillConfig) -> float:
     if teacher is None:
         return math.nan
     data = config.data
-    split = open_dataset(data.format, Path(data.root), data.val_split, data.classes)
+    split = open_dataset(data.format, data.root, data.val_split, data.classes, data.untrained)
     teacher.network.to(Accelerator().device)
     found = detections_on(teacher, NetworkInputs(split, teacher.spec), config.batch_size)
     return 100 * coco_ap(split.truths, found, split.class_names).ap

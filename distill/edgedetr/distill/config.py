@@ -20,7 +20,11 @@ class DataConfig:
 
     Attributes:
         root: Folder of the data set.
-        classes: The classes to train; every other known class becomes an ignored area.
+        classes: The classes to train.
+        untrained: What objects of other classes are: ``background``, as COCO's evaluation has them,
+            or ``ignored`` areas. Whatever it is, a crowd of a trained class is ignored, and so are
+            KITTI's DontCare areas and neutral pairs: Van beside Car, Person_sitting beside
+            Pedestrian.
         format: File name under ``edgedetr.distill.data``.
         train_split: Split to train on.
         val_split: Split to evaluate on.
@@ -30,11 +34,24 @@ class DataConfig:
 
     root: str
     classes: tuple[str, ...] = ("Car", "Pedestrian", "Cyclist")
+    untrained: Literal["background", "ignored"] = "background"
     format: str = "kitti"
     train_split: str = "train"
     val_split: str = "val"
     augment: Literal["flip", "strong"] = "flip"
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError(
+                f"classes must be different names, at least one, got {list(self.classes)}"
+            )
+        for name in self.classes:
+            if not name or name != name.strip() or not name.isprintable():
+                raise ValueError(
+                    f"classes holds {name!r}; wanted a name of printable characters, without "
+                    "spaces around it"
+                )
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,9 @@ def coco_ap(
 ) -> CocoScores:
     """Compare detections in memory with the labels of the same frames.
 
-    An ignored area is a crowd of every class: at each IoU limit, a detection that hits no object is
-    neutral when at least that share of it lies in the area.
+    An ignored area is a crowd of its class, or of every one: at each IoU limit, a detection that
+    hits no object is neutral when at least that share of it lies in the area. So the figures are
+    pycocotools' of the same boxes.
 
     Args:
         truths: The labels of each frame.
@@ -107,8 +108,7 @@ def coco_ap(
     found: list[Row] = []
     for image, (truth, detection) in enumerate(zip(truths, detections, strict=True), 1):
         wanted += _annotations(image, truth.boxes, truth.labels, iscrowd=0)
-        crowds = np.repeat(truth.ignored, num_classes, axis=0)
-        classes = np.tile(np.arange(num_classes), len(truth.ignored))
+        crowds, classes = _crowds(truth, num_classes)
         wanted += _annotations(image, crowds, classes, iscrowd=1)
         rows = _annotations(image, detection.boxes, detection.labels, iscrowd=0)
         scores = detection.scores.tolist()
@@ -197,6 +197,16 @@ def _annotations(
         {"image_id": image, "category_id": label + 1, "bbox": box, "iscrowd": iscrowd}
         for label, box in zip(labels.tolist(), xywh.tolist(), strict=True)
     ]
+
+
+def _crowds(truth: Truth, num_classes: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the ignored areas with their classes; an area of every class once for each."""
+    count = len(truth.ignored)
+    classes = np.full(count, -1) if truth.ignored_by is None else truth.ignored_by
+    rows, columns = np.nonzero(
+        (classes[:, None] < 0) | (classes[:, None] == np.arange(num_classes))
+    )
+    return truth.ignored[rows], columns
 
 
 def _read_json(path: Path) -> object:

@@ -70,7 +70,9 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     if config.student.inherit and teacher is not None:
         inherit(student, teacher)
     train_split, val_split = (
-        open_dataset(config.data.format, Path(config.data.root), split, config.data.classes)
+        open_dataset(
+            config.data.format, config.data.root, split, config.data.classes, config.data.untrained
+        )
         for split in (config.data.train_split, config.data.val_split)
     )
     student = quantized_student(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from edgedetr.distill.label_files import is_hidden
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.plugins import find
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
-    from pathlib import Path
 
 DIFFICULTIES = ("easy", "moderate", "hard", "none")
 """Names of what `edgedetr.distill.data.Truth.difficulty` returns."""
@@ -27,6 +29,7 @@ class Survey:
         classes: Objects of each class.
         difficulty: Objects of each of ``DIFFICULTIES``.
         problems: One line each: file, line or annotation, what was found and wanted.
+        notes: What is no problem, and worth to be known: one line each.
     """
 
     frames: int = 0
@@ -34,6 +37,7 @@ class Survey:
     classes: Counter[str] = field(default_factory=Counter)
     difficulty: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, classes: Iterable[str], difficulty: Iterable[int]) -> None:
         """Count one good frame's objects."""
@@ -60,7 +64,7 @@ class SurveyingModule(Protocol):
         ...
 
 
-def survey(root: Path, kind: str | None = None) -> Survey:
+def survey(root: str | os.PathLike[str], kind: str | None = None) -> Survey:
     """Check every label and image of a data set.
 
     Args:
@@ -70,6 +74,7 @@ def survey(root: Path, kind: str | None = None) -> Survey:
     Raises:
         DataError: If the folder is missing or holds no data set of that format.
     """
+    root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; wanted a KITTI or COCO data set")
     kind = kind or _kind_of(root)
@@ -79,7 +84,7 @@ def survey(root: Path, kind: str | None = None) -> Survey:
 def _kind_of(root: Path) -> str:
     if (root / "training").is_dir():
         return "kitti"
-    if (root / "annotations").is_dir() or any(root.glob("*.json")):
+    if (root / "annotations").is_dir() or any(not is_hidden(p) for p in root.glob("*.json")):
         return "coco"
     raise DataError(
         f"{root}: holds no data set; wanted KITTI's training/image_2 and training/label_2, or "

@@ -108,13 +108,13 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> str:
-    """Read a UTF-8 text file that somebody else wrote.
+    """Read a UTF-8 text file that somebody else wrote, with or without a byte order mark.
 
     Raises:
         ValueError: If it is larger than ``most`` bytes or is no UTF-8.
         OSError: If it cannot be read.
     """
-    return read_bytes(path, most).decode("utf-8")
+    return read_bytes(path, most).decode("utf-8-sig")
 
 
 def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> dict[str, Any]:

@@ -193,7 +193,9 @@ def _open_data(folder: RunFolder, choice: DataChoice, class_names: tuple[str, ..
     root = choice.root or Path(config["root"])
     kind = config.get("format", "kitti") if choice.root is None else _format_of(root)
     split = config.get("val_split", "val")
-    dataset = open_dataset(kind, root, split, class_names)
+    # a run of before this setting ignored what it did not train
+    untrained = config.get("untrained", "ignored") if choice.root is None else "background"
+    dataset = open_dataset(kind, root, split, class_names, untrained)
     frames = min(choice.frames or len(dataset), len(dataset))
     return _Data(root, kind, split, dataset, frames)
 
