@@ -45,8 +45,8 @@ def test_clipping_is_sampled_now_and_then():
     watch = HealthWatch(HealthMonitor(1), share)
     for number in range(CLIPPING_EVERY + 1):
         watch.result(result(number % 7))
-        if watch._sample:
-            watch._sample.result(timeout=5)
+        if watch._sampler:
+            watch._sampler.join(timeout=5)
     assert len(seen) == 2
     assert watch.monitor.report().clipped_share == 0.25
     watch.close()

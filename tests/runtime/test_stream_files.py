@@ -168,7 +168,7 @@ def test_an_unwritable_video_ends_the_writing(tmp_path):
     (tmp_path / "v.mp4").mkdir()
     with ResultFiles(None, tmp_path / "v.mp4", rate_hz=30, class_names=NAMES) as files:
         files.write(result())
-    assert "v.mp4: OpenCV cannot write this video" in files.problem
+    assert "v.mp4: Is a directory" in files.problem
 
 
 def test_frames_of_another_size_fit_into_the_video(tmp_path):

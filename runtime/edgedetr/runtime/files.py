@@ -66,14 +66,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 @contextmanager
 def unfinished_folder(beside: str | os.PathLike[str]) -> Iterator[Path]:
     """Make a hidden folder beside a path; after the block it is gone, with all it still holds."""
-    target = _resolved(beside)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = _unfinished_name(target)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _named(beside) as names:
+        target = _resolved(beside)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = _unfinished_name(target)
+        names.append(str(folder))
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -149,12 +151,13 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def _named(path: str | os.PathLike[str]) -> Iterator[list[str]]:
-    """Let errors of the system name ``path``: not none, and no temporary file of the list."""
+    """Let errors of the system name ``path``: not nothing, and no temporary file of the list."""
     names: list[str] = []
     try:
         yield names
     except OSError as error:
-        if error.errno is None or error.filename not in (None, *names):
+        is_ours = error.filename is None or str(error.filename).startswith(tuple(names))
+        if error.errno is None or not is_ours:
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     except Exception as error:  # libraries say it in words of their own

@@ -334,9 +334,7 @@ def _read(recording: Recording, due_ns: int, dropped: int) -> Capture | None:
     return Capture(None, "", dropped) if dropped else None
 
 
-def open_source(
-    source: str | os.PathLike[str], rate_hz: float | None, deadline_ns: int
-) -> Source:
+def open_source(source: str | os.PathLike[str], rate_hz: float | None, deadline_ns: int) -> Source:
     """Open a folder of images, a video file, or something live.
 
     Args:

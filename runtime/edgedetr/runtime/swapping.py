@@ -101,6 +101,4 @@ class Swapper:
         try:
             done.get(timeout=SLOW_S)
         except Empty:
-            self._note(
-                f"{self._name} is still not open after {SLOW_S:g} s, the old model works on"
-            )
+            self._note(f"{self._name} is still not open after {SLOW_S:g} s, the old model works on")
