@@ -84,21 +84,28 @@ def _status() -> int:
     """Run the command line and return its exit status."""
     try:
         result = edgedetr(standalone_mode=False)
-    except click.Abort:
-        click.echo("edgedetr: stopped", err=True)
-        return 130
+    except SystemExit as ended:
+        result = ended.code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        return error.exit_code
-    except click.ClickException as error:
-        return _failed(error.format_message(), error.exit_code)
-    except EdgeDetrError as error:
-        return _failed(str(error), error.exit_code)
-    except OSError as error:
-        return _failed(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 1
+        result = error.exit_code
+    except (click.Abort, click.ClickException, EdgeDetrError, OSError) as error:
+        text, result = _known(error)
+        click.echo(f"edgedetr: {printable(text)}", err=True)
     return result if isinstance(result, int) else 0
+
+
+def _known(error: Exception) -> tuple[str, int]:
+    """Return what to say of a known error, and the exit status."""
+    if isinstance(error, click.Abort):
+        return "stopped", 130
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, EdgeDetrError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input or output'}: {error.strerror or error}", 1
+    raise error
 
 
 def _print_names_safely() -> None:
@@ -120,11 +127,6 @@ def _stages() -> list[ModuleType]:
     """Import the ``cli.py`` of every other stage that is installed."""
     stages = [s for s in names("edgedetr") if s != "runtime" and "cli" in names(f"edgedetr.{s}")]
     return [import_module(f"edgedetr.{stage}.cli") for stage in stages]
-
-
-def _failed(message: str, status: int) -> int:
-    click.echo(f"edgedetr: {printable(message)}", err=True)
-    return status
 
 
 COMMANDS: tuple[click.Command, ...] = (detect, health, run)

@@ -70,7 +70,9 @@ class Detector:
             detections = detector.detect(Frame(image))
 
     It works in the process that opened it: after a fork the child opens one of its own. What is
-    still open when the program ends is closed then. The network runs on a thread of its own, so that a backend that hangs cannot hang its caller:
+    still open when the program ends is closed then.
+
+    The network runs on a thread of its own, so that a backend that hangs cannot hang its caller:
     after ``time_limit_s`` the call raises `StuckError`, and so does every later one until `swap`.
 
     Attributes:
@@ -390,7 +392,7 @@ class Detector:
 
 
 def _close_all() -> None:
-    """End the threads of backends before the interpreter ends, which aborts where one still runs."""
+    """End the threads of backends: the interpreter aborts where one still runs at its end."""
     for detector in list(_open):
         detector.close()
     wait_for_left_alone()

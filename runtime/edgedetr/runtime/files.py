@@ -203,9 +203,12 @@ def _write_through(path: str | os.PathLike[str], temporary: Path) -> None:
             output.flush()
             return
         sys.stdout.flush()
-        opened = Path(path).open("wb") if number is None else os.fdopen(os.dup(number), "wb")
-        with opened as sink:
-            shutil.copyfileobj(source, sink)
+        if number is None:
+            with Path(path).open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        else:
+            with os.fdopen(os.dup(number), "wb") as sink:
+                shutil.copyfileobj(source, sink)
 
 
 def _resolved(path: str | os.PathLike[str]) -> Path:

@@ -97,6 +97,8 @@ def is_whole(data: bytes) -> bool:
 
 def jpeg_end(data: bytes) -> int:
     """Return where the end marker of a JPEG file is, behind its scans; -1 where there is none."""
+    if not data.startswith(JPEG_MAGIC):  # a PNG file may hold bytes that look like markers
+        return -1
     file = BytesIO(data)
     file.seek(len(JPEG_MAGIC))
     scanned = False

@@ -19,7 +19,6 @@ from edgedetr.runtime.image_headers import (
     is_whole,
     jpeg_end,
 )
-
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Serve one page over HTTP from one thread; no client holds up another, nor uses up file handles."""
+"""Serve one page over HTTP from one thread; no client can hold up another or take all handles."""
 
 from __future__ import annotations
 

@@ -123,12 +123,15 @@ class Pipeline(Generic[P]):
 
     def _first(self) -> None:
         while (job := self._next()) is not None:
-            try:
-                if job.future.set_running_or_notify_cancel():
-                    self._prepared.put((job, self._prepare(job.frame)))
-            except BaseException as error:
-                job.fail(error)
+            self._prepare_one(job)
         self._prepared.put(None)
+
+    def _prepare_one(self, job: _Job) -> None:
+        try:
+            if job.future.set_running_or_notify_cancel():
+                self._prepared.put((job, self._prepare(job.frame)))
+        except BaseException as error:
+            job.fail(error)
 
     def _next(self) -> _Job | None:
         with self._changed:

@@ -84,10 +84,13 @@ class ResultFiles:
     def close(self) -> None:
         """Finish the files; a second call does nothing."""
         while self._writers:
-            try:
-                self._writers.pop().close()
-            except OSError as error:
-                self._end(error)
+            self._close(self._writers.pop())
+
+    def _close(self, writer: _Writer) -> None:
+        try:
+            writer.close()
+        except OSError as error:
+            self._end(error)
 
     def _end(self, error: OSError) -> None:
         """Keep and tell the first problem."""

@@ -60,7 +60,7 @@ class ResultVideo:
             self._writer = self._opened()
         if picture.shape[1::-1] != self._size:
             picture = cv2.resize(picture, self._size)  # type: ignore[assignment]
-        if self._room_bytes() < 3 * self._size[0] * self._size[1]:
+        if self._room_bytes() < self._size[0] * self._size[1]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         self._frames += 1

@@ -46,15 +46,15 @@ def ended_in_order(*, reloads: bool) -> Iterator[None]:
     ends it at once.
 
     Args:
-        reloads: Whether SIGHUP asks the command to read its files again. Until the command itself
-            attends to it there is nothing to read again, so it passes unheard.
+        reloads: Whether SIGHUP asks the command to read its files again. Before the command itself
+            attends to it there is nothing to read again, and after it nobody to do so: it passes
+            unheard until the process ends.
     """
     names = ["SIGTERM"]
     if hasattr(signal, "SIGHUP"):
-        hangup = signal.getsignal(signal.SIGHUP)
         if reloads:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        elif hangup is not signal.SIG_IGN:  # nohup
+        elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
             names.append("SIGHUP")
     owner = os.getpid()
 
@@ -71,8 +71,6 @@ def ended_in_order(*, reloads: bool) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if reloads and hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, hangup)
 
 
 def end_by_signal(status: int) -> None:

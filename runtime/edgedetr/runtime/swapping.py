@@ -37,11 +37,8 @@ class SwapRequests:
     def wait(self) -> bool:
         """Wait for requests and take them all; tell whether to swap, or to end."""
         wanted = self._asked.get()
-        while wanted:
-            try:
-                wanted = self._asked.get_nowait()
-            except Empty:
-                break
+        while wanted and not self._asked.empty():
+            wanted = self._asked.get()
         return wanted
 
 
@@ -85,6 +82,7 @@ class Swapper:
         self._thread.join(END_S)
         if self._thread.is_alive():
             leave_alone(self._thread)
+            self._note(f"{self._name} was still not open at the end and is given up")
 
     def _serve(self) -> None:
         while self._requests.wait():

@@ -176,7 +176,7 @@ def _mapped(write: partial[None], frames: int, workers: int) -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    """Compute with one thread, and end with the process that started the worker, however it ends."""
+    """Compute with one thread, and end with the process that started this one."""
     cv2.setNumThreads(1)
     parent = parent_process()
     if parent:

@@ -120,7 +120,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
             out=out,
             frames=frames,
             on_result=watch.result,
-            on_end=lambda summary: click.echo(f"{model.name}: {summary.describe()}"),
+            on_end=lambda summary: click.echo(f"{printable(model.name)}: {summary.describe()}"),
         )
 
 
