@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import struct
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -13,6 +15,7 @@ from edgedetr.distill.survey import survey
 from edgedetr.runtime.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 CONTENT: dict[str, Any] = {
@@ -145,6 +148,200 @@ def test_survey_compares_the_size_of_images(tmp_path: Path) -> None:
     assert len(problems) == 1
     assert "y.png: is 60 x 50 px, " in problems[0]
     assert "train.json has 61 x 50" in problems[0]
+
+
+@pytest.mark.parametrize("value", [1, True, "1", "true", " True "])
+def test_a_crowd_is_one_however_it_is_written(tmp_path: Path, value: object) -> None:
+    content = copy.deepcopy(CONTENT)
+    content["annotations"][2]["iscrowd"] = value
+    truth = open_dataset("coco", folder(tmp_path, content), "train", ("car",)).truths[0]
+    assert (len(truth.boxes), len(truth.ignored)) == (1, 1)
+
+
+@pytest.mark.parametrize("value", [0, False, "0", "false"])
+def test_no_crowd_is_none_however_it_is_written(tmp_path: Path, value: object) -> None:
+    content = copy.deepcopy(CONTENT)
+    content["annotations"][2]["iscrowd"] = value
+    truth = open_dataset("coco", folder(tmp_path, content), "train", ("car",)).truths[0]
+    assert (len(truth.boxes), len(truth.ignored)) == (2, 0)
+
+
+def change(content: dict[str, Any], key: str, index: int, **values: object) -> None:
+    content[key][index].update(values)
+
+
+BAD_LISTS: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda c: change(c, "images", 1, id=5), r"the id 5 is that of the images .*x.png and .*y.png"),
+    (lambda c: change(c, "images", 1, file_name="./x.png"), r"x.png has the ids 5 and 9"),
+    (
+        lambda c: c["images"].append({**c["images"][0], "width": 61}),
+        "the image with the id 5 is listed with different sizes",
+    ),
+    (lambda c: change(c, "categories", 0, id=3), "the id 3 is that of .* 'bus' and 'car'"),
+    (
+        lambda c: change(c, "categories", 0, name="car"),
+        "1 and 3 are both named 'car' and both have",
+    ),
+    (lambda c: change(c, "categories", 0, name=" "), "name ' ', wanted printable text"),
+    (lambda c: change(c, "images", 0, file_name="a" * 400), r"a is missing"),
+    (lambda c: change(c, "images", 0, file_name="a\0b"), r"file_name 'a.x00b', wanted printable"),
+    (lambda c: change(c, "images", 0, height="tall"), r"images.0.: 'tall', wanted a whole number"),
+    (lambda c: change(c, "images", 0, id=10**400), "no image has the id 5"),
+    (lambda c: c.update(images={}), "no list of images"),
+]
+
+
+@pytest.mark.parametrize(("break_it", "message"), BAD_LISTS)
+def test_a_bad_list_is_one_clear_line(
+    tmp_path: Path, break_it: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    content = copy.deepcopy(CONTENT)
+    break_it(content)
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset("coco", folder(tmp_path, content), "train", ("car",))
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_one_id_are_no_good_frames(tmp_path: Path) -> None:
+    content = copy.deepcopy(CONTENT)
+    content["images"][1]["id"] = 5
+    found = survey(folder(tmp_path, content))
+    assert (len(found.problems), found.frames, found.classes.total()) == (1, 0, 0)
+
+
+def test_a_root_category_that_nothing_uses_does_not_matter(tmp_path: Path) -> None:
+    content = copy.deepcopy(CONTENT)
+    content["categories"].insert(0, {"id": 0, "name": "car"})
+    truth = open_dataset("coco", folder(tmp_path, content), "train", ("car",)).truths[0]
+    assert truth.labels.tolist() == [0]
+
+
+@pytest.mark.parametrize("bbox", [[5, 5, 0, 9], [5, 5, 9, 0], [59.9999999, 5, 9, 9]])
+def test_boxes_without_area_are_left_out_and_counted_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bbox: list[float]
+) -> None:
+    content = copy.deepcopy(CONTENT)
+    content["annotations"] += [{**content["annotations"][0], "bbox": bbox}] * 2
+    root = folder(tmp_path, content)
+    assert len(open_dataset("coco", root, "train", ("car",)).truths[0].boxes) == 1
+    line = f"{root / 'train.json'}: 2 of 5 boxes have no area and are left out"
+    assert capsys.readouterr().err == f"{line}\n"
+    assert survey(root).notes == [line]
+
+
+def test_images_may_lie_elsewhere(tmp_path: Path) -> None:
+    content = copy.deepcopy(CONTENT)
+    root = folder(tmp_path / "data", content, images="real")
+    (root / "train").mkdir()
+    (root / "train" / "sub").symlink_to(root / "real")
+    for names in (
+        ("../real/x.png", str(root / "real" / "y.png")),
+        ("sub/x.png", "sub/y.png"),
+    ):
+        for image, name in zip(content["images"], names, strict=True):
+            image["file_name"] = name
+        (root / "train.json").write_text(json.dumps(content))
+        assert open_dataset("coco", root, "train", ("car",))[1].frame.image.shape == (50, 60, 3)
+        found = survey(root)
+        assert (found.frames, found.problems) == (2, [])
+
+
+def test_one_of_several_annotation_files_must_be_named(tmp_path: Path) -> None:
+    root = folder(tmp_path, CONTENT)
+    other = copy.deepcopy(CONTENT)
+    other["annotations"] = []
+    folder(tmp_path, other, "annotations/instances_train2017.json", "train2017")
+    both = r"train.json and annotations/instances_train2017.json may each be meant"
+    for split in ("train", "all"):
+        with pytest.raises(DataError, match=both):
+            open_dataset("coco", root, split, ("car",))
+    for split, count in (
+        ("train.json", 1),
+        ("annotations/instances_train2017.json", 0),
+        ("train2017", 0),
+    ):
+        assert len(open_dataset("coco", root, split, ("car",)).truths[0].boxes) == count
+
+
+def test_hidden_files_and_byte_order_marks_do_not_matter(tmp_path: Path) -> None:
+    root = folder(tmp_path, CONTENT, "annotations/instances_train2017.json", "train2017")
+    path = root / "annotations" / "instances_train2017.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    (root / "annotations" / "._instances_train2017.json").write_bytes(b"\x00\x05\x16\x07")
+    (root / "._train.json").write_bytes(b"\x00\x05\x16\x07")
+    assert open_dataset("coco", root, "train", ("car",)).ids == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"images": [], "images": []}', "the key 'images' is there twice"),
+        ('{"images": ' + "1" * 5000 + "}", "not a readable JSON file"),
+        ("\udcff", "not a readable JSON file"),
+    ],
+)
+def test_hostile_json_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    root = folder(tmp_path, CONTENT)
+    (root / "train.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=message) as caught:
+        survey(root)
+    assert "\n" not in str(caught.value)
+
+
+def exif(orientation: int) -> bytes:
+    """An EXIF segment of a JPEG file."""
+    entry = struct.pack(">HHIHH", 0x112, 3, 1, orientation, 0)
+    body = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+def write_turned(path: Path, orientation: int) -> None:
+    """A JPEG file of 60 x 50 px as stored."""
+    data = cv2.imencode(".jpg", np.full((50, 60, 3), 90, np.uint8))[1].tobytes()
+    path.write_bytes(data[:2] + exif(orientation) + data[2:])
+
+
+def test_labels_of_the_picture_as_stored_are_refused_where_exif_turns_it(tmp_path: Path) -> None:
+    root = folder(tmp_path, CONTENT)
+    write_turned(root / "train" / "x.png", 6)
+    message = (
+        r"x\.png: is 50 x 60 px when it is turned upright as its EXIF orientation 6 says, .*"
+        r"train\.json has 60 x 50; label the upright picture, or remove the orientation"
+    )
+    with pytest.raises(DataError, match=message):
+        open_dataset("coco", root, "train", ("car",))
+    (problem,) = survey(root).problems
+    assert re.search(message, problem)
+
+
+def test_labels_of_the_upright_picture_are_right(tmp_path: Path) -> None:
+    content = copy.deepcopy(CONTENT)
+    content["images"][0].update(height=60, width=50)
+    root = folder(tmp_path, content)
+    write_turned(root / "train" / "x.png", 6)
+    dataset = open_dataset("coco", root, "train", ("car",))
+    assert dataset[0].frame.image.shape == (60, 50, 3)
+    assert survey(root).problems == []
+
+
+def test_a_turn_that_the_size_does_not_show_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder(tmp_path, CONTENT)
+    write_turned(root / "train" / "x.png", 3)
+    open_dataset("coco", root, "train", ("car",))
+    line = "1 images are turned by EXIF without changing their size; their boxes are taken as"
+    assert line in capsys.readouterr().err
+    assert line in survey(root).notes[0]
+
+
+def test_pictures_of_another_size_are_refused_before_any_is_decoded(tmp_path: Path) -> None:
+    content = copy.deepcopy(CONTENT)
+    content["images"][1].update(height=100, width=120)
+    root = folder(tmp_path, content)
+    with pytest.raises(DataError, match=r"y\.png: is 60 x 50 px, .*train\.json has 120 x 100; the"):
+        open_dataset("coco", root, "train", ("car",))
 
 
 def test_real_photos_load(shared_data: Path) -> None:

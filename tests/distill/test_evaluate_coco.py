@@ -1,25 +1,27 @@
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from edgedetr.distill.data import Truth
+from edgedetr.distill.data import Truth, open_dataset
 from edgedetr.distill.evaluate_coco import CocoScores, coco_ap, evaluate_coco
 from edgedetr.runtime.cli import edgedetr
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.types import Detections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 Rows = list[tuple[int, list[float], float]]
@@ -185,6 +187,99 @@ def test_files_score_as_pycocotools_scores_them(shared_data: Path, tmp_path: Pat
     assert ours == pytest.approx(run.stats[:6].tolist())
 
 
+def official_ap(
+    content: object, results: list[dict[str, Any]], names: Sequence[str]
+) -> list[float]:
+    """pycocotools' AP and AP50 of some of a file's classes."""
+    with redirect_stdout(io.StringIO()):
+        index = COCO()
+        index.dataset = copy.deepcopy(content)
+        index.createIndex()
+        run = COCOeval(index, index.loadRes(results), "bbox")
+        run.params.catIds = index.getCatIds(catNms=list(names))
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return run.stats[:2].tolist()
+
+
+@pytest.mark.parametrize("names", [("car",), ("bus", "car"), ("truck", "bus", "car")])
+def test_a_split_scores_as_pycocotools_scores_its_file(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    # 30 images of three classes with crowds of each; detections near objects of every class, also
+    # of classes that are not trained, and within crowds.
+    rng = np.random.default_rng(3)
+    categories = [{"id": 4, "name": "bus"}, {"id": 2, "name": "car"}, {"id": 9, "name": "truck"}]
+    content: dict[str, Any] = {"images": [], "categories": categories, "annotations": []}
+    (tmp_path / "train").mkdir()
+    png = cv2.imencode(".png", np.zeros((200, 300, 3), np.uint8))[1].tobytes()
+    results, detections = [], []
+    for image in range(1, 31):
+        (tmp_path / "train" / f"{image}.png").write_bytes(png)
+        content["images"] += [
+            {"id": image, "file_name": f"{image}.png", "height": 200, "width": 300}
+        ]
+        corner = rng.integers(0, 100, (8, 2))
+        boxes = np.concatenate([corner, rng.integers(20, 90, (8, 2))], axis=1)
+        kinds = rng.integers(0, 3, 8)
+        content["annotations"] += [
+            {
+                "id": len(content["annotations"]) + i,
+                "image_id": image,
+                "category_id": categories[kind]["id"],
+                "bbox": box.tolist(),
+                "area": int(box[2] * box[3]),
+                "iscrowd": int(i >= 6),
+            }
+            for i, (box, kind) in enumerate(zip(boxes, kinds, strict=True), 1)
+        ]
+        guesses = (boxes + rng.integers(-6, 7, boxes.shape)).clip(1)
+        scores = rng.integers(1, 1000, 8) / 1024  # exact in float32
+        for k, name in enumerate(names):
+            results += [
+                {
+                    "image_id": image,
+                    "category_id": next(c["id"] for c in categories if c["name"] == name),
+                    "bbox": guess.tolist(),
+                    "score": score,
+                }
+                for guess, score in zip(guesses, scores + k / 4096, strict=True)
+            ]
+        rows = [
+            (k, [x, y, x + w, y + h], score + k / 4096)
+            for k in range(len(names))
+            for (x, y, w, h), score in zip(guesses.tolist(), scores.tolist(), strict=True)
+        ]
+        detections.append(found(rows))
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    dataset = open_dataset("coco", tmp_path, "train", names)
+    ours = coco_ap(dataset.truths, detections, names)
+    theirs = official_ap(content, results, names)
+    assert 0.05 < theirs[0] < 0.9
+    assert [ours.ap, ours.ap50] == pytest.approx(theirs, abs=1e-6)
+    ignored = open_dataset("coco", tmp_path, "train", names, "ignored").truths
+    neutral = coco_ap(ignored, detections, names).ap
+    assert (neutral > ours.ap + 0.01) == (len(names) < 3)
+
+
+@pytest.mark.parametrize("flag", ["0", False, "false", 0])
+def test_a_crowd_flag_as_text_is_read(tmp_path: Path, flag: object) -> None:
+    wanted = truth_file()
+    wanted["annotations"][0]["iscrowd"] = flag
+    assert evaluated(tmp_path, wanted, results()).ap == pytest.approx(1)
+    wanted["annotations"][0]["iscrowd"] = "1"
+    assert math.isnan(evaluated(tmp_path, wanted, results()).ap)
+
+
+def test_a_root_category_that_nothing_uses_is_left_out(tmp_path: Path) -> None:
+    wanted = truth_file()
+    wanted["categories"].insert(0, {"id": 0, "name": "bus"})
+    scores = evaluated(tmp_path, wanted, results())
+    assert scores.class_names == ("car", "bus")
+    assert scores.ap == pytest.approx(1)
+
+
 def test_the_command_writes_the_figures(tmp_path: Path) -> None:
     evaluated(tmp_path, truth_file(), results())
     out = tmp_path / "scores.json"
@@ -216,10 +311,17 @@ def _set(rows: list[dict[str, Any]], key: str, value: object) -> None:
         (lambda t, _: _set(t["categories"], "name", "car"), "two categories have the same name"),
         (lambda _, d: _set(d, "category_id", 1), "found.json: detections[0] has the unknown"),
         (lambda _, d: _set(d, "category_id", [7]), "category_id [7], wanted a whole number"),
+        (lambda t, _: t["images"].append({"id": 0}), "two images have the id 0; each needs its"),
+        (lambda t, _: _set(t["categories"], "id", 3), "two categories have the id 3; each"),
+        (lambda t, _: _set(t["categories"], "name", ""), "categories[0] has the name '', wanted"),
+        (lambda t, _: _set(t["annotations"], "iscrowd", "no"), "has the iscrowd 'no', wanted 0 or"),
+        (lambda t, _: _set(t["annotations"], "image_id", True), "image_id True, wanted a whole"),
+        (lambda t, _: _set(t["annotations"], "area", 10**400), "annotations[0] has the area 1000"),
+        (lambda _, d: _set(d, "score", 10**400), "detections[0] has the score 1000"),
         (lambda _, d: _set(d, "score", math.nan), "detections[0] has the score nan"),
         (lambda _, d: _set(d, "score", None), "detections[0] has the score None"),
-        (lambda _, d: _set(d, "bbox", [1, 2, 3]), "detections[0] has the box [1, 2, 3]"),
-        (lambda _, d: _set(d, "bbox", [1, 2, -3, 4]), "detections[0] has the box [1, 2, -3, 4]"),
+        (lambda _, d: _set(d, "bbox", [1, 2, 3]), "detections[0] has the bbox [1, 2, 3]"),
+        (lambda _, d: _set(d, "bbox", [1, 2, -3, 4]), "detections[0] has the bbox [1, 2, -3, 4]"),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -239,5 +341,11 @@ def test_a_file_that_is_missing_or_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text("{")
     with pytest.raises(DataError, match=r"truth.json: not a readable JSON file"):
         evaluate_coco(tmp_path / "truth.json", tmp_path / "found.json")
+    (tmp_path / "found.json").write_text("[" * 100_000)
+    (tmp_path / "truth.json").write_text(json.dumps(truth_file()))
+    with pytest.raises(DataError, match=r"found.json: not a readable JSON file: nested too deeply"):
+        evaluate_coco(tmp_path / "truth.json", tmp_path / "found.json")
+    with pytest.raises(DataError, match=r"zero: not a readable JSON file: it is no regular file"):
+        evaluate_coco("/dev/zero", tmp_path / "found.json")
     with pytest.raises(DataError, match=r"none.json: not a readable JSON file"):
         evaluate_coco(tmp_path / "none.json", tmp_path / "found.json")

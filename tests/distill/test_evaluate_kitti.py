@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,6 +54,8 @@ class Found:
 
 Frame = tuple[list[Label], list[Found]]
 CAR = (100.0, 100.0, 200.0, 200.0)
+NONE = float("nan")
+"""The figure where no label counts."""
 AWAY = (500.0, 100.0, 600.0, 200.0)
 """A box that touches nothing else."""
 LABEL_LINE = "Car 0.00 0 1.85 100.00 100.00 200.00 200.00 1.5 1.6 3.9 -16.5 2.4 58.5 1.6\n"
@@ -188,7 +191,7 @@ def test_a_dontcare_area_absorbs_what_lies_in_it(name: str, right: float, ap: fl
 
 
 @pytest.mark.parametrize(
-    ("height", "ap11", "ap40"), [(39.9, 0, 0), (40.0, 100, 0), (40.1, 100, 100)]
+    ("height", "ap11", "ap40"), [(39.9, NONE, NONE), (40.0, 100, NONE), (40.1, 100, 100)]
 )
 def test_the_builds_differ_at_exactly_the_least_height(
     height: float, ap11: float, ap40: float
@@ -196,7 +199,7 @@ def test_the_builds_differ_at_exactly_the_least_height(
     # The detection is 45 px high, overlap above 0.88: high enough itself.
     label = Label("Car", (100.0, 0.0, 200.0, height))
     found = Found("Car", (100.0, 0.0, 200.0, 45.0), 0.9)
-    assert easy(([label], [found])) == (ap11, ap40)
+    assert easy(([label], [found])) == pytest.approx((ap11, ap40), nan_ok=True)
 
 
 @pytest.mark.parametrize(("height", "ap"), [(39.9, 0), (40.0, 100)])
@@ -228,7 +231,9 @@ def test_occlusion_and_truncation_set_the_difficulty(
     occluded: int, truncated: float, counts: tuple[bool, bool, bool]
 ) -> None:
     frame = ([Label("Car", CAR, truncated, occluded)], [Found("Car", CAR, 0.9)])
-    assert score([frame] * 41).ap40[0].tolist() == [100.0 * c for c in counts]
+    assert score([frame] * 41).ap40[0] == pytest.approx(
+        [100.0 if c else NONE for c in counts], nan_ok=True
+    )
 
 
 def test_a_label_prefers_overlap_when_counting_and_score_when_choosing_thresholds() -> None:
@@ -257,7 +262,8 @@ def test_a_frame_without_labels_and_one_without_detections() -> None:
 
 def test_nothing_at_all() -> None:
     scores = score([([], [])])
-    assert scores.ap11.tolist() == scores.ap40.tolist() == [[0] * 3] * 3
+    assert np.isnan(scores.ap11).all()
+    assert np.isnan(scores.ap40).all()
 
 
 @pytest.fixture
@@ -291,8 +297,45 @@ def test_detections_in_memory_score_like_files(folders: tuple[Path, Path]) -> No
     )
     paths = sorted(labels.iterdir())
     scores = evaluate_kitti_frames(paths, [found] * 41, ("Cyclist", "Car"))
-    assert scores.ap40.tolist() == [[100] * 3, [0] * 3, [0] * 3]
-    assert evaluate_kitti_frames(paths, [nothing] * 41, ("Cyclist", "Car")).ap40.max() == 0
+    assert scores.ap40[0].tolist() == [100] * 3
+    assert np.isnan(scores.ap40[1:]).all()
+    empty = evaluate_kitti_frames(paths, [nothing] * 41, ("Cyclist", "Car"))
+    assert empty.ap40[0].tolist() == [0] * 3
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_type(folders: tuple[Path, Path]) -> None:
+    for folder in folders:
+        for path in folder.iterdir():
+            path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert evaluate_kitti(*folders).ap40[0].tolist() == [100] * 3
+
+
+def test_what_is_left_out_is_named_with_counts(folders: tuple[Path, Path]) -> None:
+    labels, found = folders
+    (found / "000003.txt").write_text(FOUND_LINE + FOUND_LINE.replace("Car", "Truck") * 2)
+    (found / "000004.txt").write_text(FOUND_LINE + FOUND_LINE.replace("Car", "\x1b[1mbus"))
+    (labels / "000005.txt").write_text(LABEL_LINE + LABEL_LINE.replace("Car", "trolley"))
+    (labels / "000099.txt").write_text(LABEL_LINE)
+    (labels / "._000098.txt").write_bytes(b"\x00\x05\x16\x07")
+    (found / "._000001.txt").write_bytes(b"\x00\x05\x16\x07")
+    assert evaluate_kitti(labels, found).notes == (
+        "detections of types that are not scored: \\x1b[1mbus 1, Truck 2",
+        "labels of types that are not KITTI's: trolley 1",
+        "1 label files have no result file and are left out",
+    )
+
+
+def test_detections_of_which_none_is_scored_are_refused(folders: tuple[Path, Path]) -> None:
+    labels, found = folders
+    for path in found.iterdir():
+        path.write_text(FOUND_LINE.replace("Car", "vehicle"))
+    with pytest.raises(DataError, match=r"no detection has a class that is scored .*vehicle 41"):
+        evaluate_kitti(labels, found)
+
+
+def test_paths_are_text_as_well(folders: tuple[Path, Path]) -> None:
+    labels, found = map(str, folders)
+    assert evaluate_kitti(labels, found).frames == 41
 
 
 def test_label_table_numbers_the_frames(tmp_path: Path) -> None:
@@ -310,11 +353,12 @@ def test_the_command_writes_the_figures(folders: tuple[Path, Path], tmp_path: Pa
     args = ["evaluate", "kitti", "--labels", str(labels), "--detections", str(found)]
     result = CliRunner().invoke(edgedetr, [*args, "--json", str(out)], catch_exceptions=False)
     assert "AP40 Car           100.000   100.000   100.000" in result.output
+    assert "AP40 Cyclist             -         -         -" in result.output
     figures = json.loads(out.read_text())
-    assert set(figures) == {"AP11", "AP40", "frames", "detections", "curves", "seconds"}
+    assert set(figures) == {"AP11", "AP40", "frames", "detections", "notes", "curves", "seconds"}
     for rule in ("AP11", "AP40"):
         assert figures[rule]["Car"] == dict.fromkeys(DIFFICULTIES, 100.0)
-        assert figures[rule]["Cyclist"] == dict.fromkeys(DIFFICULTIES, 0.0)
+        assert figures[rule]["Cyclist"] == dict.fromkeys(DIFFICULTIES)
     assert figures["curves"]["Car"]["hard"]["precision"] == [1.0] * 41
     assert figures["seconds"] > 0
 
@@ -337,6 +381,23 @@ def test_the_command_writes_the_figures(folders: tuple[Path, Path], tmp_path: Pa
         (
             lambda labels, _: (labels / "000007.txt").write_text(LABEL_LINE.replace("1.85", "nan")),
             "000007.txt:1: found 'nan'",
+        ),
+        (
+            lambda labels, _: (labels / "000007.txt").write_text(LABEL_LINE, encoding="utf-16"),
+            "000007.txt: not a readable text file",
+        ),
+        (
+            lambda _, found: (found / "000007.txt").write_text(FOUND_LINE.replace("0.9", "1e300")),
+            "000007.txt:1: found '1e300', wanted a finite number",
+        ),
+        (lambda _, found: (found / "zzz.txt").write_text(FOUND_LINE), "zzz.txt: no labels for"),
+        (
+            lambda labels, _: (labels / "000007.txt").unlink() or os.mkfifo(labels / "000007.txt"),
+            "000007.txt: no labels for this frame",
+        ),
+        (
+            lambda _, found: (found / "000007.txt").unlink() or os.mkfifo(found / "000007.txt"),
+            "000007.txt: not a readable text file: it is no regular file",
         ),
     ],
 )

@@ -68,9 +68,14 @@ def test_reads_scores_and_empty_files(tmp_path: Path) -> None:
     assert read_labels(path).boxes.shape == (0, 4)
 
 
-def test_other_classes_and_dont_care_become_ignored_areas(tmp_path: Path) -> None:
-    van = CAR.replace("Car", "Van").replace("10.00 20.00", "1 2")
-    root = folder(tmp_path, {"000007": f"{van}\n{CAR}\n{DONT_CARE}\n"})
+def test_dont_care_and_neutral_pairs_are_ignored_and_other_classes_background(
+    tmp_path: Path,
+) -> None:
+    van, sitting, tram = (
+        CAR.replace("Car", name).replace("10.00 20.00", corner)
+        for name, corner in (("Van", "1 2"), ("Person_sitting", "3 4"), ("Tram", "5 6"))
+    )
+    root = folder(tmp_path, {"000007": f"{van}\n{CAR}\n{DONT_CARE}\n{sitting}\n{tram}\n"})
     dataset = open_dataset("kitti", root, "all", CLASSES)
     truth = dataset.truths[0]
     assert dataset.ids == ("000007",)
@@ -79,7 +84,65 @@ def test_other_classes_and_dont_care_become_ignored_areas(tmp_path: Path) -> Non
     assert truth.truncation.tolist() == [pytest.approx(0.1)]
     assert truth.occlusion.tolist() == [1]
     assert truth.difficulty().tolist() == [1]
-    assert truth.ignored.tolist() == [[1, 2, 40, 65], [50, 5, 60, 15]]
+    assert truth.ignored.tolist() == [[1, 2, 40, 65], [50, 5, 60, 15], [3, 4, 40, 65]]
+    assert truth.ignored_by is not None
+    assert truth.ignored_by.tolist() == [0, -1, 1]
+    everything = open_dataset("kitti", root, "all", CLASSES, "ignored").truths[0]
+    assert everything.ignored_by is not None
+    assert everything.ignored_by.tolist() == [-1] * 4
+    trams = open_dataset("kitti", root, "all", ("Tram",)).truths[0]
+    assert trams.ignored.tolist() == [[50, 5, 60, 15]]  # a Van is neutral beside Car alone
+
+
+def test_own_classes_are_trained_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = CAR.replace("Car", "sign_a"), CAR.replace("Car", "sign_b")
+    root = folder(tmp_path, {"x": f"{a}\n{b}\n{b}\n"})
+    truth = open_dataset("kitti", root, "all", ("sign_a",)).truths[0]
+    assert truth.labels.tolist() == [0]
+    assert truth.ignored.shape == (0, 4)
+    assert "all has labels of other classes: sign_b 2" in capsys.readouterr().err
+    assert survey(root).summary().endswith("3 objects: sign_a 1 sign_b 2; 0 problems")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (CAR.replace("Car", "car"), "type 'car', the class to train is 'Car'; write both alike"),
+        (CAR.replace("Car", "sign"), "no label has one of the classes Car, .*; found sign 1; set"),
+    ],
+)
+def test_classes_that_no_label_has_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_dataset("kitti", folder(tmp_path, {"a": f"{line}\n"}), "all", CLASSES)
+
+
+def test_a_slip_of_the_pen_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folder(tmp_path, {"a": f"{CAR}\n{CAR.replace('Car', 'Cra')}\n"})
+    open_dataset("kitti", root, "all", CLASSES)
+    assert "other classes: Cra 1" in capsys.readouterr().err
+    assert survey(root).notes == [f"{root}: types that are not KITTI's: Cra 1"]
+
+
+def test_byte_order_marks_and_hidden_files_do_not_matter(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"a": "", "b": ""})
+    for part, text in (("training/label_2/a", f"{CAR}\n"), ("ImageSets/train", "a\nb\n")):
+        (root / f"{part}.txt").write_text(text, encoding="utf-8-sig")
+    for hidden in ("ImageSets/._train.txt", "training/image_2/._a.png"):
+        (root / hidden).write_bytes(b"\x00\x05\x16\x07")
+    dataset = open_dataset("kitti", root, "train", CLASSES)
+    assert dataset.ids == ("a", "b")
+    assert dataset.truths[0].labels.tolist() == [0]
+    assert survey(root).problems == []
+
+
+def test_two_images_of_a_frame_are_refused(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"a": CAR})
+    images = root / "training" / "image_2"
+    (images / "a.jpg").write_bytes((images / "a.png").read_bytes())
+    with pytest.raises(DataError, match=r"a\.png: the frame has another image, a\.jpg"):
+        open_dataset("kitti", root, "all", CLASSES)
 
 
 def test_labels_follow_the_class_names_given(tmp_path: Path) -> None:
@@ -118,7 +181,8 @@ BAD_LINES = {
     CAR.replace("10.00 20.00 40.00 65.00", "10 65 40 20"): "has no area",
     CAR.replace("10.00 20.00 40.00 65.00", "100 20 140 65"): "outside the image of 100 x 80 px",
     CAR.replace("10.00 20.00 40.00 65.00", "-30 20 -2 65"): "outside the image of 100 x 80 px",
-    CAR.replace("Car", "Cra"): "unknown class 'Cra'; did you mean 'Car'?",
+    CAR.replace("10.00", "1e300"): "found '1e300', wanted a finite number",
+    CAR.replace("0.10 1 ", "0.10 0.5 "): "found the occlusion 0.5, wanted a whole number",
     CAR.replace("0.10 1 ", "0.10 7 "): "occlusion 7, wanted one of",
     CAR.replace("0.10 1 ", "1.10 1 "): "truncation 1.1, wanted a share",
 }
@@ -189,6 +253,9 @@ def test_real_frames_load(shared_data: Path) -> None:
     labels = np.concatenate([t.labels for t in dataset.truths])
     assert len(dataset) == 80
     assert np.bincount(labels).tolist() == [223, 44, 15]
-    assert sum(len(t.ignored) for t in dataset.truths) == 197 + 4 + 5 + 10 + 11 + 26
+    ignored = open_dataset("kitti", root, "all", CLASSES, "ignored").truths
+    assert sum(len(t.ignored) for t in ignored) == 197 + 4 + 5 + 10 + 11 + 26
+    areas = np.concatenate([t.ignored_by for t in dataset.truths if t.ignored_by is not None])
+    assert np.unique(areas, return_counts=True)[1].tolist() == [197, 26, 5]
     assert [len(open_dataset("kitti", root, s, CLASSES)) for s in ("train", "val")] == [43, 37]
     assert dataset[3].frame.image.shape == (375, 1242, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -130,7 +131,9 @@ def kitti(labels: Path, detections: Path, out: Path | None) -> None:
     click.echo(f"{'per cent':16}{''.join(f'{name:>10}' for name in DIFFICULTIES)}")
     for rule, table in (("AP11", scores.ap11), ("AP40", scores.ap40)):
         for name, row in zip(CLASSES, table, strict=True):
-            click.echo(f"{rule} {name:11}{''.join(f'{value:10.3f}' for value in row)}")
+            click.echo(f"{rule} {name:11}{''.join(_figure(value, 10) for value in row)}")
+    for note in scores.notes:
+        click.echo(note, err=True)
     click.echo(f"{scores.frames} frames, {scores.detections} detections, {seconds:.1f} s")
 
 
@@ -150,7 +153,12 @@ def coco(truth: Path, detections: Path, out: Path | None) -> None:
     click.echo(f"{'':16}{'AP':>8}{'AP50':>8}")
     rows = zip(scores.class_names, scores.ap_by_class, scores.ap50_by_class, strict=True)
     for name, ap, ap50 in (*rows, ("mean", scores.ap, scores.ap50)):
-        click.echo(f"{name:16}{ap:8.3f}{ap50:8.3f}")
+        click.echo(f"{name:16}{_figure(ap, 8)}{_figure(ap50, 8)}")
+
+
+def _figure(value: float, width: int) -> str:
+    """Write a figure; ``-`` where there is none."""
+    return f"{'-':>{width}}" if math.isnan(value) else f"{value:{width}.3f}"
 
 
 COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate)

@@ -51,19 +51,28 @@ def crowd_flag(value: object) -> bool:
     >>> crowd_flag("0"), crowd_flag("True")
     (False, True)
     """
-    text = value.strip().lower() if isinstance(value, str) else value
-    if text in (0, 1):
-        return bool(text)
-    if isinstance(text, str) and text in _FLAGS:
-        return _FLAGS[text]
-    raise ValueError(f"iscrowd {short(value)}, wanted 0 or 1")
+    if not is_crowd_flag(value):
+        raise ValueError(f"iscrowd {short(value)}, wanted 0 or 1")
+    return _FLAGS[str(value).strip().lower()]
+
+
+def is_crowd_flag(value: object) -> bool:
+    """Tell whether a value can be ``iscrowd``."""
+    if isinstance(value, int):
+        return value in (0, 1)
+    return isinstance(value, str) and value.strip().lower() in _FLAGS
 
 
 def class_name(value: object) -> str:
     """Return the name of a category."""
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+    if not is_name(value):
         raise ValueError(f"name {short(value)}, wanted printable text")
-    return value
+    return str(value)
+
+
+def is_name(value: object) -> bool:
+    """Tell whether a value can be a class's name."""
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
 def reason(error: Exception) -> str:

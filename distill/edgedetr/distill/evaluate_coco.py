@@ -7,11 +7,11 @@ object to find (an absent class, no small object) is NaN, and null in JSON.
 from __future__ import annotations
 
 import io
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,16 +19,26 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from edgedetr.distill.coco_entries import (
+    crowd_flag,
+    is_crowd_flag,
+    is_name,
+    repeated,
+    short,
+)
+from edgedetr.distill.label_files import read_label_json
 from edgedetr.runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     from edgedetr.distill.data import Truth
     from edgedetr.runtime.types import Detections
 
 Row: TypeAlias = dict[str, Any]
 """An entry of a COCO file, as JSON gives it."""
+MOST = 1e9
+"""Coordinates, areas and scores of a file are smaller than this."""
 RECALL = np.linspace(0, 1, 101)
 """The recall of the points of a precision-recall curve."""
 
@@ -117,18 +127,21 @@ def coco_ap(
     return _scores(_Task(range(1, len(truths) + 1), categories, wanted, found))
 
 
-def evaluate_coco(truth: Path, detections: Path) -> CocoScores:
+def evaluate_coco(truth: str | os.PathLike[str], detections: str | os.PathLike[str]) -> CocoScores:
     """Compare a COCO result file with a COCO annotation file.
+
+    A category that nothing uses is left out where another one has its name, as an exporter's root.
 
     Args:
         truth: JSON object with ``images``, ``categories`` and ``annotations``.
         detections: JSON list of ``{"image_id", "category_id", "bbox", "score"}``.
 
     Raises:
-        DataError: If a file is missing or no JSON, an entry lacks a key or has a bad box, or an
-            entry names an image or a category that ``truth`` does not have.
+        DataError: If a file is missing or no JSON, an entry lacks a key or has a bad value, two
+            entries share an id, or one names an image or a category that ``truth`` does not have.
     """
-    labels = _read_json(truth)
+    truth, detections = Path(truth), Path(detections)
+    labels = read_label_json(truth)
     if not isinstance(labels, dict):
         raise DataError(
             f"{truth}: found a {type(labels).__name__}, wanted a COCO annotation object"
@@ -136,17 +149,22 @@ def evaluate_coco(truth: Path, detections: Path) -> CocoScores:
     image_ids = [row["id"] for row in _checked_rows(truth, labels.get("images"), "images", ("id",))]
     if not image_ids:
         raise DataError(f"{truth}: found no image, wanted COCO's list of images")
-    categories = {
-        row["id"]: str(row["name"])
-        for row in _checked_rows(truth, labels.get("categories"), "categories", ("id", "name"))
-    }
-    if len(set(categories.values())) < len(categories):
-        raise DataError(f"{truth}: two categories have the same name; every class needs its own")
+    rows = _checked_rows(truth, labels.get("categories"), "categories", ("id", "name"))
+    for where, ids in (("images", image_ids), ("categories", [row["id"] for row in rows])):
+        for twice in repeated(ids):
+            raise DataError(f"{truth}: two {where} have the id {twice}; each needs its own")
     keys = ("image_id", "category_id", "bbox", "score")
     wanted = _checked_rows(truth, labels.get("annotations"), "annotations", keys[:3])
-    found = _checked_rows(detections, _read_json(detections), "detections", keys)
-    for path, rows, where in ((truth, wanted, "annotations"), (detections, found, "detections")):
-        _check_references(path, rows, where, (set(image_ids), set(categories)))
+    found = _checked_rows(detections, read_label_json(detections), "detections", keys)
+    categories = {row["id"]: row["name"] for row in rows}
+    for path, entries, where in ((truth, wanted, "annotations"), (detections, found, "detections")):
+        _check_references(path, entries, where, (set(image_ids), set(categories)))
+    used = {row["category_id"] for row in (*wanted, *found)}
+    shared = repeated(categories.values())
+    categories = {i: name for i, name in categories.items() if i in used or name not in shared}
+    if repeated(categories.values()):
+        raise DataError(f"{truth}: two categories have the same name; every class needs its own")
+    wanted = [{**row, "iscrowd": int(crowd_flag(row.get("iscrowd", 0)))} for row in wanted]
     found = [{key: row[key] for key in keys} for row in found]
     return _scores(_Task(image_ids, categories, wanted, found))
 
@@ -209,14 +227,6 @@ def _crowds(truth: Truth, num_classes: int) -> tuple[NDArray[np.float32], NDArra
     return truth.ignored[rows], columns
 
 
-def _read_json(path: Path) -> object:
-    try:
-        value: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable JSON file: {error}") from error
-    return value
-
-
 def _checked_rows(path: Path, rows: object, where: str, keys: tuple[str, ...]) -> list[Row]:
     """Return the entries of a list; each must have the keys, and good values in them."""
     if not isinstance(rows, list):
@@ -230,17 +240,14 @@ def _checked_rows(path: Path, rows: object, where: str, keys: tuple[str, ...]) -
 
 def _row_problem(row: object, keys: tuple[str, ...]) -> str:
     if not isinstance(row, dict):
-        return f"is {row!r}, wanted an object"
+        return f"is {short(row)}, wanted an object"
     for key in keys:
         if key not in row:
             return f"has no {key!r}"
-        if key.endswith("id") and not isinstance(row[key], int):
-            return f"has the {key} {row[key]!r}, wanted a whole number"
-        if key == "bbox" and not _is_box(row[key]):
-            return f"has the box {row[key]!r}, wanted x, y, width >= 0, height >= 0"
-    for key in {"score", "area"} & row.keys():
-        if not _is_finite(row[key]):
-            return f"has the {key} {row[key]!r}, wanted a finite number"
+    for key in (*keys, *(_OPTIONAL & row.keys())):
+        holds, wanted = _CHECKS[key]
+        if not holds(row[key]):
+            return f"has the {key} {short(row[key])}, wanted {wanted}"
     return ""
 
 
@@ -256,6 +263,10 @@ def _check_references(
                 raise DataError(f"{path}: {where}[{i}] has the unknown {key} {row[key]!r}")
 
 
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _is_box(box: object) -> bool:
     return (
         isinstance(box, list)
@@ -266,7 +277,9 @@ def _is_box(box: object) -> bool:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < MOST
 
 
 def _area(row: Row) -> float:
@@ -280,3 +293,16 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "id": (_is_id, "a whole number"),
+    "image_id": (_is_id, "a whole number"),
+    "category_id": (_is_id, "a whole number"),
+    "name": (is_name, "printable text"),
+    "bbox": (_is_box, "x, y, width >= 0, height >= 0"),
+    "score": (_is_finite, "a finite number"),
+    "area": (_is_finite, "a finite number"),
+    "iscrowd": (is_crowd_flag, "0 or 1"),
+}
+_OPTIONAL = {"score", "area", "iscrowd"}

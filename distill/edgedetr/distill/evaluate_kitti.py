@@ -11,29 +11,36 @@ it. Both are held to the figures that those builds print. What else is easy to m
 * a Van is neutral for Car, a Person_sitting for Pedestrian; upper and lower case are the same;
 * a detection that lies in a DontCare area (shared area over its own) is no false alarm;
 * fewer than 41 hits fill only so many of the curve's points: the others have precision 0.
+
+Where no label counts there is nothing to find, and no figure: NaN, ``-`` on screen, null in JSON.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edgedetr.distill.data.kitti import read_labels
+from edgedetr.distill.data.kitti import KNOWN_CLASSES, read_labels
+from edgedetr.distill.data.kitti import NEUTRAL as NEUTRAL_TYPES
 from edgedetr.distill.kitti_matching import (
     POINTS,
     Contest,
     overlapping_pairs,
     precision_recall,
 )
+from edgedetr.distill.label_files import is_hidden
 from edgedetr.runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    import os
+    from collections.abc import Iterable, Sequence
 
     from edgedetr.runtime.types import Detections
 
@@ -41,7 +48,10 @@ CLASSES = ("Car", "Pedestrian", "Cyclist")
 DIFFICULTIES = ("easy", "moderate", "hard")
 MIN_OVERLAP = (0.7, 0.5, 0.5)
 """Least intersection over union of a hit, by class."""
-NEUTRAL = ("van", "person_sitting", "")
+NEUTRAL = tuple(
+    next((neutral for neutral, near in NEUTRAL_TYPES.items() if near == name.lower()), "")
+    for name in CLASSES
+)
 """The type that is neither wanted nor wrong, by class."""
 MIN_HEIGHT_PX = (40, 25, 25)
 MAX_OCCLUSION = (0, 1, 2)
@@ -90,11 +100,14 @@ class KittiScores:
 
     Attributes:
         ap11: Mean precision at recall 0, 0.1, ..., 1, per cent, (3, 3); the 11-point build's rules.
+            NaN where no label counts.
         ap40: Mean precision at recall 1/40, ..., 1, per cent, (3, 3); the 40-point build's rules.
+            NaN where no label counts.
         precision: The curves behind ``ap40``, in [0, 1], (3, 3, 41).
         recall: The recall really reached at those points, in [0, 1], (3, 3, 41).
         frames: How many frames were compared.
         detections: How many detections they hold.
+        notes: What was left out, one line each: types that are not scored, frames without results.
     """
 
     ap11: NDArray[np.float64]
@@ -103,6 +116,7 @@ class KittiScores:
     recall: NDArray[np.float64]
     frames: int
     detections: int
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """Return it as it is written to JSON, by class and difficulty."""
@@ -112,18 +126,21 @@ class KittiScores:
             "AP40": _by_name(self.ap40.tolist()),
             "frames": self.frames,
             "detections": self.detections,
+            "notes": list(self.notes),
             "curves": _by_name(
                 [[{"recall": r, "precision": p} for r, p in row] for row in curves.tolist()]
             ),
         }
 
 
-def evaluate_kitti(labels: Path, detections: Path) -> KittiScores:
+def evaluate_kitti(
+    labels: str | os.PathLike[str], detections: str | os.PathLike[str]
+) -> KittiScores:
     """Compare a folder of detection files with a folder of label files of the same names.
 
     The frames are those that have a detection file, as in the official evaluator: a model is
     compared on its validation split though the folder holds every label. A frame in which nothing
-    was found must therefore have an empty detection file.
+    was found must therefore have an empty detection file; how many labels have none is noted.
 
     Args:
         labels: Folder of KITTI label files (``000000.txt``, 15 columns).
@@ -131,8 +148,9 @@ def evaluate_kitti(labels: Path, detections: Path) -> KittiScores:
 
     Raises:
         DataError: If a folder is missing or holds no text file, a detection file has no label file,
-            or a line is malformed.
+            a line is malformed, or no detection has a class that is scored.
     """
+    labels, detections = Path(labels), Path(detections)
     if not labels.is_dir():
         raise DataError(f"{labels}: no such folder; wanted KITTI label files (label_2)")
     paths = _text_files(detections)
@@ -140,11 +158,25 @@ def evaluate_kitti(labels: Path, detections: Path) -> KittiScores:
     for path, label in zip(paths, label_paths, strict=True):
         if not label.is_file():
             raise DataError(f"{path}: no labels for this frame; wanted {label}")
-    return kitti_ap(read_label_table(label_paths), read_detection_table(paths), len(paths))
+    found = read_detection_table(paths)
+    scores = kitti_ap(read_label_table(label_paths), found, len(paths))
+    others = _others(found.types, CLASSES)
+    if len(found.types) and sum(others.values()) == len(found.types):
+        raise DataError(
+            f"{detections}: no detection has a class that is scored ({', '.join(CLASSES)}); found "
+            f"{_counted(others)}"
+        )
+    left_out = {p.name for p in labels.glob("*.txt") if not is_hidden(p)} - {p.name for p in paths}
+    if left_out:
+        note = f"{len(left_out)} label files have no result file and are left out"
+        scores = replace(scores, notes=(*scores.notes, note))
+    return scores
 
 
 def evaluate_kitti_frames(
-    labels: Sequence[Path], detections: Sequence[Detections], class_names: Sequence[str]
+    labels: Sequence[str | os.PathLike[str]],
+    detections: Sequence[Detections],
+    class_names: Sequence[str],
 ) -> KittiScores:
     """Compare detections in memory with the label file of each frame.
 
@@ -162,27 +194,30 @@ def evaluate_kitti_frames(
 
 
 def kitti_ap(labels: LabelTable, detections: DetectionTable, num_frames: int) -> KittiScores:
-    """Compute AP11 and AP40 of every class and difficulty."""
+    """Compute AP11 and AP40 of every class and difficulty; NaN where no label counts."""
     shape = (len(CLASSES), len(DIFFICULTIES), POINTS)
     eleven, forty, recall = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    counts = np.zeros((2, *shape[:2]), bool)
     for c in range(len(CLASSES)):
         part = _class_part(labels, detections, c)
         for d, min_height_px in enumerate(MIN_HEIGHT_PX):
-            high = part.height >= min_height_px
-            eleven[c, d], _ = precision_recall(part.contest(d, high))
-            higher = part.height > min_height_px
-            forty[c, d], recall[c, d] = precision_recall(part.contest(d, higher))
+            of_eleven = part.contest(d, part.height >= min_height_px)
+            eleven[c, d], _ = precision_recall(of_eleven)
+            of_forty = part.contest(d, part.height > min_height_px)
+            forty[c, d], recall[c, d] = precision_recall(of_forty)
+            counts[:, c, d] = of_eleven.wanted.any(), of_forty.wanted.any()
     return KittiScores(
-        ap11=eleven[..., ::4].mean(axis=-1) * 100,
-        ap40=forty[..., 1:].mean(axis=-1) * 100,
+        ap11=np.where(counts[0], eleven[..., ::4].mean(axis=-1) * 100, np.nan),
+        ap40=np.where(counts[1], forty[..., 1:].mean(axis=-1) * 100, np.nan),
         precision=forty,
         recall=recall,
         frames=num_frames,
         detections=len(detections.scores),
+        notes=_type_notes(labels, detections),
     )
 
 
-def read_label_table(paths: Sequence[Path]) -> LabelTable:
+def read_label_table(paths: Sequence[str | os.PathLike[str]]) -> LabelTable:
     """Read label files; a frame's index is its place in ``paths``. Raises DataError."""
     files = [read_labels(path) for path in tqdm(paths, "labels", disable=None, leave=False)]
     return LabelTable(
@@ -287,17 +322,39 @@ def _class_part(labels: LabelTable, detections: DetectionTable, c: int) -> _Clas
     )
 
 
+def _type_notes(labels: LabelTable, detections: DetectionTable) -> tuple[str, ...]:
+    """Name the detections that nobody scores, and the labels that the benchmark does not know."""
+    rows = (
+        ("detections of types that are not scored", _others(detections.types, CLASSES)),
+        ("labels of types that are not KITTI's", _others(labels.types, KNOWN_CLASSES)),
+    )
+    return tuple(f"{what}: {_counted(others)}" for what, others in rows if others)
+
+
+def _others(types: NDArray[np.str_], known: Iterable[str]) -> Counter[str]:
+    lower = {name.lower() for name in known}
+    return Counter(name for name in types.tolist() if name.lower() not in lower)
+
+
+def _counted(types: Counter[str]) -> str:
+    return ", ".join(f"{ascii(name)[1:-1]} {count}" for name, count in sorted(types.items()))
+
+
 def _text_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; wanted KITTI detection files")
-    paths = sorted(folder.glob("*.txt"))
+    paths = sorted(path for path in folder.glob("*.txt") if not is_hidden(path))
     if not paths:
         raise DataError(f"{folder}: no *.txt in it; wanted one KITTI detection file for each frame")
     return paths
 
 
-def _by_name(table: list[list[object]]) -> dict[str, dict[str, object]]:
+def _by_name(table: list[list[Any]]) -> dict[str, dict[str, object]]:
     return {
-        name: dict(zip(DIFFICULTIES, row, strict=True))
+        name: {level: _or_none(value) for level, value in zip(DIFFICULTIES, row, strict=True)}
         for name, row in zip(CLASSES, table, strict=True)
     }
+
+
+def _or_none(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value
