@@ -325,10 +325,7 @@ class Detector:
     def _refuse_fork(self) -> None:
         """Stop in a child of the process that opened it, where its threads and locks are dead."""
         if os.getpid() != self._process:
-            raise UsageError(
-                "the detector was opened in another process; open it after the fork, in the "
-                "process that uses it"
-            )
+            raise UsageError("the detector was opened in another process; open it after the fork")
 
     def _prepare(self, frame: Frame) -> Prepared:
         return self._model.prepare(frame.image)
@@ -392,7 +389,7 @@ class Detector:
 
 
 def _close_all() -> None:
-    """End the threads of backends: the interpreter aborts where one still runs at its end."""
+    """End the threads of backends: the interpreter would abort where one still runs."""
     for detector in list(_open):
         detector.close()
     wait_for_left_alone()

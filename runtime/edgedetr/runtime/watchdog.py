@@ -97,7 +97,8 @@ class Watchdog:
 
     def close(self) -> None:
         """End the thread and wait for it, unless its call is given up; a second does nothing."""
-        self._end()
+        if self._end.detach():
+            self._calls.put(None)
         if not self._is_busy and self._thread is not current_thread():
             self._thread.join(self.limit_s)
 
