@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from itertools import count
 
 import numpy as np
@@ -185,10 +186,8 @@ class Stress:
         futures[0].add_done_callback(lambda _: sys.exit("from a callback"))
         futures[1].add_done_callback(lambda _: detector.submit(self.frame()))
         for future in futures:
-            try:
+            with suppress(CancelledError):
                 future.result(SECONDS)
-            except CancelledError:
-                next(self.done)
 
     def swap(self, detector):
         detector.swap(random.choice(self.models))  # noqa: S311
@@ -206,16 +205,20 @@ class Stress:
 
     def keep(self, work):
         while time.monotonic() < self.until:
-            try:
-                work(self.detector)
-                next(self.done)
-            except ValueError as error:
-                if "closed" not in str(error):
-                    self.problems.append(repr(error))
-                time.sleep(0.01)
-            except BaseException as error:
-                if not isinstance(error, SystemExit):  # of a callback that came after the answer
-                    self.problems.append(repr(error))
+            self.note(work)
+
+    def note(self, work):
+        try:
+            work(self.detector)
+            next(self.done)
+        except ValueError as error:
+            if "closed" not in str(error):
+                self.problems.append(repr(error))
+            time.sleep(0.01)
+        except SystemExit:
+            time.sleep(0)  # of a callback that came after the answer
+        except BaseException as error:
+            self.problems.append(repr(error))
 
 
 @pytest.mark.slow

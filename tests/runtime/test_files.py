@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import sys
 import threading
 
 import pytest
@@ -26,15 +27,19 @@ def test_an_unfinished_file_is_hidden_and_no_reader_s(tmp_path):
     assert [p.name for p in (tmp_path / "new").iterdir()] == [name]
 
 
+def write_half(how, path):
+    with how(path) as temporary:
+        place = temporary / "b.txt" if temporary.is_dir() else temporary
+        place.write_text("half")
+        raise ValueError("no")
+
+
 def test_after_an_error_the_old_file_is_there_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(ValueError, match="no"), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise ValueError("no")
-    with pytest.raises(ValueError, match="no"), unfinished_folder(path) as folder:
-        (folder / "b.txt").write_text("half")
-        raise ValueError("no")
+    for how in (atomic_path, unfinished_folder):
+        with pytest.raises(ValueError, match="no"):
+            write_half(how, path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert path.read_text() == "old"
 
@@ -94,7 +99,7 @@ def test_a_new_file_has_the_mode_that_the_user_gives_new_files(tmp_path):
 
 def test_standard_output_gets_the_file_alone(capsys):
     with output_to_itself():
-        print("a line for the reader")
+        sys.stdout.write("a line for the reader\n")
         write_text("-", "{}\n")
     out, err = capsys.readouterr()
     assert (out, err) == ("{}\n", "a line for the reader\n")

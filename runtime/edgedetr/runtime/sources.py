@@ -17,6 +17,7 @@ from edgedetr.runtime.clock import MonotonicClock
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images import MOST_PIXELS, SUFFIXES, list_images, read_image
 from edgedetr.runtime.types import Frame
+from edgedetr.runtime.video_length import missing_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +36,6 @@ MOST_GAP_NS = 60_000_000_000
 """Longest time between two frames of a video that is believed, in nanoseconds."""
 
 _SIDES = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-_EXACT = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")  # an MP4 file counts its frames
-_SLACK_S, _SLACK = 0.5, 0.02  # others give a time, which other streams of theirs may stretch
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,12 +215,9 @@ class VideoRecording:
         seen = self._index + 1
         if not seen:
             return f"{self._path}: holds no frame that can be decoded"
-        with self._path.open("rb") as file:
-            head = file.read(8)
-        length_s = self._frames / self.rate_hz
-        left_s = length_s - self._stamp_ns / 1e9 - 1.5 / self.rate_hz
-        slack_s = 0.0 if head.startswith(b"RIFF") else max(_SLACK_S, _SLACK * length_s)
-        if seen < self._frames and (head[4:] in _EXACT or left_s > slack_s):
+        end_s = self._stamp_ns / 1e9 + 1.5 / self.rate_hz
+        left_s = missing_s(self._path, self._frames, self.rate_hz, end_s)
+        if seen < self._frames and left_s > 0:
             return (
                 f"{self._path}: ends after {seen} of {self._frames:.0f} frames; it is cut off or "
                 "damaged"
