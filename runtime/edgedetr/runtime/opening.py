@@ -77,9 +77,7 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
     path = Path(path)
     if not (path.is_dir() or path.suffix == ".tar"):
         if model or public_key:
-            raise UsageError(
-                f"{path} is no package, so it has no models to choose and no signature"
-            )
+            raise UsageError(f"{path} is no package: it has neither models to choose nor signature")
         session = _open_file(path, backend, spec, steady=steady)
         _LOG.info("%s: %s", path, session.runs_on)
         return session

@@ -98,16 +98,11 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
         detector = stack.enter_context(Detector.open(file(), steady=True, **how))
         names = detector.spec.class_names
         watch = stack.enter_context(watched(watching, len(names), _say))
-        pace = {"rate_hz": frames_in.rate_hz, "class_names": names}
+        pace: dict[str, Any] = {"rate_hz": frames_in.rate_hz, "class_names": names}
         files = ResultFiles(out, video, **pace, on_problem=notes)
-        stream = Stream(
-            detector,
-            frames_in,
-            deadline_ns=deadline_ns,
-            tracker=Tracker(round(1e9 / frames_in.rate_hz)) if with_tracker else None,
-            on_problem=notes,
-            on_failure=watch.failure,
-        )
+        tracker = Tracker(round(1e9 / frames_in.rate_hz)) if with_tracker else None
+        called: dict[str, Any] = {"on_problem": notes, "on_failure": watch.failure}
+        stream = Stream(detector, frames_in, deadline_ns=deadline_ns, tracker=tracker, **called)
         stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stream.stop.set))
         _say(f"{model} runs on {detector.backend}")
         swap = partial(_swapped, detector, model, file, opening)
