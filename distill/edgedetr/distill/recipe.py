@@ -36,6 +36,8 @@ from edgedetr.runtime.files import write_text
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
+    import os
+
     from torch import Tensor
 
     from edgedetr.distill.config import DistillConfig, OptimizerConfig
@@ -46,7 +48,7 @@ STATE = "state.safetensors"
 """What a run writes after each epoch, to go on from there."""
 
 
-def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
+def train(config: DistillConfig, out: str | os.PathLike[str], command: str) -> dict[str, float]:
     """Train the student that a config describes.
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
@@ -64,6 +66,7 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         COCO AP and AP50 on the validation split (NaN where it holds no object; null in the files),
         the seconds that training took, and on a GPU the peak of its memory in MiB.
     """
+    out = Path(out)
     accelerator = Accelerator()
     torch.manual_seed(config.seed)
     student, teacher = student_of(config), teacher_of(config)

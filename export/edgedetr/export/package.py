@@ -57,6 +57,7 @@ from edgedetr.runtime.package import (
 from edgedetr.runtime.signing import fingerprint
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
@@ -113,8 +114,8 @@ class Contents:
 
 def package(
     contents: Contents,
-    output: Path,
-    key: Path | None = None,
+    output: str | os.PathLike[str],
+    key: str | os.PathLike[str] | None = None,
     command: str = "",
     ask: Callable[[], str] = str,
 ) -> PackageManifest:
@@ -132,6 +133,8 @@ def package(
         ArtifactError: If a file is missing or damaged.
         UsageError: If two files would have one name, or the output exists.
     """
+    output = Path(output)
+    key = None if key is None else Path(key)
     _check_output(output, contents)
     signer = load_private_key(key, ask) if key else None
     models = [read_candidate(path, contents.spec) for path in contents.models]

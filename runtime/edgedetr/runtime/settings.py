@@ -6,6 +6,7 @@ import difflib
 import sys
 import types
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgedetr.runtime.errors import SettingsError
@@ -17,13 +18,13 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 T = TypeVar("T")
 
 
-def load_settings(kind: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
+def load_settings(kind: type[T], path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> T:
     """Read a TOML file into a frozen dataclass, tables into nested dataclasses.
 
     Args:
@@ -35,6 +36,7 @@ def load_settings(kind: type[T], path: Path, overrides: Iterable[str] = ()) -> T
     Raises:
         SettingsError: If the file is no TOML, a key is unknown or a value is wrong.
     """
+    path = Path(path)
     try:
         values: dict[str, Any] = tomllib.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:

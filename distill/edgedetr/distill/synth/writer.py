@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,6 @@ from edgedetr.runtime.files import unfinished_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.process import BaseProcess
-    from pathlib import Path
 
     from edgedetr.distill.synth.camera import Camera
 
@@ -50,7 +50,7 @@ class SynthArguments:
     renderer: int = RENDERER
 
 
-def write_synth(out: Path, frames: int, seed: int, workers: int = 2) -> bool:
+def write_synth(out: str | os.PathLike[str], frames: int, seed: int, workers: int = 2) -> bool:
     """Render a data set into a new KITTI folder; the last 20 % of the frames are ``val``.
 
     The bytes depend on ``frames`` and ``seed`` only, not on ``workers``.
@@ -68,6 +68,7 @@ def write_synth(out: Path, frames: int, seed: int, workers: int = 2) -> bool:
         UsageError: If there are fewer than 2 frames, no worker or a negative seed.
         DataError: If ``out`` holds anything else.
     """
+    out = Path(out)
     if frames < 2 or seed < 0 or workers < 1:
         raise UsageError(
             f"found {frames} frames, seed {seed}, {workers} workers; wanted at least 2 frames "
