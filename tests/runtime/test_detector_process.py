@@ -108,7 +108,12 @@ def test_a_callback_ends_no_thread(detector, caplog):
 def test_a_callback_may_close_it(detector):
     closed = threading.Event()
     future = detector.submit(WHITE, wait=True)
-    future.add_done_callback(lambda _: (detector.close(), closed.set()))
+
+    def close(_):
+        detector.close()
+        closed.set()
+
+    future.add_done_callback(close)
     assert closed.wait(SECONDS)
     for thread in detector._pipeline._threads:
         thread.join(SECONDS)

@@ -73,7 +73,8 @@ def test_clipping_that_fails_is_switched_off_with_one_line():
 
 
 def test_clipping_that_hangs_does_not_hang_the_end(monkeypatch):
-    release, left = threading.Event(), []
+    release = threading.Event()
+    left: list[threading.Thread] = []
     monkeypatch.setattr(health_watch, "_END_S", 0.05)
     monkeypatch.setattr(health_watch, "leave_alone", left.append)
     watch = HealthWatch(HealthMonitor(1), lambda _: release.wait(10))

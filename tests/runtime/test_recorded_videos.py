@@ -42,7 +42,8 @@ def written(path, codec):
 def avi(tmp_path):
     """A video whose frames are JPEG images, and where each begins."""
     path = written(tmp_path / "drive.avi", "MJPG")
-    data, places = path.read_bytes(), []
+    data = path.read_bytes()
+    places: list[int] = []
     movie = data.index(b"movi")
     while len(places) < FRAMES:
         places.append(data.index(b"00dc", places[-1] + 4 if places else movie))
@@ -100,9 +101,9 @@ def test_damage_at_the_end_or_a_cut_is_an_early_end(avi):
     source = PacedSource(VideoRecording(path), 10, 1000 * MS, StillClock())
     with pytest.raises(DataError, match="ends after 6 of 10 frames"):
         played(source)
-    source = TimedSource(VideoRecording(path), 1000 * MS, StillClock())
+    timed = TimedSource(VideoRecording(path), 1000 * MS, StillClock())
     with pytest.raises(DataError, match="ends after 6 of 10 frames"):
-        played(source)
+        played(timed)
 
 
 def test_a_video_without_a_frame_is_told(avi):

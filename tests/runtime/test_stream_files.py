@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,7 +187,7 @@ def test_frames_of_another_size_fit_into_the_video(tmp_path):
 def test_a_video_ends_while_there_is_room_for_its_end(tmp_path, monkeypatch):
     """Three frames fit; the video is whole without the others."""
     rooms = [1 << 30] * 3 + [1 << 18] * 3
-    monkeypatch.setattr(result_video.shutil, "disk_usage", lambda _: Room(rooms.pop(0)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Room(rooms.pop(0)))
     told: list[str] = []
     with ResultFiles(
         None, tmp_path / "v.mp4", rate_hz=30, class_names=NAMES, on_problem=told.append

@@ -36,7 +36,8 @@ def opener():
 
 
 def test_the_newest_file_is_placed_last(opener):
-    requests, told = SwapRequests(), []
+    requests = SwapRequests()
+    told: list[str] = []
     opener.file = "first"
     requests.ask()  # before anybody serves
     with Swapper(requests, opener, "m.onnx", told.append):
@@ -53,7 +54,8 @@ def test_the_newest_file_is_placed_last(opener):
 
 
 def test_a_bad_file_is_told_and_the_next_one_served(opener):
-    requests, told = SwapRequests(), []
+    requests = SwapRequests()
+    told: list[str] = []
     opener.may.release(2)
     with Swapper(requests, opener, "m.onnx", told.append):
         for name in ("bad", "good"):
@@ -72,7 +74,8 @@ def test_a_swap_that_never_ends_is_told_and_given_up(opener, monkeypatch):
     monkeypatch.setattr(swapping, "END_S", 0.05)
     left: list[threading.Thread] = []
     monkeypatch.setattr(swapping, "leave_alone", left.append)
-    requests, told = SwapRequests(), []
+    requests = SwapRequests()
+    told: list[str] = []
     with Swapper(requests, opener, "m.onnx", told.append):
         requests.ask()
         while not told:

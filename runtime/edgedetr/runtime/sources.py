@@ -55,13 +55,7 @@ class Capture:
 
 
 class Source(Protocol):
-    """Gives the newest frame.
-
-    Attributes:
-        rate_hz: How many frames a second are to be expected.
-    """
-
-    rate_hz: float
+    """Gives the newest frame."""
 
     def next(self, stop: StopFlag) -> Capture | None:
         """Wait for a frame; None when there are no more, or ``stop`` is set.
@@ -74,6 +68,16 @@ class Source(Protocol):
     def close(self) -> None:
         """Free what is behind it; a second call does nothing."""
         ...
+
+
+class RatedSource(Source, Protocol):
+    """A source that says how many frames a second are to be expected.
+
+    Attributes:
+        rate_hz: Frames per second.
+    """
+
+    rate_hz: float
 
 
 class Recording(Protocol):
@@ -330,7 +334,9 @@ def _read(recording: Recording, due_ns: int, dropped: int) -> Capture | None:
     return Capture(None, "", dropped) if dropped else None
 
 
-def open_source(source: str | os.PathLike[str], rate_hz: float | None, deadline_ns: int) -> Source:
+def open_source(
+    source: str | os.PathLike[str], rate_hz: float | None, deadline_ns: int
+) -> RatedSource:
     """Open a folder of images, a video file, or something live.
 
     Args:
