@@ -26,7 +26,7 @@ class ModelSpec:
 
     Attributes:
         input_hw: Height and width of the network's input, in pixels.
-        class_names: Names of the classes, in the order of the logits; printable, on one line, not empty.
+        class_names: Names of the classes, in the order of the logits; not empty, on one line.
         resize: ``letterbox`` keeps the aspect ratio, puts the image at the top left and fills the
             rest with ``pad_value``; ``stretch`` resizes both sides freely.
         mean: Per channel (R, G, B), subtracted after division by 255.
