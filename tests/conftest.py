@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,9 @@ def edgedetr(monkeypatch, capsys):
         out, err = capsys.readouterr()
         return stopped.value.code, out, err
 
-    return run
+    hangup = signal.getsignal(signal.SIGHUP)
+    yield run
+    signal.signal(signal.SIGHUP, hangup)  # `run` leaves it unheard until its process ends
 
 
 @pytest.fixture

@@ -205,6 +205,8 @@ def test_numbers_that_no_float_holds_are_refused(values):
         {"std": [1, float("inf"), 1]},
         {"class_names": ["Car", "\ud800"]},
         {"class_names": ["Car\nCar", "Van"]},
+        {"class_names": ["Car", " "]},
+        {"class_names": [""]},
     ],
 )
 def test_specs_that_nothing_could_be_done_with_are_refused(values):

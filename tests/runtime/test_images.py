@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from typing import TYPE_CHECKING
@@ -147,3 +148,32 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
     for read in (read_image, image_hw):
         with pytest.raises(DataError, match=r"gone\.png: cannot be read"):
             read(tmp_path / "gone.png")
+
+
+def test_what_is_no_ordinary_file_is_passed_over_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").mkdir()
+    (tmp_path / "d.png").symlink_to("nowhere")
+    assert [p.name for p in list_images(str(tmp_path))] == ["a.png", "d.png"]
+    for name in "bc":
+        assert f"{name}.png is no ordinary file and is passed over" in caplog.text
+    for read in (read_image, image_hw):
+        with pytest.raises(DataError, match=r"b\.png: no ordinary file"):
+            read(str(tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize("before", [b"", b"\x00", b"\xff\xd0", b"\xff\x01", b"\xff\xff\xff"])
+def test_a_small_file_that_claims_a_huge_picture_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    data = bytearray(cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = (32_700).to_bytes(2, "big") * 2
+    path = tmp_path / "bomb.jpg"
+    path.write_bytes(data[:frame] + before + data[frame:])
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(DataError, match=r"claims 32700x32700 pixels|not a whole"):
+        read_image(path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import socket
 import threading
 
 import numpy as np
 import pytest
 from typing_extensions import override
 
+from edgedetr.runtime import metrics
 from edgedetr.runtime.errors import GateError, UsageError
 from edgedetr.runtime.health import Health, HealthMonitor
 from edgedetr.runtime.metrics import check, served
@@ -67,6 +69,25 @@ def test_other_programs_and_wrong_addresses_are_told():
             check(f"http://127.0.0.1:{server.server_port}/")
         server.shutdown()
         thread.join()
-    for wrong in ("ftp://x/", "metrics", "https://127.0.0.1/"):
+    for wrong in ("ftp://x/", "metrics", "https://127.0.0.1/", "http://[::1/", "http://a:99999/"):
         with pytest.raises(UsageError, match="is no URL"):
             check(wrong)
+
+
+def test_the_check_has_an_end_however_slowly_it_is_answered(monkeypatch):
+    monkeypatch.setattr(metrics, "TIME_LIMIT_S", 0.2)
+    done = threading.Event()
+
+    def drip(listener):
+        connection, _ = listener.accept()
+        with connection:
+            while not done.wait(0.05):
+                connection.send(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        with pytest.raises(GateError, match=r"does not answer within 0\.2 s"):
+            check(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        done.set()
+        thread.join()

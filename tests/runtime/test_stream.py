@@ -32,6 +32,8 @@ class FakeClock:
 class FakeRecording:
     """Frames called 0, 1, 2, ...; reading one takes time. Some are not what they should be."""
 
+    problem = ""
+
     def __init__(self, count, clock, read_ms=0, bad=()):
         self.left = list(range(count))
         self.clock, self.read_ns, self.bad = clock, read_ms * MS, dict(bad)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgedetr.runtime import Detections, Detector, Frame, result_files
+from edgedetr.runtime import Detections, Detector, Frame, result_files, result_video
 from edgedetr.runtime.result_files import ResultFiles
 from edgedetr.runtime.stream import StreamResult
 
@@ -168,7 +169,7 @@ def test_an_unwritable_video_ends_the_writing(tmp_path):
     (tmp_path / "v.mp4").mkdir()
     with ResultFiles(None, tmp_path / "v.mp4", rate_hz=30, class_names=NAMES) as files:
         files.write(result())
-    assert "v.mp4: OpenCV cannot write this video" in files.problem
+    assert "v.mp4: Is a directory" in files.problem
 
 
 def test_frames_of_another_size_fit_into_the_video(tmp_path):
@@ -181,6 +182,59 @@ def test_frames_of_another_size_fit_into_the_video(tmp_path):
     played = cv2.VideoCapture(str(tmp_path / "v.mp4"))
     assert played.get(cv2.CAP_PROP_FRAME_COUNT) == 2
     played.release()
+
+
+def test_a_video_ends_while_there_is_room_for_its_end(tmp_path, monkeypatch):
+    """Three frames fit; the video is whole without the others."""
+    rooms = [1 << 30] * 3 + [1 << 18] * 3
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Room(rooms.pop(0)))
+    told: list[str] = []
+    with ResultFiles(
+        None, tmp_path / "v.mp4", rate_hz=30, class_names=NAMES, on_problem=told.append
+    ) as files:
+        for _ in range(5):
+            files.write(result())
+    assert told == [files.problem]
+    assert files.problem.endswith("after 3 frames: " + f"{tmp_path}/v.mp4: No space left on device")
+    played = cv2.VideoCapture(str(tmp_path / "v.mp4"))
+    assert played.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    played.release()
+    assert [p.name for p in tmp_path.iterdir()] == ["v.mp4"]
+
+
+class Room:
+    def __init__(self, free):
+        self.free = free
+
+
+def test_a_video_that_is_not_whole_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(result_video, "_frames_in", lambda _: 0)
+    with ResultFiles(None, tmp_path / "v.mp4", rate_hz=30, class_names=NAMES) as files:
+        files.write(result())
+    assert files.problem.endswith("v.mp4: the video is not whole and is removed")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_but_unreadable_frames_is_told(edgedetr, tiny_onnx, images):
+    for path in images.iterdir():
+        path.write_bytes(b"")
+    more = ("--rate", 100, "--deadline-ms", 9999)
+    code, text, error = edgedetr("run", tiny_onnx(), "--source", images, *more)
+    assert code == 1
+    assert "0 frames, 0 dropped, 0 missed the deadline, 8 unreadable" in text
+    assert "none of 8 frames could be read; look at the messages" in error
+
+
+def test_names_do_not_command_the_terminal(edgedetr, tiny_onnx, images):
+    (images / "000.png").rename(images / "\x1b[31m\nedgedetr: fine.png")
+    (images / "\x1b[31m\nedgedetr: fine.png").write_bytes(b"")
+    model = tiny_onnx().rename(tiny_onnx().with_name("\x1b[32m.onnx"))
+    more = ("--rate", 100, "--deadline-ms", 9999, "--frames", 1)
+    code, text, error = edgedetr("run", model, "--source", images, *more)
+    assert code == 0
+    assert "\x1b" not in text + error
+    assert r"/\x1b[31m edgedetr: fine.png: not a whole" in error
+    assert r"\x1b[32m.onnx: 1 frames" in text
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -27,8 +28,8 @@ from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -53,7 +54,7 @@ class _Chunk:
 
 
 def collect(
-    path: Path,
+    path: str | os.PathLike[str],
     images: Sequence[Path],
     spec: ModelSpec | None = None,
     method: Method = "mse",
@@ -74,6 +75,7 @@ def collect(
         ArtifactError: If the model is damaged, does not fit its spec or has nothing to quantize.
         DataError: If an image cannot be read or makes an activation that is not finite.
     """
+    path = Path(path)
     model = load_onnx(path)
     spec = spec or embedded_spec(model, path)
     batch = input_batch(model, spec, path)
@@ -120,12 +122,13 @@ def choose_frames(images: Sequence[Path], count: int) -> list[Path]:
     return [images[i * len(images) // count] for i in range(count)]
 
 
-def kitti_images(root: Path) -> list[Path]:
+def kitti_images(root: str | os.PathLike[str]) -> list[Path]:
     """List the training split's images of a KITTI object folder; all where no split is given.
 
     Raises:
         DataError: If the folder is missing or the split names a frame that has no image.
     """
+    root = Path(root)
     folder = root / "training" / "image_2"
     images = list_images(folder)
     split = root / "ImageSets" / "train.txt"

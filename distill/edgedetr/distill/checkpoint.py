@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
@@ -22,7 +23,6 @@ from edgedetr.runtime.spec import METADATA_KEY, spec_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 MODEL_KEY = "edgedetr.model"
 """Key of ``{"family", "preset"}`` in the file's metadata."""
@@ -34,7 +34,12 @@ PACKAGES = ("edgedetr", "torch", "torchvision", "transformers")
 
 
 def save_model(
-    path: Path, model: Model, *, command: str, parents: Iterable[Path] = (), summary: str = ""
+    path: str | os.PathLike[str],
+    model: Model,
+    *,
+    command: str,
+    parents: Iterable[Path] = (),
+    summary: str = "",
 ) -> Manifest:
     """Write a model's weights, the same bytes for the same model, and the manifest beside them.
 
@@ -45,6 +50,7 @@ def save_model(
         parents: Files that it was made from.
         summary: One line for a reader.
     """
+    path = Path(path)
     metadata = {
         METADATA_KEY: model.spec.to_json(),
         MODEL_KEY: json.dumps(asdict(_Kind(model.family, model.preset))),
@@ -66,12 +72,13 @@ def save_model(
     )
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: str | os.PathLike[str]) -> Model:
     """Read a model, in evaluation mode, on the CPU.
 
     Raises:
         ArtifactError: If the file is missing, damaged or does not hold a model of this project.
     """
+    path = Path(path)
     if not path.is_file():
         raise ArtifactError(f"no checkpoint {path}; train one with: edgedetr distill train CONFIG")
     try:

@@ -57,6 +57,8 @@ from edgedetr.runtime.files import write_text
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
+    import os
+
     from torch import Tensor
 
     from edgedetr.distill.config import DistillConfig, OptimizerConfig
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.detectors import Targets
 
 
-def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
+def train(config: DistillConfig, out: str | os.PathLike[str], command: str) -> dict[str, float]:
     """Train the student that a config describes.
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
@@ -90,6 +92,7 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         DataError: If a label or an image is wrong.
         OSError: If the disk is full; the run goes on from its last whole epoch when it is not.
     """
+    out = Path(out)
     with only_run_in(out):
         return _train(config, out, command)
 

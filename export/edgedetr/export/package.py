@@ -6,8 +6,6 @@ What is inside is described in `edgedetr.runtime.package`, which opens it in the
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from hashlib import sha256 as sha256_of
 from importlib.metadata import distribution
@@ -30,7 +28,7 @@ from edgedetr.export.verify_record import read_verify_record
 from edgedetr.runtime.archive import TAR_END, check_name, padding, tar_header
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
-from edgedetr.runtime.files import atomic_path, sha256
+from edgedetr.runtime.files import atomic_path, sha256, unfinished_folder
 from edgedetr.runtime.golden import (
     Golden,
     GoldenAnswer,
@@ -57,6 +55,7 @@ from edgedetr.runtime.package import (
 from edgedetr.runtime.signing import fingerprint
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
@@ -113,8 +112,8 @@ class Contents:
 
 def package(
     contents: Contents,
-    output: Path,
-    key: Path | None = None,
+    output: str | os.PathLike[str],
+    key: str | os.PathLike[str] | None = None,
     command: str = "",
     ask: Callable[[], str] = str,
 ) -> PackageManifest:
@@ -132,6 +131,8 @@ def package(
         ArtifactError: If a file is missing or damaged.
         UsageError: If two files would have one name, or the output exists.
     """
+    output = Path(output)
+    key = None if key is None else Path(key)
     _check_output(output, contents)
     signer = load_private_key(key, ask) if key else None
     models = [read_candidate(path, contents.spec) for path in contents.models]
@@ -322,9 +323,7 @@ def _write(
             _write_tar(everything, manifest, temporary)
             _check_written(temporary)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with unfinished_folder(output) as unfinished:
         for name, content in everything.items():
             place = unfinished / name
             place.parent.mkdir(exist_ok=True, parents=True)
@@ -333,8 +332,6 @@ def _write(
         _check_written(unfinished)
         unfinished.chmod(0o755)
         unfinished.rename(output)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_tar(files: Mapping[str, Path | bytes], manifest: PackageManifest, output: Path) -> None:

@@ -9,6 +9,7 @@ is decided.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +29,8 @@ from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.types import Detections
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Iterable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -61,8 +62,8 @@ class Looks:
 
 
 def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold them to
-    reference: Path,
-    candidate: Path,
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
     frames: Collection[NDArray[np.uint8]],
     rule: Rule,
     gate: Gate,
@@ -90,6 +91,8 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
         ArtifactError: If a file is missing or damaged, cannot run here, or the models have other
             classes or inputs of another size.
     """
+    reference = Path(reference)
+    candidate = Path(candidate)
     looks = looks or Looks()
     a, b = open_runner(reference, looks.spec), open_runner(candidate, looks.spec)
     a, b = _beside(a, b), _beside(b, a)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.calib.onnx_file import load_onnx
@@ -19,7 +20,7 @@ from edgedetr.runtime.files import atomic_path, write_text
 from edgedetr.runtime.manifest import manifest_path, read_manifest, versions_of, write_manifest
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     import onnx
 
@@ -60,8 +61,8 @@ class EngineReport:
 
 
 def export_engine(  # noqa: PLR0913 - what a command line gives
-    path: Path,
-    output: Path,
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     options: EngineOptions | None = None,
     *,
     backend: str | None = None,
@@ -86,6 +87,8 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         GateError: If TensorRT would break the graph, or it has none of the precision that its name
             promises.
     """
+    path = Path(path)
+    output = Path(output)
     options = options or EngineOptions()
     if output.suffix != SUFFIX:
         raise UsageError(f"--output {output}: wanted a name that ends in {SUFFIX}")

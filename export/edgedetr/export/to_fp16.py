@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
@@ -29,8 +30,8 @@ from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -104,8 +105,8 @@ class Halving:
 
 
 def export_fp16(
-    path: Path,
-    output: Path,
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     spec: ModelSpec | None = None,
     frames: Iterable[NDArray[np.uint8]] | None = None,
     command: str = "edgedetr export fp16",
@@ -129,6 +130,8 @@ def export_fp16(
         GateError: If TensorRT would break the graph, or the limits do not hold.
         UsageError: If ``output`` is ``path``.
     """
+    path = Path(path)
+    output = Path(output)
     if output == path:
         raise UsageError(f"{output} is the input of the same command; choose another --output")
     model = load_onnx(path)
@@ -159,12 +162,13 @@ def export_fp16(
     return share
 
 
-def frames_of(folder: Path) -> Iterator[NDArray[np.uint8]]:
+def frames_of(folder: str | os.PathLike[str]) -> Iterator[NDArray[np.uint8]]:
     """Read `RANGE_FRAMES` images of a folder, evenly spread.
 
     Raises:
         DataError: If there is none, or one cannot be read.
     """
+    folder = Path(folder)
     return map(read_image, choose_frames(list_images(folder), RANGE_FRAMES))
 
 

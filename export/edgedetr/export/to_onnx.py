@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
@@ -38,8 +39,8 @@ from edgedetr.runtime.files import atomic_path, sha256
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -75,8 +76,8 @@ class Exported:
 
 
 def export_onnx(
-    checkpoint: Path,
-    output: Path,
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     frames: Iterable[NDArray[np.uint8]] | None = None,
     *,
     simplified: bool = True,
@@ -100,6 +101,8 @@ def export_onnx(
         UsageError: If ``output`` is no name for an ONNX file.
         GateError: If the two do not find the same objects.
     """
+    checkpoint = Path(checkpoint)
+    output = Path(output)
     if output.suffix != ".onnx":
         raise UsageError(f"{output} is no name for an ONNX file; wanted one that ends in .onnx")
     model, versions = load_model(checkpoint), versions_of(PACKAGES)
@@ -170,11 +173,14 @@ def _save(graph: onnx.ModelProto, path: Path, model: Model, versions: Sequence[s
     onnx.save(graph, path)
 
 
-def trace(model: Model, path: Path, deformable_attention: Form = "gather") -> None:
+def trace(
+    model: Model, path: str | os.PathLike[str], deformable_attention: Form = "gather"
+) -> None:
     """Write a network as torch traces it: layers merged, static batch 1, no metadata.
 
     The tracer warns about every size that it fixes, which is what a static graph wants.
     """
+    path = Path(path)
     spec, network = model.spec, copy.deepcopy(model.network).eval()
     merge_layers(network)
     drop_absorbed_scales(network)

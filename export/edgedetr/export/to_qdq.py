@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import onnx
@@ -33,8 +34,8 @@ from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -82,9 +83,9 @@ class QuantizedShare:
 
 
 def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
-    path: Path,
-    stats_path: Path | None,
-    output: Path,
+    path: str | os.PathLike[str],
+    stats_path: str | os.PathLike[str] | None,
+    output: str | os.PathLike[str],
     include: str = "",
     exclude: str = "",
     rest: Rest = "fp16",
@@ -113,6 +114,9 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         UsageError: If ``include`` or ``exclude`` name nothing.
         GateError: If TensorRT would break the graph.
     """
+    path = Path(path)
+    stats_path = None if stats_path is None else Path(stats_path)
+    output = Path(output)
     if output in (path, stats_path):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
     model = load_onnx(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -10,7 +12,7 @@ import cv2
 
 from edgedetr.runtime.clock import MonotonicClock
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.sources import Capture
+from edgedetr.runtime.sources import FOLDER_RATE_HZ, Capture, silence_libraries
 from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
@@ -21,6 +23,14 @@ if TYPE_CHECKING:
 SILENCE_S = 5.0
 """After how long without a frame a camera counts as lost."""
 
+SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "rtp", "tcp", "srt")
+"""The URLs that are opened."""
+
+_LINK = " ! "  # between the elements of a pipeline
+_TIME_LIMITS = [
+    *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(1000 * SILENCE_S)),
+    *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1000 * SILENCE_S)),
+]
 _RETRY_S = 0.02
 _JOIN_S = 2.0
 
@@ -37,18 +47,58 @@ class Camera(Protocol):
         ...
 
 
+def is_live(text: str) -> bool:
+    """Tell whether a source is a camera, a URL or a pipeline, and no file or folder."""
+    if text.isdecimal():
+        return True
+    named = "://" in text or _LINK in text or text.startswith("/dev/")
+    return named and not (os.path.isdir(text) or os.path.isfile(text))  # noqa: PTH112, PTH113
+
+
 def open_camera(text: str, rate_hz: float) -> Camera:
-    """Open a camera by its number or device file and ask it for a rate.
+    """Open a camera by its number or device file, a URL or a GStreamer pipeline; ask for a rate.
 
     Raises:
-        DataError: If OpenCV cannot open it.
+        DataError: If OpenCV cannot open it; no message holds a user, a password or a token.
     """
-    camera = cv2.VideoCapture(int(text) if text.isdecimal() else text)
+    name = _public_name(text)
+    silence_libraries()
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        camera = _opened(text, name)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if not camera.isOpened():
-        raise DataError(f"camera {text}: OpenCV cannot open it; is it there and free?")
+        raise DataError(f"{name}: OpenCV cannot open it; is it there and free?")
     camera.set(cv2.CAP_PROP_FPS, rate_hz)
     camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return camera
+
+
+def _opened(text: str, name: str) -> cv2.VideoCapture:
+    if _LINK in text:
+        if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+            raise DataError(f"{name}: this OpenCV is built without GStreamer; install one with it")
+        return cv2.VideoCapture(text, cv2.CAP_GSTREAMER)
+    if "://" in text:
+        if text.partition("://")[0].lower() not in SCHEMES:
+            raise DataError(f"{name}: wanted a URL of {', '.join(SCHEMES)}")
+        return cv2.VideoCapture(text, cv2.CAP_FFMPEG, _TIME_LIMITS)
+    return cv2.VideoCapture(int(text) if text.isdecimal() else text)
+
+
+def _public_name(text: str) -> str:
+    """Name a camera without what may be secret: all of a URL but its host, all but the elements."""
+    if _LINK in text:
+        elements = [part.split()[0] for part in text.split(_LINK) if part.split()]
+        return f"pipeline {_LINK.join(elements)}"
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return f"camera {text}"
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    is_plain = rest.count("@") == authority.count("@") < 2
+    return f"camera {scheme}://{authority.rpartition('@')[2] if is_plain else '...'}"
 
 
 class CameraSource:
@@ -60,7 +110,9 @@ class CameraSource:
         deadline_ns: int,
         clock: Clock | None = None,
         silence_s: float = SILENCE_S,
+        rate_hz: float = FOLDER_RATE_HZ,
     ) -> None:
+        self.rate_hz = rate_hz
         self._camera = camera
         self._deadline_ns = deadline_ns
         self._clock = clock or MonotonicClock()

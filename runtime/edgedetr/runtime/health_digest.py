@@ -17,8 +17,8 @@ from edgedetr.runtime.files import read_text, write_text
 from edgedetr.runtime.settings import settings_from_dict
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -149,7 +149,7 @@ class HealthDigest:
         cells = [cv2.resize(layout, size, interpolation=cv2.INTER_AREA) for layout in turned]
         return np.array([_unit(np.asarray(layout, np.float64).ravel()) for layout in cells])
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | os.PathLike[str]) -> None:
         """Write the digest as JSON, whole or not at all."""
         write_text(path, json.dumps(asdict(self)) + "\n")
 
@@ -183,7 +183,7 @@ def digest_of(frames: Iterable[FrameFigures]) -> HealthDigest:
     )
 
 
-def read_digest(path: Path) -> HealthDigest:
+def read_digest(path: str | os.PathLike[str]) -> HealthDigest:
     """Read what `HealthDigest.write` wrote.
 
     Raises:

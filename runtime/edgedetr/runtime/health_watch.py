@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.health import HealthMonitor
 from edgedetr.runtime.health_digest import read_digest
+from edgedetr.runtime.watchdog import leave_alone
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from edgedetr.runtime.health import HealthReport
     from edgedetr.runtime.stream import StreamResult
 
 CLIPPING_EVERY = 300
 """Frames between two that are sampled for clipped INT8 activations."""
+_END_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,8 @@ class HealthOptions:
         metrics_address: Interface for it.
     """
 
-    digest: Path | None = None
-    clipping: Path | None = None
+    digest: str | os.PathLike[str] | None = None
+    clipping: str | os.PathLike[str] | None = None
     metrics_port: int | None = None
     metrics_address: str = "127.0.0.1"
 
@@ -43,18 +49,22 @@ class HealthWatch:
 
     Args:
         monitor: What is told.
-        clipped_share: Measures an image; it runs on a thread of its own, beside the stream.
+        clipped_share: Measures an image; it runs on a thread of its own, beside the stream. Once it
+            fails it is not called again.
+        note: Called with a line when it fails.
     """
 
     def __init__(
         self,
         monitor: HealthMonitor,
-        clipped_share: Callable[..., float] | None = None,
+        clipped_share: Callable[[NDArray[np.uint8]], float] | None = None,
+        note: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.monitor = monitor
         self._clipped_share = clipped_share
-        self._sampler = ThreadPoolExecutor(1)
-        self._sample: Future[float] | None = None
+        self._note = note
+        self._sampler: Thread | None = None
+        self._samples: SimpleQueue[float | Exception] = SimpleQueue()
         self._frames = 0
 
     def result(self, result: StreamResult) -> None:
@@ -66,20 +76,36 @@ class HealthWatch:
             age_ms=result.age_ns / 1e6,
             is_late=result.missed or result.dropped > 0,
         )
-        if self._sample is not None and self._sample.done():
-            self.monitor.observe_clipping(self._sample.result())
-            self._sample = None
-        if self._clipped_share and self._sample is None and self._frames % CLIPPING_EVERY == 0:
-            self._sample = self._sampler.submit(self._clipped_share, result.frame.image)
+        if self._sampler is not None:
+            self._take_sample()
+        if self._clipped_share and not self._sampler and self._frames % CLIPPING_EVERY == 0:
+            arguments = (self._clipped_share, result.frame.image, self._samples)
+            self._sampler = Thread(target=_measure, args=arguments, daemon=True)
+            self._sampler.start()
         self._frames += 1
+
+    def _take_sample(self) -> None:
+        try:
+            sample = self._samples.get_nowait()
+        except Empty:
+            return
+        self._sampler = None
+        if isinstance(sample, Exception):
+            self._clipped_share = None
+            self._note(f"clipping is no longer measured, the stream goes on: {sample}")
+        else:
+            self.monitor.observe_clipping(sample)
 
     def failure(self) -> None:
         """Take in a frame on which the backend failed."""
         self.monitor.observe_failure()
 
     def close(self) -> None:
-        """Wait for the sample at work."""
-        self._sampler.shutdown()
+        """Wait for the sample at work, but not for long."""
+        if self._sampler is not None:
+            self._sampler.join(_END_S)
+            if self._sampler.is_alive():
+                leave_alone(self._sampler)
 
 
 @contextmanager
@@ -91,7 +117,7 @@ def watched(
     Args:
         options: What to watch.
         classes: How many classes the model knows.
-        note: Called with a line when the state changes.
+        note: Called with a line when the state changes, or clipping is no longer measured.
 
     Raises:
         ArtifactError: If a file is missing or damaged.
@@ -110,9 +136,20 @@ def watched(
 
             address = options.metrics_address
             stack.enter_context(served(monitor, options.metrics_port, address))
-        watch = HealthWatch(monitor, probe)
+        watch = HealthWatch(monitor, probe, note)
         stack.callback(watch.close)
         yield watch
+
+
+def _measure(
+    clipped_share: Callable[[NDArray[np.uint8]], float],
+    image: NDArray[np.uint8],
+    samples: SimpleQueue[float | Exception],
+) -> None:
+    try:
+        samples.put(clipped_share(image))
+    except Exception as error:  # of whatever kind
+        samples.put(error)
 
 
 def _line(report: HealthReport) -> str:

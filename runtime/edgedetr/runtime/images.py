@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import cv2
@@ -11,9 +13,10 @@ from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import read_bytes
 from edgedetr.runtime.image_headers import UPRIGHT, header_of, image_header, is_whole
 from edgedetr.runtime.jpeg_scans import ends_early
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     from numpy.typing import NDArray
 
@@ -23,37 +26,48 @@ MOST_BYTES = 256 << 20
 """Largest file that is read."""
 MOST_PIXELS = 1 << 27
 """Most pixels that are decoded: a small file may claim billions."""
+_LOG = logging.getLogger(__name__)
 
 
-def list_images(path: Path) -> list[Path]:
+def list_images(path: str | os.PathLike[str]) -> list[Path]:
     """List a folder's images, sorted by name; of an image itself, that one.
 
-    Hidden files, such as macOS's ``._a.png``, are no images.
+    Hidden files, such as macOS's ``._a.png``, are no images. Pipes, devices and folders that are
+    called like one are passed over, with a warning that names them.
 
     Raises:
         DataError: If there is no such folder or image, or the folder holds no image.
     """
+    path = Path(path)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return [path]
     if not path.is_dir():
         problem = "no image by its name" if path.is_file() else "no such folder or image"
         raise DataError(f"{path}: {problem}; wanted {', '.join(SUFFIXES)} or a folder of them")
-    found = sorted(
-        p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-    )
+    found = []
+    for named in sorted(path.iterdir()):
+        if named.suffix.lower() not in SUFFIXES or named.name.startswith("."):
+            continue
+        if named.is_file() or not named.exists():  # a link to nothing is an image that is missing
+            found.append(named)
+        else:
+            _LOG.warning("%s is no ordinary file and is passed over", printable(str(named)))
     if not found:
         raise DataError(f"{path}: holds no image; wanted {', '.join(SUFFIXES)} files")
     return found
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read an image as RGB pixels, uint8 of shape (H, W, 3), owned by the caller.
 
     It is turned upright as EXIF's orientation says, in a JPEG as in a PNG file.
 
     Raises:
-        DataError: If the file is missing, empty, cut off or no image.
+        DataError: If the file is missing, empty, cut off, no image or no ordinary file.
     """
+    path = Path(path)
+    if path.exists() and not path.is_file():  # to open a pipe would wait for who writes it
+        raise DataError(f"{path}: no ordinary file; wanted a PNG or JPEG image")
     try:
         data = read_bytes(path, MOST_BYTES)
     except OSError as error:
@@ -77,13 +91,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return _upright(cast("NDArray[np.uint8]", rgb), header.orientation)
 
 
-def image_hw(path: Path) -> tuple[int, int]:
+def image_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return height and width in pixels of an image as it is read, without decoding it.
 
     Raises:
         DataError: If the file cannot be read or is no PNG or JPEG image with a size.
     """
-    return image_header(path).hw
+    return image_header(Path(path)).hw
 
 
 def _decoded(data: bytes) -> NDArray[np.uint8] | None:

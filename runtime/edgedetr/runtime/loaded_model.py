@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
     DeviceFeed = Callable[[NDArray[np.uint8]], Placement]
 
+OPENING_LIMIT_S = 600.0
+"""How long a model may take to open, and its backend for a frame of the warm-up, in seconds.
+
+Some backends build an engine first, which takes minutes.
+"""
+
 _WARM_UP_FRAMES = 2
 
 
@@ -52,7 +58,7 @@ class LoadedModel:
     """
 
     def __init__(self, session: Session, threshold: float, time_limit_s: float) -> None:
-        """Warm the session up, with no time limit; close it if that fails."""
+        """Warm the session up within `OPENING_LIMIT_S`; close it if that fails."""
         self.session = session
         self.watchdog = Watchdog(time_limit_s)
         self._preprocess = Preprocessor(session.spec)
@@ -64,7 +70,7 @@ class LoadedModel:
         try:
             for _ in range(_WARM_UP_FRAMES):
                 place = self.feed(blank)
-                logits, boxes = self.watchdog.run(session.infer, limited=False)
+                logits, boxes = self.watchdog.run(session.infer, limit_s=OPENING_LIMIT_S)
                 postprocess(logits[0], boxes[0], place, self.spec, threshold)
         except BaseException:
             self.close()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from edgedetr.runtime.errors import GateError, UsageError
+from edgedetr.runtime.errors import GateError, StuckError, UsageError
 from edgedetr.runtime.health import SEVERITY, Health
+from edgedetr.runtime.page_server import page_served
+from edgedetr.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 STATE = "edgedetr_health"
 """Name of the figure that says how the detector is: 0 OK, 1 degraded, 2 failed."""
 TIME_LIMIT_S = 2.0
+"""How long the check waits for the whole page, in seconds."""
 MOST_BYTES = 1 << 20
 """Largest page that the check reads."""
 
@@ -40,23 +44,20 @@ def served(monitor: HealthMonitor, port: int, address: str = "127.0.0.1") -> Ite
         UsageError: If prometheus-client is not installed, or the port cannot be had.
     """
     try:
-        from prometheus_client import CollectorRegistry, start_http_server
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
     except ImportError as error:
         raise UsageError(
             "metrics need prometheus-client: pip install edgedetr-runtime[metrics]"
         ) from error
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(monitor))
-    try:
-        server, thread = start_http_server(port, address, registry)
-    except OSError as error:
-        raise UsageError(f"port {port} of {address} cannot be had: {error.strerror}") from error
-    try:
-        yield int(server.server_port)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with ExitStack() as stack:
+        page = partial(generate_latest, registry)
+        try:
+            found = stack.enter_context(page_served(page, CONTENT_TYPE_LATEST, port, address))
+        except OSError as error:
+            raise UsageError(f"port {port} of {address} cannot be had: {error.strerror}") from error
+        yield found
 
 
 def check(url: str) -> Health:
@@ -69,17 +70,13 @@ def check(url: str) -> Health:
         UsageError: If the URL is none.
         GateError: If nothing answers, the answer is no page of ours, or the state is `FAILED`.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise UsageError(f"{url!r} is no URL; wanted one such as http://127.0.0.1:9464/metrics")
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIME_LIMIT_S)
+    watchdog = Watchdog(TIME_LIMIT_S)
     try:
-        connection.request("GET", parts.path or "/")
-        page = connection.getresponse().read(MOST_BYTES).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
-        raise GateError(f"{url} does not answer: {error}; is edgedetr run at work?") from error
+        page = watchdog.run(partial(_page_at, url))
+    except StuckError as error:
+        raise GateError(f"{url} does not answer within {TIME_LIMIT_S:g} s") from error
     finally:
-        connection.close()
+        watchdog.close()
     found = [line.split()[-1] for line in page.splitlines() if line.startswith(f"{STATE} ")]
     if len(found) != 1 or found[0] not in {f"{state:.1f}" for state in Health}:
         raise GateError(f"{url} answers, but not with {STATE}; is it another program's port?")
@@ -87,6 +84,24 @@ def check(url: str) -> Health:
     if state is Health.FAILED:
         raise GateError(f"{url} says that the detector has failed")
     return state
+
+
+def _page_at(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError("wanted http://HOST:PORT/")  # noqa: TRY301
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIME_LIMIT_S)
+        connection.request("GET", parts.path or "/")
+        page = connection.getresponse().read(MOST_BYTES).decode("utf-8", "replace")
+        connection.close()
+    except (http.client.InvalidURL, ValueError) as error:
+        raise UsageError(
+            f"{url!r} is no URL; wanted one such as http://127.0.0.1:9464/metrics"
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise GateError(f"{url} does not answer: {error}; is edgedetr run at work?") from error
+    return page
 
 
 class _Collector:

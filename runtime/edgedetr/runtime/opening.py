@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgedetr.runtime.backends import backend as find_backend
 from edgedetr.runtime.backends import suited_backend
 from edgedetr.runtime.cuda.preflight import builder_of
-from edgedetr.runtime.errors import ArtifactError, BackendError, EdgeDetrError, UsageError
+from edgedetr.runtime.errors import (
+    ArtifactError,
+    BackendError,
+    EdgeDetrError,
+    StuckError,
+    UsageError,
+)
 from edgedetr.runtime.golden import check_answer, check_inputs
 from edgedetr.runtime.manifest import manifest_from_json, manifest_path, read_manifest
 from edgedetr.runtime.package import read_package
+from edgedetr.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from edgedetr.runtime.backends import Session
@@ -22,17 +31,19 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 AUTO = "auto"
+OPENING_LIMIT_S = 600.0
+"""How long a model may take to open, in seconds; some backends build an engine first."""
 
 _LOG = logging.getLogger(__name__)
 
 
 def open_model(  # noqa: PLR0913 - what there is to know of a model
-    path: Path,
+    path: str | os.PathLike[str],
     backend: str,
     *,
     spec: ModelSpec | None = None,
     model: str = "",
-    public_key: Path | None = None,
+    public_key: str | os.PathLike[str] | None = None,
     require_signature: bool = True,
     steady: bool = False,
 ) -> Session:
@@ -63,11 +74,10 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
         UnknownNameError: If there is no such backend.
         UsageError: If a package comes without a key to check it, or with a spec.
     """
+    path = Path(path)
     if not (path.is_dir() or path.suffix == ".tar"):
         if model or public_key:
-            raise UsageError(
-                f"{path} is no package, so it has no models to choose and no signature"
-            )
+            raise UsageError(f"{path} is no package: it has neither models to choose nor signature")
         session = _open_file(path, backend, spec, steady=steady)
         _LOG.info("%s: %s", path, session.runs_on)
         return session
@@ -86,6 +96,29 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
     session.runs_on += f"; {model}"
     _LOG.info("%s: %s", path, session.runs_on)
     return session
+
+
+def open_in_time(
+    path: str | os.PathLike[str],
+    backend: str,
+    **how: Any,  # noqa: ANN401 - as in `open_model`
+) -> Session:
+    """Do as `open_model` on a thread of its own, so that a model that never opens is given up.
+
+    Raises:
+        StuckError: If it is not open after `OPENING_LIMIT_S`.
+    """
+    watchdog = Watchdog(OPENING_LIMIT_S)
+    try:
+        return watchdog.run(partial(open_model, path, backend, **how))
+    except StuckError as error:
+        if not watchdog.is_stuck:
+            raise
+        raise StuckError(
+            f"{path} did not open within {OPENING_LIMIT_S:g} s and may never; export it again"
+        ) from error
+    finally:
+        watchdog.close()
 
 
 def _open_file(path: Path, backend: str, spec: ModelSpec | None, *, steady: bool) -> Session:

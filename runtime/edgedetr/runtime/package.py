@@ -31,6 +31,7 @@ from edgedetr.runtime.signing import SIGNATURE_BYTES, fingerprint, is_signed_by,
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
     from types import TracebackType
 
@@ -114,7 +115,10 @@ class PackageManifest:
 
 
 def read_package(
-    path: Path, public_key: Path | None = None, *, require_signature: bool = True
+    path: str | os.PathLike[str],
+    public_key: str | os.PathLike[str] | None = None,
+    *,
+    require_signature: bool = True,
 ) -> Package:
     """Open a package once every byte of it is checked: signature first, then names, sizes, hashes.
 
@@ -136,10 +140,10 @@ def read_package(
     """
     if require_signature and public_key is None:
         raise UsageError(f"{path}: to trust a package name the public key of its maker")
-    archive = open_archive(path)
+    archive = open_archive(Path(path))
     data = _read_limited(archive, MANIFEST, MAX_JSON_BYTES)
     is_trusted = public_key is not None and _check_signature(
-        archive, data, public_key, required=require_signature
+        archive, data, Path(public_key), required=require_signature
     )
     manifest = _parse(PackageManifest, data, f"{path}: {MANIFEST}")
     _check_names(archive, manifest)

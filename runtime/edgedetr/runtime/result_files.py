@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import cv2
-
-from edgedetr.runtime.draw import draw_detections
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.kitti_results import results_text
+from edgedetr.runtime.result_video import ResultVideo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
@@ -55,8 +52,8 @@ class ResultFiles:
 
     def __init__(
         self,
-        out: Path | None,
-        video: Path | None,
+        out: str | os.PathLike[str] | None,
+        video: str | os.PathLike[str] | None,
         *,
         rate_hz: float,
         class_names: Sequence[str],
@@ -67,10 +64,11 @@ class ResultFiles:
         self._on_problem = on_problem
         self._writers: list[_Writer] = []
         if out:
+            out = Path(out)
             _check_folder(out)
             self._writers += [_KittiFiles(out, class_names), _JsonLines(out / LINES, class_names)]
         if video:
-            self._writers.append(_Video(video, rate_hz, class_names))
+            self._writers.append(ResultVideo(video, rate_hz, class_names))
 
     def write(self, result: StreamResult) -> None:
         """Write one frame's results, unless writing has ended."""
@@ -81,16 +79,27 @@ class ResultFiles:
                 writer.write(result)
             self.written += 1
         except OSError as error:
+            self._end(error)
+
+    def close(self) -> None:
+        """Finish the files; a second call does nothing."""
+        while self._writers:
+            self._close(self._writers.pop())
+
+    def _close(self, writer: _Writer) -> None:
+        try:
+            writer.close()
+        except OSError as error:
+            self._end(error)
+
+    def _end(self, error: OSError) -> None:
+        """Keep and tell the first problem."""
+        if not self.problem:
             self.problem = (
                 f"results are no longer written, after {self.written} frames: "
                 f"{error.filename or LINES}: {error.strerror or error}"
             )
             self._on_problem(self.problem)
-
-    def close(self) -> None:
-        """Finish the files; a second call does nothing."""
-        while self._writers:
-            self._writers.pop().close()
 
     def __enter__(self) -> Self:
         return self
@@ -169,32 +178,3 @@ def _values(result: StreamResult, class_names: Sequence[str]) -> dict[str, Any]:
         "missed": result.missed,
         "detections": detections,
     }
-
-
-class _Video:
-    """Frames of the first one's size; OpenCV does not tell when the disk is full."""
-
-    def __init__(self, path: Path, rate_hz: float, class_names: Sequence[str]) -> None:
-        self._path = path
-        self._rate_hz = rate_hz
-        self._class_names = class_names
-        self._size = (0, 0)
-        self._writer: cv2.VideoWriter | None = None
-
-    def write(self, result: StreamResult) -> None:
-        image, ids = result.frame.image, result.track_ids
-        picture = draw_detections(image, result.detections, self._class_names, ids)
-        if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._size = (image.shape[1], image.shape[0])
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._path), codec, self._rate_hz, self._size)
-            if not self._writer.isOpened():
-                raise OSError(errno.EIO, "OpenCV cannot write this video", str(self._path))
-        if picture.shape[1::-1] != self._size:
-            picture = cv2.resize(picture, self._size)  # type: ignore[assignment]
-        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-
-    def close(self) -> None:
-        if self._writer:
-            self._writer.release()

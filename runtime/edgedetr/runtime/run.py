@@ -45,7 +45,8 @@ def run(  # noqa: PLR0913 - what a run is made of
     Raises:
         StuckError: If the backend did not return.
         BackendError: If it failed on the last frames.
-        DataError: If results could not be written to the end, or a camera is lost.
+        DataError: If results could not be written to the end, no frame could be read, a camera is
+            lost or a video ends early.
     """
     ended_by = ""
     try:
@@ -67,6 +68,8 @@ def run(  # noqa: PLR0913 - what a run is made of
         on_end(summary)
     if problem:
         raise DataError(problem)
+    if summary.unreadable and not summary.frames and not stream.stop.is_set():
+        raise DataError(f"none of {summary.unreadable} frames could be read; look at the messages")
     if detector.state is State.FAILED:
         raise BackendError(
             f"the backend failed on {detector.failures} frames, the last ones among them; "

@@ -7,6 +7,7 @@ import math
 import sys
 import types
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgedetr.runtime.errors import SettingsError
@@ -18,8 +19,8 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ MOST_SHOWN = 200
 """Characters of a wrong value that a message shows."""
 
 
-def load_settings(kind: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
+def load_settings(kind: type[T], path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> T:
     """Read a TOML file into a frozen dataclass, tables into nested dataclasses.
 
     Args:
@@ -41,6 +42,7 @@ def load_settings(kind: type[T], path: Path, overrides: Iterable[str] = ()) -> T
     Raises:
         SettingsError: If the file is no TOML, a key is unknown or a value is wrong.
     """
+    path = Path(path)
     try:
         values: dict[str, Any] = tomllib.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:

@@ -26,7 +26,7 @@ class ModelSpec:
 
     Attributes:
         input_hw: Height and width of the network's input, in pixels.
-        class_names: Names of the classes, in the order of the logits; printable, on one line.
+        class_names: Names of the classes, in the order of the logits; not empty, on one line.
         resize: ``letterbox`` keeps the aspect ratio, puts the image at the top left and fills the
             rest with ``pad_value``; ``stretch`` resizes both sides freely.
         mean: Per channel (R, G, B), subtracted after division by 255.
@@ -54,7 +54,7 @@ class ModelSpec:
             "input_hw": all(1 <= side <= MAX_SIDE_PX for side in self.input_hw),
             "class_names": len(self.class_names) >= 1
             and len(set(self.class_names)) == len(self.class_names)
-            and all(name.isprintable() for name in self.class_names),
+            and all(name.isprintable() and name.strip() for name in self.class_names),
             "mean": all(abs(m) <= _MOST for m in self.mean),
             "std": all(1 / _MOST <= s <= _MOST for s in self.std),
             "pad_value": 0 <= self.pad_value <= 255,
