@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import version_converter
 
-from edgedetr.calib.onnx_file import embedded_spec, input_batch
+from edgedetr.calib.contract import check_contract
+from edgedetr.calib.onnx_file import embedded_spec
 from edgedetr.calib.points import label
 from edgedetr.runtime.errors import ArtifactError
 
@@ -18,20 +19,15 @@ if TYPE_CHECKING:
 
 
 def spec_of(model: onnx.ModelProto, path: Path, spec: ModelSpec | None) -> ModelSpec:
-    """Return the spec that was given, or else the one inside the model.
+    """Return the spec that was given, or else the one inside the model, which must hold it.
+
+    Inputs beside the image become constants of ``model``.
 
     Raises:
-        ArtifactError: If there is none, or the model has no input or outputs of its names.
+        ArtifactError: If there is none, or the model is not what it says; see `check_contract`.
     """
     spec = spec or embedded_spec(model, path)
-    input_batch(model, spec, path)
-    outputs = [o.name for o in model.graph.output]
-    missing = {spec.logits_name, spec.boxes_name}.difference(outputs)
-    if missing:
-        raise ArtifactError(
-            f"{path} has the outputs {', '.join(outputs)}; its spec names "
-            f"{' and '.join(sorted(missing))}"
-        )
+    check_contract(model, spec, path)
     return spec
 
 
