@@ -6,7 +6,7 @@ the outputs and by running it once, see `edgedetr.runtime.meaning`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -15,10 +15,15 @@ from onnx import numpy_helper
 
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.meaning import check_meaning, example_input
-from edgedetr.runtime.tensor_checks import check_inputs, check_outputs, extra_feeds
+from edgedetr.runtime.tensor_checks import (
+    check_inputs,
+    check_output_names,
+    check_outputs,
+    extra_feeds,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -55,32 +60,41 @@ def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
         ArtifactError: If it does not hold.
     """
     batch = check_declared(model, spec, path)
-    names = spec.output_names
     try:
         session = _session(model)
     except Exception:  # ONNX Runtime's errors share no class; whoever runs the model will say it
         return batch
-    feed = np.repeat(example_input(spec)[None], batch, axis=0)
+    answers = _run(session, spec, path, batch)
+    check_answers([answers[name] for name in spec.output_names], spec, path, batch)
+    return batch
+
+
+def answers_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str, NDArray[Any]]:
+    """Check the inputs of a model and return all its outputs, by name, for an image made up for it.
+
+    Inputs beside the image become constants of ``model``.
+
+    Raises:
+        ArtifactError: If the inputs are not what the spec says, or ONNX Runtime cannot run it.
+    """
+    batch = _check_inputs(model, spec, path)
     try:
-        answers = session.run(list(names), {spec.input_name: feed})
+        session = _session(model)
     except Exception as error:
         said = " ".join(str(error).split())
-        raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {said}") from error
-    check_answers(answers, spec, path, batch)
-    return batch
+        raise ArtifactError(f"{path}: ONNX Runtime cannot load it: {said}") from error
+    return _run(session, spec, path, batch)
 
 
 def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     """Do what `check_contract` does, without running the model."""
-    constants = {t.name for t in model.graph.initializer}
-    inputs = described(i for i in model.graph.input if i.name not in constants)
-    check_inputs(inputs, spec, path, any_batch=True)
-    first = inputs[spec.input_name][1][0]
-    batch = first if isinstance(first, int) else 1
-    for name, value in extra_feeds(inputs, spec, path, batch).items():
-        _fix(model, name, value)
+    batch = _check_inputs(model, spec, path)
+    first = next(i for i in model.graph.input if i.name == spec.input_name)
+    is_free = not first.type.tensor_type.shape.dim[0].dim_value
     outputs = described(onnx.shape_inference.infer_shapes(model).graph.output)
-    check_outputs(outputs, spec, path, first)
+    check_output_names(outputs, spec, path)
+    if all(outputs[name][1] for name in spec.output_names):  # of known ranks
+        check_outputs(outputs, spec, path, "B" if is_free else batch)
     found = activation_before(model, spec.logits_name)
     if found and spec.activation.endswith("_logits"):
         raise ArtifactError(
@@ -91,9 +105,7 @@ def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     return batch
 
 
-def check_answers(
-    answers: list[NDArray[np.float32]], spec: ModelSpec, path: Path, batch: int
-) -> None:
+def check_answers(answers: Sequence[NDArray[Any]], spec: ModelSpec, path: Path, batch: int) -> None:
     """Stop unless what a model answered to an image is what its spec says.
 
     Args:
@@ -136,7 +148,30 @@ def activation_before(model: onnx.ModelProto, name: str) -> str:
     return ""
 
 
-def _fix(model: onnx.ModelProto, name: str, value: NDArray[np.generic]) -> None:
+def _check_inputs(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
+    constants = {t.name for t in model.graph.initializer}
+    inputs = described(i for i in model.graph.input if i.name not in constants)
+    check_inputs(inputs, spec, path, any_batch=True)
+    first = inputs[spec.input_name][1][0]
+    batch = first if isinstance(first, int) else 1
+    for name, value in extra_feeds(inputs, spec, path, batch).items():
+        _fix(model, name, value)
+    return batch
+
+
+def _run(
+    session: onnxruntime.InferenceSession, spec: ModelSpec, path: Path, batch: int
+) -> dict[str, NDArray[Any]]:
+    feed = np.repeat(example_input(spec)[None], batch, axis=0)
+    try:
+        answers = session.run(None, {spec.input_name: feed})
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {said}") from error
+    return dict(zip((o.name for o in session.get_outputs()), answers, strict=True))
+
+
+def _fix(model: onnx.ModelProto, name: str, value: NDArray[Any]) -> None:
     """Make a constant of an input."""
     others = [i for i in model.graph.input if i.name != name]
     del model.graph.input[:]

@@ -10,6 +10,7 @@ from onnx import version_converter
 from edgedetr.calib.contract import check_contract
 from edgedetr.calib.onnx_file import embedded_spec
 from edgedetr.calib.points import label
+from edgedetr.export.exact import precision_of
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -29,6 +30,20 @@ def spec_of(model: onnx.ModelProto, path: Path, spec: ModelSpec | None) -> Model
     spec = spec or embedded_spec(model, path)
     check_contract(model, spec, path)
     return spec
+
+
+def check_float(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse a model that is typed in FP16 or INT8 already.
+
+    Raises:
+        ArtifactError: If it is.
+    """
+    found = precision_of(model)
+    if found != "fp32":
+        raise ArtifactError(
+            f"{path} is typed in {found.upper()} already; start from the FP32 model that it was "
+            "made from"
+        )
 
 
 def opset_of(model: onnx.ModelProto) -> int:

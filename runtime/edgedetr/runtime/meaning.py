@@ -96,13 +96,18 @@ def within_unit(values: NDArray[np.float32]) -> bool:
     return low < high and low >= 0 and high <= 1
 
 
+def ordered_share(boxes: NDArray[np.float32]) -> float:
+    """Return for which share of boxes the last two numbers are larger: all of them as corners."""
+    rows = boxes.reshape(-1, 4)
+    return float((rows[:, 2:] > rows[:, :2]).all(axis=1).mean())
+
+
 def looks_like_corners(boxes: NDArray[np.float32]) -> bool | None:
     """Return whether boxes are two corners rather than centre and size; None where it is open."""
-    rows = boxes.reshape(-1, 4)
-    ordered = (rows[:, 2:] > rows[:, :2]).all(axis=1)
-    if len(rows) < LEAST_QUERIES:
+    share = ordered_share(boxes)
+    if boxes.size < 4 * LEAST_QUERIES or 1 - NEARLY_ALL <= share < 1:
         return None
-    return True if ordered.all() else False if ordered.mean() < 1 - NEARLY_ALL else None
+    return share == 1
 
 
 def _swapped(scores: NDArray[np.float32], boxes: NDArray[np.float32]) -> str:

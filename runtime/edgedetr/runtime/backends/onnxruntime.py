@@ -32,8 +32,12 @@ TENSORRT = "TensorrtExecutionProvider"
 
 _FATAL_ONLY = 4  # every error is also raised, so what ONNX Runtime would log is said once
 _TYPES = {
-    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
-    "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(uint8)": "uint8",
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
 }
 
 
