@@ -22,14 +22,31 @@ if TYPE_CHECKING:
 def spec_of(model: onnx.ModelProto, path: Path, spec: ModelSpec | None) -> ModelSpec:
     """Return the spec that was given, or else the one inside the model, which must hold it.
 
-    Inputs beside the image become constants of ``model``.
+    Inputs beside the image become constants of ``model``, and labels of INT64 become INT32: what
+    64 bits are at the ends of a graph changes between versions of TensorRT.
 
     Raises:
         ArtifactError: If there is none, or the model is not what it says; see `check_contract`.
     """
     spec = spec or embedded_spec(model, path)
     check_contract(model, spec, path)
+    if spec.labels_name:
+        _narrow(model, spec.labels_name)
     return spec
+
+
+def _narrow(model: onnx.ModelProto, output: str) -> None:
+    """Let an output of INT64 be INT32."""
+    narrow, wide = onnx.TensorProto.INT32, onnx.TensorProto.INT64
+    found = next(o for o in model.graph.output if o.name == output).type.tensor_type
+    if found.elem_type != wide:
+        return
+    found.elem_type = narrow
+    name = f"{output}_int64"
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name if n == output else n for n in names]
+    model.graph.node.append(onnx.helper.make_node("Cast", [name], [output], to=narrow))
 
 
 def check_float(model: onnx.ModelProto, path: Path) -> None:

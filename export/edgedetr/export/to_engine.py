@@ -126,7 +126,12 @@ def _check_model(
     """Refuse a graph that cannot become an engine, before a builder sees it."""
     inputs = [i.name for i in model.graph.input]
     spec = spec_of(model, path, spec)
-    _check_ends(inputs, spec, model, path)
+    left = {i.name for i in model.graph.input}
+    if fixed := [name for name in inputs if name not in left]:
+        raise ArtifactError(
+            f"{path} takes {', '.join(fixed)} beside the image, which no engine is fed; export fp16 "
+            "and export qdq write files in which it is a constant, build from one of these"
+        )
     check_operators(model, path)
     check_static(model, spec, path)
     refuse_broken(model, path.name)
@@ -141,21 +146,6 @@ def _check_model(
             "MIN,OPT,MAX such as 1,1,4"
         )
     return spec
-
-
-def _check_ends(inputs: list[str], spec: ModelSpec, model: onnx.ModelProto, path: Path) -> None:
-    """Refuse what an engine is not fed and not read with."""
-    left = {i.name for i in model.graph.input}
-    if fixed := [name for name in inputs if name not in left]:
-        raise ArtifactError(
-            f"{path} takes {', '.join(fixed)} beside the image, which no engine is fed; export fp16 "
-            "and export qdq write files in which it is a constant, build from one of these"
-        )
-    if spec.labels_name:
-        raise ArtifactError(
-            f"{path} answers with labels, which engines are not read with; export it with logits "
-            "and boxes, ahead of its own postprocessing"
-        )
 
 
 def _runner(report: EngineReport, options: EngineOptions) -> str:

@@ -21,6 +21,7 @@ from edgedetr.runtime.cuda.preflight import TITLES, check_engine, runs_host_code
 from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import BackendError, UsageError
 from edgedetr.runtime.manifest import read_manifest
+from edgedetr.runtime.tensor_checks import FLOAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,10 +214,10 @@ class EngineSession:
         """Make the stream and all buffers, and tell the engine where they lie."""
         spec = self.spec
         self._stream = self._drv.Stream(_NON_BLOCKING)
-        shapes = {spec.input_name: (1, 3, *spec.input_hw), **execution.shapes}
+        image = (FLOAT, (1, 3, *spec.input_hw))
         addresses = {}
-        for name, shape in shapes.items():
-            self._buffers.append(Buffer(self._drv, shape))
+        for name, (kind, shape) in {spec.input_name: image, **execution.answers}.items():
+            self._buffers.append(Buffer(self._drv, shape, kind))
             addresses[name] = self._buffers[-1].address
         for name, size in execution.other_bytes.items():
             self._others.append(self._drv.mem_alloc(max(1, size)))
@@ -264,7 +265,7 @@ class EngineSession:
         images, *answers = self._buffers
         images.host[...] = value
         for answer in answers:
-            answer.host[...] = np.nan
+            answer.host[...] = np.nan if answer.host.dtype.kind == "f" else -1
         images.upload(self._stream)
         run()
         self._stream.synchronize()
