@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from edgedetr.calib.contract import check_contract
 from edgedetr.calib.model_hash import external_files, model_sha256, nodes_of, tensors_of
 from edgedetr.calib.onnx_file import embedded_spec, load_onnx
 from edgedetr.calib.stats import read_stats
@@ -59,7 +60,8 @@ def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
     """Read a model and check that it is whole and what its manifest says.
 
     Raises:
-        ArtifactError: If a file is missing or damaged, or was changed after its manifest.
+        ArtifactError: If a file is missing or damaged, was changed after its manifest, or is not
+            what its spec says.
         UsageError: If ``spec`` is not the one that the model carries.
         GateError: If its manifest gives it another spec.
     """
@@ -71,6 +73,7 @@ def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
             raise UsageError(f"{path} carries a spec that differs from --spec; leave --spec out")
         spec = own
     spec = spec or embedded_spec(model, path)
+    check_contract(model, spec, path)
     manifest = read_manifest(path) if manifest_path(path).is_file() else None
     if manifest and manifest.spec != spec:
         raise GateError(f"the spec in {manifest_path(path)} is not that of {path}; export it again")

@@ -129,8 +129,8 @@ def _check_model(
     left = {i.name for i in model.graph.input}
     if fixed := [name for name in inputs if name not in left]:
         raise ArtifactError(
-            f"{path} takes {', '.join(fixed)} beside the image, which no engine is fed; export fp16 "
-            "and export qdq write files in which it is a constant, build from one of these"
+            f"{path} takes {', '.join(fixed)} beside the image, which no engine is fed; export "
+            "fp16 and export qdq write files in which it is a constant: build from one of these"
         )
     check_operators(model, path)
     check_static(model, spec, path)
