@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 
@@ -16,9 +17,12 @@ from edgedetr.distill.backbones import ResNet, backbone_of, resnet_config, resne
 from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.config import DataConfig, DistillConfig, StudentConfig
 from edgedetr.distill.detectors import detector
-from edgedetr.distill.pretrained import load_backbone, load_detector
+from edgedetr.distill.inheritance import class_tensors
+from edgedetr.distill.model import new_model
+from edgedetr.distill.pretrained import load_backbone, load_detector, named_classes
 from edgedetr.distill.trainee import parameter_groups
 from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.spec import ModelSpec
 
 IMAGES = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 SHALLOW = {"basic": ResNet((1, 2, 1, 1), "basic"), "bottleneck": ResNet((1, 2, 1, 1), "bottleneck")}
@@ -232,7 +236,7 @@ def test_a_hub_repository_is_downloaded(monkeypatch, tmp_path):
     save_file(plain_resnet("basic").state_dict(), tmp_path / "w.safetensors")
     asked = []
 
-    def download(repository):
+    def download(repository, _name="model.safetensors"):
         asked.append(repository)
         return tmp_path / "w.safetensors"
 
@@ -277,6 +281,43 @@ def test_a_detector_of_other_classes_fills_all_but_its_heads(rename, tmp_path):
     for name, tensor in ours.items():
         assert torch.equal(tensor, fresh[name] if name in heads else theirs[name]), name
     assert not any(isinstance(m, nn.BatchNorm2d) for m in backbone_of(network).modules())
+
+
+@pytest.mark.parametrize(
+    ("names", "are_taken", "line"),
+    [
+        (("Car", "Pedestrian", "Cyclist"), True, "tensors"),
+        (("Cyclist", "Car", "Pedestrian"), False, "of Cyclist, Car, Pedestrian and stay fresh"),
+        (None, True, "no config.json says its classes: heads that fit are taken as they are"),
+    ],
+)
+def test_heads_of_the_same_classes_in_another_order_stay_fresh(names, are_taken, line, tmp_path):
+    family = detector("rt_detr_v2")
+    source = family.build("edge-tiny", 3)
+    path = tmp_path / "w.safetensors"
+    save_file({n: t.clone() for n, t in source.state_dict().items()}, path)
+    if names:
+        config = {"id2label": {str(i): name for i, name in enumerate(names)}}
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    model = new_model(
+        "rt_detr_v2", "edge-tiny", ModelSpec((64, 96), ("Car", "Pedestrian", "Cyclist"))
+    )
+    fresh = {n: t.clone() for n, t in model.network.state_dict().items()}
+    said = recipe._start_from(model, str(path))
+    assert said.endswith(line)
+    heads = class_tensors(model)
+    assert heads
+    theirs = source.state_dict()
+    for name, tensor in model.network.state_dict().items():
+        wanted = theirs if are_taken or name not in heads else fresh
+        assert torch.equal(tensor, wanted[name]), name
+
+
+def test_a_config_that_is_none_is_one_line(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text("[1, 2]", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"config\.json is no config of transformers"):
+        named_classes(str(tmp_path / "w.safetensors"))
 
 
 def test_a_detector_of_another_size_is_refused(tmp_path):

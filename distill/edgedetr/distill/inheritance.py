@@ -45,7 +45,7 @@ def inherit(student: Model, teacher: Model, part: str = "") -> list[str]:
     theirs = teacher.network.state_dict()
     my_points, their_points = _sampling_points(student.network), _sampling_points(teacher.network)
     same_classes = student.spec.class_names == teacher.spec.class_names
-    left_out = set() if same_classes else _class_tensors(student)
+    left_out = set() if same_classes else class_tensors(student)
     taken = []
     for name, tensor in student.network.state_dict().items():
         if not name.startswith(part) or name not in theirs or name in left_out:
@@ -117,7 +117,7 @@ def _fit(mine: list[Tensor], found: list[Tensor]) -> bool:
     )
 
 
-def _class_tensors(model: Model) -> set[str]:
+def class_tensors(model: Model) -> set[str]:
     """Name the tensors whose shape depends on how many classes there are."""
     names = (*model.spec.class_names, "one more")
     with torch.random.fork_rng():

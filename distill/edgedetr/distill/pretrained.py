@@ -6,6 +6,7 @@ it runs whatever code its author put in.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,12 +24,14 @@ from edgedetr.distill.backbone_names import common_names
 from edgedetr.distill.backbones import backbone_of
 from edgedetr.distill.checkpoint import MODEL_KEY
 from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 HUB_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
 
 
 @torch.no_grad()
@@ -69,15 +72,16 @@ def load_backbone(network: nn.Module, source: str) -> None:
 
 
 @torch.no_grad()
-def load_detector(network: nn.Module, source: str) -> tuple[int, int]:
+def load_detector(network: nn.Module, source: str, fresh: Collection[str] = ()) -> tuple[int, int]:
     """Fill a detector with every tensor of the same name and shape, in transformers' naming.
 
-    Names that older versions of transformers wrote are known. Class heads of other classes stay
-    fresh. Where the backbone is filled whole, its batch norms are frozen.
+    Names that older versions of transformers wrote are known. Class heads of another number of
+    classes stay fresh, as their shape is another. Where the backbone is filled whole, its batch norms are frozen.
 
     Args:
         network: The detector.
         source: A ``.safetensors`` file or a repository of the hub.
+        fresh: Names of tensors that stay as they are.
 
     Returns:
         How many tensors were filled, of how many.
@@ -89,7 +93,7 @@ def load_detector(network: nn.Module, source: str) -> tuple[int, int]:
     tensors = {n: t for n, t in network.state_dict().items() if t.ndim}
     filled = set()
     for name, tensor in tensors.items():
-        if _shape(given, name) == tuple(tensor.shape):
+        if name not in fresh and _shape(given, name) == tuple(tensor.shape):
             tensor.copy_(given[name])
             filled.add(tensor.data_ptr())  # tied tensors share it
     count = sum(t.data_ptr() in filled for t in tensors.values())
@@ -102,6 +106,37 @@ def load_detector(network: nn.Module, source: str) -> tuple[int, int]:
     if all(t.data_ptr() in filled for t in backbone.state_dict().values() if t.ndim):
         freeze_batch_norms(backbone)
     return count, len(tensors)
+
+
+def named_classes(source: str) -> tuple[str, ...] | None:
+    """Return the classes of a detector's weights, by the ``id2label`` of the config beside them.
+
+    Args:
+        source: A ``.safetensors`` file or a repository of the hub.
+
+    Returns:
+        The names in the order of the class head; None where nothing says them.
+
+    Raises:
+        ArtifactError: If there is a config that is damaged.
+    """
+    beside = local_file(source).with_name(CONFIG_FILE)
+    if not beside.is_file():
+        if Path(source).is_file():
+            return None
+        try:
+            beside = _downloaded(source, CONFIG_FILE)
+        except ArtifactError:
+            return None
+    try:
+        labels = json.loads(read_text(beside)).get("id2label")
+        if labels is None:
+            return None
+        return tuple(str(name) for _, name in sorted((int(i), n) for i, n in labels.items()))
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ArtifactError(
+            f"{beside} is no config of transformers ({error}); remove it or mend it"
+        ) from error
 
 
 def freeze_batch_norms(module: nn.Module) -> None:
@@ -151,17 +186,17 @@ def local_file(source: str) -> Path:
     return _downloaded(source)
 
 
-def _downloaded(repository: str) -> Path:
-    """Return the weights of a hub repository; what the cache holds needs no network."""
+def _downloaded(repository: str, name: str = HUB_FILE) -> Path:
+    """Return a file of a hub repository; what the cache holds needs no network."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(hf_hub_download(repository, HUB_FILE))
+        return Path(hf_hub_download(repository, name))
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ArtifactError(
-            f"no {HUB_FILE} of hub repository {repository} ({reason}); where there is no network, "
+            f"no {name} of hub repository {repository} ({reason}); where there is no network, "
             "download it elsewhere and name the file"
         ) from error
 

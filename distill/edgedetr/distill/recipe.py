@@ -22,11 +22,17 @@ from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.distillation import distillation_of
 from edgedetr.distill.evaluate_coco import coco_ap
-from edgedetr.distill.inheritance import inherit
+from edgedetr.distill.inheritance import class_tensors, inherit
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.prediction import detections_on
-from edgedetr.distill.pretrained import is_checkpoint, load_backbone, load_detector, local_file
+from edgedetr.distill.pretrained import (
+    is_checkpoint,
+    load_backbone,
+    load_detector,
+    local_file,
+    named_classes,
+)
 from edgedetr.distill.quantized_student import quantized_student
 from edgedetr.distill.run_state import RunState
 from edgedetr.distill.teacher_memory import TeacherMemory
@@ -125,8 +131,7 @@ def student_of(config: DistillConfig) -> Model:
     if not wanted.init or not is_checkpoint(wanted.init):
         model = new_model(wanted.family, wanted.preset, spec)
         if wanted.init:
-            filled, count = load_detector(model.network, wanted.init)
-            tqdm.write(f"{wanted.init} fills {filled} of the student's {count} tensors")
+            tqdm.write(_start_from(model, wanted.init))
         if wanted.backbone_weights:
             load_backbone(model.network, wanted.backbone_weights)
         return model
@@ -142,6 +147,23 @@ def student_of(config: DistillConfig) -> Model:
         copied = inherit(model, other)
         tqdm.write(f"{wanted.init} was trained on other classes: {len(copied)} tensors taken over")
     return Model(model.family, model.preset, spec, model.network)
+
+
+def _start_from(model: Model, source: str) -> str:
+    """Fill a model with weights of others and say what was taken.
+
+    Class heads are taken where the classes are the same in the same order, or nothing says them.
+    """
+    theirs = named_classes(source)
+    are_same = theirs in {None, model.spec.class_names}
+    fresh = set() if are_same else class_tensors(model)
+    filled, count = load_detector(model.network, source, fresh)
+    line = f"{source} fills {filled} of the student's {count} tensors"
+    if not are_same:
+        return f"{line}; its class heads are of {', '.join(theirs or ())} and stay fresh"
+    if theirs is None:
+        line += "; no config.json says its classes: heads that fit are taken as they are"
+    return line
 
 
 def teacher_of(config: DistillConfig) -> Model | None:

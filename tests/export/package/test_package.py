@@ -86,7 +86,7 @@ def test_a_foreign_model_with_external_data(edgedetr, tiny_onnx, key, tmp_path):
     spec = tmp_path / "spec.toml"
     spec.write_text(SPEC_TOML, encoding="utf-8")
     status, _, error = edgedetr("package", path)
-    assert (status, "does not say what it eats" in error) == (1, True)
+    assert (status, "holds no model spec" in error) == (1, True)
     status, out, error = edgedetr("package", path, "--spec", spec, "--key", key)
     assert status == 0, error
     assert out.startswith(f"{folder / 'f.tar'}: 6 files")

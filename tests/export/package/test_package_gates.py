@@ -167,7 +167,7 @@ def test_random_weights_of_the_same_size_are_not_what_was_measured(refuses, fp32
     rng = np.random.default_rng(0)
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
-            random = rng.normal(size=tuple(tensor.dims)).astype(np.float32)
+            random = rng.normal(scale=0.3, size=tuple(tensor.dims)).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(random, tensor.name))
     onnx.save(model, fp32)
     assert fp32.stat().st_size == size
