@@ -76,7 +76,8 @@ def load_detector(network: nn.Module, source: str, fresh: Collection[str] = ()) 
     """Fill a detector with every tensor of the same name and shape, in transformers' naming.
 
     Names that older versions of transformers wrote are known. Class heads of another number of
-    classes stay fresh, as their shape is another. Where the backbone is filled whole, its batch norms are frozen.
+    classes stay fresh, as their shape is another. Where the backbone is filled whole, its batch
+    norms are frozen.
 
     Args:
         network: The detector.
