@@ -91,7 +91,7 @@ def of_operator(op, domain=""):
         onnx.helper.make_node("Add", ["images", "x"], ["y"], "/add"),
     ]
     fixed = {"logits": [[[-4.0]]], "boxes": [[[0.5] * 4]]}
-    constants = [onnx.numpy_helper.from_array(np.float32(v), n) for n, v in fixed.items()]
+    constants = [onnx.numpy_helper.from_array(np.array(v, np.float32), n) for n, v in fixed.items()]
     answers = [value("logits", 1, [1, 1, 1]), value("boxes", 1, [1, 1, 4])]
     ends = [value("images", 1, shape)], [value("y", 1, shape), *answers]
     opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("mine", 1)]

@@ -132,8 +132,8 @@ def export_fp16(
     if output == path:
         raise UsageError(f"{output} is the input of the same command; choose another --output")
     model = load_onnx(path)
-    check_float(model, path)
     spec = spec_of(model, path, spec)
+    check_float(model, path)
     check_operators(model, path)
     check_static(model, spec, path)
     refuse_broken(model, path.name)

@@ -95,8 +95,8 @@ def _cxcywh(boxes: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
     """Return boxes as centre and size, in fractions."""
     if spec.box_unit == "pixels":
         height, width = spec.input_hw
-        boxes = boxes / np.array([width, height, width, height], np.float32)
+        boxes = np.divide(boxes, np.array([width, height, width, height], np.float32))
     if spec.box_format == "xyxy":
         low, high = boxes[..., :2], boxes[..., 2:]
-        boxes = np.concatenate([(low + high) / 2, high - low], axis=-1)
+        boxes = np.concatenate([(low + high) * np.float32(0.5), high - low], axis=-1)
     return boxes

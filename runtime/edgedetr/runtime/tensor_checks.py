@@ -72,14 +72,11 @@ def extra_feeds(
     height, width = spec.input_hw
     for extra in (e for e in spec.extra_inputs if e.name in found):
         kind, shape = found[extra.name]
-        first, *rest = shape or [0]
-        sizes = [first if isinstance(first, int) and first > 0 else batch, *rest]
+        free = [batch, *[0] * (len(shape) - 1)]  # only the number of images may be open
+        sizes = [s if isinstance(s, int) else f for s, f in zip(shape, free, strict=False)]
         is_size = extra.value != "ones"
-        if (
-            kind not in (*_INTEGERS, FLOAT)
-            or not all(isinstance(s, int) and s > 0 for s in sizes)
-            or (is_size and sizes[-1] != 2)
-        ):
+        known = kind in (*_INTEGERS, FLOAT) and sizes and min(sizes) > 0
+        if not known or (is_size and sizes[-1] != 2):
             raise ArtifactError(
                 f"{path}: the input {extra.name} is {kind} {list(shape)}, and its spec feeds it "
                 f"{extra.value}: wanted integers or float32 of known sizes"

@@ -293,7 +293,7 @@ def test_the_precision_of_a_graph(onnx_model, fp32, int8):
 def of_few_bits(kind):
     """A product with weights of sixteen levels, stored in one of several ways."""
     weights = np.arange(1024).reshape(32, 32) % 16
-    product = ("MatMul", "head", ["x", "v"], "y", {})
+    product: tuple[object, ...] = ("MatMul", "head", ["x", "v"], "y", {})
     cast = ("Cast", "cast", ["w"], "v", {"to": TensorProto.FLOAT})
     moved = [("Reshape", "r", ["w", "s"], "u", {}), (*cast[:2], ["u"], *cast[3:])]
     nodes, w = {
