@@ -81,6 +81,7 @@ def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
         UsageError: If ``spec`` is not the one that the model carries.
         GateError: If its manifest gives it another spec.
     """
+    hashed = model_sha256(path) if path.is_file() else ""  # before it is read: packed is the same
     model = load_onnx(path)
     data = external_files(path)
     if any(p.key == METADATA_KEY for p in model.metadata_props):
@@ -93,7 +94,7 @@ def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
     manifest = read_manifest(path) if manifest_path(path).is_file() else None
     if manifest and manifest.spec != spec:
         raise GateError(f"the spec in {manifest_path(path)} is not that of {path}; export it again")
-    return Candidate(path, model_sha256(path), precision_of(model), spec, data, manifest)
+    return Candidate(path, hashed, precision_of(model), spec, data, manifest)
 
 
 def precision_of(model: onnx.ModelProto) -> Precision:
