@@ -57,6 +57,7 @@ def boxes(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).uniform(0.1, 0.9, shape).astype(np.float32)
 
 
+LABELS = np.array([0, 3, 1, 0, 2, 0, 1, 3], np.float32).reshape(1, 8, 1)
 SIZES = helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, (1, 2))
 BROKEN: dict[str, tuple[tuple[Any, ...], str, str]] = {
     "a column too many": (
@@ -98,6 +99,16 @@ BROKEN: dict[str, tuple[tuple[Any, ...], str, str]] = {
         ({"output0": boxes(1, 6, 84)},),
         "",
         "dense anchors, which need non-maximum suppression. This is no DETR",
+    ),
+    "no query": (
+        ({"logits": logits(1, 0, 2), "boxes": boxes(1, 0, 4)},),
+        "",
+        "without a single query",
+    ),
+    "a score and a label": (
+        ({"output0": np.concatenate([boxes(1, 8, 5), LABELS], axis=-1)},),
+        'logits_name = "output0"\nboxes_name = "output0"\nfused = true\n',
+        "the columns of output0 are a box, a score and a label",
     ),
     "scores": (
         ({"logits": boxes(1, 8, 2), "boxes": boxes(1, 8, 4)},),
@@ -172,10 +183,20 @@ def test_fp16_of_a_typed_file_says_so(tmp_path: Path, edgedetr: Command) -> None
     assert "m.fp16.onnx is typed in FP16 already; start from the FP32 model" in err
 
 
-@pytest.mark.parametrize("problem", ["dense anchors", "no batch", "float16"])
-def test_no_spec_is_drafted_of_what_is_no_detector(problem: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("problem", "wanted"),
+    [
+        ("dense anchors", "no DETR"),
+        ("no batch", "wanted float32 logits"),
+        ("float16", "wanted float32 logits"),
+        ("no query", "wanted float32 logits"),
+        ("a score and a label", "are a box, a score and a label"),
+    ],
+)
+def test_no_spec_is_drafted_of_what_is_no_detector(
+    problem: str, wanted: str, tmp_path: Path
+) -> None:
     path = write(tmp_path, *BROKEN[problem][0])
-    wanted = "no DETR" if "dense" in problem else "wanted float32 logits"
     with pytest.raises(ArtifactError, match=wanted):
         draft_spec(path)
 

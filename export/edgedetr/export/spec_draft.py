@@ -144,7 +144,7 @@ def _extra(draft: Draft, name: str, shape: Sequence[int | str]) -> dict[str, str
 
 def _candidates(answers: Answers) -> list[str]:
     """Name the outputs that can hold boxes or classes: all of one row a query, float."""
-    return [n for n, a in answers.items() if a.ndim >= 3 and a.dtype == np.float32]
+    return [n for n, a in answers.items() if a.ndim >= 3 and a.size and a.dtype == np.float32]
 
 
 def _outputs(draft: Draft, answers: Answers, path: Path) -> None:

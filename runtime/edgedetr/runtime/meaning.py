@@ -56,7 +56,8 @@ def check_meaning(outputs: Sequence[NDArray[Any]], spec: ModelSpec, path: Path |
         boxes, scores = outputs[0][..., :4], outputs[0][..., 4:]
     else:
         scores, boxes = outputs[:2]
-    problem = _swapped(scores, boxes) or _score_problem(scores, spec) or _box_problem(boxes, spec)
+    problem = _fused_problem(scores, spec) or _swapped(scores, boxes)
+    problem = problem or _score_problem(scores, spec) or _box_problem(boxes, spec)
     if spec.labels_name and not problem:
         problem = _label_problem(outputs[2], spec)
     if problem:
@@ -110,9 +111,25 @@ def looks_like_corners(boxes: NDArray[np.float32]) -> bool | None:
     return share == 1
 
 
+def _fused_problem(scores: NDArray[np.float32], spec: ModelSpec) -> str:
+    if not spec.fused or not holds_labels(scores):
+        return ""
+    return (
+        f"the columns of {spec.logits_name} are a box, a score and a label, as models write that "
+        "select their detections themselves; export it with a score for each class"
+    )
+
+
 def _swapped(scores: NDArray[np.float32], boxes: NDArray[np.float32]) -> str:
     is_box = scores.shape == boxes.shape and within_unit(scores)
     return f"boxes reach {boxes.min():.3g}; {_SWAPPED}" if is_box and boxes.min() < -0.5 else ""
+
+
+def holds_labels(scores: NDArray[np.float32]) -> bool:
+    """Return whether two columns are a score and the index of a class."""
+    score, label = scores[..., 0], scores[..., -1]
+    is_index = bool((label == np.round(label)).all() and label.min() >= 0 and label.max() > 1)
+    return scores.shape[-1] == 2 and within_unit(score) and is_index
 
 
 def _score_problem(scores: NDArray[np.float32], spec: ModelSpec) -> str:

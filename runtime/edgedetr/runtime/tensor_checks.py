@@ -106,6 +106,9 @@ def check_outputs(found: Tensors, spec: ModelSpec, path: Path, batch: int | str 
     check_output_names(found, spec, path)
     outputs = [found[name] for name in spec.output_names]
     shape = outputs[min(1, len(outputs) - 1)][1]
+    if any(0 in sizes for _, sizes in outputs):
+        listed = _listed(dict(zip(spec.output_names, outputs, strict=True)))
+        raise ArtifactError(f"{path} answers {listed}, without a single query; export it again")
     wanted = output_shapes(spec, shape[1] if len(shape) == 3 else "Q", batch)
     if any(not _fits(f, w) for f, w in zip(outputs, wanted, strict=True)):
         names = _roles(spec)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -157,7 +158,7 @@ def test_a_model_that_is_replaced_behind_the_gates(beside, tiny_onnx, tmp_path, 
     """Another file takes its name, or its weights', after it was read and before it is packed."""
     model, changed = (onnx.load(tiny_onnx()) for _ in range(2))
     path, other = tmp_path / "m.onnx", tmp_path / "other.onnx"
-    place = {"save_as_external_data": True, "size_threshold": 45}
+    place: dict[str, Any] = {"save_as_external_data": True, "size_threshold": 45}
     onnx.save(model, path, **(place | {"location": "m.bin"} if beside else {}))
     bias = next(t for t in changed.graph.initializer if t.name == "bias")
     bias.CopyFrom(numpy_helper.from_array(np.float32([[[-3, -9], [-9, -9]]]), "bias"))
