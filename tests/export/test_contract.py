@@ -161,6 +161,22 @@ def test_every_command_refuses_it_in_the_same_words(
     assert sorted(tmp_path.iterdir()) == [*before, *sorted(tmp_path.glob("out"))]
 
 
+def test_operators_tell_what_the_numbers_do_not(
+    tmp_path: Path, onnx_model: Callable[..., onnx.ModelProto], edgedetr: Command
+) -> None:
+    """All scores are the same, as those of a model that sees nothing may be."""
+    model = onnx_model(
+        [("Conv", "c", ["images", "w"], "x", {}), ("Sigmoid", "s", ["fixed"], "logits", {})],
+        {"w": np.ones((2, 3, 1, 1)), "fixed": np.full((1, 8, 2), -3.0), "boxes": boxes(1, 8, 4)},
+        inputs={"images": (1, 3, *HW)},
+        outputs=["x", "logits", "boxes"],
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    (tmp_path / "s.toml").write_text(TOML, encoding="utf-8")
+    status, _, err = edgedetr("export", "fp16", tmp_path / "m.onnx", "--spec", tmp_path / "s.toml")
+    assert (status, "logits come out of a Sigmoid, and the spec says" in err) == (1, True), err
+
+
 def test_an_engine_is_built_without_other_inputs(tmp_path: Path, edgedetr: Command) -> None:
     pytest.importorskip("tensorrt_rtx")
     path = write(tmp_path, {"logits": logits(1, 8, 2), "boxes": boxes(1, 8, 4)}, (SIZES,))

@@ -63,9 +63,10 @@ def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     try:
         session = _session(model)
     except Exception:  # ONNX Runtime's errors share no class; whoever runs the model will say it
+        _check_activation(model, spec, path)
         return batch
     answers = _run(session, spec, path, batch)
-    check_answers([answers[name] for name in spec.output_names], spec, path, batch)
+    check_answers([answers[name] for name in spec.output_names], model, spec, path, batch)
     return batch
 
 
@@ -95,6 +96,33 @@ def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     check_output_names(outputs, spec, path)
     if all(outputs[name][1] for name in spec.output_names):  # of known ranks
         check_outputs(outputs, spec, path, "B" if is_free else batch)
+    return batch
+
+
+def check_answers(
+    answers: Sequence[NDArray[Any]], model: onnx.ModelProto, spec: ModelSpec, path: Path, batch: int
+) -> None:
+    """Stop unless what a model answered to an image is what its spec says.
+
+    The numbers come first, so that all say the same of them, and then what its operators tell.
+
+    Args:
+        answers: In the order of ``spec.output_names``.
+        model: What answered.
+        spec: The contract of the model.
+        path: The model, for the message.
+        batch: How many images it was given.
+
+    Raises:
+        ArtifactError: If types, shapes, numbers or the last operators are others.
+    """
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(spec.output_names, answers, strict=True)}
+    check_outputs(found, spec, path, batch)
+    check_meaning(answers, spec, path)
+    _check_activation(model, spec, path)
+
+
+def _check_activation(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
     found = activation_before(model, spec.logits_name)
     if found and spec.activation.endswith("_logits"):
         raise ArtifactError(
@@ -102,24 +130,6 @@ def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
             f'"{spec.activation}"; set activation = "{ACTIVATIONS[found]}" or read the tensor '
             "before it"
         )
-    return batch
-
-
-def check_answers(answers: Sequence[NDArray[Any]], spec: ModelSpec, path: Path, batch: int) -> None:
-    """Stop unless what a model answered to an image is what its spec says.
-
-    Args:
-        answers: In the order of ``spec.output_names``.
-        spec: The contract of the model.
-        path: The model, for the message.
-        batch: How many images it was given.
-
-    Raises:
-        ArtifactError: If types, shapes or numbers are others.
-    """
-    found = {n: (str(a.dtype), a.shape) for n, a in zip(spec.output_names, answers, strict=True)}
-    check_outputs(found, spec, path, batch)
-    check_meaning(answers, spec, path)
 
 
 def described(values: Iterable[onnx.ValueInfoProto]) -> Tensors:

@@ -187,7 +187,7 @@ class OnnxRunner:
         self._session = exact_session(self.graph.model, self._name)
         self._choosing: dict[bool, tuple[ChoosingGraph, onnxruntime.InferenceSession]] = {}
         image = example_input(self.spec)[None]
-        check_answers(self._answers(image), self.spec, path, max(1, smallest))
+        check_answers(self._answers(image), model, self.spec, path, smallest)
 
     def __call__(self, images: NDArray[np.float32]) -> Answer:
         """Answer images (B, 3, H, W); see `Runner`.
