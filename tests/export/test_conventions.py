@@ -284,6 +284,15 @@ def test_every_convention_goes_through_every_command(
     assert spec_from_json(text, "") == spec
 
 
+def test_only_the_label_of_a_query_is_a_detection(tmp_path: Path) -> None:
+    """At any threshold there are as many detections as queries, each of its own class."""
+    path, spec = write(tmp_path, "the best labels, boxes and scores")
+    logits, boxes = OnnxRunner(path, spec)(np.zeros((1, 3, *HW), np.float32))
+    every = postprocess(logits[0], boxes[0], Placement(HW, HW, HW), spec, 0.0)
+    assert len(every) == QUERIES
+    assert (every.scores >= 0.02 - 1e-6).all()
+
+
 def test_json_of_a_plain_spec_names_no_convention() -> None:
     assert "activation" not in PLAIN.to_json()
     for _, _, _, spec in CONVENTIONS.values():

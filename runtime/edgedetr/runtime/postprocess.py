@@ -28,7 +28,8 @@ def postprocess(
 
     As in RT-DETR every pair competes on its own: one query may become several detections, of
     different classes and the same box. Pairs of equal logits keep the order of queries, then
-    classes. A box without area inside the source image is no detection, nor is `NO_SCORE`.
+    classes. A box without area inside the source image is no detection, nor is a
+    class that a query with one label does not name.
 
     Args:
         logits: Class logits, (Q, K).
@@ -48,10 +49,11 @@ def postprocess(
     flat = logits.reshape(-1)
     best = _best(flat, spec.max_detections)
     scores = _sigmoid(flat[best])
-    named = flat[best] > NO_SCORE
     queries, labels = np.divmod(best, logits.shape[1])
     corners = place.to_source(boxes[queries])
-    keep = named & (scores >= threshold) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    keep = (scores >= threshold) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    if spec.labels_name:
+        keep &= flat[best] > NO_SCORE
     return Detections(corners[keep], scores[keep], labels[keep])
 
 

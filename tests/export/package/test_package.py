@@ -161,7 +161,7 @@ def test_a_model_that_is_replaced_behind_the_gates(beside, tiny_onnx, tmp_path, 
     place: dict[str, Any] = {"save_as_external_data": True, "size_threshold": 45}
     onnx.save(model, path, **(place | {"location": "m.bin"} if beside else {}))
     bias = next(t for t in changed.graph.initializer if t.name == "bias")
-    bias.CopyFrom(numpy_helper.from_array(np.float32([[[-3, -9], [-9, -9]]]), "bias"))
+    bias.CopyFrom(numpy_helper.from_array(np.array([[[-3, -9], [-9, -9]]], np.float32), "bias"))
     onnx.save(changed, other, **(place | {"location": "other.bin"} if beside else {}))
     taken = "m.bin" if beside else "m.onnx"
 
