@@ -193,7 +193,7 @@ def _activation(draft: Draft, model: onnx.ModelProto, scores: NDArray[Any]) -> N
     found = ACTIVATIONS.get(activation_before(model, draft.keys["logits_name"]), "")
     if not found and within_unit(scores):
         found = "softmax" if rows_sum_to_one(scores) else "sigmoid"
-    column = column_of_no_object(scores, found or "softmax_logits")
+    column = column_of_no_object(scores, found or _LOGITS)
     if not found:
         found = _LOGITS if column is None else "softmax_logits"
         draft.unsure["activation"] = "logits of a sigmoid or of a softmax (softmax_logits)"

@@ -30,6 +30,8 @@ LEAST_QUERIES = 10
 """With fewer, how often something holds says little."""
 NEARLY_ALL = 0.9
 """The share of queries that makes a rule."""
+SURE = 0.9
+"""How much of a query's softmax no object takes where it is taken for the logit of a sigmoid."""
 
 
 def example_input(spec: ModelSpec) -> NDArray[np.float32]:
@@ -65,7 +67,7 @@ def check_meaning(outputs: Sequence[NDArray[Any]], spec: ModelSpec, path: Path |
 
 
 def column_of_no_object(values: NDArray[np.float32], activation: str) -> int | None:
-    """Return the column that wins nearly every query with a score above a half, if one does.
+    """Return the column that surely wins nearly every query, with scores above a half, if any.
 
     Args:
         values: Logits or scores, (B, Q, K).
@@ -74,14 +76,12 @@ def column_of_no_object(values: NDArray[np.float32], activation: str) -> int | N
     rows = values.reshape(-1, values.shape[-1])
     if len(rows) < LEAST_QUERIES or rows.shape[1] < 2:
         return None
-    half = 0.5
-    if activation == "softmax_logits":
-        rows = softmax(rows)
-    elif activation == "sigmoid_logits":
-        half = 0.0
+    shares = softmax(rows) if activation.endswith("_logits") else rows
     best = rows.argmax(axis=1)
     column = int(np.bincount(best).argmax())
-    wins = (best == column) & (rows[:, column] > half)
+    wins = (best == column) & (shares[:, column] > 0.5)
+    if activation == "sigmoid_logits":  # what is untrained is sure of nothing
+        wins &= (rows[:, column] > 0) & (shares[:, column] > SURE)
     return column if wins.mean() >= NEARLY_ALL else None
 
 
