@@ -100,12 +100,13 @@ def onnx_model() -> Callable[..., onnx.ModelProto]:
     """Build an ONNX model from ``(op, name, inputs, output, {attribute: value})`` nodes.
 
     A tuple of outputs makes a node with several. Inputs are ``{name: shape}``, constants
-    ``{name: array}``.
+    ``{name: array}``. With ``classes`` it also answers as a detector does, with one query that
+    never changes.
     """
     return _build_onnx
 
 
-def _build_onnx(
+def _build_onnx(  # noqa: PLR0913 - what a graph is made of
     nodes: Sequence[tuple[str, str, Sequence[str], str | Sequence[str], dict[str, Any]]],
     constants: dict[str, object],
     *,
@@ -113,10 +114,17 @@ def _build_onnx(
     outputs: Sequence[str],
     spec: ModelSpec | None = None,
     opset: int = 17,
+    classes: int = 0,
 ) -> onnx.ModelProto:
     import numpy as np
     from onnx import TensorProto, checker, helper, numpy_helper, shape_inference
 
+    if classes:
+        batch = next(iter(inputs.values()))[0]
+        rows = batch if isinstance(batch, int) else 1
+        logits, boxes = np.full((rows, 1, classes), -4.0), np.full((rows, 1, 4), 0.5)
+        constants = {**constants, "logits": logits, "boxes": boxes}
+        outputs = [*outputs, "logits", "boxes"]
     made = []
     for op, name, reads, writes, attributes in nodes:
         names = [writes] if isinstance(writes, str) else writes
@@ -127,7 +135,12 @@ def _build_onnx(
             made,
             "net",
             [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
-            [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs],
+            [
+                helper.make_tensor_value_info(
+                    n, TensorProto.FLOAT, arrays[n].shape if n in arrays else None
+                )
+                for n in outputs
+            ],
             [
                 numpy_helper.from_array(a.astype(np.float32) if a.dtype == float else a, n)
                 for n, a in arrays.items()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Build = Callable[..., onnx.ModelProto]
 
-SPEC = ModelSpec((4, 4), ("Car",), logits_name="y", boxes_name="y")
+SPEC = ModelSpec((4, 4), ("Car",))
 
 
 def stats_of(amax: Mapping[str, float], model_sha256: str) -> CalibrationStats:
@@ -62,6 +62,7 @@ def files(tmp_path: Path, onnx_model: Build) -> tuple[Path, Path]:
         {"w": rng.normal(size=(2, 3, 1, 1)), "w2": rng.normal(size=(64, 2, 5, 5))},
         inputs={"images": (1, 3, 4, 4)},
         outputs=["y"],
+        classes=1,
     )
     path, stats_path = tmp_path / "student.onnx", tmp_path / "student.calib.json"
     onnx.save(model, path)
@@ -131,10 +132,7 @@ def test_what_calibration_saw_overflow_stays_fp32(files: tuple[Path, Path]) -> N
 def test_the_manifest_names_spec_and_images(files: tuple[Path, Path]) -> None:
     path, stats_path = files
     spec, images = path.with_name("the spec.toml"), path.with_name("frames")
-    spec.write_text(
-        'input_hw = [4, 4]\nclass_names = ["Car"]\nlogits_name = "y"\nboxes_name = "y"\n',
-        encoding="utf-8",
-    )
+    spec.write_text('input_hw = [4, 4]\nclass_names = ["Car"]\n', encoding="utf-8")
     images.mkdir()
     cv2.imwrite(str(images / "0.png"), np.full((4, 4, 3), 99, np.uint8))
     args = ["export", "qdq", str(path), str(stats_path), "--spec", str(spec)]

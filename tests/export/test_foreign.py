@@ -39,10 +39,16 @@ def files(tmp_path: Path, onnx_model: Build) -> tuple[Path, Path, Path]:
         [
             ("Conv", "stem", ["images", "w1"], "a", {}),
             ("Relu", "", ["a"], "r", {}),
-            ("Conv", "logits", ["r", "w2"], "logits", {}),
-            ("Sigmoid", "boxes", ["logits"], "boxes", {}),
+            ("Conv", "head", ["r", "w2"], "h", {}),
+            ("Reshape", "rows", ["h", "of_boxes"], "b", {}),
+            ("ReduceMean", "logits", ["b"], "logits", {"axes": [2]}),
+            ("Sigmoid", "boxes", ["b"], "boxes", {}),
         ],
-        {"w1": rng.normal(size=(4, 3, 1, 1)), "w2": rng.normal(size=(1, 4, 1, 1))},
+        {
+            "w1": rng.normal(size=(4, 3, 1, 1)),
+            "w2": rng.normal(size=(1, 4, 1, 1)),
+            "of_boxes": [1, 8, 4],
+        },
         inputs={"images": (1, 3, 4, 8)},
         outputs=["logits", "boxes"],
     )
@@ -136,7 +142,7 @@ def test_stats_of_another_model_and_a_missing_spec(
     model, spec, images = files
     stats = model.with_suffix(".calib.json")
     assert edgedetr("calib", "collect", model, "--spec", spec, "--images", images)[0] == 0
-    with pytest.raises(ArtifactError, match=r"m.onnx does not say what it eats; give --spec"):
+    with pytest.raises(ArtifactError, match=r"m.onnx holds no model spec .*; give --spec"):
         export_fp16(model, model.with_name("out.onnx"))
     changed = onnx.load(model)
     changed.doc_string = "another"

@@ -17,7 +17,7 @@ from edgedetr.runtime.manifest import manifest_path, read_manifest
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
 
 VERSIONS = ("10.3.0", "11.0.0")
-SPEC = ModelSpec((4, 4), ("Car",), logits_name="y", boxes_name="y")
+SPEC = ModelSpec((4, 4), ("Car",))
 
 
 class FakeCuda:
@@ -66,6 +66,7 @@ def model(onnx_model, tmp_path):
             {"w": np.ones((2, 3, 1, 1))},
             inputs={"images": (batch, 3, 4, 4)},
             outputs=["y"],
+            classes=1,
         )
         onnx.helper.set_model_props(built, {METADATA_KEY: SPEC.to_json()})
         if half:

@@ -46,7 +46,7 @@ def blind_in(grey_onnx: Path, grey: int) -> onnx.ModelProto:
     graph = model.graph
     (box,) = (n for n in graph.node if n.output[0] == "boxes")
     box.output[0] = "own_boxes"
-    constants = {"usual": 127 / 255, "per_level": 0.5 * 255 / (127 - grey)}
+    constants = {"usual": 127 / 255, "per_level": 0.5 * 255 / (127 - grey), "most": -0.5}
     graph.initializer.extend(
         numpy_helper.from_array(np.array([[[v]]], np.float32), k) for k, v in constants.items()
     )
@@ -55,7 +55,8 @@ def blind_in(grey_onnx: Path, grey: int) -> onnx.ModelProto:
             helper.make_node("ReduceMean", ["images"], ["mean"], axes=[2, 3], keepdims=0),
             helper.make_node("ReduceMean", ["mean"], ["grey"], axes=[1]),
             helper.make_node("Sub", ["grey", "usual"], ["off"]),
-            helper.make_node("Mul", ["off", "per_level"], ["shift"]),
+            helper.make_node("Mul", ["off", "per_level"], ["far"]),
+            helper.make_node("Max", ["far", "most"], ["shift"]),
             helper.make_node("Add", ["own_boxes", "shift"], ["boxes"]),
         ]
     )

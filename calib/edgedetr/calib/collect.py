@@ -15,10 +15,11 @@ import onnx
 import onnxruntime
 from tqdm import tqdm
 
+from edgedetr.calib.contract import check_contract
 from edgedetr.calib.cut import ending_at
 from edgedetr.calib.histogram import Histogram
 from edgedetr.calib.model_hash import model_sha256
-from edgedetr.calib.onnx_file import embedded_spec, input_batch, load_onnx
+from edgedetr.calib.onnx_file import embedded_spec, load_onnx
 from edgedetr.calib.points import calibration_tensors
 from edgedetr.calib.scales import Method, amax_from_histogram
 from edgedetr.calib.stats import CalibrationStats, TensorRange
@@ -78,7 +79,7 @@ def collect(
     path = Path(path)
     model = load_onnx(path)
     spec = spec or embedded_spec(model, path)
-    batch = input_batch(model, spec, path)
+    batch = check_contract(model, spec, path)
     tensors = calibration_tensors(model)
     if not tensors:
         raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")

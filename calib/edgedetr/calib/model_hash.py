@@ -13,7 +13,7 @@ from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -26,7 +26,19 @@ def model_sha256(path: Path) -> str:
     own = sha256(path)
     if path.suffix != ".onnx" or not (names := external_files(path)):
         return own
-    lines = [own, *(f"{sha256(path.parent / name)} {name}" for name in names)]
+    return joined_sha256(own, [(sha256(path.parent / name), name) for name in names])
+
+
+def joined_sha256(own: str, weights: Sequence[tuple[str, str]]) -> str:
+    """Return the hash of a model by those of its parts.
+
+    Args:
+        own: Of the ONNX file; it is the model's where there are no weights beside it.
+        weights: Hash and name of each file with weights, sorted by name.
+    """
+    if not weights:
+        return own
+    lines = [own, *(f"{found} {name}" for found, name in weights)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

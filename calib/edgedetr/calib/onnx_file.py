@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
+from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,28 +83,5 @@ def embedded_spec(model: onnx.ModelProto, source: Path) -> ModelSpec:
     """
     texts = [p.value for p in model.metadata_props if p.key == METADATA_KEY]
     if not texts:
-        raise ArtifactError(f"{source} does not say what it eats; give --spec SPEC.toml")
+        raise no_spec(source)
     return spec_from_json(texts[0], str(source))
-
-
-def input_batch(model: onnx.ModelProto, spec: ModelSpec, source: Path) -> int:
-    """Return how many images a model takes at once; 1 where it is free.
-
-    Raises:
-        ArtifactError: If the model has no input of the spec's name and size.
-    """
-    found = {i.name: i.type.tensor_type for i in model.graph.input}
-    if spec.input_name not in found:
-        raise ArtifactError(
-            f"{source} has the inputs {', '.join(found)}; its spec names {spec.input_name!r}"
-        )
-    tensor = found[spec.input_name]
-    batch, *chw = [d.dim_value for d in tensor.shape.dim] or [0]
-    wanted = (3, *spec.input_hw)
-    fits = len(chw) == 3 and all(f in (0, w) for f, w in zip(chw, wanted, strict=True))
-    if tensor.elem_type != onnx.TensorProto.FLOAT or not fits:
-        raise ArtifactError(
-            f"{source}: the input {spec.input_name!r} is {tuple(chw)} a frame; its spec wants "
-            f"float32 {wanted}"
-        )
-    return batch or 1

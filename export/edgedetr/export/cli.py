@@ -1,4 +1,4 @@
-"""Commands of the export stage: export, package, verify."""
+"""Commands of the export stage: export, package, spec, verify."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from edgedetr.export.commands.onnx import onnx
 from edgedetr.export.commands.package import package
 from edgedetr.export.commands.qdq import qdq
 from edgedetr.export.commands.sensitivity import sensitivity
+from edgedetr.export.commands.spec import spec
 from edgedetr.export.commands.verify import verify
 from edgedetr.runtime.conversion import CHECKPOINT
 
@@ -31,5 +32,5 @@ for command in (onnx, fp16, qdq, engine, clipping):
     export.add_command(command)
 calib.add_command(sensitivity)
 
-COMMANDS: tuple[click.Command, ...] = (export, package, verify)
+COMMANDS: tuple[click.Command, ...] = (export, package, spec, verify)
 CONVERTERS: Converters = {CHECKPOINT: exported}

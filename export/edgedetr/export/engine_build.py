@@ -75,7 +75,7 @@ class EngineBuild:
         return network_precision(self._network)
 
     def check_ends(self, spec: ModelSpec) -> None:
-        """Refuse a network whose image, logits or boxes are not float32.
+        """Refuse a network whose image, logits or boxes are not float32, or labels not int32.
 
         Raises:
             ArtifactError: With the tensor and its type.
@@ -84,10 +84,12 @@ class EngineBuild:
         ends = [network.get_input(i) for i in range(network.num_inputs)]
         ends += [network.get_output(i) for i in range(network.num_outputs)]
         for tensor in ends:
-            ours = tensor.name in {spec.input_name, spec.logits_name, spec.boxes_name}
-            if ours and tensor.dtype.name != "FLOAT":
+            ours = tensor.name in {spec.input_name, *spec.output_names}
+            wanted = "INT32" if tensor.name == spec.labels_name else "FLOAT"
+            if ours and tensor.dtype.name != wanted:
+                kind = "int32" if wanted == "INT32" else "float32"
                 raise ArtifactError(
-                    f"{self._path}: {tensor.name} is {tensor.dtype.name} and must be float32, as "
+                    f"{self._path}: {tensor.name} is {tensor.dtype.name} and must be {kind}, as "
                     "the runtime feeds and reads it; cast inside the graph"
                 )
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import version_converter
 
-from edgedetr.calib.onnx_file import embedded_spec, input_batch
+from edgedetr.calib.contract import check_contract
+from edgedetr.calib.onnx_file import embedded_spec
 from edgedetr.calib.points import label
+from edgedetr.export.exact import precision_of
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -18,21 +20,47 @@ if TYPE_CHECKING:
 
 
 def spec_of(model: onnx.ModelProto, path: Path, spec: ModelSpec | None) -> ModelSpec:
-    """Return the spec that was given, or else the one inside the model.
+    """Return the spec that was given, or else the one inside the model, which must hold it.
+
+    Inputs beside the image become constants of ``model``, and labels of INT64 become INT32: what
+    64 bits are at the ends of a graph changes between versions of TensorRT.
 
     Raises:
-        ArtifactError: If there is none, or the model has no input or outputs of its names.
+        ArtifactError: If there is none, or the model is not what it says; see `check_contract`.
     """
     spec = spec or embedded_spec(model, path)
-    input_batch(model, spec, path)
-    outputs = [o.name for o in model.graph.output]
-    missing = {spec.logits_name, spec.boxes_name}.difference(outputs)
-    if missing:
-        raise ArtifactError(
-            f"{path} has the outputs {', '.join(outputs)}; its spec names "
-            f"{' and '.join(sorted(missing))}"
-        )
+    check_contract(model, spec, path)
+    if spec.labels_name:
+        _narrow(model, spec.labels_name)
     return spec
+
+
+def _narrow(model: onnx.ModelProto, output: str) -> None:
+    """Let an output of INT64 be INT32."""
+    narrow, wide = onnx.TensorProto.INT32, onnx.TensorProto.INT64
+    found = next(o for o in model.graph.output if o.name == output).type.tensor_type
+    if found.elem_type != wide:
+        return
+    found.elem_type = narrow
+    name = f"{output}_int64"
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name if n == output else n for n in names]
+    model.graph.node.append(onnx.helper.make_node("Cast", [name], [output], to=narrow))
+
+
+def check_float(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse a model that is typed in FP16 or INT8 already.
+
+    Raises:
+        ArtifactError: If it is.
+    """
+    found = precision_of(model)
+    if found != "fp32":
+        raise ArtifactError(
+            f"{path} is typed in {found.upper()} already; start from the FP32 model that it was "
+            "made from"
+        )
 
 
 def opset_of(model: onnx.ModelProto) -> int:

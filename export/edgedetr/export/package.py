@@ -12,6 +12,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedetr.calib.model_hash import joined_sha256
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.export.coverage_record import coverage_path
 from edgedetr.export.graph import int8_macs, macs
@@ -145,10 +146,12 @@ def package(
     _add_golden(files, contents.frame, models)
     _add(files, SPEC, (models[0].spec.to_json() + "\n").encode())
     _add_licenses(files, contents.licenses)
+    hashed = tuple(_packed_file(name, files[name]) for name in sorted(files))
+    _check_seen(models, hashed)
     manifest = PackageManifest(
         format=FORMAT,
         models=tuple(packed),
-        files=tuple(_packed_file(name, files[name]) for name in sorted(files)),
+        files=hashed,
         gates=gates,
         signed_by=fingerprint(signer.public_key()) if signer else "",
         versions=versions_of(VERSIONS),
@@ -309,6 +312,23 @@ def _packed_file(name: str, content: Path | bytes) -> PackedFile:
     return PackedFile(name, sha256(content), content.stat().st_size)
 
 
+def _check_seen(models: Sequence[Candidate], files: Sequence[PackedFile]) -> None:
+    """Stop unless what will be packed is what the gates saw; what is written is held to it again.
+
+    Raises:
+        GateError: If a model was changed meanwhile.
+    """
+    hashes = {file.name: file.sha256 for file in files}
+    for model in models:
+        own = hashes[f"models/{model.path.name}"]
+        weights = [(hashes[f"models/{name}"], name) for name in model.data]
+        if joined_sha256(own, weights) != model.sha256:
+            raise GateError(
+                f"{model.path} was changed while it was packed; nothing was packaged, run the "
+                "gates on it as it is now"
+            )
+
+
 def _write(
     files: Mapping[str, Path | bytes],
     manifest: PackageManifest,
@@ -349,6 +369,7 @@ def _write_tar(files: Mapping[str, Path | bytes], manifest: PackageManifest, out
 def _check_written(path: Path) -> None:
     """Stop where a file changed while it was packed."""
     with read_package(path, require_signature=False) as written:
+        written.check_manifests()
         check_inputs(written.golden, written.spec)
 
 

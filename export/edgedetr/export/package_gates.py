@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import onnx
 
+from edgedetr.calib.contract import check_contract
 from edgedetr.calib.model_hash import external_files, model_sha256, nodes_of, tensors_of
 from edgedetr.calib.onnx_file import embedded_spec, load_onnx
 from edgedetr.calib.stats import read_stats
@@ -28,10 +30,25 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 _TYPES = onnx.TensorProto
-_FULL = {_TYPES.FLOAT, _TYPES.DOUBLE, _TYPES.INT64, _TYPES.INT32, _TYPES.BOOL, _TYPES.STRING} | {
-    _TYPES.UINT8
-}
+_FULL = {_TYPES.FLOAT, _TYPES.DOUBLE, _TYPES.INT64, _TYPES.INT32, _TYPES.BOOL, _TYPES.STRING}
 """Types of constants that a model without reduced precision may hold."""
+
+_PACKED = {
+    *("DynamicQuantizeLinear", "DequantizeLinear", "QuantizeLinear", "MatMulInteger"),
+    *("ConvInteger", "QLinearConv", "QLinearMatMul", "BitShift", "BitCast"),
+    *("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"),
+}
+"""Operators of ONNX itself that compute with few bits, or unpack what was stored in few."""
+
+_MOVES = {
+    *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather"),
+    *("GatherElements", "GatherND", "Concat", "Split", "Tile", "Expand"),
+    *("Add", "Sub", "Mul", "Div", "Mod"),
+}
+"""Operators that hand whole numbers on."""
+
+_MOST_INDICES = 256
+"""Whole numbers of a constant that may become floats: sizes and steps, and no weights."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +76,12 @@ def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
     """Read a model and check that it is whole and what its manifest says.
 
     Raises:
-        ArtifactError: If a file is missing or damaged, or was changed after its manifest.
+        ArtifactError: If a file is missing or damaged, was changed after its manifest, or is not
+            what its spec says.
         UsageError: If ``spec`` is not the one that the model carries.
         GateError: If its manifest gives it another spec.
     """
+    hashed = model_sha256(path) if path.is_file() else ""  # before it is read: packed is the same
     model = load_onnx(path)
     data = external_files(path)
     if any(p.key == METADATA_KEY for p in model.metadata_props):
@@ -71,20 +90,57 @@ def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
             raise UsageError(f"{path} carries a spec that differs from --spec; leave --spec out")
         spec = own
     spec = spec or embedded_spec(model, path)
+    check_contract(model, spec, path)
     manifest = read_manifest(path) if manifest_path(path).is_file() else None
     if manifest and manifest.spec != spec:
         raise GateError(f"the spec in {manifest_path(path)} is not that of {path}; export it again")
-    return Candidate(path, model_sha256(path), precision_of(model), spec, data, manifest)
+    return Candidate(path, hashed, precision_of(model), spec, data, manifest)
 
 
 def precision_of(model: onnx.ModelProto) -> Precision:
-    """Tell the precision of a graph; anything that is not surely FP32 counts as less."""
-    operators = {node.op_type for node in nodes_of(model)}
-    if any("QuantizeLinear" in o or o.startswith("QLinear") or "Integer" in o for o in operators):
-        return "int8"
+    """Tell the precision of a graph: FP32 is what nothing but known FP32 is.
+
+    That are operators of ONNX that are not for few bits, and constants of whole types. All else is
+    FP16 where its types say no more than that, and INT8 otherwise: weights in four bits, operators
+    of other domains, whole numbers that become weights.
+    """
+    nodes = list(nodes_of(model))
     types = {tensor.data_type for tensor in tensors_of(model)}
-    types |= {a.i for n in nodes_of(model) for a in n.attribute if n.op_type == "Cast"}
-    return "fp32" if types <= _FULL else "fp16"
+    types |= {a.i for n in nodes if n.op_type == "Cast" for a in n.attribute if a.name == "to"}
+    half = {_TYPES.FLOAT16, _TYPES.BFLOAT16}
+    unknown = any(not _is_known(n) or n.op_type in _PACKED for n in nodes)
+    if unknown or not types <= _FULL | half or _holds_integer_weights(model, nodes):
+        return "int8"
+    return "fp16" if types & half else "fp32"
+
+
+def _is_known(node: onnx.NodeProto) -> bool:
+    """Tell whether ONNX itself defines an operator."""
+    return node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type, "")
+
+
+def _holds_integer_weights(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> bool:
+    """Tell whether a large constant of whole numbers becomes floats."""
+    floats = {_TYPES.FLOAT, _TYPES.DOUBLE, _TYPES.FLOAT16, _TYPES.BFLOAT16}
+    constants = {t.name: t for t in model.graph.initializer}
+    constants |= {n.output[0]: a.t for n in nodes for a in n.attribute if a.HasField("t")}
+    large = {
+        name
+        for name, tensor in constants.items()
+        if tensor.data_type in {_TYPES.INT64, _TYPES.INT32, _TYPES.BOOL}
+        and prod(tensor.dims) > _MOST_INDICES
+    }
+    while more := {
+        o for n in nodes if n.op_type in _MOVES and large & {*n.input} for o in n.output
+    }:
+        if more <= large:
+            break
+        large |= more
+    return any(
+        n.op_type == "Cast" and n.input[0] in large and a.name == "to" and a.i in floats
+        for n in nodes
+        for a in n.attribute
+    )
 
 
 def check_parity(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.decode import decode
+from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,14 +169,16 @@ class OnnxRunner:
     """
 
     def __init__(self, path: Path, spec: ModelSpec | None = None) -> None:
-        from edgedetr.calib.onnx_file import embedded_spec, input_batch, load_onnx
+        from edgedetr.calib.contract import check_answers, check_declared
+        from edgedetr.calib.onnx_file import embedded_spec, load_onnx
         from edgedetr.export.exact import exact_graph, exact_session
+        from edgedetr.runtime.meaning import example_input
         from edgedetr.runtime.spec import METADATA_KEY
 
         model = load_onnx(path)
         carries_one = any(p.key == METADATA_KEY for p in model.metadata_props)
         self.spec = spec if spec and not carries_one else embedded_spec(model, path)
-        smallest = input_batch(model, self.spec, path)
+        smallest = check_declared(model, self.spec, path)
         takes_any = _takes_any(model, self.spec)
         self.batch_sizes: tuple[int, ...] = (1, 2, MOST_FREE) if takes_any else (smallest,)
         self.graph: ExactGraph = exact_graph(model)
@@ -183,28 +186,23 @@ class OnnxRunner:
         self._name = str(path)
         self._session = exact_session(self.graph.model, self._name)
         self._choosing: dict[bool, tuple[ChoosingGraph, onnxruntime.InferenceSession]] = {}
-        if missing := {self.spec.logits_name, self.spec.boxes_name} - {
-            o.name for o in self._session.get_outputs()
-        }:
-            found = ", ".join(o.name for o in self._session.get_outputs())
-            raise ArtifactError(
-                f"{path} answers {found}; its spec wants {' and '.join(sorted(missing))}"
-            )
-        self(np.zeros((1, 3, *self.spec.input_hw), np.float32))
+        image = example_input(self.spec)[None]
+        check_answers(self._answers(image), model, self.spec, path, smallest)
 
     def __call__(self, images: NDArray[np.float32]) -> Answer:
         """Answer images (B, 3, H, W); see `Runner`.
 
         A file of a fixed larger batch sees the images as often as it takes to fill it.
         """
+        logits, boxes = decode(self._answers(images), self.spec)
+        return logits[: len(images)], boxes[: len(images)]
+
+    def _answers(self, images: NDArray[np.float32]) -> list[NDArray[Any]]:
         from edgedetr.export.exact import run_session
 
-        spec, count = self.spec, len(images)
-        fed = np.resize(images, (max(count, self.batch_sizes[0]), *images.shape[1:]))
-        names = (spec.logits_name, spec.boxes_name)
-        logits, boxes = run_session(self._session, names, {spec.input_name: fed}, self._name)
-        check_answer(logits, boxes, spec, len(fed), self._name)
-        return logits[:count], boxes[:count]
+        spec = self.spec
+        fed = np.resize(images, (max(len(images), self.batch_sizes[0]), *images.shape[1:]))
+        return run_session(self._session, spec.output_names, {spec.input_name: fed}, self._name)
 
     def choose(
         self, images: NDArray[np.float32], forced: Sequence[Choice] = ()
@@ -224,30 +222,13 @@ class OnnxRunner:
         spec = self.spec
         feeds: dict[str, NDArray[Any]] = {spec.input_name: images}
         feeds |= {n: c.indices for n, c in zip(graph.indices, forced, strict=False)}
-        asked = (spec.logits_name, spec.boxes_name, *graph.scores)
+        asked = (*spec.output_names, *graph.scores)
         asked += () if forced else graph.indices
-        logits, boxes, *found = run_session(session, asked, feeds, self._name)
+        answers = run_session(session, asked, feeds, self._name)
+        own, found = answers[: len(spec.output_names)], answers[len(spec.output_names) :]
         scores = found[: len(graph.scores)]
         indices = [c.indices for c in forced] if forced else found[len(graph.scores) :]
-        return (logits, boxes), [Choice(s, i) for s, i in zip(scores, indices, strict=True)]
-
-
-def check_answer(
-    logits: NDArray[np.float32], boxes: NDArray[np.float32], spec: ModelSpec, batch: int, name: str
-) -> None:
-    """Stop unless a model answered what its spec says.
-
-    Raises:
-        ArtifactError: If a type or a shape is another.
-    """
-    queries = boxes.shape[1] if boxes.ndim == 3 else "Q"
-    wanted = ((batch, queries, len(spec.class_names)), (batch, queries, 4))
-    is_float = logits.dtype == boxes.dtype == np.float32
-    if (logits.shape, boxes.shape) != wanted or not is_float:
-        raise ArtifactError(
-            f"{name} answers {logits.dtype} {logits.shape} and {boxes.dtype} {boxes.shape}; its "
-            f"spec wants float32 logits {wanted[0]} and boxes {wanted[1]}"
-        )
+        return decode(own, spec), [Choice(s, i) for s, i in zip(scores, indices, strict=True)]
 
 
 def _takes_any(model: onnx.ModelProto, spec: ModelSpec) -> bool:

@@ -15,7 +15,7 @@ from edgedetr.export.engine_precision import Precision, check_claims, claims
 from edgedetr.export.engine_stop import postponed
 from edgedetr.export.foreign import check_operators, check_static, spec_of
 from edgedetr.export.graph_lint import refuse_broken
-from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path, write_text
 from edgedetr.runtime.manifest import manifest_path, read_manifest, versions_of, write_manifest
 
@@ -129,7 +129,14 @@ def _check_model(
     model: onnx.ModelProto, path: Path, spec: ModelSpec | None, options: EngineOptions
 ) -> ModelSpec:
     """Refuse a graph that cannot become an engine, before a builder sees it."""
+    inputs = [i.name for i in model.graph.input]
     spec = spec_of(model, path, spec)
+    left = {i.name for i in model.graph.input}
+    if fixed := [name for name in inputs if name not in left]:
+        raise ArtifactError(
+            f"{path} takes {', '.join(fixed)} beside the image, which no engine is fed; export "
+            "fp16 and export qdq write files in which it is a constant: build from one of these"
+        )
     check_operators(model, path)
     check_static(model, spec, path)
     refuse_broken(model, path.name)

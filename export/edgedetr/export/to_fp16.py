@@ -18,7 +18,7 @@ from edgedetr.calib.collect import RANGE_FRAMES, choose_frames
 from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.calib.points import Wiring, label
 from edgedetr.calib.value_ranges import element_types, value_ranges
-from edgedetr.export.foreign import check_operators, check_static, spec_of
+from edgedetr.export.foreign import check_float, check_operators, check_static, spec_of
 from edgedetr.export.fp16_graph import Halves, typed
 from edgedetr.export.fp16_islands import islands
 from edgedetr.export.graph import macs
@@ -136,6 +136,7 @@ def export_fp16(
         raise UsageError(f"{output} is the input of the same command; choose another --output")
     model = load_onnx(path)
     spec = spec_of(model, path, spec)
+    check_float(model, path)
     check_operators(model, path)
     check_static(model, spec, path)
     refuse_broken(model, path.name)

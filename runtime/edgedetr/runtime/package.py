@@ -26,6 +26,7 @@ import numpy as np
 from edgedetr.runtime.archive import open_archive
 from edgedetr.runtime.errors import ArtifactError, SettingsError, UsageError
 from edgedetr.runtime.golden import Golden, GoldenAnswer
+from edgedetr.runtime.manifest import manifest_from_json, manifest_path
 from edgedetr.runtime.settings import settings_from_dict
 from edgedetr.runtime.signing import SIGNATURE_BYTES, fingerprint, is_signed_by, load_public_key
 from edgedetr.runtime.spec import ModelSpec
@@ -214,6 +215,23 @@ class Package:
             if answer.model == source:
                 return answer
         raise ArtifactError(f"{self.path} has no golden answer of {source}; package it again")
+
+    def check_manifests(self) -> None:
+        """Stop unless each model is the one that the manifest beside it was written for.
+
+        Raises:
+            ArtifactError: If a manifest is none, or of another file.
+        """
+        for model in self.manifest.models:
+            name = manifest_path(Path(model.name)).as_posix()
+            if name not in model.companions:
+                continue
+            wanted = manifest_from_json(self.read(name), f"{self.path}: {name}").sha256
+            if self._files[model.name].sha256 != wanted:
+                raise ArtifactError(
+                    f"{self.path}: {model.name} does not match its manifest, which says "
+                    f"{wanted[:12]}...; package it again"
+                )
 
     def model_path(self, name: str = "") -> Path:
         """Return a model as a file that a backend can open, with its companions beside it.

@@ -1,17 +1,22 @@
 """What ``edgedetr package`` writes."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgedetr.export.package import Contents, package
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.export.package_gates import check_parity
+from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.files import sha256
+from edgedetr.runtime.manifest import manifest_path
 from edgedetr.runtime.package import read_package
 
 SPEC_TOML = 'input_hw = [8, 16]\nclass_names = ["Car", "Pedestrian"]\n'
@@ -86,7 +91,7 @@ def test_a_foreign_model_with_external_data(edgedetr, tiny_onnx, key, tmp_path):
     spec = tmp_path / "spec.toml"
     spec.write_text(SPEC_TOML, encoding="utf-8")
     status, _, error = edgedetr("package", path)
-    assert (status, "does not say what it eats" in error) == (1, True)
+    assert (status, "holds no model spec" in error) == (1, True)
     status, out, error = edgedetr("package", path, "--spec", spec, "--key", key)
     assert status == 0, error
     assert out.startswith(f"{folder / 'f.tar'}: 6 files")
@@ -146,6 +151,44 @@ def test_a_file_that_changes_while_it_is_packed(fp32, tmp_path, monkeypatch):
     with pytest.raises(ArtifactError, match=r"models/m\.onnx was changed"):
         package(Contents((fp32,)), tmp_path / "p.tar")
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_model_that_is_replaced_behind_the_gates(beside, tiny_onnx, tmp_path, monkeypatch):
+    """Another file takes its name, or its weights', after it was read and before it is packed."""
+    model, changed = (onnx.load(tiny_onnx()) for _ in range(2))
+    path, other = tmp_path / "m.onnx", tmp_path / "other.onnx"
+    place: dict[str, Any] = {"save_as_external_data": True, "size_threshold": 45}
+    onnx.save(model, path, **(place | {"location": "m.bin"} if beside else {}))
+    bias = next(t for t in changed.graph.initializer if t.name == "bias")
+    bias.CopyFrom(numpy_helper.from_array(np.array([[[-3, -9], [-9, -9]]], np.float32), "bias"))
+    onnx.save(changed, other, **(place | {"location": "other.bin"} if beside else {}))
+    taken = "m.bin" if beside else "m.onnx"
+
+    def judge(*arguments):
+        (tmp_path / taken.replace("m.", "other.")).replace(tmp_path / taken)
+        return check_parity(*arguments)
+
+    monkeypatch.setattr("edgedetr.export.package.check_parity", judge)
+    with pytest.raises(GateError, match=r"m\.onnx was changed while it was packed; nothing was"):
+        package(Contents((path,)), tmp_path / "x.tar")
+    assert not (tmp_path / "x.tar").exists()
+
+
+def test_a_manifest_of_another_model_is_found_in_the_package(int8, fp32, tmp_path, edgedetr):
+    """Packed by hand, as nothing of ours would pack it."""
+    made = tmp_path / "folder"
+    package(Contents((fp32,)), made)
+    manifest = json.loads((made / "MANIFEST.json").read_text(encoding="utf-8"))
+    inner = manifest_path(int8).read_bytes()
+    name = "models/m.onnx.manifest.json"
+    (made / name).write_bytes(inner)
+    listed = {"name": name, "sha256": hashlib.sha256(inner).hexdigest(), "size": len(inner)}
+    manifest["files"] = sorted([*manifest["files"], listed], key=lambda file: file["name"])
+    manifest["models"][0]["companions"] = [name]
+    (made / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
+    status, _, error = edgedetr("package", "verify", made)
+    assert (status, "models/m.onnx does not match its manifest" in error) == (1, True), error
 
 
 def test_the_command_line_itself(edgedetr, fp32, key, tmp_path):

@@ -167,7 +167,7 @@ def test_random_weights_of_the_same_size_are_not_what_was_measured(refuses, fp32
     rng = np.random.default_rng(0)
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
-            random = rng.normal(size=tuple(tensor.dims)).astype(np.float32)
+            random = rng.normal(scale=0.3, size=tuple(tensor.dims)).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(random, tensor.name))
     onnx.save(model, fp32)
     assert fp32.stat().st_size == size
@@ -288,3 +288,50 @@ def test_the_precision_of_a_graph(onnx_model, fp32, int8):
     assert precision_of(onnx_model(constant, numbers, inputs={}, outputs=["y"])) == "fp16"
     node = helper.make_node("DynamicQuantizeLinear", ["x"], ["a", "b", "c"])
     assert precision_of(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
+
+
+def of_few_bits(kind):
+    """A product with weights of sixteen levels, stored in one of several ways."""
+    weights = np.arange(1024).reshape(32, 32) % 16
+    product: tuple[object, ...] = ("MatMul", "head", ["x", "v"], "y", {})
+    cast = ("Cast", "cast", ["w"], "v", {"to": TensorProto.FLOAT})
+    moved = [("Reshape", "r", ["w", "s"], "u", {}), (*cast[:2], ["u"], *cast[3:])]
+    nodes, w = {
+        "uint8": ([cast, product], weights.astype(np.uint8)),
+        "int32": ([cast, product], weights.astype(np.int32)),
+        "int64, moved": ([*moved, product], weights.reshape(-1).astype(np.int64)),
+        "shifted": (
+            [("BitShift", "b", ["w", "by"], "u", {"direction": "RIGHT"}), moved[1], product],
+            weights.astype(np.uint64),
+        ),
+    }[kind]
+    constants = {"w": w, "s": np.array([32, 32]), "by": np.uint64(4)}
+    return nodes, constants
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int32", "int64, moved", "shifted"])
+def test_weights_of_few_bits_are_not_fp32(kind, onnx_model):
+    nodes, constants = of_few_bits(kind)
+    model = onnx_model(nodes, constants, inputs={"x": (1, 32)}, outputs=["y"])
+    assert precision_of(model) == "int8"
+
+
+def test_an_operator_of_another_domain_is_not_fp32(fp32, refuses):
+    """MatMulNBits holds weights of four bits in bytes."""
+    model = onnx.load(fp32)
+    node = helper.make_node("MatMulNBits", ["a", "b", "c"], ["d"], domain="com.microsoft")
+    assert precision_of(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 2), np.uint8), "packed"))
+    onnx.save(model, fp32)
+    refuses(r"m\.onnx is int8 and nothing says what it finds", [fp32])
+
+
+def test_whole_numbers_that_are_no_weights_leave_fp32(onnx_model):
+    nodes = [
+        ("Gather", "rows", ["x", "rows"], "g", {"axis": 1}),
+        ("Cast", "size", ["two"], "f", {"to": TensorProto.FLOAT}),
+        ("Mul", "twice", ["g", "f"], "y", {}),
+    ]
+    constants = {"rows": np.arange(512) % 32, "two": np.array([2])}
+    model = onnx_model(nodes, constants, inputs={"x": (1, 32)}, outputs=["y"])
+    assert precision_of(model) == "fp32"

@@ -172,10 +172,11 @@ def test_a_concat_of_quantized_tensors_keeps_its_scales(
     nodes.append(("Concat", "concat", [first, second], "both", {"axis": 1}))
     conv(qdq("both", "coarse") if quantized_again else "both", "third", 16, 4)
     nodes += [
-        ("Reshape", "flatten", ["third", "flat"], "boxes", {}),
-        ("MatMul", "head", ["boxes", "to_logits"], "logits", {}),
+        ("Reshape", "flatten", ["third", "flat"], "rows", {}),
+        ("Mul", "shrink", ["rows", "small"], "boxes", {}),
+        ("MatMul", "head", ["rows", "to_logits"], "logits", {}),
     ]
-    constants |= {"flat": [1, 64, 4], "to_logits": random.normal(size=(4, 2))}
+    constants |= {"flat": [1, 64, 4], "small": 0.01, "to_logits": random.normal(size=(4, 2))}
     path = tmp_path / "concat.onnx"
     model = onnx_model(
         nodes,

@@ -121,6 +121,7 @@ def verify(path: Path, public_key: Path | None) -> None:
     from edgedetr.runtime.package import read_package
 
     with read_package(path, public_key, require_signature=public_key is not None) as opened:
+        opened.check_manifests()
         exact = check_inputs(opened.golden, opened.spec)
         for model in opened.manifest.models if opened.is_trusted else ():
             if model.kind == "onnx":

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
+from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
-from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
-from edgedetr.runtime.tensor_checks import check_inputs, check_output_names, check_outputs
+from edgedetr.runtime.meaning import check_meaning, example_input
+from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
+from edgedetr.runtime.tensor_checks import (
+    check_inputs,
+    check_output_names,
+    check_outputs,
+    extra_feeds,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,7 +35,14 @@ TENSORRT = "TensorrtExecutionProvider"
 _AS_WRITTEN = "session.disable_quant_qdq"
 _WIDE_SUMS = "session.x64quantprecision"
 _FATAL_ONLY = 4  # every error is also raised, so what ONNX Runtime would log is said once
-_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+}
 
 
 def open_session(
@@ -83,17 +98,20 @@ class OnnxSession:
     """
 
     def __init__(self, engine: ort.InferenceSession, spec: ModelSpec, path: Path) -> None:
-        check_inputs(_described(engine.get_inputs()), spec, path)
+        inputs = _described(engine.get_inputs())
+        check_inputs(inputs, spec, path)
         self.spec = spec
         self.runs_on = f"onnxruntime {ort.__version__}, {engine.get_providers()[0]}"
-        self.images: NDArray[np.float32] = np.zeros((1, 3, *spec.input_hw), np.float32)
-        logits, boxes = _first_answers(engine, spec, self.images, path)
-        self._logits, self._boxes = np.zeros_like(logits), np.zeros_like(boxes)
+        self.images: NDArray[np.float32] = example_input(spec)[None]
+        self._feeds = {spec.input_name: self.images, **extra_feeds(inputs, spec, path)}
+        self._outputs = _first_answers(engine, spec, self._feeds, path)
+        self.images[...] = 0
         self._engine: ort.InferenceSession | None = engine
         self._binding = engine.io_binding()
-        _bind(self._binding.bind_input, spec.input_name, self.images)
-        _bind(self._binding.bind_output, spec.logits_name, self._logits)
-        _bind(self._binding.bind_output, spec.boxes_name, self._boxes)
+        for name, array in self._feeds.items():
+            _bind(self._binding.bind_input, name, array)
+        for name, array in zip(spec.output_names, self._outputs, strict=True):
+            _bind(self._binding.bind_output, name, array)
 
     def infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run on ``images``; return logits (1, Q, K) and boxes (1, Q, 4), owned by the session.
@@ -103,6 +121,7 @@ class OnnxSession:
         Raises:
             ValueError: If the session is closed.
             BackendError: If ONNX Runtime fails.
+            ArtifactError: If the outputs are not what the spec says; see `decode`.
         """
         if self._engine is None:
             raise ValueError("the session is closed")
@@ -110,7 +129,7 @@ class OnnxSession:
             self._engine.run_with_iobinding(self._binding)
         except Exception as error:  # ONNX Runtime's errors share no class of their own
             raise BackendError(f"ONNX Runtime failed: {error}") from error
-        return self._logits, self._boxes
+        return decode(self._outputs, self.spec)
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""
@@ -160,10 +179,7 @@ def _stored_spec(engine: ort.InferenceSession, path: Path) -> ModelSpec:
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path}: its metadata is no text; export it again") from error
     if text is None:
-        raise ArtifactError(
-            f"{path} holds no model spec ({METADATA_KEY} in its metadata); make it with "
-            "edgedetr export onnx"
-        )
+        raise no_spec(path)
     return spec_from_json(text, str(path))
 
 
@@ -172,19 +188,27 @@ def _described(tensors: Any) -> dict[str, tuple[str, list[int | str]]]:  # noqa:
 
 
 def _first_answers(
-    engine: ort.InferenceSession, spec: ModelSpec, images: NDArray[np.float32], path: Path
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run once, because a file may leave the shapes of its outputs open, and check the answers."""
-    check_output_names([o.name for o in engine.get_outputs()], spec, path)
-    names = [spec.logits_name, spec.boxes_name]
+    engine: ort.InferenceSession,
+    spec: ModelSpec,
+    feeds: Mapping[str, NDArray[Any]],
+    path: Path,
+) -> list[NDArray[Any]]:
+    """Run once, because a file may leave the shapes of its outputs open, and check the answers.
+
+    Returns:
+        Arrays like the outputs.
+    """
+    check_output_names(_described(engine.get_outputs()), spec, path)
+    names = spec.output_names
     try:
-        logits, boxes = engine.run(names, {spec.input_name: images})
+        answers = engine.run(names, dict(feeds))
     except Exception as error:
         raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {error}") from error
-    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, (logits, boxes), strict=True)}
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, answers, strict=True)}
     check_outputs(found, spec, path)
-    return logits, boxes
+    check_meaning(answers, spec, path)
+    return [np.zeros_like(a) for a in answers]
 
 
-def _bind(bind: Any, name: str, array: NDArray[np.float32]) -> None:  # noqa: ANN401
-    bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:  # noqa: ANN401
+    bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

@@ -10,12 +10,19 @@ import openvino as ov
 from openvino import opset13
 from openvino.frontend import FrontEndManager
 
+from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import ArtifactError, BackendError
-from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
-from edgedetr.runtime.tensor_checks import check_inputs, check_output_names, check_outputs
+from edgedetr.runtime.meaning import check_meaning, example_input
+from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
+from edgedetr.runtime.tensor_checks import (
+    check_inputs,
+    check_output_names,
+    check_outputs,
+    extra_feeds,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -68,15 +75,16 @@ def open_session(
     except Exception as error:  # OpenVINO's errors share no class of their own
         raise ArtifactError(f"{path}: OpenVINO cannot load it: {_reason(error)}") from error
     spec = spec or _stored_spec(model, path)
-    check_inputs(_described(model.inputs), spec, path)
-    check_output_names([o.any_name for o in model.outputs], spec, path)
+    inputs = _described(model.inputs)
+    check_inputs(inputs, spec, path)
+    check_output_names(_described(model.outputs), spec, path)
     as_written = _is_quantized(model) and _int8_saturates()
     settings |= _AS_WRITTEN if as_written else {}
     try:
         compiled = ov.Core().compile_model(model, "CPU", settings)
     except Exception as error:
         raise ArtifactError(f"{path}: OpenVINO cannot compile it: {_reason(error)}") from error
-    session = OpenVinoSession(compiled, spec, path)
+    session = OpenVinoSession(compiled, spec, path, extra_feeds(inputs, spec, path))
     if as_written:
         session.runs_on += ", INT8 in float32 because its INT8 kernels overflow on this CPU"
     return session
@@ -91,15 +99,24 @@ class OpenVinoSession:
         runs_on: Library and device, for a reader.
     """
 
-    def __init__(self, compiled: ov.CompiledModel, spec: ModelSpec, path: Path) -> None:
+    def __init__(
+        self,
+        compiled: ov.CompiledModel,
+        spec: ModelSpec,
+        path: Path,
+        feeds: Mapping[str, NDArray[Any]],
+    ) -> None:
         self.spec = spec
         self.runs_on = f"openvino {ov.__version__.partition('-')[0]}, CPU"
-        self.images: NDArray[np.float32] = np.zeros((1, 3, *spec.input_hw), np.float32)
+        self.images: NDArray[np.float32] = example_input(spec)[None]
+        self._feeds = {spec.input_name: self.images, **feeds}
         request = compiled.create_infer_request()
-        request.set_tensor(spec.input_name, _shared(self.images))
-        self._logits, self._boxes = _first_answers(request, spec, path)
-        request.set_tensor(spec.logits_name, _shared(self._logits))
-        request.set_tensor(spec.boxes_name, _shared(self._boxes))
+        for name, array in self._feeds.items():
+            request.set_tensor(name, _shared(array))
+        self._outputs = _first_answers(request, spec, path)
+        self.images[...] = 0
+        for name, array in zip(spec.output_names, self._outputs, strict=True):
+            request.set_tensor(name, _shared(array))
         self._request: ov.InferRequest | None = request
         self._compiled: ov.CompiledModel | None = compiled
 
@@ -111,6 +128,7 @@ class OpenVinoSession:
         Raises:
             ValueError: If the session is closed.
             BackendError: If OpenVINO fails.
+            ArtifactError: If the outputs are not what the spec says; see `decode`.
         """
         request = self._request
         if request is None:
@@ -120,7 +138,7 @@ class OpenVinoSession:
             request.wait()
         except Exception as error:
             raise BackendError(f"OpenVINO failed: {_reason(error)}") from error
-        return self._logits, self._boxes
+        return decode(self._outputs, self.spec)
 
     def kernel_types(self) -> dict[str, str]:
         """Return in what each layer of the compiled graph computes: ``f32``, ``i8``, ``u8``.
@@ -194,28 +212,23 @@ def _is_dequantized(node: Any) -> bool:  # noqa: ANN401
 
 def _stored_spec(model: ov.Model, path: Path) -> ModelSpec:
     if not model.has_rt_info(_METADATA):
-        raise ArtifactError(
-            f"{path} holds no model spec ({METADATA_KEY} in its metadata); make it with "
-            "edgedetr export onnx"
-        )
+        raise no_spec(path)
     return spec_from_json(model.get_rt_info(_METADATA).astype(str), str(path))
 
 
-def _first_answers(
-    request: ov.InferRequest, spec: ModelSpec, path: Path
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _first_answers(request: ov.InferRequest, spec: ModelSpec, path: Path) -> list[NDArray[Any]]:
     """Run once, because a file may leave the shapes of its outputs open; return arrays for them."""
-    names = [spec.logits_name, spec.boxes_name]
+    names = spec.output_names
     try:
         request.start_async()
         request.wait()
-        answers = [request.get_tensor(name) for name in names]
+        answers = [request.get_tensor(name).data for name in names]
     except Exception as error:
         raise ArtifactError(f"{path}: OpenVINO cannot run it: {_reason(error)}") from error
-    found = {n: (str(a.data.dtype), a.data.shape) for n, a in zip(names, answers, strict=True)}
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, answers, strict=True)}
     check_outputs(found, spec, path)
-    logits, boxes = (np.zeros(shape, np.float32) for _, shape in found.values())
-    return logits, boxes
+    check_meaning(answers, spec, path)
+    return [np.zeros(a.shape, a.dtype) for a in answers]
 
 
 def _described(ports: Iterable[Any]) -> dict[str, tuple[str, list[int | str]]]:
@@ -229,7 +242,7 @@ def _described(ports: Iterable[Any]) -> dict[str, tuple[str, list[int | str]]]:
     }
 
 
-def _shared(array: NDArray[np.float32]) -> ov.Tensor:
+def _shared(array: NDArray[Any]) -> ov.Tensor:
     return ov.Tensor(array, shared_memory=True)
 
 
