@@ -26,21 +26,21 @@ from onnx import helper, numpy_helper
 from tqdm import tqdm
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.calib.blocks import block_names
 from edgedetr.calib.collect import choose_frames, collect, kitti_images
-from edgedetr.calib.onnx_file import load_onnx
-from edgedetr.calib.points import label
+from edgedetr.calib.placement import label
 from edgedetr.calib.stats import read_stats
-from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.synth.writer import write_synth
-from edgedetr.export.activations import look_inside
-from edgedetr.export.limits import FP16_LIMITS, INT8_LIMITS
-from edgedetr.export.lost_share import ERROR_RATE, looks_at, lost_share
-from edgedetr.export.runners import open_runner
+from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.export.search.trial import Trial, unlabelled_scenes
 from edgedetr.export.to_fp16 import prepared
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import quantize
-from edgedetr.export.trial import Trial, unlabelled_scenes
+from edgedetr.export.verify.activations import look_inside
+from edgedetr.export.verify.limits import FP16_LIMITS, INT8_LIMITS
+from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at, lost_share
+from edgedetr.export.verify.runner import open_runner
+from edgedetr.graph.blocks import block_names
+from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.spec import spec_from_toml
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from edgedetr.calib.stats import CalibrationStats
-    from edgedetr.export.limits import Limits
+    from edgedetr.export.verify.limits import Limits
     from edgedetr.runtime.spec import ModelSpec
 
 ROOT = Path(__file__).parents[1]
@@ -77,11 +77,11 @@ the worst three; the draws of frames take these in turns."""
 
 MEASURES = (
     "benchmarks/gate_power.py",
-    "export/edgedetr/export/block_errors.py",
-    "export/edgedetr/export/limits.py",
-    "export/edgedetr/export/lost_share.py",
-    "export/edgedetr/export/matching.py",
-    "export/edgedetr/export/quantizers.py",
+    "export/edgedetr/export/verify/block_errors.py",
+    "export/edgedetr/export/verify/limits.py",
+    "export/edgedetr/export/verify/lost_share.py",
+    "export/edgedetr/export/verify/matching.py",
+    "export/edgedetr/export/verify/quantizers.py",
 )
 """What makes these figures: once it changes, they are stale."""
 

@@ -22,15 +22,15 @@ import click
 
 from edgedetr.bench.result_file import write_result
 from edgedetr.calib.collect import choose_frames, collect, kitti_images
-from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.calib.stats import default_stats_path
 from edgedetr.distill.data.kitti import image_paths, open_dataset
 from edgedetr.distill.synth.writer import write_synth
-from edgedetr.export.coverage_record import coverage_path, read_coverage
-from edgedetr.export.int8_choice import Request, choose_coverage
-from edgedetr.export.limits import INT8_LIMITS
+from edgedetr.export.search.coverage_record import coverage_path, read_coverage
+from edgedetr.export.search.int8_choice import Request, choose_coverage
+from edgedetr.export.search.trial import Scenes, Trial, labelled_scenes
 from edgedetr.export.to_qdq import export_qdq, quantized_share
-from edgedetr.export.trial import Scenes, Trial, labelled_scenes
+from edgedetr.export.verify.limits import INT8_LIMITS
+from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.manifest import versions_of
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ MEASURES = (
     "calib/edgedetr/calib/collect.py",
     "calib/edgedetr/calib/histogram.py",
     "calib/edgedetr/calib/scales.py",
-    "export/edgedetr/export/int8_layers.py",
-    "export/edgedetr/export/qdq_nodes.py",
+    "export/edgedetr/export/transforms/trained_ranges.py",
+    "export/edgedetr/export/transforms/qdq_nodes.py",
     "export/edgedetr/export/to_qdq.py",
 )
 """What makes these figures: once it changes, they are stale."""

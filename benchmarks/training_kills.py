@@ -35,9 +35,9 @@ COMMAND = "python benchmarks/training_kills.py"
 
 MEASURES = (
     "distill/edgedetr/distill/recipe.py",
-    "distill/edgedetr/distill/run_folder.py",
-    "distill/edgedetr/distill/run_log.py",
-    "distill/edgedetr/distill/run_state.py",
+    "distill/edgedetr/distill/training/run_folder.py",
+    "distill/edgedetr/distill/training/run_log.py",
+    "distill/edgedetr/distill/training/run_state.py",
 )
 """What makes these figures: once it changes, they are stale."""
 

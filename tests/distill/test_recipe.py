@@ -8,14 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgedetr.distill import batches, recipe, run_state
-from edgedetr.distill.checkpoint import load_model, save_model
+from edgedetr.distill import recipe
 from edgedetr.distill.config import OptimizerConfig
-from edgedetr.distill.run_log import RunLog
-from edgedetr.distill.trainee import Trainee
+from edgedetr.distill.training import loader, run_state
+from edgedetr.distill.training.distillation_model import Trainee
+from edgedetr.distill.training.run_log import RunLog
+from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.runtime.commands.signals import handled
 from edgedetr.runtime.errors import ArtifactError, DataError, EdgeDetrError
 from edgedetr.runtime.manifest import read_manifest
-from edgedetr.runtime.signals import handled
 
 
 def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, teacher, tmp_path):
@@ -261,7 +262,7 @@ def test_an_evaluation_that_a_kill_cut_short_is_made_up_for(config, tmp_path, mo
 def test_a_cut_validation_picture_is_met_before_the_first_step(
     config, kitti, tmp_path, monkeypatch, limit
 ):
-    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", limit)
+    monkeypatch.setattr(loader, "MEMORY_LIMIT_BYTES", limit)
     path = kitti / "training/image_2/000004.png"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"000004\.png: not a whole PNG"):

@@ -7,12 +7,12 @@ import pytest
 pytest.importorskip("tensorrt_rtx")
 
 from edgedetr.calib.collect import collect
-from edgedetr.export.engine_options import EngineOptions
-from edgedetr.export.engine_precision import check_claims, network_precision
+from edgedetr.export.engine.options import EngineOptions
+from edgedetr.export.engine.precision import check_claims, network_precision
 from edgedetr.export.to_engine import export_engine
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_qdq import export_qdq
-from edgedetr.runtime.cuda_device import find_device
+from edgedetr.runtime.cuda.device import find_device
 from edgedetr.runtime.errors import ArtifactError, GateError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import manifest_path, read_manifest
@@ -158,7 +158,7 @@ def test_weights_are_not_left_out_without_a_gpu(edgedetr, tiny_onnx, option):
 @pytest.fixture(params=names("edgedetr.distill.detectors"), scope="module")
 def family(request, make_model, tmp_path_factory):
     """The smallest preset of a family as FP32 ONNX."""
-    from edgedetr.distill.checkpoint import save_model
+    from edgedetr.distill.weights.checkpoint import save_model
     from edgedetr.export.to_onnx import export_onnx
 
     folder = tmp_path_factory.mktemp(request.param)

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edgedetr.export.engine_options import EngineOptions
+from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine
-from edgedetr.runtime.cuda_device import CudaDevice, find_device
+from edgedetr.runtime.cuda.device import CudaDevice, find_device
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec

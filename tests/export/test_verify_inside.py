@@ -9,12 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.export.activations import look_inside
-from edgedetr.export.exact import Precision, exact_graph, exact_session
-from edgedetr.export.limits import FP16_LIMITS, Gate
-from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Looks, verify
-from edgedetr.export.runners import OnnxRunner
+from edgedetr.export.verify.activations import look_inside
+from edgedetr.export.verify.compare import Looks, verify
+from edgedetr.export.verify.limits import FP16_LIMITS, Gate
+from edgedetr.export.verify.matching import Rule
+from edgedetr.export.verify.runner import OnnxRunner
+from edgedetr.graph.exact import Precision, exact_graph, exact_session
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 

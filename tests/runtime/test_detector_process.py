@@ -13,9 +13,10 @@ from itertools import count
 import numpy as np
 import pytest
 
-from edgedetr.runtime import Detector, Frame, ModelSpec, opening
+from edgedetr.runtime import Detector, Frame, ModelSpec
 from edgedetr.runtime.errors import StuckError, UsageError
-from edgedetr.runtime.watchdog import is_any_left_alone
+from edgedetr.runtime.inference import opening
+from edgedetr.runtime.inference.watchdog import is_any_left_alone
 
 WHITE = Frame(np.full((20, 40, 3), 255, np.uint8))
 SECONDS = 10

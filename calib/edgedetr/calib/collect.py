@@ -15,15 +15,15 @@ import onnx
 import onnxruntime
 from tqdm import tqdm
 
-from edgedetr.calib.contract import check_contract
-from edgedetr.calib.cut import ending_at
 from edgedetr.calib.histogram import Histogram
-from edgedetr.calib.model_hash import model_sha256
-from edgedetr.calib.onnx_file import embedded_spec, load_onnx
-from edgedetr.calib.points import calibration_tensors
+from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.scales import Method, amax_from_histogram
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import RangeProbe
+from edgedetr.graph.checksum import model_sha256
+from edgedetr.graph.contract import check_contract
+from edgedetr.graph.model_file import embedded_spec, load_onnx
+from edgedetr.graph.subgraph import ending_at
 from edgedetr.runtime.errors import ArtifactError, DataError
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.preprocess import Preprocessor
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgedetr.calib.variety import Variety
+    from edgedetr.calib.frame_variety import Variety
     from edgedetr.runtime.spec import ModelSpec
 
 RANGE_FRAMES = 16

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 
 import click
 
-from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line
 from edgedetr.runtime.files import write_text
 
 
@@ -37,7 +37,7 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 @click.option("--format", "kind", help="kitti or coco; told from the folder where it is not given.")
 def check(root: Path, kind: str | None) -> int:
     """Count what the data set ROOT holds; print every bad label and image."""
-    from edgedetr.distill.survey import DIFFICULTIES, survey
+    from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
     found = survey(root, kind)
     for line in (*found.problems, *found.notes):
@@ -96,9 +96,9 @@ def compare(
     json_path: Path | None,
 ) -> None:
     """Train CONFIG's student with each method and seed, and compare; goes on after a kill."""
-    from edgedetr.distill.compare import Plan
-    from edgedetr.distill.compare import compare as run
-    from edgedetr.distill.comparison_page import as_text
+    from edgedetr.distill.comparison.page import as_text
+    from edgedetr.distill.comparison.runs import Plan
+    from edgedetr.distill.comparison.runs import compare as run
     from edgedetr.distill.config import load_config
 
     out = out or Path("runs") / f"compare-{config.stem}"
@@ -121,7 +121,7 @@ def evaluate() -> None:
 @click.option("--json", "out", type=PATH, help="Write the figures and curves here.")
 def kitti(labels: Path, detections: Path, out: Path | None) -> None:
     """Compute KITTI's AP11 and AP40 of the 2-D box; the frames are those with a result file."""
-    from edgedetr.distill.evaluate_kitti import CLASSES, DIFFICULTIES, evaluate_kitti
+    from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_kitti
 
     start = perf_counter_ns()
     scores = evaluate_kitti(labels, detections)
@@ -143,7 +143,7 @@ def kitti(labels: Path, detections: Path, out: Path | None) -> None:
 @click.option("--json", "out", type=PATH, help="Write the figures and curves here.")
 def coco(truth: Path, detections: Path, out: Path | None) -> None:
     """Compute COCO's AP of boxes."""
-    from edgedetr.distill.evaluate_coco import evaluate_coco
+    from edgedetr.distill.evaluation.coco import evaluate_coco
 
     start = perf_counter_ns()
     scores = evaluate_coco(truth, detections)

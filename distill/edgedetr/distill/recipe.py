@@ -15,43 +15,49 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from edgedetr.distill.averaging import MovingAverage
-from edgedetr.distill.batches import (
+from edgedetr.distill.data import open_dataset
+from edgedetr.distill.evaluation.coco import coco_ap
+from edgedetr.distill.evaluation.predict import detections_on
+from edgedetr.distill.methods import method
+from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.networks.finite import NotFiniteError
+from edgedetr.distill.training.averaging import MovingAverage
+from edgedetr.distill.training.distillation_model import Trainee, parameter_groups
+from edgedetr.distill.training.loader import (
     EpochOrder,
     NetworkInputs,
     TrainingInputs,
     TrainingLoader,
     one_line_of_workers,
 )
-from edgedetr.distill.checkpoint import load_model, save_model
-from edgedetr.distill.data import open_dataset
-from edgedetr.distill.distillation import distillation_of
-from edgedetr.distill.evaluate_coco import coco_ap
-from edgedetr.distill.finite import NotFiniteError
-from edgedetr.distill.inheritance import class_tensors, inherit
-from edgedetr.distill.methods import method
-from edgedetr.distill.model import Model, new_model
-from edgedetr.distill.prediction import detections_on
-from edgedetr.distill.preflight import (
+from edgedetr.distill.training.objective import distillation_of
+from edgedetr.distill.training.preflight import (
     query_count,
     require_norms,
     warn_of_crowds,
     warn_of_warmup,
 )
-from edgedetr.distill.pretrained import (
+from edgedetr.distill.training.qat import quantized_student
+from edgedetr.distill.training.run_folder import (
+    METRICS,
+    STATE,
+    STUDENT,
+    finished_metrics,
+    only_run_in,
+)
+from edgedetr.distill.training.run_identity import identity_of
+from edgedetr.distill.training.run_log import RunLog, without_nan
+from edgedetr.distill.training.run_state import RunState
+from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.distill.weights.pretrained import (
     is_checkpoint,
     load_backbone,
     load_class_rows,
     load_detector,
     local_file,
 )
-from edgedetr.distill.quantized_student import quantized_student
-from edgedetr.distill.run_folder import METRICS, STATE, STUDENT, finished_metrics, only_run_in
-from edgedetr.distill.run_identity import identity_of
-from edgedetr.distill.run_log import RunLog, without_nan
-from edgedetr.distill.run_state import RunState
-from edgedetr.distill.teacher_memory import TeacherMemory
-from edgedetr.distill.trainee import Trainee, parameter_groups
+from edgedetr.distill.weights.selection import class_tensors, inherit
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.spec import ModelSpec

@@ -80,7 +80,7 @@ def _is_sound(output: Path, hashed: str) -> bool:
 
 def _export(checkpoint: Path, output: Path) -> None:
     from edgedetr.export.to_onnx import export_onnx
-    from edgedetr.runtime.command_line import command_line
+    from edgedetr.runtime.commands.options import command_line
 
     output.parent.mkdir()
     export_onnx(checkpoint, output, command=command_line())

@@ -17,10 +17,10 @@ from edgedetr.export.commands.qdq import qdq
 from edgedetr.export.commands.sensitivity import sensitivity
 from edgedetr.export.commands.spec import spec
 from edgedetr.export.commands.verify import verify
-from edgedetr.runtime.conversion import CHECKPOINT
+from edgedetr.runtime.commands.conversion import CHECKPOINT
 
 if TYPE_CHECKING:
-    from edgedetr.runtime.conversion import Converters
+    from edgedetr.runtime.commands.conversion import Converters
 
 
 @click.group()

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import numpy_helper
 
-from edgedetr.calib.contract import (
+from edgedetr.graph.contract import (
     ACTIVATIONS,
     activation_before,
     answers_of,
     check_contract,
     described,
 )
-from edgedetr.calib.onnx_file import embedded_spec, load_onnx
+from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.meaning import (
     MOST_OUTSIDE,

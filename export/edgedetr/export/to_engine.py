@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedetr.calib.onnx_file import load_onnx
-from edgedetr.export.builders import load_builder, version_of
-from edgedetr.export.engine_build import EngineBuild
-from edgedetr.export.engine_log import EngineLog
-from edgedetr.export.engine_options import EngineOptions
-from edgedetr.export.engine_precision import Precision, check_claims, claims
-from edgedetr.export.engine_stop import postponed
-from edgedetr.export.foreign import check_operators, check_static, spec_of
-from edgedetr.export.graph_lint import refuse_broken
+from edgedetr.export.engine.build import EngineBuild
+from edgedetr.export.engine.builders import load_builder, version_of
+from edgedetr.export.engine.log import EngineLog
+from edgedetr.export.engine.options import EngineOptions
+from edgedetr.export.engine.precision import Precision, check_claims, claims
+from edgedetr.export.engine.stop import postponed
+from edgedetr.graph.lint import refuse_broken
+from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.requirements import check_operators, check_static, spec_of
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path, write_text
 from edgedetr.runtime.manifest import manifest_path, read_manifest, versions_of, write_manifest
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from edgedetr.export.engine_log import OnStep
+    from edgedetr.export.engine.log import OnStep
     from edgedetr.runtime.spec import ModelSpec
 
 SUFFIX = ".engine"

@@ -18,17 +18,23 @@ from typing import TYPE_CHECKING, Literal
 import onnx
 from onnx import numpy_helper
 
-from edgedetr.calib.onnx_file import load_onnx
-from edgedetr.calib.points import Point, Wiring, concat_inputs, points, reads, residuals
+from edgedetr.calib.placement import Point, Wiring, concat_inputs, points, reads, residuals
 from edgedetr.calib.scales import scale_from_amax
 from edgedetr.calib.stats import read_stats
-from edgedetr.export.foreign import check_operators, check_static, opset_of, raise_opset, spec_of
-from edgedetr.export.graph import int8_macs, macs
-from edgedetr.export.graph_lint import refuse_broken
-from edgedetr.export.metadata import set_metadata
-from edgedetr.export.qdq_nodes import NodeMaker
-from edgedetr.export.stored_ranges import stored_ranges
 from edgedetr.export.to_fp16 import HalfShare, halve
+from edgedetr.export.transforms.qdq_nodes import NodeMaker
+from edgedetr.export.transforms.stored_ranges import stored_ranges
+from edgedetr.graph.lint import refuse_broken
+from edgedetr.graph.macs import int8_macs, macs
+from edgedetr.graph.metadata import set_metadata
+from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.requirements import (
+    check_operators,
+    check_static,
+    opset_of,
+    raise_opset,
+    spec_of,
+)
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.manifest import versions_of, write_manifest
@@ -226,8 +232,8 @@ def quantize(
     Args:
         model: The model; it is left as it is.
         stats: Its ranges.
-        include: A regular expression; eligible nodes (see `edgedetr.calib.points`) whose scope it
-            finds are quantized beside the default ones: the first convolution, linear layers.
+        include: A regular expression; eligible nodes (see `edgedetr.calib.placement`) whose scope
+            it finds are quantized beside the default ones: the first convolution, linear layers.
         exclude: A regular expression; nodes whose scope it finds stay float.
 
     Raises:

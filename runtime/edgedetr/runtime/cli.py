@@ -15,13 +15,13 @@ from edgedetr.runtime import __version__
 from edgedetr.runtime.commands.detect import detect
 from edgedetr.runtime.commands.health import health
 from edgedetr.runtime.commands.run import run
+from edgedetr.runtime.commands.signals import end_by_signal, ended_in_order
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.files import STANDARD_OUTPUT, output_to_itself
+from edgedetr.runtime.inference.watchdog import is_any_left_alone
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.printable import printable
 from edgedetr.runtime.settings import nearest
-from edgedetr.runtime.signals import end_by_signal, ended_in_order
-from edgedetr.runtime.watchdog import is_any_left_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from edgedetr.runtime.draw import draw_detections
 from edgedetr.runtime.errors import DataError, UsageError
 from edgedetr.runtime.files import unfinished_folder
 from edgedetr.runtime.images import read_image
-from edgedetr.runtime.kitti_results import results_text
+from edgedetr.runtime.kitti import results_text
 from edgedetr.runtime.timing import latency_from_samples
 from edgedetr.runtime.types import Frame
 

@@ -14,11 +14,11 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import ArtifactError, BackendError, StuckError, UsageError
-from edgedetr.runtime.loaded_model import LoadedModel
-from edgedetr.runtime.opening import open_in_time
-from edgedetr.runtime.pipeline import Pipeline
+from edgedetr.runtime.inference.loaded_model import LoadedModel
+from edgedetr.runtime.inference.opening import open_in_time
+from edgedetr.runtime.inference.pipeline import Pipeline
+from edgedetr.runtime.inference.watchdog import wait_for_left_alone
 from edgedetr.runtime.postprocess import postprocess
-from edgedetr.runtime.watchdog import wait_for_left_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from edgedetr.runtime.backends import Session
-    from edgedetr.runtime.loaded_model import Prepared
+    from edgedetr.runtime.inference.loaded_model import Prepared
     from edgedetr.runtime.preprocess import Placement
     from edgedetr.runtime.spec import ModelSpec
     from edgedetr.runtime.types import Detections, Frame

@@ -19,8 +19,8 @@ from edgedetr.runtime.backends import onnxruntime
 from edgedetr.runtime.backends.openvino import OpenVinoSession, open_session
 from edgedetr.runtime.boxes import iou
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.golden import best_detections
 from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.self_test import best_detections
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:

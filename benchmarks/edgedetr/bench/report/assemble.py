@@ -23,8 +23,8 @@ from edgedetr.bench.report.verdict import verdict
 from edgedetr.bench.versions import package_versions
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.data.kitti import label_path
-from edgedetr.distill.evaluate_coco import coco_ap
-from edgedetr.distill.evaluate_kitti import CLASSES, DIFFICULTIES, evaluate_kitti_frames
+from edgedetr.distill.evaluation.coco import coco_ap
+from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_kitti_frames
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
 from edgedetr.runtime.files import write_text

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from edgedetr.distill.coco_files import find_sources, is_there, read_annotations
 from edgedetr.distill.data import Sample, Truth
-from edgedetr.distill.survey import Survey
+from edgedetr.distill.dataset_survey import Survey
+from edgedetr.distill.labels.coco_files import find_sources, is_there, read_annotations
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.image_headers import UPRIGHT, image_header
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-    from edgedetr.distill.coco_files import AnnotationFile, CocoImage
     from edgedetr.distill.data import Untrained
+    from edgedetr.distill.labels.coco_files import AnnotationFile, CocoImage
     from edgedetr.runtime.image_headers import ImageHeader
 
 FRAME_NS = 100_000_000

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from edgedetr.distill.coco_entries import short
 from edgedetr.distill.data import Sample, Truth
-from edgedetr.distill.label_files import is_hidden, read_label_text
-from edgedetr.distill.survey import Survey
+from edgedetr.distill.dataset_survey import Survey
+from edgedetr.distill.labels.coco_entries import short
+from edgedetr.distill.labels.label_files import is_hidden, read_label_text
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images import image_hw, list_images, read_image

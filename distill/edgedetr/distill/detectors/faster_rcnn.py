@@ -21,7 +21,8 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_align
 from torchvision.ops.poolers import LevelMapper
 
-from edgedetr.distill.convolutional import (
+from edgedetr.distill.detectors import RegionAnswers, Regions
+from edgedetr.distill.networks.anchor_heads import (
     encode,
     in_pixels,
     in_unit,
@@ -30,17 +31,16 @@ from edgedetr.distill.convolutional import (
     torchvision_targets,
     width,
 )
-from edgedetr.distill.detectors import RegionAnswers, Regions
-from edgedetr.distill.finite import require_finite
-from edgedetr.distill.pyramid_backbones import (
+from edgedetr.distill.networks.finite import require_finite
+from edgedetr.distill.networks.fpn import (
     EDGE_SMALL,
     EDGE_TINY,
     NarrowResNet,
     PyramidAnchors,
     pyramid_backbone,
 )
-from edgedetr.distill.region_proposals import RegionProposals
-from edgedetr.distill.suppression import SILENT, detections
+from edgedetr.distill.networks.rpn import RegionProposals
+from edgedetr.distill.networks.static_nms import SILENT, detections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from edgedetr.distill.losses.feature_levels import LevelPair, PairedLevels
 from edgedetr.distill.methods import DistillationMethod
-from edgedetr.distill.paired_levels import LevelPair, PairedLevels
 
 if TYPE_CHECKING:
     from edgedetr.distill.detectors import DetectorModule

@@ -32,11 +32,11 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from edgedetr.distill.detectors import answers_regions
-from edgedetr.distill.inheritance import inherit
+from edgedetr.distill.losses.region_contrast import RegionContrast
+from edgedetr.distill.losses.region_sampling import region_samples
+from edgedetr.distill.losses.semantic_imitation import SemanticImitation
 from edgedetr.distill.methods import DistillationMethod
-from edgedetr.distill.region_contrast import RegionContrast
-from edgedetr.distill.region_samples import region_samples
-from edgedetr.distill.semantic_imitation import SemanticImitation
+from edgedetr.distill.weights.selection import inherit
 
 if TYPE_CHECKING:
     from edgedetr.distill.detectors import DetectorModule, RegionAnswers, Regions

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.command_line import PATH
+from edgedetr.runtime.commands.options import PATH
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.command_line import PATH
-from edgedetr.runtime.conversion import runnable
-from edgedetr.runtime.model_options import model_options
+from edgedetr.runtime.commands.conversion import runnable
+from edgedetr.runtime.commands.model_options import model_options
+from edgedetr.runtime.commands.options import PATH
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.runtime.conversion import Converters
+    from edgedetr.runtime.commands.conversion import Converters
 
 
 @click.command()

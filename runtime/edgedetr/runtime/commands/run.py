@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.command_line import PATH
-from edgedetr.runtime.conversion import runnable
-from edgedetr.runtime.health_options import health_options
-from edgedetr.runtime.model_options import model_options
+from edgedetr.runtime.commands.conversion import runnable
+from edgedetr.runtime.commands.health_options import health_options
+from edgedetr.runtime.commands.model_options import model_options
+from edgedetr.runtime.commands.options import PATH
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from edgedetr.runtime.conversion import Converters
+    from edgedetr.runtime.commands.conversion import Converters
     from edgedetr.runtime.detector import Detector
-    from edgedetr.runtime.health_watch import HealthOptions
+    from edgedetr.runtime.health.watch import HealthOptions
 
 
 @click.command()
@@ -78,15 +78,15 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     SIGTERM and SIGINT end it after the frame at work, with status 0. SIGHUP opens MODEL again and
     swaps it in once it has passed its checks; until then, and if it fails, the old one works on.
     """
+    from edgedetr.runtime.commands.signals import handled
     from edgedetr.runtime.detector import Detector
-    from edgedetr.runtime.health_watch import watched
-    from edgedetr.runtime.result_files import ResultFiles
-    from edgedetr.runtime.run import run as run_stream
-    from edgedetr.runtime.signals import handled
-    from edgedetr.runtime.sources import FOLDER_RATE_HZ, open_source
-    from edgedetr.runtime.stream import Stream
-    from edgedetr.runtime.swapping import Swapper, SwapRequests
-    from edgedetr.runtime.tracking import Tracker
+    from edgedetr.runtime.health.watch import watched
+    from edgedetr.runtime.inference.swapping import Swapper, SwapRequests
+    from edgedetr.runtime.sources.recordings import FOLDER_RATE_HZ, open_source
+    from edgedetr.runtime.stream.result_files import ResultFiles
+    from edgedetr.runtime.stream.run import run as run_stream
+    from edgedetr.runtime.stream.stream import Stream
+    from edgedetr.runtime.stream.tracking import Tracker
 
     deadline_ns = round((deadline_ms or 1000 / (rate_hz or FOLDER_RATE_HZ)) * 1e6)
     notes, requests = _Notes(), SwapRequests()
