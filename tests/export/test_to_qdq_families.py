@@ -23,7 +23,7 @@ from edgedetr.export.transforms.textures import textured_frames
 from edgedetr.export.verify.runner import OnnxRunner
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.requirements import raise_opset
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.preprocess import Preprocessor
 

@@ -32,7 +32,6 @@ CIRCLES = {
         "edgedetr.export.verify.runner",
         "edgedetr.export.verify.runners.engine",
     ),
-    ("edgedetr.runtime.sources.camera", "edgedetr.runtime.sources.recordings"),
 }
 STRINGS = {
     ("edgedetr.runtime.cli", "edgedetr.*"),  # collects the commands of what is installed

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.errors import ArtifactError, DataError, EdgeDetrError
 from edgedetr.runtime.health.digest import read_digest
-from edgedetr.runtime.images import MOST_PIXELS, image_hw, list_images, read_image
+from edgedetr.runtime.images.reading import MOST_PIXELS, image_hw, list_images, read_image
 from edgedetr.runtime.manifest import Manifest, manifest_path, read_manifest
 from edgedetr.runtime.spec import ModelSpec, spec_from_json, spec_from_toml
 

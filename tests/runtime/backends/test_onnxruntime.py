@@ -8,9 +8,8 @@ import onnxruntime as ort
 import pytest
 
 from edgedetr.runtime import Detector
-from edgedetr.runtime.backends import backend
 from edgedetr.runtime.backends.onnxruntime import open_session
-from edgedetr.runtime.errors import ArtifactError, UnknownNameError
+from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -133,12 +132,6 @@ def test_close_twice_is_safe_and_ends_it(tiny_onnx: Tiny) -> None:
     session.close()
     with pytest.raises(ValueError, match="the session is closed"):
         session.infer()
-
-
-def test_a_backend_is_found_by_its_file() -> None:
-    assert backend("onnxruntime").SUFFIXES == (".onnx",)
-    with pytest.raises(UnknownNameError, match="did you mean 'onnxruntime'"):
-        backend("onxruntime")
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -172,8 +172,8 @@ class OnnxRunner:
         from edgedetr.graph.contract import check_answers, check_declared
         from edgedetr.graph.exact import exact_graph, exact_session
         from edgedetr.graph.model_file import embedded_spec, load_onnx
-        from edgedetr.runtime.meaning import example_input
         from edgedetr.runtime.spec import METADATA_KEY
+        from edgedetr.runtime.spec_checks.values import example_input
 
         model = load_onnx(path)
         carries_one = any(p.key == METADATA_KEY for p in model.metadata_props)
