@@ -128,7 +128,7 @@ def test_a_submitted_frame_fails_alone(faulty):
 def test_a_stuck_backend_is_reported_in_time_and_refuses(faulty):
     detector = faulty("hang")
     for _ in range(3):
-        with pytest.raises(StuckError, match=r"did not answer within 0\.5 s"):
+        with pytest.raises(StuckError, match=r"did not return within 0\.5 s"):
             detector.detect(WHITE)
     with pytest.raises(StuckError):
         detector.submit(WHITE).result(10)

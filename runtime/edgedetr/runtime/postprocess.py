@@ -1,4 +1,4 @@
-"""Turn the network's answer into detections, without non-maximum suppression."""
+"""Turn the network's outputs into detections, without non-maximum suppression."""
 
 from __future__ import annotations
 

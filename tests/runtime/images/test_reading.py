@@ -52,7 +52,7 @@ def test_an_image_is_as_good_as_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.JPG").touch()
     assert list_images(tmp_path / "a.JPG") == [tmp_path / "a.JPG"]
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match=r"notes\.txt: no image by its name; wanted \.png, \.jpg"):
+    with pytest.raises(DataError, match=r"notes\.txt: not an image file; wanted \.png, \.jpg"):
         list_images(tmp_path / "notes.txt")
 
 
@@ -159,9 +159,9 @@ def test_what_is_no_ordinary_file_is_passed_over_by_name(
     (tmp_path / "d.png").symlink_to("nowhere")
     assert [p.name for p in list_images(str(tmp_path))] == ["a.png", "d.png"]
     for name in "bc":
-        assert f"{name}.png is no ordinary file and is passed over" in caplog.text
+        assert f"{name}.png is not a regular file and is skipped" in caplog.text
     for read in (read_image, image_hw):
-        with pytest.raises(DataError, match=r"b\.png: no ordinary file"):
+        with pytest.raises(DataError, match=r"b\.png: not a regular file"):
             read(str(tmp_path / "b.png"))
 
 

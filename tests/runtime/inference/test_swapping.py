@@ -39,12 +39,12 @@ def test_the_newest_file_is_placed_last(opener):
     requests = SwapRequests()
     told: list[str] = []
     opener.file = "first"
-    requests.ask()  # before anybody serves
+    requests.request()  # before anybody serves
     with Swapper(requests, opener, "m.onnx", told.append):
         assert opener.started.acquire(timeout=SECONDS)
         for name in ("second", "third", "fourth"):
             opener.file = name
-            requests.ask()
+            requests.request()
         opener.may.release(2)
         assert opener.started.acquire(timeout=SECONDS)
         while len(told) < 2:
@@ -60,11 +60,11 @@ def test_a_bad_file_is_told_and_the_next_one_served(opener):
     with Swapper(requests, opener, "m.onnx", told.append):
         for name in ("bad", "good"):
             opener.file = name
-            requests.ask()
+            requests.request()
             while not told or (name == "good" and len(told) < 2):
                 opener.started.acquire(timeout=0.01)
     assert told == [
-        "m.onnx is not swapped in, the old model works on: it is cut off",
+        "m.onnx is not swapped in, the old model stays in use: it is cut off",
         "good is swapped in",
     ]
 
@@ -77,12 +77,12 @@ def test_a_swap_that_never_ends_is_told_and_given_up(opener, monkeypatch):
     requests = SwapRequests()
     told: list[str] = []
     with Swapper(requests, opener, "m.onnx", told.append):
-        requests.ask()
+        requests.request()
         while not told:
             opener.started.acquire(timeout=0.01)
     assert told == [
         "m.onnx is still not open after 0.05 s, the old model works on",
-        "m.onnx was still not open at the end and is given up",
+        "m.onnx was still being opened at the end and is abandoned",
     ]
     assert left[0].is_alive()
     opener.may.release()

@@ -178,7 +178,7 @@ def test_links_and_pipes_in_a_folder(tmp_path, write_folder):
             open_archive(folder)
         link.unlink()
     os.mkfifo(folder / "pipe")
-    with pytest.raises(ArtifactError, match="pipe is no ordinary file"):
+    with pytest.raises(ArtifactError, match="pipe is not a regular file"):
         open_archive(folder)
 
 

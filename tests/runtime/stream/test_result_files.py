@@ -109,7 +109,7 @@ def test_a_broken_image_is_told_and_passed_over(edgedetr, tiny_onnx, images, tmp
         (("--source", "images", "--backend", "onnxruntim"), 2, "did you mean 'onnxruntime"),
         (("--source", "images", "--out", "used"), 2, "used holds other results (000.txt)"),
         (("--source", "images", "--out", "images/000.png"), 2, "000.png is a file"),
-        (("--source", "images", "--public-key", "k.pub"), 2, "is no package"),
+        (("--source", "images", "--public-key", "k.pub"), 2, "is not a package"),
         (("--source", "images", "--deadline-ms", "0"), 2, "--deadline-ms"),
         ((), 2, "Missing option '--source'"),
     ],
@@ -223,7 +223,7 @@ def test_nothing_but_unreadable_frames_is_told(edgedetr, tiny_onnx, images):
     code, text, error = edgedetr("run", tiny_onnx(), "--source", images, *more)
     assert code == 1
     assert "0 frames, 0 dropped, 0 missed the deadline, 8 unreadable" in text
-    assert "none of 8 frames could be read; look at the messages" in error
+    assert "none of 8 frames could be read; see the messages above" in error
 
 
 def test_names_do_not_command_the_terminal(edgedetr, tiny_onnx, images):
@@ -306,7 +306,7 @@ def test_sighup_swaps_the_model_and_keeps_a_good_one(started):
     good = model.read_bytes()
     model.write_bytes(good[:100])
     process.send_signal(signal.SIGHUP)
-    assert "is not swapped in, the old model works on" in process.stderr.readline()
+    assert "is not swapped in, the old model stays in use" in process.stderr.readline()
     model.write_bytes(good)
     process.send_signal(signal.SIGHUP)
     said = process.stderr.readline()

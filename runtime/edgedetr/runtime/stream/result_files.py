@@ -1,4 +1,4 @@
-"""Write what a stream finds: KITTI files, JSON lines, a video. A full disk does not stop it."""
+"""Write a stream's results: KITTI files, JSON lines, a video. A full disk does not stop it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ResultFiles:
             self._end(error)
 
     def _end(self, error: OSError) -> None:
-        """Keep and tell the first problem."""
+        """Keep and report the first problem."""
         if not self.problem:
             self.problem = (
                 f"results are no longer written, after {self.written} frames: "
