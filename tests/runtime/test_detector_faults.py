@@ -211,7 +211,7 @@ def test_a_bad_model_is_not_swapped_in(tiny_onnx, tmp_path):
         with pytest.raises(ArtifactError, match="cut"):
             detector.swap(tmp_path / "cut.onnx")
         others = tiny_onnx(spec=ModelSpec((8, 16), ("Bus", "Tram")))
-        with pytest.raises(ArtifactError, match=r"Bus, Tram, the model at work Car, Pedestrian"):
+        with pytest.raises(ArtifactError, match=r"Bus, Tram, the model in use Car, Pedestrian"):
             detector.swap(others)
         nan = tiny_onnx(bias=((np.nan, -9.0), (-9.0, -9.0)))
         with pytest.raises(ArtifactError, match="not finite"):

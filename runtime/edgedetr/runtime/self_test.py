@@ -146,8 +146,7 @@ def check_inputs(golden: Golden, spec: ModelSpec) -> bool:
         if not (levels <= 1).all():
             raise GateError(
                 f"preprocessing on this machine differs from the package by {levels.max():.3g} "
-                "grey levels, allowed 1; install the versions that "
-                "package names"
+                "grey levels, allowed 1; install the OpenCV and EdgeDETR that its manifest names"
             )
     return exact
 

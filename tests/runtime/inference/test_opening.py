@@ -92,7 +92,7 @@ def other_input(golden):
     [
         (other_score, "golden detection"),
         (other_place, "golden detection"),
-        (other_input, "grey levels off"),
+        (other_input, "grey levels, allowed 1"),
     ],
 )
 def test_a_failed_self_test_refuses_and_a_swap_rolls_back(write, keys, tiny_onnx, change, message):
@@ -128,5 +128,5 @@ def test_what_only_packages_have_is_refused_elsewhere(write, keys, tiny_onnx):
         Detector.open(tiny_onnx(), public_key=keys[1])
     with pytest.raises(UsageError, match="is not a package"):
         Detector.open(tiny_onnx(), model="models/m.onnx")
-    with pytest.raises(UsageError, match="a package holds its spec"):
+    with pytest.raises(UsageError, match="a package holds its own spec"):
         Detector.open(write(), spec=SPEC, public_key=keys[1])

@@ -37,51 +37,51 @@ def opener():
 
 def test_the_newest_file_is_placed_last(opener):
     requests = SwapRequests()
-    told: list[str] = []
+    notes: list[str] = []
     opener.file = "first"
     requests.request()  # before anybody serves
-    with Swapper(requests, opener, "m.onnx", told.append):
+    with Swapper(requests, opener, "m.onnx", notes.append):
         assert opener.started.acquire(timeout=SECONDS)
         for name in ("second", "third", "fourth"):
             opener.file = name
             requests.request()
         opener.may.release(2)
         assert opener.started.acquire(timeout=SECONDS)
-        while len(told) < 2:
+        while len(notes) < 2:
             opener.started.acquire(timeout=0.01)
     assert opener.opened == ["first", "fourth"]
-    assert told == ["first is swapped in", "fourth is swapped in"]
+    assert notes == ["first is swapped in", "fourth is swapped in"]
 
 
-def test_a_bad_file_is_told_and_the_next_one_served(opener):
+def test_a_bad_file_is_reported_and_the_next_one_opened(opener):
     requests = SwapRequests()
-    told: list[str] = []
+    notes: list[str] = []
     opener.may.release(2)
-    with Swapper(requests, opener, "m.onnx", told.append):
+    with Swapper(requests, opener, "m.onnx", notes.append):
         for name in ("bad", "good"):
             opener.file = name
             requests.request()
-            while not told or (name == "good" and len(told) < 2):
+            while not notes or (name == "good" and len(notes) < 2):
                 opener.started.acquire(timeout=0.01)
-    assert told == [
+    assert notes == [
         "m.onnx is not swapped in, the old model stays in use: it is cut off",
         "good is swapped in",
     ]
 
 
-def test_a_swap_that_never_ends_is_told_and_given_up(opener, monkeypatch):
+def test_a_swap_that_never_ends_is_reported_and_abandoned(opener, monkeypatch):
     monkeypatch.setattr(swapping, "SLOW_S", 0.05)
     monkeypatch.setattr(swapping, "END_S", 0.05)
     left: list[threading.Thread] = []
     monkeypatch.setattr(swapping, "leave_alone", left.append)
     requests = SwapRequests()
-    told: list[str] = []
-    with Swapper(requests, opener, "m.onnx", told.append):
+    notes: list[str] = []
+    with Swapper(requests, opener, "m.onnx", notes.append):
         requests.request()
-        while not told:
+        while not notes:
             opener.started.acquire(timeout=0.01)
-    assert told == [
-        "m.onnx is still not open after 0.05 s, the old model works on",
+    assert notes == [
+        "m.onnx is not open after 0.05 s, the old model stays in use",
         "m.onnx was still being opened at the end and is abandoned",
     ]
     assert left[0].is_alive()

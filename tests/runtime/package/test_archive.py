@@ -163,7 +163,7 @@ def test_what_is_no_archive(tar, tmp_path):
     with pytest.raises(ArtifactError, match="none is missing"):
         open_archive(tmp_path / "none")
     for data in (b"", b"x", b"PK\x03\x04" * 400):
-        with pytest.raises(ArtifactError, match="no package"):
+        with pytest.raises(ArtifactError, match="not a package"):
             open_archive(tar(data))
     with pytest.raises(ArtifactError, match="is missing; wanted a package"):
         open_archive(tmp_path / "p.tar" / "below")

@@ -10,7 +10,7 @@ import pytest
 from edgedetr.runtime import Detections, Detector
 from edgedetr.runtime.clock import MonotonicClock, StopFlag
 from edgedetr.runtime.errors import BackendError, DataError, StuckError
-from edgedetr.runtime.sources.recordings import PacedSource
+from edgedetr.runtime.sources.playback import PacedSource
 from edgedetr.runtime.stream.stream import Stream
 from edgedetr.runtime.timing import LatencyHistogram, latency_from_samples
 

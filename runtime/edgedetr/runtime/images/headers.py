@@ -60,7 +60,7 @@ def image_header(path: Path) -> ImageHeader:
         DataError: If the file cannot be read, or is no PNG or JPEG image with a size.
     """
     if path.exists() and not path.is_file():  # to open a pipe would wait for who writes it
-        raise DataError(f"{path}: no ordinary file; wanted a PNG or JPEG image")
+        raise DataError(f"{path}: not a regular file; wanted a PNG or JPEG image")
     try:
         with path.open("rb") as file:
             header = header_of(file)
