@@ -49,9 +49,7 @@ def test_arrays_outlive_the_session(opened, gpu):
     assert gpu.pinned_bytes == images.nbytes + logits.nbytes + boxes.nbytes
 
 
-def test_a_refused_enqueue_is_an_error_with_its_reason_and_the_next_frame_is_right(
-    opened, gpu, answer
-):
+def test_a_refused_enqueue_loses_one_frame_and_the_next_is_right(opened, gpu, answer):
     gpu.failing["cuStreamBeginCapture_v2"] = 801
     session = opened(faults={"refuse": {4}})  # after three runs to warm up
     gpu.failing.clear()

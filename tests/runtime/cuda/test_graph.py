@@ -11,9 +11,7 @@ WHITE, BLACK = 4.0, -4.0  # the first logit
 @pytest.mark.parametrize(
     "function", ["cuStreamBeginCapture_v2", "cuGraphInstantiateWithFlags", "cuGraphLaunch"]
 )
-def test_a_driver_without_graphs_is_said_and_each_run_enqueued(
-    opened, gpu, function, caplog, answer
-):
+def test_without_graphs_each_run_is_enqueued_and_reported(opened, gpu, function, caplog, answer):
     gpu.failing[function] = 801
     session = opened()
     gpu.failing.clear()

@@ -77,8 +77,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     """Run MODEL, a file or package, on a stream; late frames are dropped.
 
     SIGTERM and SIGINT end it after the current frame, with status 0. SIGHUP opens MODEL again and
-    swaps it in once it has passed its checks; until then, and if it fails, the old one stays in
-    use.
+    swaps it in once it has passed its checks; if it fails them, the old one stays in use.
     """
     from edgedetr.runtime.commands.signals import handled
     from edgedetr.runtime.detector import Detector

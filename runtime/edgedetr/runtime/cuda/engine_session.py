@@ -301,4 +301,6 @@ def _import(name: str) -> Any:  # noqa: ANN401
     try:
         return import_module(name)
     except (ImportError, OSError) as error:  # OSError: a library of the system is missing
-        raise UsageError(f"{package} is needed and cannot be imported ({error}); {INSTALL[package]}") from error
+        raise UsageError(
+            f"{package} is needed and cannot be imported ({error}); {INSTALL[package]}"
+        ) from error
