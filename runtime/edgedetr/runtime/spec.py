@@ -173,6 +173,6 @@ def spec_from_toml(path: Path) -> ModelSpec:
 def no_spec(path: Path) -> ArtifactError:
     """Return the error for an artifact that holds no spec where none was given."""
     return ArtifactError(
-        f"{path} holds no model spec ({METADATA_KEY} in its metadata); pass --spec SPEC.toml, "
+        f"{path} holds no model spec ({METADATA_KEY} in its metadata); give --spec SPEC.toml, "
         f"drafted by edgedetr spec {path} -o SPEC.toml"
     )

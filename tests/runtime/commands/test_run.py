@@ -128,7 +128,7 @@ def test_names_do_not_command_the_terminal(edgedetr, tiny_onnx, images):
     assert code == 0
     assert "\x1b" not in text + error
     assert r"/\x1b[31m edgedetr: fine.png: not a whole" in error
-    assert r"\x1b[32m.onnx: 1 frames" in text
+    assert r"\x1b[32m.onnx: 1 frame," in text
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_a_signal_ends_it_in_order(started, number):
     assert (process.returncode, error) == (0, "")
     lines, summary = lines_of(out), json.loads((out / "summary.json").read_text())
     assert 0 < summary["frames"] == summary["written"] == len(lines) < 100
-    assert f"{len(lines)} frames" in text
+    assert f"{len(lines)} frame" in text
     assert len(list(out.glob("*.txt"))) == len(lines)
     assert not list(out.glob(".*"))
 

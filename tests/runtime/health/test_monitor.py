@@ -195,7 +195,7 @@ def test_turned_camera_on_a_real_drive_is_reported_in_time(turn, shared_data):
 
 
 def test_a_digest_of_another_model_is_refused(digest):
-    with pytest.raises(ArtifactError, match="a model with 3 classes, this one has 2"):
+    with pytest.raises(ArtifactError, match="differ in their number of classes, 3 and 2"):
         HealthMonitor(2, digest)
 
 

@@ -51,7 +51,7 @@ def test_a_full_disk_ends_the_writing_and_is_told_once(result, tmp_path, monkeyp
         files.write(result("000003"))
     assert files.written == 1
     assert len(told) == 1
-    assert "after 1 frames" in told[0]
+    assert "after 1 frame: " in told[0]
     assert told[0].endswith("000002.txt: No space left on device")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["000001.txt", "frames.jsonl"]
 

@@ -169,8 +169,9 @@ class HealthMonitor:
     def __post_init__(self) -> None:
         if self.digest is not None and len(self.digest.class_counts) != self.classes:
             raise ArtifactError(
-                f"the digest is of a model with {len(self.digest.class_counts)} classes, this one "
-                f"has {self.classes}; make another with edgedetr calib digest"
+                f"the digest and the model differ in their number of classes, "
+                f"{len(self.digest.class_counts)} and {self.classes}; make another with edgedetr "
+                "calib digest"
             )
         self._probe = CameraProbe()
         self._window: deque[_Seen] = deque(maxlen=self.limits.window)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.kitti import check_folder, result_path, results_text
+from edgedetr.runtime.printable import counted
 from edgedetr.runtime.stream.result_video import ResultVideo
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class ResultFiles:
         """Keep and report the first problem."""
         if not self.problem:
             self.problem = (
-                f"results are no longer written, after {self.written} frames: "
+                f"results are no longer written, after {counted(self.written, 'frame')}: "
                 f"{error.filename or LINES}: {error.strerror or error}"
             )
             self._on_problem(self.problem)
