@@ -73,7 +73,7 @@ BROKEN: dict[str, tuple[tuple[Any, ...], str, str]] = {
     "float16": (
         ({"logits": logits(1, 8, 2), "boxes": boxes(1, 8, 4)}, (), HALF),
         "",
-        "answers float16 (1, 8, 2) and float16 (1, 8, 4)",
+        "outputs float16 (1, 8, 2) and float16 (1, 8, 4)",
     ),
     "a second input": (
         ({"logits": logits(1, 8, 2), "boxes": boxes(1, 8, 4)}, (SIZES,)),
