@@ -9,55 +9,46 @@ import onnx
 import pytest
 
 from edgedetr.calib.stats import CalibrationStats, TensorRange
+from edgedetr.export.transforms.textures import textured_frames
 from edgedetr.runtime.files import sha256
+from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
 
-SPEC = ModelSpec((64, 96), ("Car", "Pedestrian", "Cyclist"))
 
-
-def settled_model(family="d_fine", seed=0, preset="edge-tiny", spec=SPEC):
-    """Make a model of fixed weights whose batch norms have seen a few images.
+@pytest.fixture(scope="session")
+def settled_model(make_model):
+    """Makes a `make_model` whose batch norms have seen a few images.
 
     Fresh ones would let every feature vanish, and then all queries tie.
     """
-    import torch
 
-    from edgedetr.distill.model import new_model
-    from edgedetr.export.transforms.textures import textured_frames
-    from edgedetr.runtime.preprocess import Preprocessor
+    def make(*arguments, **choices):
+        import torch
 
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        model = new_model(family, preset, spec)
-        for parameter in model.network.parameters():  # heads that start at zero say nothing
-            parameter.add_(0.02 * torch.randn_like(parameter) * parameter.requires_grad)
-        images = torch.zeros(8, 3, *spec.input_hw)
-        for image, frame in zip(images, textured_frames(spec.input_hw, 8), strict=True):
-            Preprocessor(spec)(frame, image.numpy())
-        model.network.eval()
+        model = make_model(*arguments, **choices)
+        images = torch.zeros(8, 3, *model.spec.input_hw)
+        frames = textured_frames(model.spec.input_hw, len(images))
+        for image, frame in zip(images, frames, strict=True):
+            Preprocessor(model.spec)(frame, image.numpy())
         for module in model.network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.train()
                 module.momentum = None
-        model.module.predict(model.network, images)
-    model.network.eval()
-    return model
+        with torch.no_grad():
+            model.module.predict(model.network, images)
+        model.network.eval()
+        return model
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def make_model():
-    """`settled_model`."""
-    pytest.importorskip("torch")
-    return settled_model
-
-
-@pytest.fixture(scope="session")
-def checkpoint(make_model, tmp_path_factory):
+def checkpoint(settled_model, tmp_path_factory):
     """The checkpoint of a `settled_model`."""
     from edgedetr.distill.weights.checkpoint import save_model
 
     path = tmp_path_factory.mktemp("checkpoint") / "student.safetensors"
-    save_model(path, make_model(), command="edgedetr distill train")
+    save_model(path, settled_model(), command="edgedetr distill train")
     return path
 
 
@@ -73,8 +64,6 @@ def exported(checkpoint, tmp_path_factory):
 @pytest.fixture(scope="session")
 def calibration_images(tmp_path_factory):
     """Two images for ranges."""
-    from edgedetr.export.transforms.textures import textured_frames
-
     folder = tmp_path_factory.mktemp("images")
     for index, frame in enumerate(textured_frames((64, 96), 2)):
         cv2.imwrite(str(folder / f"{index}.png"), frame)

@@ -148,9 +148,9 @@ def follow(model, quantization, quantized, nodes, images, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ALL)
 def test_every_point_of_the_graph_is_simulated_and_no_other(
-    family, make_model, tmp_path, monkeypatch
+    family, settled_model, tmp_path, monkeypatch
 ):
-    model = make_model(family)
+    model = settled_model(family)
     merge_layers(model.network)
     trace(model, tmp_path / "traced.onnx")
     graph = load_onnx(tmp_path / "traced.onnx")
@@ -177,10 +177,10 @@ def quantization_in(checkpoint):
 
 
 @pytest.fixture(scope="session")
-def trained(make_model, tmp_path_factory):
+def trained(settled_model, tmp_path_factory):
     """A checkpoint with a quantization, its ONNX file and its INT8 file."""
     folder = tmp_path_factory.mktemp("trained")
-    model = make_model()
+    model = settled_model()
     merge_layers(model.network)
     frames = textured_frames(model.spec.input_hw, 3)
     model = replace(model, quantization=calibrated(model, frames, r"stem1|mlp"))

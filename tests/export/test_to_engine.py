@@ -156,13 +156,13 @@ def test_weights_are_not_left_out_without_a_gpu(edgedetr, tiny_onnx, option):
 
 
 @pytest.fixture(params=names("edgedetr.distill.detectors"), scope="module")
-def family(request, make_model, tmp_path_factory):
+def family(request, settled_model, tmp_path_factory):
     """The smallest preset of a family as FP32 ONNX."""
     from edgedetr.distill.weights.checkpoint import save_model
     from edgedetr.export.to_onnx import export_onnx
 
     folder = tmp_path_factory.mktemp(request.param)
-    save_model(folder / "m.safetensors", make_model(request.param), command="a test")
+    save_model(folder / "m.safetensors", settled_model(request.param), command="a test")
     export_onnx(folder / "m.safetensors", folder / "m.onnx")
     return folder / "m.onnx"
 

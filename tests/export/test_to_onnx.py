@@ -91,11 +91,11 @@ def test_the_file_says_what_it_is(exported, checkpoint):
 
 
 @pytest.mark.parametrize("family", names("edgedetr.distill.detectors"))
-def test_every_family_becomes_a_graph_of_its_own_weights(family, make_model, tmp_path):
+def test_every_family_becomes_a_graph_of_its_own_weights(family, settled_model, tmp_path):
     """What only training needs stays behind, and what is left finds the same."""
     from edgedetr.distill.weights.checkpoint import save_model
 
-    model = make_model(family, seed=3)
+    model = settled_model(family, seed=3)
     save_model(tmp_path / "m.safetensors", model, command="")
     done = export_onnx(tmp_path / "m.safetensors", tmp_path / "m.onnx", simplified=False)
     assert (done.problem, done.parity.passed) == ("", True)

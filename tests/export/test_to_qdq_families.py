@@ -62,11 +62,11 @@ def part(node: onnx.NodeProto) -> str:
 
 @pytest.fixture(scope="module", params=names("edgedetr.distill.detectors"))
 def traced(
-    request: pytest.FixtureRequest, make_model: Any, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, settled_model: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Model, onnx.ModelProto]:
     family: str = request.param
     path: Path = tmp_path_factory.mktemp(family) / "traced.onnx"
-    model = make_model(family)
+    model = settled_model(family)
     trace(model, path)
     return family, model, onnx.load(path)
 
