@@ -1,7 +1,12 @@
 """Untrained detectors that answer as trained ones do, and one of them as ONNX."""
 
+from __future__ import annotations
+
 import runpy
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,6 +18,11 @@ from edgedetr.export.transforms.textures import textured_frames
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from edgedetr.distill.model import Model
+    from edgedetr.export.to_onnx import Exported
+    from edgedetr.export.to_qdq import QuantizedShare
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +78,49 @@ def calibration_images(tmp_path_factory):
     for index, frame in enumerate(textured_frames((64, 96), 2)):
         cv2.imwrite(str(folder / f"{index}.png"), frame)
     return sorted(folder.iterdir())
+
+
+@dataclass(frozen=True, eq=False)
+class FamilyFiles:
+    """A family's `settled_model` as the commands write it, and what they returned."""
+
+    model: Model
+    traced: Path
+    fp32: Path
+    fp16: Path
+    int8_fp16: Path
+    int8_fp32: Path
+    exported: Exported
+    share: QuantizedShare
+
+
+@pytest.fixture(scope="session")
+def family_files(settled_model, calibration_images, tmp_path_factory):
+    """Makes the `FamilyFiles` of a family, once: its INT8 stands beside FP16 and beside FP32."""
+
+    @cache
+    def make(family):
+        from edgedetr.calib.collect import collect
+        from edgedetr.distill.weights.checkpoint import save_model
+        from edgedetr.export.to_fp16 import export_fp16
+        from edgedetr.export.to_onnx import export_onnx, trace
+        from edgedetr.export.to_qdq import export_qdq
+
+        folder = tmp_path_factory.mktemp(family)
+        names = ("m.safetensors", "traced.onnx", "m.calib.json", "m.onnx", "m.fp16.onnx")
+        checkpoint, traced, stats, fp32, fp16 = (folder / name for name in names)
+        int8_fp16, int8_fp32 = folder / "m.int8.onnx", folder / "m.int8.fp32.onnx"
+        model = settled_model(family)
+        save_model(checkpoint, model, command="a test")
+        trace(model, traced)
+        exported = export_onnx(checkpoint, fp32)
+        export_fp16(fp32, fp16)
+        collect(fp32, calibration_images).write(stats)
+        share = export_qdq(fp32, stats, int8_fp16)
+        export_qdq(fp32, stats, int8_fp32, rest="fp32")
+        return FamilyFiles(model, traced, fp32, fp16, int8_fp16, int8_fp32, exported, share)
+
+    return make
 
 
 @pytest.fixture(scope="session")
