@@ -81,7 +81,7 @@ def spread_input(graph, node, weight):
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "scenes"
-    edgedetr("data", "synth", folder, "--frames", 60, "--seed", 3)
+    edgedetr("data", "synth", folder, "--frames", 20, "--seed", 3)
     return folder
 
 
