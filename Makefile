@@ -111,8 +111,8 @@ test: setup  ## Run all parts of the tests, JOBS at a time, and name those that 
 
 part/%: PATHS = $(if $(filter docstrings,$*),runtime distill calib export benchmarks,tests/$*)
 part/%:
-	@echo "$(BIN)/pytest -q $(PATHS)"
-	@OMP_NUM_THREADS=1 MAKEFLAGS= $(BIN)/pytest -q $(PATHS) || echo $* >> $(FAILED)
+	@echo '$(BIN)/pytest -q $(PATHS) $(ARGS)'
+	@OMP_NUM_THREADS=1 MAKEFLAGS= $(BIN)/pytest -q $(PATHS) $(ARGS) || echo $* >> $(FAILED)
 
 lint: setup  ## Check style and who imports whom
 	$(BIN)/ruff check .

@@ -204,6 +204,7 @@ def test_teacher_may_lie_elsewhere(run: Path, tmp_path: Path) -> None:
     assert report.models[0].ap50 == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_teacher_checkpoint_is_exported_first(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
