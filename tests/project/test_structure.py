@@ -146,7 +146,7 @@ def test_each_test_file_lies_and_is_named_as_what_it_tests(path):
     assert any("_".join(words[:n]) in known for n in range(1, len(words) + 1))
 
 
-def tested_modules():
+def with_a_test_file():
     """Name the module that each test file is named after, the longest where several fit."""
     for path in TESTS:
         folder = ".".join(("edgedetr", *path.parent.relative_to(ROOT / "tests").parts))
@@ -157,5 +157,5 @@ def tested_modules():
 
 def test_the_modules_without_a_test_file_of_their_name_become_fewer():
     code = {m for m, path in modules().items() if path.name != "__init__.py"}
-    missing = sorted(code - set(tested_modules()))
+    missing = sorted(code - set(with_a_test_file()))
     assert len(missing) <= MODULES_WITHOUT_A_TEST_FILE, "\n".join(missing)
