@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from edgedetr.distill.adapters import first_batches, fit_adapters
 from edgedetr.distill.averaging import MovingAverage
 from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, training_loader
 from edgedetr.distill.checkpoint import load_model, save_model
@@ -97,9 +98,11 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         state=state,
         validation=(val_split, NetworkInputs(val_split, student.spec)),
     )
-    metrics = run.train(
-        TrainingInputs(NetworkInputs(train_split, student.spec), config.data.augment, config.seed)
+    data = TrainingInputs(
+        NetworkInputs(train_split, student.spec), config.data.augment, config.seed
     )
+    fit_adapters(trainee, first_batches(data, config.batch_size, accelerator.device))
+    metrics = run.train(data)
     if accelerator.is_main_process:
         _finish(run, metrics, command)
     return metrics

@@ -76,6 +76,14 @@ class SemanticImitation(nn.Module):
         gathered = torch.einsum("ln,lndhw->ndhw", weights, pooled)
         return (gathered - taught).square().sum() / max(1, taught.numel())
 
+    def of_all_levels(self, levels: Sequence[Tensor], boxes: Sequence[Tensor], size: int) -> Tensor:
+        """Return the mean over levels of what regions have in them, not adapted, (N, width, s, s).
+
+        That is what is adapted to the teacher's while all levels count alike.
+        """
+        pooled = [region_features(x, boxes, size, samples=1, aligned=False) for x in levels]
+        return torch.stack(pooled).mean(0)
+
     def level_weights(self, pooled: Tensor, taught: Tensor) -> Tensor:
         """Return how much each level counts for each region, (L, N); 1 over the levels."""
         keys = self.embed(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])

@@ -247,11 +247,24 @@ class QueryDetectorModule(DetectorModule, Protocol):
     """What the file of a family of detection transformers defines besides."""
 
     def label_content(self, model: nn.Module, labels: Tensor, boxes: Tensor) -> Tensor:
-        """Make the content of queries, detached.
+        """Make the content of queries that stand for objects of known classes, detached.
 
         Args:
             model: The detector.
-            labels: Class indices (B, Q); -1 for a query of no class.
+            labels: Class indices (B, Q).
+            boxes: The queries' reference boxes, cxcywh in [0, 1], (B, Q, 4).
+
+        Returns:
+            Embeddings (B, Q, D).
+        """
+        ...
+
+    def place_content(self, model: nn.Module, memory: Memory, boxes: Tensor) -> Tensor:
+        """Make the content of queries of no class, as the model makes that of its own, detached.
+
+        Args:
+            model: The detector.
+            memory: What its encoder gave.
             boxes: The queries' reference boxes, cxcywh in [0, 1], (B, Q, 4).
 
         Returns:

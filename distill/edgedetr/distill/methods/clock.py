@@ -102,6 +102,11 @@ class Clock(DistillationMethod):
         self.levels = PairedLevels(student, teacher)
 
     @override
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the adapters of the levels, see `PairedLevels.fit`."""
+        self.levels.fit(batches)
+
+    @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher answers without gradient."""
         settings = self.settings
@@ -121,7 +126,9 @@ class Clock(DistillationMethod):
         if settings.teacher_queries:
             sets.append(teacher_queries(batch.teacher_memory))
         if settings.random_queries:
-            sets.append(random_queries(batch.teacher_memory, settings.random_queries))
+            sets.append(
+                random_queries(batch.teacher_memory, batch.targets, settings.random_queries)
+            )
         return sets
 
 

@@ -55,7 +55,7 @@ from edgedetr.distill.paired_levels import LevelPair, PairedLevels
 from edgedetr.distill.pixel_relations import PixelRelations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.methods import Batch
@@ -97,6 +97,11 @@ class Drkd(DistillationMethod):
             for index in range(len(self.levels))
         )
         self.object_relations = nn.ModuleList(ObjectRelations(width) for _ in range(fine))
+
+    @override
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the adapters of the levels, see `PairedLevels.fit`."""
+        self.levels.fit(batches)
 
     @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:

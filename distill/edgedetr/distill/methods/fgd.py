@@ -35,6 +35,8 @@ from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.paired_levels import LevelPair, PairedLevels
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
@@ -78,6 +80,11 @@ class Fgd(DistillationMethod):
             nn.ModuleList(ContextBlock(teacher.width) for _ in range(len(self.levels)))
             for _ in range(2)
         )
+
+    @override
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the adapters of the levels, see `PairedLevels.fit`."""
+        self.levels.fit(batches)
 
     @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:

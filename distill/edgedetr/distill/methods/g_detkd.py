@@ -29,8 +29,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import box_convert
 from typing_extensions import override
 
+from edgedetr.distill.adapters import LeastSquares
 from edgedetr.distill.detectors import answers_regions
 from edgedetr.distill.inheritance import inherit
 from edgedetr.distill.methods import DistillationMethod
@@ -39,6 +41,8 @@ from edgedetr.distill.region_samples import region_samples
 from edgedetr.distill.semantic_imitation import SemanticImitation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgedetr.distill.detectors import DetectorModule, RegionAnswers, Regions
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
@@ -127,6 +131,18 @@ class GDetKd(DistillationMethod):
             "contrast": settings.contrast_weight * contrast,
             **terms,
         }
+
+    @override
+    @torch.no_grad()
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the imitation's adapter, on the regions of the objects."""
+        squares = LeastSquares()
+        for batch in batches:
+            boxes = [box_convert(t.boxes, "cxcywh", "xyxy") for t in batch.targets]
+            taught = self.teacher.answer_regions(batch.teacher_memory, boxes).features
+            mine = self.imitation.of_all_levels(batch.memory.levels, boxes, taught.shape[-1])
+            squares.add(mine, taught, taught.new_ones(taught[:, 0].shape))
+        squares.solve(self.imitation.adapter)
 
     def _regions(self, batch: Batch) -> Regions:
         """Return the student's regions; a second stage answers the sampled ones later."""
