@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from edgedetr.distill.precision import in_float32
 from edgedetr.distill.query_losses import ClassLoss, corner_loss, query_losses
 from edgedetr.runtime.errors import SettingsError
 
@@ -75,6 +76,7 @@ def check_pair(settings: AnswerSettings, student: Model, teacher: Model) -> None
             )
 
 
+@in_float32
 def answer_losses(
     student: DetrOutputs, teacher: DetrOutputs, counts: Tensor, settings: AnswerSettings
 ) -> dict[str, Tensor]:

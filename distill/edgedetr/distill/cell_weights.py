@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from edgedetr.distill.precision import in_float32
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,6 +40,7 @@ def cell_weights(targets: Sequence[Targets], mask: Tensor) -> tuple[Tensor, Tens
     return foreground, background
 
 
+@in_float32
 def standardised(level: Tensor, mask: Tensor) -> Tensor:
     """Give each channel of (B, D, H, W) mean 0 and variance 1 over the cells of ``mask``.
 

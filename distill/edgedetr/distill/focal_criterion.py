@@ -17,6 +17,7 @@ from transformers.loss.loss_deformable_detr import (
 from typing_extensions import override
 
 from edgedetr.distill.criterion import silence_ignored
+from edgedetr.distill.precision import in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +88,7 @@ class _Known:
         return self._matches
 
 
+@in_float32
 def focal_losses(
     weights: FocalWeights,
     logits: Tensor,

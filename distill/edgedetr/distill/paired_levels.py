@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from edgedetr.distill.adapters import LeastSquares
 from edgedetr.distill.cell_weights import cell_weights
+from edgedetr.distill.precision import in_float32
 from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class PairedLevels(nn.Module):
         mine, theirs = batch.memory.levels, batch.teacher_memory.levels
         masks = batch.teacher_memory.masks
         return tuple(
-            LevelPair(adapt(mine[s]), theirs[t].detach(), *cell_weights(batch.targets, masks[t]))
+            _pair(adapt, mine[s], theirs[t].detach(), cell_weights(batch.targets, masks[t]))
             for adapt, (s, t) in zip(self.adapters, self.pairs, strict=True)
         )
 
@@ -98,6 +99,13 @@ class PairedLevels(nn.Module):
                 mine, theirs = batch.memory.levels[s], batch.teacher_memory.levels[t]
                 squares.add(mine, theirs, weights[0] + weights[1])
             squares.solve(adapter)
+
+
+@in_float32
+def _pair(
+    adapt: nn.Module, student: Tensor, teacher: Tensor, weights: tuple[Tensor, Tensor]
+) -> LevelPair:
+    return LevelPair(adapt(student), teacher, *weights)
 
 
 def _same_grids(student: Model, teacher: Model) -> tuple[tuple[int, int], ...]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from edgedetr.distill.precision import in_float32
 from edgedetr.distill.region_features import region_features
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class SemanticImitation(nn.Module):
         return F.softplus(self.raw_tau) + LOWEST_TAU
 
     @override
+    @in_float32
     def forward(self, levels: Sequence[Tensor], boxes: Sequence[Tensor], taught: Tensor) -> Tensor:
         """Return the loss.
 

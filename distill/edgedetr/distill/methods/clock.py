@@ -31,6 +31,7 @@ from edgedetr.distill.cell_weights import standardised
 from edgedetr.distill.detectors import answers_queries
 from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.paired_levels import PairedLevels
+from edgedetr.distill.precision import in_float32
 from edgedetr.distill.shared_queries import (
     Noise,
     SharedQueries,
@@ -143,6 +144,7 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
     return Clock(settings, student, teacher)
 
 
+@in_float32
 def lcmd(levels: Sequence[LevelPair], settings: Settings) -> Tensor:
     """Return the location-and-context-aware memory loss (paper, section 3.1).
 

@@ -53,6 +53,7 @@ from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.object_relations import ObjectRelations, Objects, objects
 from edgedetr.distill.paired_levels import LevelPair, PairedLevels
 from edgedetr.distill.pixel_relations import PixelRelations
+from edgedetr.distill.precision import in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -134,6 +135,7 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
     return Drkd(settings, student, teacher)
 
 
+@in_float32
 def pixel_terms(pair: LevelPair, relations: nn.Module) -> tuple[Tensor, Tensor]:
     """Return one level's ``pixel`` and its share in ``modules``, unweighted."""
     counted = pair.counted
@@ -144,6 +146,7 @@ def pixel_terms(pair: LevelPair, relations: nn.Module) -> tuple[Tensor, Tensor]:
     return _mean(by_cell.mean(1), counted), _mean(told.mean(1), counted)
 
 
+@in_float32
 def object_terms(
     pair: LevelPair, found: Objects, relations: nn.Module
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -33,6 +33,7 @@ from typing_extensions import override
 
 from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.paired_levels import LevelPair, PairedLevels
+from edgedetr.distill.precision import in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,6 +146,7 @@ class ContextBlock(nn.Module):
         return level + added[..., None, None]
 
 
+@in_float32
 def focal_terms(pair: LevelPair, temperature: float) -> dict[str, Tensor]:
     """Return the unweighted ``foreground``, ``background`` and ``attention`` of one level."""
     learnt, taught = (attention(x, pair.counted, temperature) for x in (pair.student, pair.teacher))
@@ -159,6 +161,7 @@ def focal_terms(pair: LevelPair, temperature: float) -> dict[str, Tensor]:
     }
 
 
+@in_float32
 def global_term(pair: LevelPair, student: nn.Module, teacher: nn.Module) -> Tensor:
     """Return the unweighted squared difference of one level after the context blocks."""
     counted = pair.counted

@@ -36,6 +36,7 @@ from edgedetr.distill.adapters import LeastSquares
 from edgedetr.distill.detectors import answers_regions
 from edgedetr.distill.inheritance import inherit
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.precision import in_float32
 from edgedetr.distill.region_contrast import RegionContrast
 from edgedetr.distill.region_samples import region_samples
 from edgedetr.distill.semantic_imitation import SemanticImitation
@@ -175,6 +176,7 @@ def transfer_head(student: Model, teacher: Model) -> list[str]:
     return [name for part in fitting for name in inherit(student, teacher, part)]
 
 
+@in_float32
 def prediction_terms(student: RegionAnswers, teacher: RegionAnswers) -> tuple[Tensor, Tensor]:
     """Return the unweighted ``class`` and ``localization`` of the same regions' answers."""
     logits, deltas = teacher.logits.detach(), teacher.deltas.detach()

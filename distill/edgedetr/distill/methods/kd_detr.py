@@ -35,6 +35,7 @@ from edgedetr.distill.answer_losses import (
 )
 from edgedetr.distill.detectors import answers_queries, answers_regions
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.precision import in_float32
 from edgedetr.distill.query_losses import box_losses, exclusive_divergence, weighted
 from edgedetr.distill.shared_queries import (
     MIN_SIZE,
@@ -204,6 +205,7 @@ def proposal_queries(proposals: Sequence[Tensor]) -> SharedQueries:
     return SharedQueries(None, boxes, valid)
 
 
+@in_float32
 def proposal_losses(
     student: RegionAnswers,
     logits: Tensor,
