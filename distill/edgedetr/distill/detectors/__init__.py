@@ -182,17 +182,24 @@ class Targets:
         boxes: cxcywh in [0, 1], float32 (G, 4).
         ignored: Areas that are neither object nor background, cxcywh in [0, 1], float32 (M, 4).
         frame_id: Which image it is, for messages.
+        picture: The area that the image takes, cxcywh in [0, 1], float32 (1, 4); the rest is
+            padding. None where it takes all.
     """
 
     labels: Tensor
     boxes: Tensor
     ignored: Tensor
     frame_id: str = ""
+    picture: Tensor | None = None
 
     def to(self, device: torch.device) -> Targets:
         """Move the tensors."""
         return Targets(
-            self.labels.to(device), self.boxes.to(device), self.ignored.to(device), self.frame_id
+            self.labels.to(device),
+            self.boxes.to(device),
+            self.ignored.to(device),
+            self.frame_id,
+            None if self.picture is None else self.picture.to(device),
         )
 
 
