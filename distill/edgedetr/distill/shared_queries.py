@@ -227,11 +227,10 @@ def shared_answers(
 
 def outside_ignored(boxes: Tensor, targets: Sequence[Targets]) -> Tensor:
     """Tell which boxes (B, Q, 4) do not lie in an ignored area of their image, (B, Q)."""
-    outside = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-    for row, target in enumerate(targets):
-        if len(target.ignored):
-            outside[row] = share_inside(boxes[row], target.ignored) < IGNORED_SHARE
-    return outside
+    if not any(len(t.ignored) for t in targets):
+        return torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
+    areas = pad_sequence([t.ignored for t in targets], batch_first=True)
+    return share_inside(boxes, areas) < IGNORED_SHARE
 
 
 def _counts(asked: SharedQueries, teacher: DetrOutputs, targets: Sequence[Targets]) -> Tensor:
