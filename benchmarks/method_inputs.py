@@ -129,7 +129,7 @@ def ap_with(make: Callable[[Model, Memory], Tensor], teacher: Model, held_out: D
 def memory_losses(teacher: Model, train: Dataset, held_out: Dataset) -> dict[str, Any]:
     """Return the memory loss of fresh and of inheriting students, means over the seeds."""
     fit, test = (
-        TrainingInputs(NetworkInputs(some, teacher.spec), "none", 0) for some in (train, held_out)
+        TrainingInputs(NetworkInputs(some, teacher.spec), "flip", 0) for some in (train, held_out)
     )
     found: dict[str, dict[str, float]] = {}
     for start in ("from_scratch", "inheriting"):
