@@ -9,7 +9,7 @@ from edgedetr.runtime.spec import ModelSpec
 
 
 @dataclass(frozen=True)
-class Data:
+class Source:
     """A data set of the study.
 
     Attributes:
@@ -23,13 +23,13 @@ class Data:
     tune_every: int
 
 
-DATA = {
-    "synth": Data(
+SOURCES = {
+    "synth": Source(
         "kitti",
         ModelSpec((96, 320), ("Car", "Pedestrian", "Cyclist"), resize="stretch"),
         tune_every=5,
     ),
-    "road": Data(
+    "road": Source(
         "coco",
         ModelSpec((160, 160), ("bus", "car", "motorbike", "person", "truck"), resize="stretch"),
         tune_every=6,
@@ -44,18 +44,21 @@ _MEMORY = {"clock": {"tcld_weight": 0.0}}
 _LOGITS = {"clock": {"lcmd_weight": 0.0}}
 _CORNERS = {"clock": {"corner_weight": 0.5}}
 
+_LONG = ("none, twice as long",)
+_HEIRS = ("inherit", "inherit, twice as long")
+
 DETR_ARMS = {
     "none": Arm(),
-    "fgd": Arm(("fgd",)),
-    "clock": Arm(("clock",)),
-    "kd_detr": Arm(("kd_detr",)),
-    "clock+kd_detr": Arm(_BOTH),
+    "fgd": Arm(("fgd",), over=_LONG),
+    "clock": Arm(("clock",), over=_LONG),
+    "kd_detr": Arm(("kd_detr",), over=_LONG),
+    "clock+kd_detr": Arm(_BOTH, over=_LONG),
     "inherit": Arm(inherit=True),
-    "inherit+clock": Arm(("clock",), inherit=True),
-    "inherit+clock+kd_detr": Arm(_BOTH, inherit=True),
-    "inherit+clock's memory loss": Arm(("clock",), inherit=True, settings=_MEMORY),
-    "inherit+clock's logit loss": Arm(("clock",), inherit=True, settings=_LOGITS),
-    "inherit+clock+corners": Arm(("clock",), inherit=True, settings=_CORNERS),
+    "inherit+clock": Arm(("clock",), inherit=True, over=_HEIRS),
+    "inherit+clock+kd_detr": Arm(_BOTH, inherit=True, over=_HEIRS),
+    "inherit+clock's memory loss": Arm(("clock",), inherit=True, settings=_MEMORY, over=_HEIRS),
+    "inherit+clock's logit loss": Arm(("clock",), inherit=True, settings=_LOGITS, over=_HEIRS),
+    "inherit+clock+corners": Arm(("clock",), inherit=True, settings=_CORNERS, over=_HEIRS),
     "none, twice as long": Arm(length=2, tuned_as="none"),
     "inherit, twice as long": Arm(inherit=True, length=2, tuned_as="inherit"),
 }

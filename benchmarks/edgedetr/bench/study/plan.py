@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+Key: TypeAlias = tuple[str, str, str, int]
+"""Pair, arm, kind and number of a run."""
 
 TUNING_SEED = 100
 """Seed of the runs that tune; no run that is reported has it."""
@@ -24,6 +27,7 @@ class Arm:
         settings: What differs from a method's defaults, by its name.
         length: How many times as long as the other arms it trains.
         tuned_as: The arm whose tuning it takes over; empty for one that is tuned itself.
+        over: The arms that its gain is told over, besides the pair's first.
     """
 
     methods: tuple[str, ...] = ("none",)
@@ -31,6 +35,7 @@ class Arm:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     length: float = 1.0
     tuned_as: str = ""
+    over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Pair:
         teacher: Checkpoint, from the project's root.
         family: The student's.
         preset: The student's.
-        arms: By name; gains are over the first and over those that `references` names.
+        arms: By name.
         steps: Of an arm of length 1.
         batch: Images a step.
         seeds: How many.
@@ -88,6 +93,10 @@ class Pair:
             return ()
         return self.plain_tries if found.methods == ("none",) else self.tries
 
+    def steps_of(self, arm: str) -> int:
+        """Return how long an arm trains."""
+        return round(self.steps * self.arms[arm].length)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -96,7 +105,8 @@ class Run:
     Attributes:
         pair: Name of the pair.
         arm: Name of the arm.
-        kind: ``tune`` is scored on the tuning split, ``final`` on the test split.
+        kind: ``tune`` is scored on the tuning split, ``final`` on the test split; ``teacher`` is
+            the teacher on the test split.
         number: Of the try, or the seed.
     """
 
@@ -106,7 +116,7 @@ class Run:
     number: int
 
     @property
-    def key(self) -> tuple[str, str, str, int]:
+    def key(self) -> Key:
         """What tells runs apart."""
         return self.pair, self.arm, self.kind, self.number
 
@@ -119,6 +129,7 @@ class Run:
 def runs_of(pairs: Mapping[str, Pair]) -> Iterator[Run]:
     """Give every run by priority: a pair's tuning, then its seeds one by one; pair after pair."""
     for name, pair in pairs.items():
+        yield Run(name, "teacher", "teacher", 0)
         for arm in pair.arms:
             for index in range(len(pair.tries_of(arm))):
                 yield Run(name, arm, "tune", index)
@@ -127,27 +138,33 @@ def runs_of(pairs: Mapping[str, Pair]) -> Iterator[Run]:
                 yield Run(name, arm, "final", seed)
 
 
-def best_try(pair: Pair, run: Run, records: Mapping[tuple[str, str, str, int], Any]) -> Try | None:
+def best_try(pair: Pair, run: Run, records: Mapping[Key, Any]) -> Try | None:
     """Return what a run trains with; None while the tuning that it needs is not finished."""
+    if run.kind == "teacher":
+        return pair.plain_tries[0]
     tuned = pair.arms[run.arm].tuned_as or run.arm
     tries = pair.tries_of(tuned)
     if run.kind == "tune":
         return tries[run.number]
-    found = [records.get((run.pair, tuned, "tune", index)) for index in range(len(tries))]
-    if any(record is None for record in found):
-        return None
-    scores = [record["ap"] for record in found if record is not None]
-    return tries[scores.index(max(scores))]
+    scores = [
+        record["ap"]
+        for index in range(len(tries))
+        if (record := records.get((run.pair, tuned, "tune", index))) is not None
+    ]
+    return tries[scores.index(max(scores))] if len(scores) == len(tries) else None
 
 
 def shortened(pair: Pair, factor: float, arms: Sequence[str] | None = None) -> Pair:
     """Give a pair with a factor of its steps and some of its arms.
 
     Raises:
-        UsageError: If an arm is unknown.
+        UsageError: If an arm is unknown, or takes over the tuning of one that is left out.
     """
     unknown = [arm for arm in arms or () if arm not in pair.arms]
     if unknown:
         raise UsageError(f"no arm {unknown[0]!r}; there are {', '.join(pair.arms)}")
     kept = {name: arm for name, arm in pair.arms.items() if not arms or name in arms}
+    for name, arm in kept.items():
+        if arm.tuned_as and arm.tuned_as not in kept:
+            raise UsageError(f"arm {name!r} trains as {arm.tuned_as!r} was tuned; take that too")
     return replace(pair, steps=max(4, round(factor * pair.steps)), arms=kept)

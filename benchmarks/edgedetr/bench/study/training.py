@@ -25,7 +25,7 @@ from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.settings import settings_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -48,6 +48,10 @@ EMA_DECAY = 0.996
 
 class OutOfTimeError(Exception):
     """A run that was stopped by the study's time limit; it leaves nothing."""
+
+
+class DivergedError(EdgeDetrError):
+    """A run whose loss was not finite; it counts with an AP of 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +117,7 @@ class Job:
         shelf: Its images.
         teacher: On their device.
         answers: The teacher's, for arms that ask for them.
-        out_of_time: Tells whether the study's time is over.
+        until: When the study's time is over, on `time.monotonic`'s clock.
     """
 
     run: Run
@@ -122,7 +126,7 @@ class Job:
     shelf: Shelf
     teacher: Model
     answers: Answers | None
-    out_of_time: Callable[[], bool]
+    until: float
 
     @property
     def arm(self) -> Arm:
@@ -132,39 +136,40 @@ class Job:
     @property
     def steps(self) -> int:
         """How long it trains."""
-        return round(self.pair.steps * self.arm.length)
+        return self.pair.steps_of(self.run.arm)
 
 
 def trained(job: Job) -> dict[str, Any]:
-    """Train and score one run.
+    """Train and score one run; ``diverged`` says why where its loss was not finite.
 
     Raises:
         OutOfTimeError: If the time is over before it is trained.
-        EdgeDetrError: If its loss was not finite.
     """
-    run, shelf, begun = job.run, job.shelf, time.perf_counter()
+    begun = time.perf_counter()
     loop = _Loop(job)
-    loop.fit_adapters()
-    curve, terms = [], {}
-    for share in CURVE:
-        terms = loop.until(round(share * job.steps))
-        curve.append([loop.done, loop.score(shelf.tune.first(CURVE_FRAMES))["ap"]])
-    scored = loop.score(shelf.tune if run.kind == "tune" else shelf.test)
+    try:
+        found = _curve_and_score(loop, job)
+    except DivergedError as error:
+        found = {"ap": 0.0, "ap50": 0.0, "ap75": 0.0, "curve": [], "diverged": str(error)}
     return {
-        "pair": run.pair,
-        "arm": run.arm,
-        "kind": run.kind,
-        "number": run.number,
         "learning_rate": job.chosen.learning_rate,
         "weight": job.chosen.weight,
         "steps": job.steps,
         "batch": job.pair.batch,
-        **scored,
-        "curve": curve,
-        "step_ms": 1e3 * loop.seconds / job.steps,
+        **found,
+        "step_ms": 1e3 * loop.seconds / max(1, loop.done),
         "seconds": time.perf_counter() - begun,
-        "terms": terms,
     }
+
+
+def _curve_and_score(loop: _Loop, job: Job) -> dict[str, Any]:
+    loop.fit_adapters()
+    curve, terms = [], {}
+    for share in CURVE:
+        terms = loop.until(round(share * job.steps))
+        curve.append([loop.done, loop.score(job.shelf.tune.first(CURVE_FRAMES))["ap"]])
+    scored = loop.score(job.shelf.tune if job.run.kind == "tune" else job.shelf.test)
+    return {**scored, "curve": curve, "terms": terms}
 
 
 def score(model: Model, frames: Frames, device: torch.device) -> dict[str, float]:
@@ -246,14 +251,14 @@ class _Loop:
         detection: Mapping[str, Tensor] = {}
         distillation: Mapping[str, Tensor] = {}
         while self.done < step:
-            if self.job.out_of_time():
+            if time.monotonic() > self.job.until:
                 raise OutOfTimeError
             detection, distillation = self._step()
             self.done += 1
         total = torch.stack([*detection.values()]).sum().item()
         terms = {"detection": total, **{k: v.item() for k, v in distillation.items()}}
         if not all(map(math.isfinite, terms.values())):
-            raise EdgeDetrError(f"{self.job.run.key}: the loss at step {self.done} is not finite")
+            raise DivergedError(f"the loss at step {self.done} is not finite")
         self.seconds += time.perf_counter() - begun
         return terms
 
