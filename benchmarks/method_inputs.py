@@ -166,7 +166,7 @@ def _loss(trainee: Trainee, memory: TeacherMemory, test: TrainingInputs) -> floa
     for start in range(0, FRAMES, BATCH):
         images, targets = collate([test[0, index] for index in range(start, start + BATCH)])
         batch = Batch(images, targets, trainee.encode(images), memory(images))
-        losses.append(clock(batch)["lcmd"].item())
+        losses.append(float(clock(batch)["lcmd"].item()))
     return mean(losses)
 
 

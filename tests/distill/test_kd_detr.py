@@ -172,7 +172,7 @@ def test_proposals_become_queries_of_no_class():
     queries = proposal_queries([torch.tensor([[0.1, 0.2, 0.5, 0.4]]), torch.zeros(0, 4)])
     torch.testing.assert_close(queries.boxes[0], torch.tensor([[0.3, 0.3, 0.4, 0.2]]))
     assert queries.valid.tolist() == [[True], [False]]
-    assert queries.labels.tolist() == [[-1], [-1]]
+    assert queries.labels is None
     assert proposal_queries([torch.zeros(0, 4)] * 2).valid.tolist() == [[False]] * 2
 
 

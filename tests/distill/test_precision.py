@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from edgedetr.distill.answer_losses import AnswerSettings, answer_losses
 from edgedetr.distill.cell_weights import cell_weights, standardised
@@ -57,7 +58,7 @@ LOSSES = {
 }
 
 
-def answers(pair):
+def answers(pair) -> tuple[DetrOutputs, DetrOutputs, Tensor]:
     """Answers of two layers to three queries, read off a level."""
     both = [
         DetrOutputs(
@@ -67,7 +68,7 @@ def answers(pair):
         )
         for x in (pair.student, pair.teacher)
     ]
-    return *both, torch.ones(3, 3, dtype=torch.bool)
+    return both[0], both[1], torch.ones(3, 3, dtype=torch.bool)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -34,6 +34,7 @@ def batch_of(student, teacher, images, targets):
 
 def test_slots_hold_the_objects_and_padding_is_not_valid(targets):
     queries = target_queries(targets)
+    assert queries.labels is not None
     assert queries.labels.tolist() == [[0, 1], [0, 0]]
     assert queries.valid.tolist() == [[True, True], [True, False]]
     torch.testing.assert_close(queries.boxes[0], targets[0].boxes)
@@ -68,6 +69,8 @@ def test_label_noise_draws_other_classes_at_its_rate(targets):
     torch.manual_seed(0)
     queries = target_queries(targets, groups=2000, noise=Noise(3, label=0.3))
     clean = target_queries(targets, groups=2000)
+    assert queries.labels is not None
+    assert clean.labels is not None
     changed = (queries.labels != clean.labels)[clean.valid].float().mean()
     assert 0.17 < changed < 0.23  # two of three draws give another class
     assert queries.labels.max() == 2

@@ -9,7 +9,7 @@ selected, the same ones in all its projections, and of a deformable one whole sa
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -107,7 +107,7 @@ def _heads(network: nn.Module) -> dict[str, _Heads]:
     return found
 
 
-def _deformable(attention: str, module: nn.Module) -> dict[str, _Heads]:
+def _deformable(attention: str, module: Any) -> dict[str, _Heads]:  # noqa: ANN401
     """Name those of a deformable attention; D-FINE's has no projections of values."""
     points = module.n_points
     in_levels = tuple(points) if isinstance(points, list) else (points,) * module.n_levels
@@ -135,10 +135,11 @@ def _parts(tensor: Tensor, heads: _Heads | None) -> list[Tensor]:
     """Return a tensor as it is, or with an axis of heads, level by level: views of it."""
     if heads is None:
         return [tensor]
-    apart = tensor.unflatten(heads.axis, (heads.count, -1))
+    before, after = tensor.shape[: heads.axis], tensor.shape[heads.axis + 1 :]
+    apart = tensor.view(*before, heads.count, -1, *after)
     if not heads.in_levels:
         return [apart]
-    points = apart.unflatten(1, (sum(heads.in_levels), -1))
+    points = apart.view(heads.count, sum(heads.in_levels), -1, *after)
     return list(torch.split(points, list(heads.in_levels), 1))
 
 

@@ -99,7 +99,9 @@ def place_content(model: PreTrainedModel, memory: Memory, boxes: Tensor) -> Tens
     nearest = torch.cat(
         [
             overlaps(own.unsqueeze(2), others.unsqueeze(1))[1].argmax(-1)
-            for own, others in zip(boxes.split(at_once), proposals.split(at_once), strict=True)
+            for own, others in zip(
+                torch.split(boxes, at_once), torch.split(proposals, at_once), strict=True
+            )
         ]
     )
     return cells.gather(1, nearest.unsqueeze(-1).expand(-1, -1, cells.shape[-1]))

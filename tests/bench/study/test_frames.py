@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,18 +39,18 @@ def test_other_files_are_refused(tmp_path):
         unpack(path)
 
 
-def test_whoever_says_the_truth_scores_100(packed):
+@pytest.mark.parametrize(("shift", "wanted"), [(0.0, 100), (0.35 * 24 / 96, 0)])
+def test_whoever_says_the_truth_scores_100(packed, shift, wanted):
+    """Boxes that are moved by 0.35 of their width have an IoU of 0.65 / 1.35 = 0.48."""
     spec, frames = unpack(packed)
     test = frames["test"]
 
     def predict(_, images):
-        boxes = torch.stack([t.boxes for t in test.targets])
         logits = torch.full((len(images), 1, 3), -9.0)
         logits[..., 0] = 9.0
-        return logits, boxes + shift
+        moved = torch.tensor([shift, 0, 0, 0])
+        return logits, torch.stack([t.boxes for t in test.targets]) + moved
 
-    model = SimpleNamespace(spec=spec, network=None, module=SimpleNamespace(predict=predict))
-    shift = 0.0
-    assert score(model, test, torch.device("cpu")) == {"ap": 100, "ap50": 100, "ap75": 100}
-    shift = torch.tensor([0.35 * 24 / 96, 0, 0, 0])  # an IoU of 0.65 / 1.35 = 0.48
-    assert score(model, test, torch.device("cpu")) == {"ap": 0, "ap50": 0, "ap75": 0}
+    model: Any = SimpleNamespace(spec=spec, network=None, module=SimpleNamespace(predict=predict))
+    found = score(model, test, torch.device("cpu"))
+    assert found == {"ap": wanted, "ap50": wanted, "ap75": wanted}

@@ -4,12 +4,13 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from edgedetr.bench.study import pool, workshop
-from edgedetr.bench.study.plan import Run
+from edgedetr.bench.study.plan import Key, Run
 from edgedetr.bench.study.pool import expected_seconds, read_records, run_study
 from edgedetr.bench.study.training import DivergedError, _Loop
 from edgedetr.runtime.errors import ArtifactError, UsageError
@@ -20,26 +21,26 @@ BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 @pytest.fixture(scope="module")
 def finished(study_of, packed, project, tmp_path_factory):
     """Records of a study that ran to its end, what was trained in turn, and what it said."""
-    folder, seen, said = tmp_path_factory.mktemp("study"), [], []
-    train = pool.Workshop.train
+    folder, found = tmp_path_factory.mktemp("study"), Finished({}, [], [])
+    train = workshop.Workshop.train
 
     def noted(self, run, chosen):
-        seen.append(run.key[1:])
+        found.seen.append(run.key[1:])
         return train(self, run, chosen)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool.Workshop, "train", noted)
+        patch.setattr(workshop.Workshop, "train", noted)
         path = folder / "records.jsonl"
-        records = run_study(study_of(packed, project, folder), path, 1, said.append)
-    assert read_records(path) == records
-    return Finished(records, seen, said)
+        found.records = run_study(study_of(packed, project, folder), path, 1, found.said.append)
+    assert read_records(path) == found.records
+    return found
 
 
 @dataclass
 class Finished:
-    records: dict
-    seen: list
-    said: list
+    records: dict[Key, dict[str, Any]]
+    seen: list[tuple[str, str, int]]
+    said: list[str]
 
 
 def scores(records):
@@ -69,7 +70,7 @@ def test_a_stopped_study_goes_on_and_a_run_repeats_to_the_digit(make_study, tmp_
     path, lost = tmp_path / "records.jsonl", ("small", "heir", "final", 0)
     kept = {key: record for key, record in finished.records.items() if key != lost}
     pool.write_records(path, kept)
-    said = []
+    said: list[str] = []
     records = run_study(make_study(), path, 1, said.append)
     assert len(said) == 1
     assert records.keys() == finished.records.keys()

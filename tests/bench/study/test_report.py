@@ -1,8 +1,9 @@
 import math
+from typing import Any
 
 import pytest
 
-from edgedetr.bench.study.plan import Arm, Pair, Try
+from edgedetr.bench.study.plan import Arm, Key, Pair, Try
 from edgedetr.bench.study.report import gain, probability_above_zero, report
 
 
@@ -72,10 +73,10 @@ def test_a_report_tells_arms_gains_times_and_what_is_missing():
     }
     tries = (Try(0.1),)
     pair = Pair("d", "t", "f", "p", arms, 10, 2, 2, tries, tries)
-    records = {("x", "teacher", "teacher", 0): {"ap": 60.0}}
+    records: dict[Key, dict[str, Any]] = {("x", "teacher", "teacher", 0): {"ap": 60.0}}
     scores = {"none": (20, 22), "long": (23, 23), "clock": (24,)}
-    for arm, found in scores.items():
-        for seed, ap in enumerate(found):
+    for arm, of_seeds in scores.items():
+        for seed, ap in enumerate(of_seeds):
             records["x", arm, "final", seed] = record(ap, 20 if arm == "long" else 10)
     records["x", "none", "final", 1]["diverged"] = "the loss is not finite"
     found = report({"x": pair}, records)

@@ -25,7 +25,7 @@ from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.settings import settings_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -72,7 +72,7 @@ class Shelf:
     tune: Frames
     test: Frames
 
-    def images(self, variants: Sequence[int], indices: Sequence[int]) -> Tensor:
+    def images(self, variants: NDArray[np.int64], indices: NDArray[np.int64]) -> Tensor:
         """Return network inputs (B, 3, H, W)."""
         return normalised(self.pixels[variants, indices], self.spec)
 
@@ -91,7 +91,7 @@ class Answers:
         self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         parts: list[tuple[Tensor, ...]] = []
         flat = shelf.pixels.flatten(0, 1)
-        for some in flat.split(ENCODED_AT_ONCE):
+        for some in torch.split(flat, ENCODED_AT_ONCE):
             images = normalised(some, shelf.spec).contiguous(memory_format=torch.channels_last)
             self._like = teacher.encode(images)
             parts.append(self._like.tensors())
@@ -279,7 +279,8 @@ class _Loop:
         targets = [self.shelf.targets[v][i] for v, i in zip(variants, indices, strict=True)]
         detection, distillation = self.trainee(self.shelf.images(variants, indices), targets)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.stack([*detection.values(), *distillation.values()]).sum().backward()
+        loss = torch.stack([*detection.values(), *distillation.values()]).sum()
+        torch.autograd.backward(loss)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
         self.optimizer.step()
