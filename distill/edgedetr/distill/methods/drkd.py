@@ -5,7 +5,8 @@ width:
 
 * ``pixel``: relations between cells. A graph unit a level (GloRe, Chen et al., CVPR 2019) projects
   the cells onto a few nodes, lets these reason and projects back (`PixelRelations`); the term is
-  the mean square of the difference of the cells plus that of what relations make of them.
+  the mean square of the difference of the cells (`plain_share` of it) plus that of what relations
+  make of them.
 * ``relation``: relations between objects. Ground-truth boxes are pooled to 3x3 from the two finest
   levels; each object x_i gathers ``sum_j softmax_j(w_ij * theta(x_i).phi(x_j) / sqrt(h)) g(x_j)``
   from the objects of its image (`ObjectRelations`), and the term is the mean square of the
@@ -76,11 +77,14 @@ class Settings:
         pixel_weight: Factor of the relations between cells.
         relation_weight: Factor of the relations between objects.
         instance_weight: Factor of the objects' features.
+        plain_share: Factor, within the pixel term, of the cells' own difference; with 0, and an
+            ``instance_weight`` of 0, relations alone teach.
     """
 
     pixel_weight: float = 0.1
     relation_weight: float = 0.1
     instance_weight: float = 0.1
+    plain_share: float = 1.0
 
 
 class Drkd(DistillationMethod):
@@ -111,7 +115,9 @@ class Drkd(DistillationMethod):
         levels: tuple[LevelPair, ...] = self.levels(batch)
         found = objects(batch.targets)
         by_pixel = zip(levels, self.pixel_relations, strict=True)
-        pixel, told = _means(pixel_terms(pair, relations) for pair, relations in by_pixel)
+        pixel, told = _means(
+            pixel_terms(pair, relations, settings.plain_share) for pair, relations in by_pixel
+        )
         by_object = zip(levels, self.object_relations, strict=False)
         relation, instance, told_by_others = _means(
             object_terms(pair, found, relations) for pair, relations in by_object
@@ -136,12 +142,15 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
 
 
 @in_float32
-def pixel_terms(pair: LevelPair, relations: nn.Module) -> tuple[Tensor, Tensor]:
+def pixel_terms(
+    pair: LevelPair, relations: nn.Module, plain_share: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Return one level's ``pixel`` and its share in ``modules``, unweighted."""
     counted = pair.counted
     taught = relations(pair.teacher, counted)
     learnt = _without_training(relations, pair.student, counted)
-    by_cell = (learnt - taught.detach()).square() + (pair.student - pair.teacher).square()
+    related, plain = learnt - taught.detach(), pair.student - pair.teacher
+    by_cell = related.square() + plain_share * plain.square()
     told = (taught - standardised(pair.teacher, counted[:, None])).square()
     return _mean(by_cell.mean(1), counted), _mean(told.mean(1), counted)
 
