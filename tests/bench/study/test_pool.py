@@ -11,7 +11,7 @@ import torch
 
 from edgedetr.bench.study import pool, workshop
 from edgedetr.bench.study.plan import Key, Run
-from edgedetr.bench.study.pool import expected_seconds, read_records, run_study
+from edgedetr.bench.study.pool import _next, expected_seconds, read_records, run_study
 from edgedetr.bench.study.training import DivergedError, _Loop
 from edgedetr.runtime.errors import ArtifactError, UsageError
 
@@ -94,7 +94,13 @@ def test_a_run_that_the_time_limit_stops_leaves_nothing(make_study, tmp_path, mo
     assert read_records(path) == records
 
 
-def test_no_run_begins_that_would_not_end(make_study, tmp_path):
+def test_time_may_be_over_before_all_is_augmented(make_study, tmp_path):
+    path = tmp_path / "records.jsonl"
+    assert run_study(make_study(until=0.0), path, 1, print) == {}
+    assert not path.exists()
+
+
+def test_no_run_begins_that_would_not_end(make_study):
     """A step took 2 s: 4 steps are 8 s, and of the other arm as many as of its pair's slowest."""
     record = {"pair": "small", "arm": "none", "seconds": 8.0, "steps": 4}
     records = {("small", "none", "tune", 0): record}
@@ -102,7 +108,10 @@ def test_no_run_begins_that_would_not_end(make_study, tmp_path):
     assert expected_seconds(study, Run("small", "none", "final", 0), records) == 8
     assert expected_seconds(study, Run("small", "heir", "final", 0), records) == 8
     assert expected_seconds(study, Run("small", "heir", "final", 0), {}) == 0
-    assert run_study(make_study(until=0.0), tmp_path / "r.jsonl", 1, print) == {}
+    soon = make_study(until=time.monotonic() + 7)
+    assert _next(soon, [Run("small", "none", "tune", 0)], records) is None
+    later = make_study(until=time.monotonic() + 100)
+    assert _next(later, [Run("small", "none", "tune", 0)], records) is not None
 
 
 def test_a_run_that_diverges_counts_with_nothing(make_study, tmp_path, monkeypatch):

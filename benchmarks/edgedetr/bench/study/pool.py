@@ -53,8 +53,8 @@ def run_study(
         return records
     records_path.parent.mkdir(parents=True, exist_ok=True)
     with _executor(study, workers) as pool:
-        for made in [pool.submit(_augment, n, part) for n in study.data for part in range(PARTS)]:
-            made.result()
+        if not _augmented(study, pool):
+            return records
         running: dict[Future[dict[str, Any]], Run] = {}
         while True:
             _fill(study, pool, waiting, running, workers, records)
@@ -67,6 +67,17 @@ def run_study(
                 if record is not None:
                     records[run.key] = record
                     write_records(records_path, records)
+
+
+def _augmented(study: Study, pool: Executor) -> bool:
+    """Augment all data sets side by side; tell whether there was time for it."""
+    made = [pool.submit(_augment, name, part) for name in study.data for part in range(PARTS)]
+    try:
+        for part in made:
+            part.result()
+    except OutOfTimeError:
+        return False
+    return True
 
 
 def read_records(path: Path) -> dict[Key, dict[str, Any]]:

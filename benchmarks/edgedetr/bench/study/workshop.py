@@ -11,7 +11,14 @@ import numpy as np
 import torch
 
 from edgedetr.bench.study.frames import Frames, unpack
-from edgedetr.bench.study.training import Answers, Job, Shelf, score, trained
+from edgedetr.bench.study.training import (
+    Answers,
+    Job,
+    OutOfTimeError,
+    Shelf,
+    score,
+    trained,
+)
 from edgedetr.distill.augment import augmented
 from edgedetr.distill.checkpoint import load_model
 from edgedetr.runtime.files import atomic_path
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 
     from edgedetr.bench.study.plan import Pair, Run, Try
     from edgedetr.distill.model import Model
+    from edgedetr.runtime.spec import ModelSpec
 
 PARTS = 16
 """In how many parts a data set is augmented, side by side."""
@@ -72,13 +80,22 @@ class Workshop:
         self.study = study
         self._key: tuple[str, str] | None = None
         self._bench: _Bench
+        self._unpacked: tuple[str, ModelSpec, dict[str, Frames]] | None = None
 
     def augment(self, name: str, part: int) -> None:
-        """Write one part of a data set's augmented training images to the working folder."""
-        frames = unpack(self.study.packs[name])[1]["train"]
+        """Write one part of a data set's augmented training images to the working folder.
+
+        Raises:
+            OutOfTimeError: If the study's time is over before.
+        """
+        frames = self._frames(name)[1]["train"]
         first, last = (len(frames) * p // PARTS for p in (part, part + 1))
         variants = self.study.variants
-        made = [_variants_of(frames, index, variants) for index in range(first, last)]
+        made = []
+        for index in range(first, last):
+            if time.monotonic() > self.study.until:
+                raise OutOfTimeError
+            made.append(_variants_of(frames, index, variants))
         pixels = frames.pixels.new_empty((variants, len(made), *frames.pixels.shape[1:]))
         for index, one in enumerate(made):
             pixels[:, index] = torch.stack([p for p, _ in one])
@@ -113,7 +130,7 @@ class Workshop:
         """Give a pair's data and teacher, made when first asked for."""
         if self._key != (pair.data, pair.teacher):
             study, device = self.study, torch.device(self.study.device)
-            spec, frames = unpack(study.packs[pair.data])
+            spec, frames = self._frames(pair.data)
             parts = [
                 torch.load(self._augmented(pair.data, part), weights_only=False)
                 for part in range(PARTS)
@@ -130,6 +147,12 @@ class Workshop:
             teacher.network.to(device).eval().requires_grad_(requires_grad=False)
             self._key, self._bench = (pair.data, pair.teacher), _Bench(shelf, teacher)
         return self._bench
+
+    def _frames(self, name: str) -> tuple[ModelSpec, dict[str, Frames]]:
+        """Give a data set's packed frames, those of the last one that was asked for at once."""
+        if self._unpacked is None or self._unpacked[0] != name:
+            self._unpacked = name, *unpack(self.study.packs[name])
+        return self._unpacked[1:]
 
     def _augmented(self, name: str, part: int) -> Path:
         return self.study.work / f"{name}.{part}.pt"
