@@ -242,15 +242,17 @@ def _counts(asked: SharedQueries, teacher: DetrOutputs, targets: Sequence[Target
 def _near_boxes(memory: Memory, targets: Sequence[Targets], count: int) -> Tensor:
     """Draw boxes of the truth and of the teacher, as often each, and move them, (B, count, 4)."""
     truth, own = target_queries(targets), memory.own
+    order = truth.boxes.sum(-1).argsort(1)  # a draw does not depend on the order of the objects
+    objects = truth.boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
     chances = torch.cat(
         [
-            truth.valid / truth.valid.sum(1, keepdim=True).clamp(min=1),
+            truth.valid.gather(1, order) / truth.valid.sum(1, keepdim=True).clamp(min=1),
             own.valid / own.valid.sum(1, keepdim=True),
         ],
         1,
     )
     chosen = torch.multinomial(chances, count, replacement=True).unsqueeze(-1)
-    boxes = torch.cat([truth.boxes, own.boxes.detach()], 1)
+    boxes = torch.cat([objects, own.boxes.detach()], 1)
     return _moved(boxes.gather(1, chosen.expand(-1, -1, 4)), NEAR_NOISE)
 
 
