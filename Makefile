@@ -19,7 +19,8 @@ DEMO    := CONFIG=synth RUN=$(or $(DEMO_RUN),runs/demo)
 GATES   := $(RUN)/verify.onnx.json $(RUN)/verify.fp16.json $(RUN)/int8.tried
 
 # A process of its own for each: TensorRT's builder, once loaded, has crashed what ran after it.
-TESTS := tests/bench tests/calib tests/distill tests/export tests/runtime tests/device tests/project
+TESTS := tests/bench tests/calib tests/distill tests/export tests/graph tests/pages tests/runtime \
+         tests/device tests/project
 
 .PHONY: help setup demo distill export report test lint types check clean \
         wheel-runtime docker-vehicle docker-train

@@ -20,10 +20,10 @@ import click
 from edgedetr.bench.result_file import write_result
 from edgedetr.runtime.backends import backend
 from edgedetr.runtime.errors import BackendError, UsageError
-from edgedetr.runtime.golden import golden_frame
 from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.preprocess import Preprocessor
+from edgedetr.runtime.self_test import golden_frame
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:

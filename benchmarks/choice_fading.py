@@ -19,9 +19,9 @@ from unittest import mock
 import click
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.distill import choice_fading
 from edgedetr.distill.data.kitti import open_dataset
-from edgedetr.distill.evaluate_coco import coco_ap
+from edgedetr.distill.evaluation.coco import coco_ap
+from edgedetr.distill.networks import query_fade
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.runtime.detector import Detector
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 RESULT = Path(__file__).parent / "results" / "choice_fading.json"
 PATH = click.Path(path_type=Path)
 
-MEASURES = ("distill/edgedetr/distill/choice_fading.py",)
+MEASURES = ("distill/edgedetr/distill/networks/query_fade.py",)
 """What makes these figures: once it changes, they are stale."""
 
 
@@ -54,11 +54,11 @@ def main(data: Path, images: Path, out: Path) -> None:
     found = {}
     for name, checkpoint in MODELS.items():
         found[name] = {"faded": measure(checkpoint, dataset, paths)}
-        with mock.patch.object(choice_fading, "attention_bias", seen_in_full):
+        with mock.patch.object(query_fade, "attention_bias", seen_in_full):
             found[name]["seen_in_full"] = measure(checkpoint, dataset, paths)
     figures = {
         "versions": versions_of(("edgedetr", "onnx", "onnxruntime")),
-        "fade": choice_fading.FADE,
+        "fade": query_fade.FADE,
         "labelled_frames": len(dataset),
         "real_frames": len(paths),
         "models": found,

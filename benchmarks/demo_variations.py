@@ -71,7 +71,7 @@ VARIATIONS = (
 
 MEASURES = (
     "distill/configs/synth.toml",
-    "distill/edgedetr/distill/distillation.py",
+    "distill/edgedetr/distill/training/objective.py",
     "distill/edgedetr/distill/recipe.py",
     "distill/edgedetr/distill/synth",
 )

@@ -49,11 +49,11 @@ ROOT = Path(__file__).parents[1]
 MEASURES = (
     "benchmarks/edgedetr/bench/study/frames.py",
     "benchmarks/edgedetr/bench/study/training.py",
-    "distill/edgedetr/distill/adapters.py",
-    "distill/edgedetr/distill/inheritance.py",
+    "distill/edgedetr/distill/training/adapters.py",
+    "distill/edgedetr/distill/weights/selection.py",
     "distill/edgedetr/distill/methods",
-    "distill/edgedetr/distill/paired_levels.py",
-    "distill/edgedetr/distill/shared_queries.py",
+    "distill/edgedetr/distill/losses/feature_levels.py",
+    "distill/edgedetr/distill/losses/distillation_points.py",
 )
 """What makes these figures: records of other states of it are not mixed, and figures go stale."""
 

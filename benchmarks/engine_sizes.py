@@ -24,8 +24,8 @@ import click
 
 from edgedetr.bench.result_file import write_result
 from edgedetr.calib.collect import choose_frames, collect
-from edgedetr.distill.checkpoint import save_model
-from edgedetr.export.engine_options import EngineOptions
+from edgedetr.distill.weights.checkpoint import save_model
+from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_onnx import export_onnx
@@ -46,8 +46,8 @@ FRAMES = 8
 """How many images ranges are measured on; sizes do not hang on it."""
 
 MEASURES = (
-    "export/edgedetr/export/builders",
-    "export/edgedetr/export/engine_build.py",
+    "export/edgedetr/export/engine/builders",
+    "export/edgedetr/export/engine/build.py",
     "export/edgedetr/export/to_engine.py",
 )
 """What makes these figures: once it changes, they are stale."""

@@ -27,10 +27,10 @@ from typing_extensions import override
 
 from edgedetr.bench.result_file import write_result
 from edgedetr.calib.collect import collect
-from edgedetr.export.exact import exact_graph, exact_session
-from edgedetr.export.graph import int8_macs, macs
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_qdq import export_qdq
+from edgedetr.graph.exact import exact_graph, exact_session
+from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.runtime.boxes import iou
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of
@@ -58,12 +58,12 @@ MEASURES = (
     "calib/edgedetr/calib/collect.py",
     "calib/edgedetr/calib/histogram.py",
     "calib/edgedetr/calib/scales.py",
-    "export/edgedetr/export/int8_layers.py",
-    "export/edgedetr/export/qdq_nodes.py",
+    "export/edgedetr/export/transforms/trained_ranges.py",
+    "export/edgedetr/export/transforms/qdq_nodes.py",
     "export/edgedetr/export/to_qdq.py",
-    "export/edgedetr/export/fp16_graph.py",
-    "export/edgedetr/export/fp16_islands.py",
-    "export/edgedetr/export/fp16_rounding.py",
+    "export/edgedetr/export/transforms/typed_graph.py",
+    "export/edgedetr/export/transforms/fp32_rules.py",
+    "export/edgedetr/export/transforms/fp16_rounding.py",
     "export/edgedetr/export/to_fp16.py",
 )
 """What makes these figures: once it changes, they are stale."""

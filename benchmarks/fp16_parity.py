@@ -26,14 +26,14 @@ import numpy as np
 import onnx
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.export.exact import exact_session, run_session
-from edgedetr.export.fp16_blocks import Request
-from edgedetr.export.limits import FP16_LIMITS
-from edgedetr.export.lost_share import lost_share
-from edgedetr.export.matching import MARGIN, Rule, match
-from edgedetr.export.runners import OnnxRunner
+from edgedetr.export.search.fp16_blocks import Request
 from edgedetr.export.to_fp16 import export_fp16, frames_of
 from edgedetr.export.to_onnx import export_onnx
+from edgedetr.export.verify.limits import FP16_LIMITS
+from edgedetr.export.verify.lost_share import lost_share
+from edgedetr.export.verify.matching import MARGIN, Rule, match
+from edgedetr.export.verify.runner import OnnxRunner
+from edgedetr.graph.exact import exact_session, run_session
 from edgedetr.runtime.errors import GateError
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of
@@ -60,9 +60,9 @@ CHOICE = 50
 
 MEASURES = (
     "distill/configs/synth.toml",
-    "export/edgedetr/export/fp16_graph.py",
-    "export/edgedetr/export/fp16_islands.py",
-    "export/edgedetr/export/fp16_rounding.py",
+    "export/edgedetr/export/transforms/typed_graph.py",
+    "export/edgedetr/export/transforms/fp32_rules.py",
+    "export/edgedetr/export/transforms/fp16_rounding.py",
     "export/edgedetr/export/to_fp16.py",
 )
 """What makes these figures: once it changes, they are stale."""

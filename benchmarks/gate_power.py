@@ -6,7 +6,7 @@ Renders frames that no student was trained or calibrated on, compares each model
 on all of them once, and then judges as `edgedetr verify` does, 200 times, each time on other
 frames: as many as it takes by default, drawn at random. A good model should pass in at least 99 %
 of the draws, a broken one in at most 1 %. The public detector's images are few: half of them
-calibrate it, the others are taken as they are and lighter, darker, noisier and shifted.
+calibrate it, the others are taken as they are and mirrored, shifted, lighter, darker and noisier.
 """
 
 from __future__ import annotations
@@ -21,24 +21,26 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import onnx
+import torch
 from onnx import helper, numpy_helper
 from tqdm import tqdm
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.calib.blocks import block_names
 from edgedetr.calib.collect import choose_frames, collect, kitti_images
-from edgedetr.calib.onnx_file import load_onnx
-from edgedetr.calib.points import label
+from edgedetr.calib.placement import label
 from edgedetr.calib.stats import read_stats
 from edgedetr.distill.synth.writer import write_synth
-from edgedetr.export.activations import look_inside
-from edgedetr.export.limits import FP16_LIMITS, INT8_LIMITS
-from edgedetr.export.lost_share import ERROR_RATE, looks_at, lost_share
-from edgedetr.export.runners import open_runner
+from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.export.search.trial import Trial, unlabelled_scenes
 from edgedetr.export.to_fp16 import prepared
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import quantize
-from edgedetr.export.trial import Trial, unlabelled_scenes
+from edgedetr.export.verify.activations import look_inside
+from edgedetr.export.verify.limits import FP16_LIMITS, INT8_LIMITS
+from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at, lost_share
+from edgedetr.export.verify.runner import open_runner
+from edgedetr.graph.blocks import block_names
+from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.spec import spec_from_toml
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from edgedetr.calib.stats import CalibrationStats
-    from edgedetr.export.limits import Limits
+    from edgedetr.export.verify.limits import Limits
     from edgedetr.runtime.spec import ModelSpec
 
 ROOT = Path(__file__).parents[1]
@@ -75,10 +77,11 @@ the worst three; the draws of frames take these in turns."""
 
 MEASURES = (
     "benchmarks/gate_power.py",
-    "export/edgedetr/export/block_errors.py",
-    "export/edgedetr/export/limits.py",
-    "export/edgedetr/export/lost_share.py",
-    "export/edgedetr/export/matching.py",
+    "export/edgedetr/export/verify/block_errors.py",
+    "export/edgedetr/export/verify/limits.py",
+    "export/edgedetr/export/verify/lost_share.py",
+    "export/edgedetr/export/verify/matching.py",
+    "export/edgedetr/export/verify/quantizers.py",
 )
 """What makes these figures: once it changes, they are stale."""
 
@@ -116,8 +119,9 @@ def measured(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str,
     stats = {run.name: read_stats(run / "student.calib.json") for run in arguments.runs}
     for run in arguments.runs:
         yield from of_pair(run.name, run / "student.onnx", stats[run.name], pool)
-    first, other = arguments.runs[0], arguments.runs[-1]
-    yield from of_broken(first / "student.onnx", stats[first.name], stats[other.name], pool)
+    first = arguments.runs[0]
+    other = of_other_weights(first / "student.safetensors", folder, arguments.data)
+    yield from of_broken(first / "student.onnx", stats[first.name], other, pool)
     if (arguments.shared / FEMTO).is_dir():
         yield from of_femto(arguments.shared / FEMTO, folder)
 
@@ -125,6 +129,22 @@ def measured(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str,
 def collected(folder: Path, data: Path) -> CalibrationStats:
     """Calibrate the teacher as `edgedetr calib collect` does."""
     return collect(folder / "teacher.onnx", choose_frames(kitti_images(data), 128))
+
+
+def of_other_weights(student: Path, folder: Path, data: Path) -> CalibrationStats:
+    """Calibrate a student whose weights were shuffled within each layer.
+
+    Another student of the same teacher will not do: both inherit its weights, their ranges differ
+    little, and with another's calibration a student loses no more than with its own.
+    """
+    model = load_model(student)
+    random = torch.Generator().manual_seed(POOL_SEED)
+    for weights in model.network.parameters():
+        order = torch.randperm(weights.numel(), generator=random)
+        weights.data = weights.data.flatten()[order].reshape(weights.shape)
+    save_model(folder / "other.safetensors", model, command="benchmarks/gate_power.py")
+    export_onnx(folder / "other.safetensors", folder / "other.onnx")
+    return collect(folder / "other.onnx", choose_frames(kitti_images(data), 128))
 
 
 def of_pair(
@@ -154,12 +174,15 @@ def of_femto(folder: Path, work: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def variations(image: NDArray[np.uint8], seed: int) -> list[NDArray[np.uint8]]:
-    """Return an image as it is, lighter, darker, noisier and shifted by some pixels."""
-    random, exact = np.random.default_rng(seed), image.astype(np.float64)
-    noisy = exact + random.normal(0, 4, image.shape)
-    moved = np.roll(image, (5, 7), (0, 1))
-    changed = (exact * 1.15, exact * 0.85, noisy)
-    return [image, moved, *(np.clip(np.rint(c), 0, 255).astype(np.uint8) for c in changed)]
+    """Return an image and its mirror, shifted, lighter and darker, all but the first with noise."""
+    random = np.random.default_rng(seed)
+    made = [image]
+    for seen in (image, image[:, ::-1]):
+        for shift in ((0, 0), (5, 7), (-9, 4), (3, -11), (-6, -8), (8, -3), (11, 2)):
+            for gain in (0.85, 1.0, 1.15):
+                exact = np.roll(seen, shift, (0, 1)) * gain + random.normal(0, 3, image.shape)
+                made.append(np.clip(np.rint(exact), 0, 255).astype(np.uint8))
+    return made
 
 
 def of_broken(
@@ -175,7 +198,7 @@ def of_broken(
     for name in spread_convolutions(model):
         swapped = quantize(with_swapped_channels(model, name), stats)
         broken[f"INT8, two channels of {name} swapped"] = swapped, INT8_LIMITS
-    broken["INT8, another student's calibration"] = quantize(model, other), INT8_LIMITS
+    broken["INT8, calibration of other weights"] = quantize(model, other), INT8_LIMITS
     for precision, made, limits in (("INT8", int8, INT8_LIMITS), ("FP16", half, FP16_LIMITS)):
         moved = with_added(made, stats.spec.logits_name, [1.0, 0.0, 0.0])
         broken[f"{precision}, one class's bias moved by 1"] = moved, limits
@@ -259,9 +282,8 @@ def verdict_on(
     lost: NDArray[np.int64], compared: NDArray[np.int64], limits: Limits
 ) -> tuple[str, int]:
     """Judge as `edgedetr verify` does; return the verdict and the frames that it took."""
-    looks = looks_at(len(lost))
-    for look in looks:
-        share = lost_share(lost[:look].tolist(), compared[:look].tolist(), ERROR_RATE / len(looks))
+    for look, error_rate in looks_at(len(lost)).items():
+        share = lost_share(lost[:look].tolist(), compared[:look].tolist(), error_rate)
         if (verdict := share.verdict(limits.lost_share)) != "undecided":
             return verdict, look
     return "undecided", len(lost)

@@ -22,14 +22,15 @@ import click
 
 from edgedetr.bench.result_file import write_result
 from edgedetr.calib.collect import choose_frames, collect, kitti_images
-from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.calib.stats import default_stats_path
 from edgedetr.distill.data.kitti import image_paths, open_dataset
 from edgedetr.distill.synth.writer import write_synth
-from edgedetr.export.coverage_record import coverage_path, read_coverage
-from edgedetr.export.int8_choice import Request, choose_coverage
+from edgedetr.export.search.coverage_record import coverage_path, read_coverage
+from edgedetr.export.search.int8_choice import Request, choose_coverage
+from edgedetr.export.search.trial import Scenes, Trial, labelled_scenes
 from edgedetr.export.to_qdq import export_qdq, quantized_share
-from edgedetr.export.trial import Scenes, Trial, labelled_scenes
+from edgedetr.export.verify.limits import INT8_LIMITS
+from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.manifest import versions_of
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ MEASURES = (
     "calib/edgedetr/calib/collect.py",
     "calib/edgedetr/calib/histogram.py",
     "calib/edgedetr/calib/scales.py",
-    "export/edgedetr/export/int8_layers.py",
-    "export/edgedetr/export/qdq_nodes.py",
+    "export/edgedetr/export/transforms/trained_ranges.py",
+    "export/edgedetr/export/transforms/qdq_nodes.py",
     "export/edgedetr/export/to_qdq.py",
 )
 """What makes these figures: once it changes, they are stale."""
@@ -114,10 +115,13 @@ def compare(
         found: dict[str, Any] = {"frames": len(trial), "fp32_ap": trial.ap}
         for name, path in models.items():
             model = load_onnx(path)
-            share = quantized_share(model)
+            share, effect = quantized_share(model), trial.effect(model, name)
             found[name] = {
                 "coverage": share.int8_macs / share.macs,
-                **asdict(trial.effect(model, name)),
+                "figures": asdict(effect.figures),
+                "ap": effect.ap,
+                "ap_drop": effect.ap_drop,
+                "lost_share": effect.share(INT8_LIMITS).share,
             }
     return found
 

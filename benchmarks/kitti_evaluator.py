@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.distill.evaluate_kitti import (
+from edgedetr.distill.evaluation.kitti import (
     CLASSES,
     evaluate_kitti,
     kitti_ap,
@@ -37,8 +37,8 @@ TYPE_SHARES = (0.55, 0.12, 0.06, 0.06, 0.01, 0.20)
 LABELS_PER_FRAME = 6.5
 
 MEASURES = (
-    "distill/edgedetr/distill/evaluate_kitti.py",
-    "distill/edgedetr/distill/kitti_matching.py",
+    "distill/edgedetr/distill/evaluation/kitti.py",
+    "distill/edgedetr/distill/evaluation/kitti_matching.py",
 )
 """What makes these figures: once it changes, they are stale."""
 

@@ -24,8 +24,8 @@ import torch
 from edgedetr.bench.latency import measure_latency
 from edgedetr.bench.result_file import write_result
 from edgedetr.distill.model import Model, new_model
-from edgedetr.export.metadata import set_metadata
 from edgedetr.export.to_onnx import PACKAGES, trace
+from edgedetr.graph.metadata import set_metadata
 from edgedetr.runtime.manifest import versions_of
 from edgedetr.runtime.spec import ModelSpec
 
@@ -37,10 +37,10 @@ LIMIT = 1.05
 MEASURES = (
     "runtime/edgedetr/runtime/backends/onnxruntime.py",
     "runtime/edgedetr/runtime/detector.py",
-    "runtime/edgedetr/runtime/loaded_model.py",
+    "runtime/edgedetr/runtime/inference/loaded_model.py",
     "runtime/edgedetr/runtime/postprocess.py",
     "runtime/edgedetr/runtime/preprocess.py",
-    "runtime/edgedetr/runtime/watchdog.py",
+    "runtime/edgedetr/runtime/inference/watchdog.py",
 )
 """What makes these figures: once it changes, they are stale."""
 

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.distill.adapters import IMAGES, first_batches, fit_adapters
-from edgedetr.distill.batches import NetworkInputs, TrainingInputs, collate
-from edgedetr.distill.checkpoint import load_model
 from edgedetr.distill.config import MethodConfig
 from edgedetr.distill.data.kitti import open_dataset
 from edgedetr.distill.detectors import Queries
-from edgedetr.distill.distillation import distillation_of
-from edgedetr.distill.evaluate_coco import coco_ap
-from edgedetr.distill.inheritance import inherit
+from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.distill.methods import Batch, method
 from edgedetr.distill.model import new_model
-from edgedetr.distill.teacher_memory import TeacherMemory
-from edgedetr.distill.trainee import Trainee
+from edgedetr.distill.training.adapters import IMAGES, first_batches, fit_adapters
+from edgedetr.distill.training.distillation_model import Trainee
+from edgedetr.distill.training.loader import NetworkInputs, TrainingInputs
+from edgedetr.distill.training.objective import distillation_of
+from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.weights.checkpoint import load_model
+from edgedetr.distill.weights.selection import inherit
 from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ BATCH = 16
 SEEDS = (0, 1, 2)
 
 MEASURES = (
-    "distill/edgedetr/distill/adapters.py",
+    "distill/edgedetr/distill/training/adapters.py",
     "distill/edgedetr/distill/methods/clock.py",
-    "distill/edgedetr/distill/paired_levels.py",
-    "distill/edgedetr/distill/real_time_detr.py",
+    "distill/edgedetr/distill/losses/feature_levels.py",
+    "distill/edgedetr/distill/networks/real_time_detr.py",
 )
 """What makes these figures: once it changes, they are stale."""
 
@@ -164,7 +164,8 @@ def _loss(trainee: Trainee, memory: TeacherMemory, test: TrainingInputs) -> floa
     """Return the memory loss on the held-out frames, with batch norms as in training."""
     clock, losses = trainee.distillation.methods["clock"], []
     for start in range(0, FRAMES, BATCH):
-        images, targets = collate([test[0, index] for index in range(start, start + BATCH)])
+        items = [test[0, index] for index in range(start, start + BATCH)]
+        images, targets = torch.stack([image for image, _ in items]), [truth for _, truth in items]
         batch = Batch(images, targets, trainee.encode(images), memory(images))
         losses.append(float(clock(batch)["lcmd"].item()))
     return mean(losses)

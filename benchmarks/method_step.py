@@ -22,11 +22,11 @@ import torch
 from edgedetr.bench.result_file import write_result
 from edgedetr.distill.config import MethodConfig
 from edgedetr.distill.detectors import Targets
-from edgedetr.distill.distillation import distillation_of
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
-from edgedetr.distill.teacher_memory import TeacherMemory
-from edgedetr.distill.trainee import Trainee
+from edgedetr.distill.training.distillation_model import Trainee
+from edgedetr.distill.training.objective import distillation_of
+from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ FAMILY = {"clock": "d_fine", "kd_detr": "d_fine"}
 """Family of student and teacher; the other methods' papers have two-stage detectors."""
 
 MEASURES = (
-    "distill/edgedetr/distill/distillation.py",
+    "distill/edgedetr/distill/training/objective.py",
     "distill/edgedetr/distill/methods",
-    "distill/edgedetr/distill/teacher_memory.py",
+    "distill/edgedetr/distill/training/teacher_cache.py",
 )
 """What makes these figures: once it changes, they are stale."""
 

@@ -23,13 +23,13 @@ import torch
 from torch import nn
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.distill.checkpoint import save_model
 from edgedetr.distill.model import Model, new_model
-from edgedetr.export.frames import ImageFiles
-from edgedetr.export.limits import Gate
-from edgedetr.export.matching import Rule
-from edgedetr.export.parity import verify
+from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.export.to_onnx import PACKAGES, RULE, export_onnx
+from edgedetr.export.verify.compare import verify
+from edgedetr.export.verify.frames import ImageFiles
+from edgedetr.export.verify.limits import Gate
+from edgedetr.export.verify.matching import Rule
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of
 from edgedetr.runtime.plugins import names
@@ -47,9 +47,9 @@ SPEC = ModelSpec((384, 1248), ("Car", "Pedestrian", "Cyclist"))
 PRESETS = ("edge-tiny",)
 MEASURES = (
     "distill/edgedetr/distill/detectors",
-    "export/edgedetr/export/deformable_attention.py",
-    "export/edgedetr/export/roi_align.py",
-    "export/edgedetr/export/simplify.py",
+    "export/edgedetr/export/transforms/deformable_attention.py",
+    "export/edgedetr/export/transforms/roi_align.py",
+    "export/edgedetr/export/transforms/simplify.py",
 )
 """What makes these figures: once it changes, they are stale."""
 

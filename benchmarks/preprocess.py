@@ -23,7 +23,7 @@ import numpy as np
 from edgedetr.bench.result_file import write_result
 from edgedetr.bench.versions import package_versions
 from edgedetr.distill.data.kitti import open_dataset
-from edgedetr.distill.evaluate_coco import coco_ap
+from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.preprocess import Preprocessor, placement

@@ -20,13 +20,13 @@ import click
 
 from edgedetr.bench.result_file import write_result
 from edgedetr.calib.collect import choose_frames, collect, kitti_images
-from edgedetr.calib.onnx_file import load_onnx
 from edgedetr.distill import recipe
-from edgedetr.distill.checkpoint import load_model
 from edgedetr.distill.config import load_config
+from edgedetr.distill.weights.checkpoint import load_model
+from edgedetr.export.search.trial import Trial, labelled_scenes
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import export_qdq, quantize, quantized_share
-from edgedetr.export.trial import Trial, labelled_scenes
+from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.manifest import versions_of
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ PACKAGES = ("edgedetr", "torch", "onnx", "onnxruntime")
 
 MEASURES = (
     "distill/configs/synth_qat.toml",
-    "distill/edgedetr/distill/quantization.py",
-    "distill/edgedetr/distill/quantized_student.py",
-    "export/edgedetr/export/stored_ranges.py",
+    "distill/edgedetr/distill/networks/fake_quantization.py",
+    "distill/edgedetr/distill/training/qat.py",
+    "export/edgedetr/export/transforms/stored_ranges.py",
 )
 """What makes these figures: once it changes, they are stale."""
 

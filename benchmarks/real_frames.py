@@ -27,8 +27,8 @@ MEASURES = (
     "calib/edgedetr/calib/collect.py",
     "calib/edgedetr/calib/histogram.py",
     "calib/edgedetr/calib/scales.py",
-    "export/edgedetr/export/int8_layers.py",
-    "export/edgedetr/export/qdq_nodes.py",
+    "export/edgedetr/export/transforms/trained_ranges.py",
+    "export/edgedetr/export/transforms/qdq_nodes.py",
     "export/edgedetr/export/to_qdq.py",
 )
 """What makes these figures: once it changes, they are stale."""

@@ -21,15 +21,15 @@ import click
 
 from edgedetr.bench.result_file import write_result
 from edgedetr.calib.collect import choose_frames
-from edgedetr.distill.checkpoint import load_model, save_model
-from edgedetr.distill.merging import merge_layers
-from edgedetr.export.fake_quantization import calibrated
-from edgedetr.export.frames import ImageFiles
-from edgedetr.export.limits import Gate
-from edgedetr.export.matching import Rule
-from edgedetr.export.parity import verify
+from edgedetr.distill.networks.reparameterize import merge_layers
+from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.export.qat import calibrated
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import export_qdq
+from edgedetr.export.verify.compare import verify
+from edgedetr.export.verify.frames import ImageFiles
+from edgedetr.export.verify.limits import Gate
+from edgedetr.export.verify.matching import Rule
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of
 
@@ -38,10 +38,10 @@ CALIBRATION_FRAMES = 64
 PATH = click.Path(path_type=Path)
 
 MEASURES = (
-    "distill/edgedetr/distill/quantization.py",
-    "distill/edgedetr/distill/quantized_student.py",
-    "export/edgedetr/export/fake_quantization.py",
-    "export/edgedetr/export/qdq_nodes.py",
+    "distill/edgedetr/distill/networks/fake_quantization.py",
+    "distill/edgedetr/distill/training/qat.py",
+    "export/edgedetr/export/qat.py",
+    "export/edgedetr/export/transforms/qdq_nodes.py",
     "export/edgedetr/export/to_qdq.py",
 )
 """What makes these figures: once it changes, they are stale."""

@@ -25,11 +25,11 @@ from edgedetr.bench.result_file import write_result
 from edgedetr.bench.versions import package_versions
 from edgedetr.runtime.clock import MonotonicClock
 from edgedetr.runtime.detector import Detector
-from edgedetr.runtime.result_files import ResultFiles
-from edgedetr.runtime.sources import Capture
+from edgedetr.runtime.sources.recordings import Capture
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
-from edgedetr.runtime.stream import Stream
-from edgedetr.runtime.tracking import Tracker
+from edgedetr.runtime.stream.result_files import ResultFiles
+from edgedetr.runtime.stream.stream import Stream
+from edgedetr.runtime.stream.tracking import Tracker
 from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ _PERIOD_NS = 33_000_000
 _WARM_UP = 0.1
 
 MEASURES = (
-    "runtime/edgedetr/runtime/pipeline.py",
-    "runtime/edgedetr/runtime/run.py",
-    "runtime/edgedetr/runtime/stream.py",
+    "runtime/edgedetr/runtime/inference/pipeline.py",
+    "runtime/edgedetr/runtime/stream/run.py",
+    "runtime/edgedetr/runtime/stream/stream.py",
 )
 """What makes these figures: once it changes, they are stale."""
 

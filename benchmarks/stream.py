@@ -60,9 +60,9 @@ _PACED_FRAMES = 105
 
 MEASURES = (
     "runtime/edgedetr/runtime/detector.py",
-    "runtime/edgedetr/runtime/pipeline.py",
-    "runtime/edgedetr/runtime/sources.py",
-    "runtime/edgedetr/runtime/stream.py",
+    "runtime/edgedetr/runtime/inference/pipeline.py",
+    "runtime/edgedetr/runtime/sources/recordings.py",
+    "runtime/edgedetr/runtime/stream/stream.py",
 )
 """What makes these figures: once it changes, they are stale."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     import onnx
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_of_a_terminal() -> None:
+    """Let commands that tests start hear signals, also where the tests run in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +50,9 @@ def edgedetr(monkeypatch, capsys):
         out, err = capsys.readouterr()
         return stopped.value.code, out, err
 
-    return run
+    hangup = signal.getsignal(signal.SIGHUP)
+    yield run
+    signal.signal(signal.SIGHUP, hangup)  # `run` leaves it unheard until its process ends
 
 
 @pytest.fixture
@@ -97,12 +107,13 @@ def onnx_model() -> Callable[..., onnx.ModelProto]:
     """Build an ONNX model from ``(op, name, inputs, output, {attribute: value})`` nodes.
 
     A tuple of outputs makes a node with several. Inputs are ``{name: shape}``, constants
-    ``{name: array}``.
+    ``{name: array}``. With ``classes`` it also answers as a detector does, with one query that
+    never changes.
     """
     return _build_onnx
 
 
-def _build_onnx(
+def _build_onnx(  # noqa: PLR0913 - what a graph is made of
     nodes: Sequence[tuple[str, str, Sequence[str], str | Sequence[str], dict[str, Any]]],
     constants: dict[str, object],
     *,
@@ -110,10 +121,17 @@ def _build_onnx(
     outputs: Sequence[str],
     spec: ModelSpec | None = None,
     opset: int = 17,
+    classes: int = 0,
 ) -> onnx.ModelProto:
     import numpy as np
     from onnx import TensorProto, checker, helper, numpy_helper, shape_inference
 
+    if classes:
+        batch = next(iter(inputs.values()))[0]
+        rows = batch if isinstance(batch, int) else 1
+        logits, boxes = np.full((rows, 1, classes), -4.0), np.full((rows, 1, 4), 0.5)
+        constants = {**constants, "logits": logits, "boxes": boxes}
+        outputs = [*outputs, "logits", "boxes"]
     made = []
     for op, name, reads, writes, attributes in nodes:
         names = [writes] if isinstance(writes, str) else writes
@@ -124,7 +142,12 @@ def _build_onnx(
             made,
             "net",
             [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
-            [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs],
+            [
+                helper.make_tensor_value_info(
+                    n, TensorProto.FLOAT, arrays[n].shape if n in arrays else None
+                )
+                for n in outputs
+            ],
             [
                 numpy_helper.from_array(a.astype(np.float32) if a.dtype == float else a, n)
                 for n, a in arrays.items()

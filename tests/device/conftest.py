@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from edgedetr.runtime.cuda_device import find_device
+from edgedetr.runtime.cuda.device import find_device
 
 
 @pytest.fixture(scope="session")

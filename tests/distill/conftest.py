@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from edgedetr.distill import choice_fading
-from edgedetr.distill.checkpoint import save_model
 from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
 from edgedetr.distill.detectors import Targets
 from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.networks import query_fade
+from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def make_model() -> Callable[..., Model]:
 @pytest.fixture
 def unfaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let predictions see every chosen query in full, as training does."""
-    monkeypatch.setattr(choice_fading, "attention_bias", lambda scores: 0 * scores[:, None, None])
+    monkeypatch.setattr(query_fade, "attention_bias", lambda scores: 0 * scores[:, None, None])
 
 
 @pytest.fixture

@@ -53,12 +53,58 @@ def test_overrides_reach_into_tables_and_take_bare_strings(tmp_path):
         ("class_map.Cat='Car'", "class_map names 'Cat'"),
         ("epochs", "wanted key=value"),
         ("epochs.x=1", "'epochs' is no table"),
+        ("optimizer.learning_rate=nan", "learning_rate: wanted a finite number, found nan"),
+        ("optimizer.learning_rate=inf", "learning_rate: wanted a finite number, found inf"),
+        ("optimizer.learning_rate=1e400", "learning_rate: wanted a finite number, found inf"),
+        ("optimizer.clip_norm=inf", "clip_norm: wanted a finite number"),
+        ("optimizer.weight_decay=-1", "weight_decay must be at least 0, got 1.0 and -1"),
+        ("optimizer.backbone_factor=-1", "backbone_factor and weight_decay must be at least 0"),
+        ("optimizer.warmup_steps=-5", "warmup_steps must be at least 0 and at most .*, got -5"),
+        ("optimizer.ema_decay=nan", "ema_decay: wanted a finite number"),
+        (f"seed={'9' * 5000}", "--set seed: not a value: .*digit"),
+        (f"seed={'9' * 4000}", "seed: wanted a smaller number, found a number of 13288 bits"),
+        ("seed=-1", "seed must be at least 0 and at most 4294967295, got -1"),
+        ("seed=99999999999", "seed must be at least 0"),
+        (f"epochs={'[' * 4000}", "--set epochs: not a value"),
+        ("epochs=9223372036854775808", "epochs: wanted a smaller number, found a number of 64"),
+        ("batch_size=9223372036854775807", "batch_size must be at least 1 and at most"),
+        ("eval_every=0", "eval_every must be at least 1"),
+        ("data.workers=-1", "workers must be at least 0 and at most 256, got -1"),
+        ("data.workers=100000", "workers must be at least 0 and at most 256"),
+        ("data.root=''", "root must be the folder of a data set"),
+        ('data.root="a\\u0000b"', "root: wanted text without a NUL"),
+        ("data.train_split=../../etc/passwd", "must be names, got '../../etc/passwd'"),
+        ("data.val_split=''", "must be names, got ''"),
+        ("data.classes=[]", "classes must be different names, at least one"),
+        ("data.classes=['Car', 'Car']", "classes must be different names"),
+        ("data.classes=['Car', '']", "classes holds ''; wanted a name of printable"),
+        (
+            'data.classes=["Car\\u001b[31m"]',
+            r"classes holds 'Car\\x1b\[31m'; wanted a name of printable",
+        ),
+        ("student.input_hw=[32000, 32]", "at most 8192, got"),
+        ("student.input_hw=[-32, 32]", "multiples of 32"),
+        ("student.preset=5", "preset: wanted str, found 5"),
+        ("method.clock=5", "method.clock must be a table, got 5"),
+        ("method.clock.weight=nan", "method.clock.weight must be a number of at least 0, got nan"),
+        (
+            "method.clock.weight=1e400",
+            "method.clock.weight must be a number of at least 0, got inf",
+        ),
+        ("method.clock.share='x'", "method.clock.share must be a number of at least 0, got x"),
+        ("method.clock.lcmd_weight=-1", "clock.lcmd_weight must be a number of at least 0, got -1"),
+        ("method.fgd.temperature=nan", "fgd.temperature must be a number of at least 0, got nan"),
+        ("class_map.Car=[1]", r"class_map.Car must be a name, got \[1\]"),
+        ("qat.include='('", r"must be regular expressions, found '\(': missing \)"),
+        ("qat.frames=-3", "qat.frames must be at least 1"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path, override, message):
     text = "epochs = 2\n" + MINIMAL
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(SettingsError, match=message) as caught:
         load_config(write(tmp_path / "c.toml", text), [override])
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
 
 
 def test_method_settings_are_checked_with_the_config(tmp_path):

@@ -1,16 +1,21 @@
 import json
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from edgedetr.distill import recipe
-from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.config import OptimizerConfig
-from edgedetr.distill.trainee import Trainee
-from edgedetr.runtime.errors import ArtifactError, EdgeDetrError
+from edgedetr.distill.training import loader, run_state
+from edgedetr.distill.training.distillation_model import Trainee
+from edgedetr.distill.training.run_log import RunLog
+from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.runtime.commands.signals import handled
+from edgedetr.runtime.errors import ArtifactError, DataError, EdgeDetrError
 from edgedetr.runtime.manifest import read_manifest
 
 
@@ -61,10 +66,12 @@ def test_a_killed_run_goes_on_with_the_same_result(config, teacher, tmp_path, mo
         return [(x["step"], x["loss"]) for x in map(json.loads, lines) if x["kind"] == "step"]
 
     assert losses("killed") == losses("whole")
+    first, second = ((tmp_path / d / "student.safetensors") for d in ("whole", "killed"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_state_of_another_config_is_refused(config, tmp_path, monkeypatch):
-    def stop(_self):
+    def stop(*_):
         raise KeyboardInterrupt
 
     short = replace(config, epochs=2, eval_every=5)
@@ -115,6 +122,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(config, tmp_
     assert not (tmp_path / "run" / "student.safetensors").exists()
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_are_lost(
+    config, tmp_path, monkeypatch
+):
+    real = Trainee.forward
+
+    def broken(self, images, targets):
+        detection, distillation = real(self, images, targets)
+        root = detection["loss_giou"].clamp(min=0) * 0  # sqrt'(0) is infinite, times 0 not a number
+        return detection | {"loss_giou": detection["loss_giou"] + root.sqrt()}, distillation
+
+    monkeypatch.setattr(Trainee, "forward", broken)
+    with pytest.raises(
+        EdgeDetrError, match=r"step 0: the loss is not finite \(gradient\) on frames"
+    ):
+        recipe.train(config, tmp_path / "run", "a command")
+
+
 def test_a_teacher_of_other_classes_is_refused(config, teacher, tmp_path):
     other = replace(config.data, classes=("Car", "Van"))
     config = replace(config, data=other, teacher=str(teacher), methods=("clock",))
@@ -148,3 +172,179 @@ def test_the_learning_rate_rises_and_falls():
     assert factors[4] == 1.0
     assert factors[8] == pytest.approx(0.5)
     assert 0 < factors[11] < 0.05
+
+
+def stopped_in(step, out, config, monkeypatch):
+    """Train until the optimizer step of that number is to be taken."""
+    real = recipe._Run._step
+
+    def stop(self, images, targets, number, total):
+        if number == step:
+            raise KeyboardInterrupt
+        return real(self, images, targets, number, total)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe._Run, "_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.train(config, out, "a command")
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_trained_again_nor_overwritten(config, tmp_path, capsys):
+    config, out = replace(config, epochs=1), tmp_path / "run"
+    first = recipe.train(config, out, "a command")
+    before = contents(out)
+    capsys.readouterr()
+    same = replace(config, eval_every=5, data=replace(config.data, workers=2))
+    assert recipe.train(same, out, "another command") == first
+    assert f"{out}: is up to date" in capsys.readouterr().out
+    for other, key in (
+        (replace(config, seed=1), "seed was 0, is 1"),
+        (replace(config, epochs=2), "epochs was 1, is 2"),
+        (
+            replace(config, optimizer=replace(config.optimizer, weight_decay=0.5)),
+            r"optimizer\.weight_decay was 0\.0001, is 0\.5",
+        ),
+    ):
+        with pytest.raises(ArtifactError, match=rf"a finished run of another config \({key}\)"):
+            recipe.train(other, out, "a command")
+    assert contents(out) == before
+
+
+@pytest.mark.slow
+def test_resume_cares_for_what_was_learnt_from_and_not_for_what_changes_no_weight(
+    config, kitti, teacher, tmp_path, monkeypatch
+):
+    config = replace(config, teacher=str(teacher), epochs=2, eval_every=1)
+    stopped_in(3, tmp_path / "run", config, monkeypatch)
+    label = kitti / "training/label_2/000001.txt"
+    text = label.read_text(encoding="utf-8")
+    label.write_text(text.replace("Car", "Cyclist"), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"unfinished run of another config .*train_split: lab"):
+        recipe.train(config, tmp_path / "run", "a command")
+    label.write_text(text, encoding="utf-8")
+    weights = teacher.read_bytes()
+    teacher.write_bytes(weights[:-4] + b"\0\0\0\0")
+    with pytest.raises(ArtifactError, match=r"unfinished run of another config \(teacher was "):
+        recipe.train(config, tmp_path / "run", "a command")
+    teacher.write_bytes(weights)
+    monkeypatch.chdir(tmp_path)
+    data = replace(config.data, root="kitti/../kitti", workers=1)
+    recipe.train(replace(config, data=data, eval_every=2), tmp_path / "run", "a command")
+    recipe.train(config, tmp_path / "whole", "a command")
+    first, second = (tmp_path / d / "student.safetensors" for d in ("run", "whole"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_a_kill_cut_short_is_made_up_for(config, tmp_path, monkeypatch):
+    config = replace(config, epochs=2, eval_every=1)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe._Run, "_measure", stop)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.train(config, tmp_path / "run", "a command")
+    recipe.train(config, tmp_path / "run", "a command")
+    lines = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    seen = [(r["kind"], r["epoch"]) for r in map(json.loads, lines)]
+    epochs = [[("step", epoch), ("step", epoch), ("evaluation", epoch)] for epoch in (0, 1)]
+    assert seen == [*epochs[0], *epochs[1]]
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_a_cut_validation_picture_is_met_before_the_first_step(
+    config, kitti, tmp_path, monkeypatch, limit
+):
+    monkeypatch.setattr(loader, "MEMORY_LIMIT_BYTES", limit)
+    path = kitti / "training/image_2/000004.png"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"000004\.png: not a whole PNG"):
+        recipe.train(config, tmp_path / "run", "a command")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "preset"),
+    [
+        ("d_fine", "edge-micro"),
+        ("deimv2", "edge-tiny"),
+        ("dab_detr", "edge-tiny"),
+        ("faster_rcnn", "edge-small"),
+        ("fcos", "edge-small"),
+    ],
+)
+def test_a_run_that_diverges_is_one_line_and_goes_on_from_its_last_epoch(
+    config, tmp_path, family, preset
+):
+    student = replace(config.student, family=family, preset=preset)
+    optimizer = replace(config.optimizer, learning_rate=1e30, warmup_steps=0)
+    config = replace(config, student=student, optimizer=optimizer, epochs=2)
+    with pytest.raises(
+        EdgeDetrError, match=r"step \d: the loss is not finite \(.+\) on frames 00000\d.*lower"
+    ) as caught:
+        recipe.train(config, tmp_path / "run", "a command")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["fcos", "faster_rcnn"])
+def test_a_run_that_diverged_in_its_last_step_is_one_line_when_it_is_evaluated(
+    config, tmp_path, family
+):
+    student = replace(config.student, family=family, preset="edge-small")
+    optimizer = replace(config.optimizer, learning_rate=1e30, warmup_steps=0)
+    config = replace(config, student=student, optimizer=optimizer, epochs=1, batch_size=4)
+    with pytest.raises(EdgeDetrError, match=r"the student's .* are not finite on the validation"):
+        recipe.train(config, tmp_path / "run", "a command")
+    assert not (tmp_path / "run" / "student.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_a_run_that_goes_on(config, tmp_path, monkeypatch):
+    config, out = replace(config, epochs=2, eval_every=2), tmp_path / "run"
+    stopped_in(2, out, config, monkeypatch)
+    real = RunLog._write
+
+    def torn(self, record):
+        if record["step"] == 3:
+            self._file.write(json.dumps(record)[:17])
+            self._file.flush()
+            raise OSError(28, "No space left on device", str(self._path))
+        real(self, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "_write", torn)
+        with pytest.raises(OSError, match="No space left"):
+            recipe.train(config, out, "a command")
+    assert not (out / "log.jsonl").read_text(encoding="utf-8").endswith("\n")
+    recipe.train(config, out, "a command")
+    recipe.train(config, tmp_path / "whole", "a command")
+    first, second = (d / "student.safetensors" for d in (out, tmp_path / "whole"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.slow
+def test_sigterm_leaves_a_run_that_goes_on_and_nothing_half_written(config, tmp_path, monkeypatch):
+    data = replace(config.data, workers=1)
+    config, out = replace(config, data=data, epochs=2, eval_every=2), tmp_path / "run"
+
+    def end():
+        raise SystemExit(143)
+
+    def terminated(tensors, temporary, metadata):
+        save_file(tensors, temporary, metadata)
+        if metadata["epoch"] == "2":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, handled("SIGTERM", once=True, action=end):
+        patch.setattr(run_state, "save_file", terminated)
+        with pytest.raises(SystemExit):
+            recipe.train(config, out, "a command")
+    assert {p.name for p in out.iterdir()} == {"state.safetensors", "log.jsonl", "tensorboard"}
+    assert recipe.train(config, out, "a command")["ap"] >= 0

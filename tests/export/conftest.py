@@ -23,7 +23,7 @@ def settled_model(family="d_fine", seed=0, preset="edge-tiny", spec=SPEC):
     import torch
 
     from edgedetr.distill.model import new_model
-    from edgedetr.export.textures import textured_frames
+    from edgedetr.export.transforms.textures import textured_frames
     from edgedetr.runtime.preprocess import Preprocessor
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -54,7 +54,7 @@ def make_model():
 @pytest.fixture(scope="session")
 def checkpoint(make_model, tmp_path_factory):
     """The checkpoint of a `settled_model`."""
-    from edgedetr.distill.checkpoint import save_model
+    from edgedetr.distill.weights.checkpoint import save_model
 
     path = tmp_path_factory.mktemp("checkpoint") / "student.safetensors"
     save_model(path, make_model(), command="edgedetr distill train")
@@ -73,7 +73,7 @@ def exported(checkpoint, tmp_path_factory):
 @pytest.fixture(scope="session")
 def calibration_images(tmp_path_factory):
     """Two images for ranges."""
-    from edgedetr.export.textures import textured_frames
+    from edgedetr.export.transforms.textures import textured_frames
 
     folder = tmp_path_factory.mktemp("images")
     for index, frame in enumerate(textured_frames((64, 96), 2)):

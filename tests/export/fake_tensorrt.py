@@ -4,8 +4,10 @@ The names are those of the bindings (python/src/infer/pyCore.cpp and pyOnnx.cpp 
 and of the lists of what 11 removed. A network has a layer for each node of the ONNX file.
 """
 
+import contextlib
 import enum
 import json
+import signal
 import types
 from typing import Any
 
@@ -167,10 +169,17 @@ class Builder(Strict):
         self._log("INFO", "Total Weights Memory: 1048576 bytes")
         self._log("VERBOSE", "a tactic")
         monitor = getattr(config, "progress_monitor", None)
+        with contextlib.suppress(BaseException):  # the bindings let nothing out of a callback
+            if self.world.interrupt:
+                signal.raise_signal(self.world.interrupt)
         if monitor is not None:
             monitor.phase_start("Building engine", None, 2)
-            assert monitor.step_complete("Building engine", 0)
+            goes_on = monitor.step_complete("Building engine", 0)
+            assert goes_on == (not self.world.interrupt)
             monitor.phase_finish("Building engine")
+            if not goes_on:
+                self._log("ERROR", "Build cancelled by the progress monitor")
+                return None
         if self.world.fails:
             self._log("ERROR", self.world.fails)
             return None
@@ -214,7 +223,7 @@ class Runtime(Strict):
         return named(create_engine_inspector=lambda: inspector)
 
 
-def fake_tensorrt(version, *, monitored=True, fails="", unread=None, starts=True):
+def fake_tensorrt(version, *, monitored=True, fails="", unread=None, starts=True, interrupt=None):
     """Make the module of a version, and the record of what it is asked for.
 
     Args:
@@ -223,9 +232,11 @@ def fake_tensorrt(version, *, monitored=True, fails="", unread=None, starts=True
         fails: What it logs when a build fails; it succeeds when empty.
         unread: (node, operator, reason) that its parser stops at.
         starts: Whether a builder is returned.
+        interrupt: A signal that comes in the middle of a build.
     """
     seen = named(flags=set(), pools={}, profiles=[], cache=None, config=None, network=None)
     seen.__dict__.update(version=version, fails=fails, unread=unread, starts=starts, plugins=False)
+    seen.interrupt = interrupt
     trt: Any = types.ModuleType("tensorrt")
     trt.__version__ = version
     old = version.startswith("10.")

@@ -7,12 +7,12 @@ import pytest
 pytest.importorskip("tensorrt_rtx")
 
 from edgedetr.calib.collect import collect
-from edgedetr.export.engine_options import EngineOptions
-from edgedetr.export.engine_precision import check_claims, network_precision
+from edgedetr.export.engine.options import EngineOptions
+from edgedetr.export.engine.precision import check_claims, network_precision
 from edgedetr.export.to_engine import export_engine
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_qdq import export_qdq
-from edgedetr.runtime.cuda_device import find_device
+from edgedetr.runtime.cuda.device import find_device
 from edgedetr.runtime.errors import ArtifactError, GateError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import manifest_path, read_manifest
@@ -68,7 +68,8 @@ def test_a_failed_build_leaves_the_log_and_the_engine_of_before(onnx_model, tmp_
         {"w": np.ones((16, 16))},
         inputs={"images": (1, 3, 8, 16)},
         outputs=["y"],
-        spec=ModelSpec((8, 16), ("Car",), logits_name="y", boxes_name="y"),
+        spec=ModelSpec((8, 16), ("Car",)),
+        classes=1,
     )
     path, output = tmp_path / "net.onnx", tmp_path / "net.engine"
     onnx.save(model, path)
@@ -89,11 +90,14 @@ def of_operator(op, domain=""):
         onnx.helper.make_node(op, ["images"], ["x"], "/odd", domain=domain),
         onnx.helper.make_node("Add", ["images", "x"], ["y"], "/add"),
     ]
-    ends = [value("images", 1, shape)], [value("y", 1, shape)]
+    fixed = {"logits": [[[-4.0]]], "boxes": [[[0.5] * 4]]}
+    constants = [onnx.numpy_helper.from_array(np.array(v, np.float32), n) for n, v in fixed.items()]
+    answers = [value("logits", 1, [1, 1, 1]), value("boxes", 1, [1, 1, 4])]
+    ends = [value("images", 1, shape)], [value("y", 1, shape), *answers]
     opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("mine", 1)]
-    graph = onnx.helper.make_graph(nodes, "net", *ends)
+    graph = onnx.helper.make_graph(nodes, "net", *ends, constants)
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    spec = ModelSpec((8, 16), ("Car",), logits_name="y", boxes_name="y")
+    spec = ModelSpec((8, 16), ("Car",))
     onnx.helper.set_model_props(model, {"edgedetr.spec": spec.to_json()})
     return model.SerializeToString()
 
@@ -154,7 +158,7 @@ def test_weights_are_not_left_out_without_a_gpu(edgedetr, tiny_onnx, option):
 @pytest.fixture(params=names("edgedetr.distill.detectors"), scope="module")
 def family(request, make_model, tmp_path_factory):
     """The smallest preset of a family as FP32 ONNX."""
-    from edgedetr.distill.checkpoint import save_model
+    from edgedetr.distill.weights.checkpoint import save_model
     from edgedetr.export.to_onnx import export_onnx
 
     folder = tmp_path_factory.mktemp(request.param)

@@ -2,21 +2,22 @@
 
 import ctypes
 import json
+import signal
 import sys
 
 import numpy as np
 import onnx
 import pytest
 
-from edgedetr.export.engine_options import EngineOptions
+from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine
-from edgedetr.runtime.cuda_device import CudaDevice, find_device
+from edgedetr.runtime.cuda.device import CudaDevice, find_device
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
 
 VERSIONS = ("10.3.0", "11.0.0")
-SPEC = ModelSpec((4, 4), ("Car",), logits_name="y", boxes_name="y")
+SPEC = ModelSpec((4, 4), ("Car",))
 
 
 class FakeCuda:
@@ -65,6 +66,7 @@ def model(onnx_model, tmp_path):
             {"w": np.ones((2, 3, 1, 1))},
             inputs={"images": (batch, 3, 4, 4)},
             outputs=["y"],
+            classes=1,
         )
         onnx.helper.set_model_props(built, {METADATA_KEY: SPEC.to_json()})
         if half:
@@ -235,6 +237,33 @@ def test_a_failed_build_says_why_and_leaves_its_log_alone(tensorrt, model, tmp_p
     assert not manifest_path(output).exists()
     assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.engine.log"}
     assert "ERROR: [optimizer.cpp" in (tmp_path / "net.engine.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_ctrl_c_ends_a_build_and_writes_no_engine(tensorrt, model, tmp_path, edgedetr, monitored):
+    """What a callback raises is lost in the library, which goes on."""
+    tensorrt(interrupt=signal.SIGINT, monitored=monitored)
+    before = signal.getsignal(signal.SIGINT)
+    status, out, err = edgedetr("export", "engine", model(), "--backend", "tensorrt")
+    assert (status, out, err.strip()) == (130, "", "edgedetr: stopped")
+    assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.engine.log"}
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_sigterm_ends_a_build_as_it_ends_the_rest_of_the_command(tensorrt, model, tmp_path):
+    tensorrt(interrupt=signal.SIGTERM)
+
+    def end(number, _):
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            export_engine(model(), tmp_path / "net.engine")
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.engine.log"}
 
 
 def test_a_node_that_the_parser_refuses_is_named(tensorrt, model, tmp_path):

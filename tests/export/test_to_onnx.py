@@ -11,12 +11,12 @@ pytest.importorskip("torch")
 
 from edgedetr.distill.detectors import answers_queries, detector
 from edgedetr.export import to_onnx
-from edgedetr.export.limits import Gate
-from edgedetr.export.matching import Rule
-from edgedetr.export.parity import verify
-from edgedetr.export.simplify import Simplified
-from edgedetr.export.textures import textured_frames
 from edgedetr.export.to_onnx import export_onnx
+from edgedetr.export.transforms.simplify import Simplified
+from edgedetr.export.transforms.textures import textured_frames
+from edgedetr.export.verify.compare import verify
+from edgedetr.export.verify.limits import Gate
+from edgedetr.export.verify.matching import Rule
 from edgedetr.runtime.errors import GateError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_image
@@ -93,7 +93,7 @@ def test_the_file_says_what_it_is(exported, checkpoint):
 @pytest.mark.parametrize("family", names("edgedetr.distill.detectors"))
 def test_every_family_becomes_a_graph_of_its_own_weights(family, make_model, tmp_path):
     """What only training needs stays behind, and what is left finds the same."""
-    from edgedetr.distill.checkpoint import save_model
+    from edgedetr.distill.weights.checkpoint import save_model
 
     model = make_model(family, seed=3)
     save_model(tmp_path / "m.safetensors", model, command="")
@@ -185,8 +185,8 @@ def test_a_model_whose_queries_all_score_alike_is_exported(tmp_path):
     """Before training every feature vanishes, and any rounding chooses other queries."""
     import torch
 
-    from edgedetr.distill.checkpoint import save_model
     from edgedetr.distill.model import new_model
+    from edgedetr.distill.weights.checkpoint import save_model
 
     spec = ModelSpec((64, 96), ("Car", "Pedestrian", "Cyclist"))
     with torch.random.fork_rng(devices=[]):

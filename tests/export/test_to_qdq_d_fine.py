@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from edgedetr.calib.collect import collect
-from edgedetr.calib.points import FLOAT_SCOPES, QUERY_CHOICE, Wiring, label
+from edgedetr.calib.placement import FLOAT_SCOPES, QUERY_CHOICE, Wiring, label
 from edgedetr.distill.model import new_model
-from edgedetr.export.metadata import set_metadata
 from edgedetr.export.to_onnx import trace
 from edgedetr.export.to_qdq import quantize, quantized_share
+from edgedetr.graph.metadata import set_metadata
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.export.activations import look_inside
-from edgedetr.export.exact import Precision, exact_graph, exact_session
-from edgedetr.export.limits import FP16_LIMITS, Gate
-from edgedetr.export.matching import Rule
-from edgedetr.export.parity import Looks, verify
-from edgedetr.export.runners import OnnxRunner
+from edgedetr.export.verify.activations import look_inside
+from edgedetr.export.verify.compare import Looks, verify
+from edgedetr.export.verify.limits import FP16_LIMITS, Gate
+from edgedetr.export.verify.matching import Rule
+from edgedetr.export.verify.runner import OnnxRunner
+from edgedetr.graph.exact import Precision, exact_graph, exact_session
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
@@ -179,14 +179,15 @@ def test_a_foreign_model_needs_a_spec(edgedetr, foreign, tmp_path):
     arguments = ("verify", model, model, "--images", images, "--json", out)
     status, _, error = edgedetr(*arguments)
     assert status == 1
-    assert "foreign.onnx does not say what it eats; give --spec SPEC.toml" in error
+    assert "foreign.onnx holds no model spec" in error
+    assert "give --spec SPEC.toml, which edgedetr spec" in error
     assert edgedetr(*arguments, "--spec", spec)[0] == 0
     values = json.loads(out.read_text())
     assert (values["mean_score_drop"], values["max_score_drop"], values["min_iou"]) == (0, 0, 1)
     assert values["reference_precision"] == values["candidate_precision"] == "fp32"
     assert values["activations"]["scans"][0]["tensors"] == 6
     spec.write_text('input_hw = [8, 16]\nclass_names = ["Car", "Pedestrian"]\nlogits_name = "o"\n')
-    assert "answers logits, boxes; its spec wants o" in edgedetr(*arguments, "--spec", spec)[2]
+    assert "answers logits, boxes, its spec wants o" in edgedetr(*arguments, "--spec", spec)[2]
 
 
 def test_one_of_two_models_may_be_foreign(foreign, tiny_onnx):

@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import pytest
 
-from edgedetr.runtime.archive import TAR_END, padding, tar_header
-from edgedetr.runtime.golden import Golden, GoldenAnswer, golden_inputs
-from edgedetr.runtime.package import ppm_header
+from edgedetr.runtime.package.archive import TAR_END, padding, tar_header
+from edgedetr.runtime.package.reader import ppm_header
+from edgedetr.runtime.self_test import Golden, GoldenAnswer, golden_inputs
 from edgedetr.runtime.spec import ModelSpec
 
 PACKED_SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))

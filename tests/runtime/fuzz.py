@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 # The readers are imported when they are called: by then atheris has instrumented their modules.
 READERS = (
-    "archive",
-    "golden",
-    "health_digest",
+    "health.digest",
     "images",
     "manifest",
-    "package",
+    "package.archive",
+    "package.reader",
+    "self_test",
     "settings",
     "spec",
 )
@@ -106,9 +106,9 @@ def digest(data: bytes, folder: Path) -> None:
     """A health digest, and a window that is held against it."""
     import numpy as np
 
-    from edgedetr.runtime.camera_checks import CameraProbe
     from edgedetr.runtime.errors import EdgeDetrError
-    from edgedetr.runtime.health_digest import figures_of_frame, read_digest
+    from edgedetr.runtime.health.digest import figures_of_frame, read_digest
+    from edgedetr.runtime.health.image_figures import CameraProbe
     from edgedetr.runtime.types import Detections
 
     path = folder / "a.health.json"
@@ -135,8 +135,8 @@ def image(data: bytes, folder: Path) -> None:
 
 def archive(data: bytes, folder: Path) -> None:
     """A tar, and every file in it."""
-    from edgedetr.runtime.archive import open_archive
     from edgedetr.runtime.errors import EdgeDetrError
+    from edgedetr.runtime.package.archive import open_archive
 
     path = folder / "a.tar"
     path.write_bytes(data)
@@ -149,8 +149,8 @@ def archive(data: bytes, folder: Path) -> None:
 def package(data: bytes, folder: Path) -> None:
     """One JSON file of an unsigned package; the first byte says which."""
     from edgedetr.runtime.errors import EdgeDetrError
-    from edgedetr.runtime.golden import check_inputs
-    from edgedetr.runtime.package import read_package
+    from edgedetr.runtime.package.reader import read_package
+    from edgedetr.runtime.self_test import check_inputs
 
     files = _package_files()
     names = ("MANIFEST.json", "spec.json", "golden.json")
@@ -187,7 +187,7 @@ def seeds(name: str) -> list[bytes]:
     if name == "package":
         names = ("MANIFEST.json", "spec.json", "golden.json")
         return [bytes([k]) + files[n] for k, n in enumerate(names)]
-    from edgedetr.runtime.archive import TAR_END, padding, tar_header
+    from edgedetr.runtime.package.archive import TAR_END, padding, tar_header
 
     few = ("golden.ppm", "models/m.onnx", "spec.json")
     members = [tar_header(n, len(files[n])) + files[n] + bytes(padding(len(files[n]))) for n in few]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgedetr.runtime import cli
-from edgedetr.runtime.images import read_image
+from edgedetr.runtime import Detector, cli
+from edgedetr.runtime.detect import detect
+from edgedetr.runtime.images import list_images, read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,3 +160,34 @@ def test_a_process_of_its_own_prints_no_warning(
     )
     assert (done.returncode, done.stderr) == (0, "detect\n")
     assert (out / "000001.txt").read_text() == ROW
+
+
+def test_home_is_expanded_on_the_command_line(
+    tiny_onnx: Tiny, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = f"~/{tiny_onnx().relative_to(tmp_path)}"
+    arguments = ("detect", model, f"--images=~/{images.name}", "--out=~/found")
+    assert _edgedetr(monkeypatch, *arguments) == 0
+    assert (tmp_path / "found" / "000001.txt").read_text() == ROW
+
+
+def test_paths_may_be_text(tiny_onnx: Tiny, images: Path, tmp_path: Path) -> None:
+    with Detector.open(str(tiny_onnx())) as detector:
+        detector.swap(str(tiny_onnx()))
+        detect(detector, [str(p) for p in list_images(str(images))], str(tmp_path / "found"))
+    assert (tmp_path / "found" / "000001.txt").read_text() == ROW
+
+
+def test_a_full_disk_names_the_results(
+    tiny_onnx: Tiny, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Detector.open(tiny_onnx()) as detector:
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left") as error:
+            detect(detector, list_images(images), tmp_path / "found")
+    assert error.value.filename == str(tmp_path / "found")
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

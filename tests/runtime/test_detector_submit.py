@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgedetr.runtime import Detector, Frame, ModelSpec
-from edgedetr.runtime.pipeline import WAITING_FRAMES
+from edgedetr.runtime.inference.pipeline import WAITING_FRAMES
 from edgedetr.runtime.preprocess import Preprocessor
 
 SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))

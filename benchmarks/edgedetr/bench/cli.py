@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.commands.model_options import model_options
+from edgedetr.runtime.commands.options import PATH, command_line
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.model_options import model_options
 
 if TYPE_CHECKING:
     from pathlib import Path

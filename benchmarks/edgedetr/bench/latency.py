@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
+from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,15 @@ from edgedetr.runtime.detector import BACKEND, Detector
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.inference.opening import open_model
 from edgedetr.runtime.machine import machine_facts
-from edgedetr.runtime.opening import open_model
-from edgedetr.runtime.package import MANIFEST
+from edgedetr.runtime.package.reader import MANIFEST
 from edgedetr.runtime.timing import Latency, latency_from_samples
 from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from edgedetr.runtime.backends import Session
 
@@ -82,8 +83,8 @@ class _Samples:
 
 
 def measure_latency(
-    model: Path,
-    images: Path,
+    model: str | os.PathLike[str],
+    images: str | os.PathLike[str],
     frames: int,
     threads: int | None = None,
     *,
@@ -108,6 +109,8 @@ def measure_latency(
         DataError: If there is no image or one cannot be read.
         UsageError: If ``threads`` are given for what does not run in ONNX Runtime.
     """
+    model = Path(model)
+    images = Path(images)
     paths = list_images(images)
     session = _opened(model, threads, dict(opening or {}))
     with Detector(session) as detector:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgedetr.runtime.command_line import PATH
+from edgedetr.runtime.commands.options import PATH
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
 ) -> None:
     """Run MODEL over camera frames and write the range of every activation to a JSON file."""
     from edgedetr.calib import collect as collection
+    from edgedetr.calib.frame_variety import Variety
     from edgedetr.calib.stats import default_stats_path
-    from edgedetr.calib.variety import Variety
     from edgedetr.runtime.spec import spec_from_toml
 
     found, chosen = _frames(data, images, frames)
@@ -90,7 +90,7 @@ def digest(  # noqa: PLR0913, PLR0917 - one argument per option
 
     Take frames of many drives: what they do not hold will raise an alarm.
     """
-    from edgedetr.calib.digest import digest as digest_frames
+    from edgedetr.calib.health_digest import digest as digest_frames
     from edgedetr.runtime.spec import spec_from_toml
 
     found, chosen = _frames(data, images, frames)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -14,25 +15,26 @@ import onnx
 import onnxruntime
 from tqdm import tqdm
 
-from edgedetr.calib.cut import ending_at
 from edgedetr.calib.histogram import Histogram
-from edgedetr.calib.model_hash import model_sha256
-from edgedetr.calib.onnx_file import embedded_spec, input_batch, load_onnx
-from edgedetr.calib.points import calibration_tensors
+from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.scales import Method, amax_from_histogram
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import RangeProbe
+from edgedetr.graph.checksum import model_sha256
+from edgedetr.graph.contract import check_contract
+from edgedetr.graph.model_file import embedded_spec, load_onnx
+from edgedetr.graph.subgraph import ending_at
 from edgedetr.runtime.errors import ArtifactError, DataError
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from edgedetr.calib.variety import Variety
+    from edgedetr.calib.frame_variety import Variety
     from edgedetr.runtime.spec import ModelSpec
 
 RANGE_FRAMES = 16
@@ -53,7 +55,7 @@ class _Chunk:
 
 
 def collect(
-    path: Path,
+    path: str | os.PathLike[str],
     images: Sequence[Path],
     spec: ModelSpec | None = None,
     method: Method = "mse",
@@ -74,9 +76,10 @@ def collect(
         ArtifactError: If the model is damaged, does not fit its spec or has nothing to quantize.
         DataError: If an image cannot be read or makes an activation that is not finite.
     """
+    path = Path(path)
     model = load_onnx(path)
     spec = spec or embedded_spec(model, path)
-    batch = input_batch(model, spec, path)
+    batch = check_contract(model, spec, path)
     tensors = calibration_tensors(model)
     if not tensors:
         raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")
@@ -120,12 +123,13 @@ def choose_frames(images: Sequence[Path], count: int) -> list[Path]:
     return [images[i * len(images) // count] for i in range(count)]
 
 
-def kitti_images(root: Path) -> list[Path]:
+def kitti_images(root: str | os.PathLike[str]) -> list[Path]:
     """List the training split's images of a KITTI object folder; all where no split is given.
 
     Raises:
         DataError: If the folder is missing or the split names a frame that has no image.
     """
+    root = Path(root)
     folder = root / "training" / "image_2"
     images = list_images(folder)
     split = root / "ImageSets" / "train.txt"

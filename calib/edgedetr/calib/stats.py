@@ -7,8 +7,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.calib.model_hash import model_sha256
 from edgedetr.calib.scales import Method, scale_from_amax
+from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.files import read_json, write_text
 from edgedetr.runtime.settings import settings_from_dict
@@ -48,7 +48,7 @@ class CalibrationStats:
 
     Attributes:
         model: File name of the model.
-        model_sha256: Hash of the model's bytes, see `edgedetr.calib.model_hash`.
+        model_sha256: Hash of the model's bytes, see `edgedetr.graph.checksum`.
         spec: The contract by which the frames were fed.
         method: How each amax was chosen, see `edgedetr.calib.scales`.
         percentile: The share in per cent that the method ``percentile`` kept.

@@ -91,7 +91,7 @@ def value_ranges(
     """Measure the range of each float tensor that a node makes.
 
     Args:
-        model: A float32 model of batch 1.
+        model: A float32 model; a batch larger than 1 is filled with one frame.
         spec: How to feed it.
         frames: RGB images, uint8 (H, W, 3).
 
@@ -100,9 +100,11 @@ def value_ranges(
         DataError: If a frame makes a tensor that holds NaN.
     """
     probe, preprocess = RangeProbe(model), Preprocessor(spec)
-    images = np.zeros((1, 3, *spec.input_hw), np.float32)
+    shape = next(i.type.tensor_type.shape for i in model.graph.input if i.name == spec.input_name)
+    images = np.zeros((shape.dim[0].dim_value or 1, 3, *spec.input_hw), np.float32)
     for frame in frames:
         preprocess(frame, images[0])
+        images[1:] = images[0]
         probe.add(spec.input_name, images)
     return probe.ranges()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from time import perf_counter_ns
 
 import click
 
-from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line
 from edgedetr.runtime.files import write_text
 
 
@@ -19,9 +20,9 @@ def data() -> None:
 
 @data.command()
 @click.argument("out", type=PATH)
-@click.option("--frames", type=click.IntRange(min=2), default=1000, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--frames", type=click.IntRange(2, 999_999), default=1000, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True)
 def synth(out: Path, frames: int, seed: int, workers: int) -> None:
     """Render road scenes into the new KITTI folder OUT; the last 20 % are for validation."""
     from edgedetr.distill.synth.writer import write_synth
@@ -36,11 +37,11 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 @click.option("--format", "kind", help="kitti or coco; told from the folder where it is not given.")
 def check(root: Path, kind: str | None) -> int:
     """Count what the data set ROOT holds; print every bad label and image."""
-    from edgedetr.distill.survey import DIFFICULTIES, survey
+    from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
     found = survey(root, kind)
-    for problem in found.problems:
-        click.echo(problem, err=True)
+    for line in (*found.problems, *found.notes):
+        click.echo(line, err=True)
     for name, count in sorted(found.classes.items()):
         click.echo(f"{name:16}{count:8}")
     for name in DIFFICULTIES:
@@ -82,7 +83,7 @@ def train(config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     metavar="ARM,ARM,...",
     help="What to compare, the reference first: none,clock,clock+fgd.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
 @click.option("--out", type=PATH, help="Folder of the runs and the page: runs/compare-CONFIG.")
 @click.option("--json", "json_path", type=PATH, help="The figures: OUT/comparison.json.")
@@ -95,9 +96,9 @@ def compare(
     json_path: Path | None,
 ) -> None:
     """Train CONFIG's student with each method and seed, and compare; goes on after a kill."""
-    from edgedetr.distill.compare import Plan
-    from edgedetr.distill.compare import compare as run
-    from edgedetr.distill.comparison_page import as_text
+    from edgedetr.distill.comparison.page import as_text
+    from edgedetr.distill.comparison.runs import Plan
+    from edgedetr.distill.comparison.runs import compare as run
     from edgedetr.distill.config import load_config
 
     out = out or Path("runs") / f"compare-{config.stem}"
@@ -120,7 +121,7 @@ def evaluate() -> None:
 @click.option("--json", "out", type=PATH, help="Write the figures and curves here.")
 def kitti(labels: Path, detections: Path, out: Path | None) -> None:
     """Compute KITTI's AP11 and AP40 of the 2-D box; the frames are those with a result file."""
-    from edgedetr.distill.evaluate_kitti import CLASSES, DIFFICULTIES, evaluate_kitti
+    from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_kitti
 
     start = perf_counter_ns()
     scores = evaluate_kitti(labels, detections)
@@ -130,7 +131,9 @@ def kitti(labels: Path, detections: Path, out: Path | None) -> None:
     click.echo(f"{'per cent':16}{''.join(f'{name:>10}' for name in DIFFICULTIES)}")
     for rule, table in (("AP11", scores.ap11), ("AP40", scores.ap40)):
         for name, row in zip(CLASSES, table, strict=True):
-            click.echo(f"{rule} {name:11}{''.join(f'{value:10.3f}' for value in row)}")
+            click.echo(f"{rule} {name:11}{''.join(_figure(value, 10) for value in row)}")
+    for note in scores.notes:
+        click.echo(note, err=True)
     click.echo(f"{scores.frames} frames, {scores.detections} detections, {seconds:.1f} s")
 
 
@@ -140,7 +143,7 @@ def kitti(labels: Path, detections: Path, out: Path | None) -> None:
 @click.option("--json", "out", type=PATH, help="Write the figures and curves here.")
 def coco(truth: Path, detections: Path, out: Path | None) -> None:
     """Compute COCO's AP of boxes."""
-    from edgedetr.distill.evaluate_coco import evaluate_coco
+    from edgedetr.distill.evaluation.coco import evaluate_coco
 
     start = perf_counter_ns()
     scores = evaluate_coco(truth, detections)
@@ -150,7 +153,12 @@ def coco(truth: Path, detections: Path, out: Path | None) -> None:
     click.echo(f"{'':16}{'AP':>8}{'AP50':>8}")
     rows = zip(scores.class_names, scores.ap_by_class, scores.ap50_by_class, strict=True)
     for name, ap, ap50 in (*rows, ("mean", scores.ap, scores.ap50)):
-        click.echo(f"{name:16}{ap:8.3f}{ap50:8.3f}")
+        click.echo(f"{name:16}{_figure(ap, 8)}{_figure(ap50, 8)}")
+
+
+def _figure(value: float, width: int) -> str:
+    """Write a figure; ``-`` where there is none."""
+    return f"{'-':>{width}}" if math.isnan(value) else f"{value:{width}.3f}"
 
 
 COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedetr.distill.methods import method
@@ -10,8 +12,22 @@ from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
-    from pathlib import Path
+
+
+MOST_WORKERS = 256
+MOST_SIDE_PX = 8192
+MOST_STEPS = 10**9
+MOST_SEED = 2**32 - 1
+MOST_WEIGHT = 1e9
+"""Far beyond what any run needs: a larger number is a slip."""
+
+
+def _check_range(name: str, value: int, least: int, most: int) -> None:
+    """Refuse a number outside a range; raises ValueError."""
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be at least {least} and at most {most}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -20,7 +36,11 @@ class DataConfig:
 
     Attributes:
         root: Folder of the data set.
-        classes: The classes to train; every other known class becomes an ignored area.
+        classes: The classes to train.
+        untrained: What objects of other classes are: ``background``, as COCO's evaluation has them,
+            or ``ignored`` areas. Whatever it is, a crowd of a trained class is ignored, and so are
+            KITTI's DontCare areas and neutral pairs: Van beside Car, Person_sitting beside
+            Pedestrian.
         format: File name under ``edgedetr.distill.data``.
         train_split: Split to train on.
         val_split: Split to evaluate on.
@@ -30,11 +50,30 @@ class DataConfig:
 
     root: str
     classes: tuple[str, ...] = ("Car", "Pedestrian", "Cyclist")
+    untrained: Literal["background", "ignored"] = "background"
     format: str = "kitti"
     train_split: str = "train"
     val_split: str = "val"
     augment: Literal["flip", "strong"] = "flip"
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError(
+                f"classes must be different names, at least one, got {list(self.classes)}"
+            )
+        for name in self.classes:
+            if not name or name != name.strip() or not name.isprintable():
+                raise ValueError(
+                    f"classes holds {name!r}; wanted a name of printable characters, without "
+                    "spaces around it"
+                )
+        if not self.root:
+            raise ValueError("root must be the folder of a data set, got an empty name")
+        for split in (self.train_split, self.val_split):
+            if not split.strip() or not set(split).isdisjoint("/\\"):
+                raise ValueError(f"train_split and val_split must be names, got {split!r}")
+        _check_range("workers", self.workers, 0, MOST_WORKERS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +92,7 @@ class StudentConfig:
             ``.safetensors`` file, or a repository of the Hugging Face hub such as
             ``timm/resnet50d.a1_in1k``; empty starts fresh.
         inherit: Whether to start from evenly spaced channels of the teacher's tensors, see
-            `edgedetr.distill.inheritance`.
+            `edgedetr.distill.weights.selection`.
     """
 
     family: str = "d_fine"
@@ -65,8 +104,10 @@ class StudentConfig:
     inherit: bool = False
 
     def __post_init__(self) -> None:
-        if any(side < 32 or side % 32 for side in self.input_hw):
-            raise ValueError(f"input_hw must be multiples of 32, got {self.input_hw}")
+        if any(not 32 <= side <= MOST_SIDE_PX or side % 32 for side in self.input_hw):
+            raise ValueError(
+                f"input_hw must be multiples of 32, at most {MOST_SIDE_PX}, got {self.input_hw}"
+            )
         if self.init and self.backbone_weights:
             raise ValueError("set init, which has a backbone, or backbone_weights; not both")
         if self.inherit and (self.init or self.backbone_weights):
@@ -101,6 +142,12 @@ class OptimizerConfig:
                 "learning_rate and clip_norm must be positive and ema_decay lie in (0, 1), got "
                 f"{self.learning_rate}, {self.clip_norm} and {self.ema_decay}"
             )
+        if self.backbone_factor < 0 or self.weight_decay < 0:
+            raise ValueError(
+                "backbone_factor and weight_decay must be at least 0, got "
+                f"{self.backbone_factor} and {self.weight_decay}"
+            )
+        _check_range("warmup_steps", self.warmup_steps, 0, MOST_STEPS)
 
 
 @dataclass(frozen=True)
@@ -121,8 +168,15 @@ class QatConfig:
     exclude: str = ""
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise ValueError(f"qat.frames must be at least 1, got {self.frames}")
+        _check_range("qat.frames", self.frames, 1, MOST_STEPS)
+        try:
+            re.compile(self.include)
+            re.compile(self.exclude)
+        except re.error as error:
+            raise ValueError(
+                "qat.include and qat.exclude must be regular expressions, found "
+                f"{error.pattern!r}: {error}"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -177,11 +231,9 @@ class DistillConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.eval_every) < 1:
-            raise ValueError(
-                "epochs, batch_size and eval_every must be at least 1, got "
-                f"{self.epochs}, {self.batch_size} and {self.eval_every}"
-            )
+        for name in ("epochs", "batch_size", "eval_every"):
+            _check_range(name, getattr(self, name), 1, MOST_STEPS)
+        _check_range("seed", self.seed, 0, MOST_SEED)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ValueError(f"methods must be different names, at least one, got {self.methods}")
         for name in {*self.methods, *self.method}:
@@ -195,12 +247,17 @@ class DistillConfig:
             raise ValueError(
                 "qat.enabled fine-tunes a trained student; name its checkpoint in student.init"
             )
-        unknown = [name for name in self.class_map if name not in self.data.classes]
-        if unknown:
-            raise ValueError(
-                f"class_map names {unknown[0]!r}, which is not one of data.classes"
-                f"{nearest(unknown[0], self.data.classes)}"
-            )
+        self._check_class_map()
+
+    def _check_class_map(self) -> None:
+        for name, theirs in self.class_map.items():
+            if name not in self.data.classes:
+                raise ValueError(
+                    f"class_map names {name!r}, which is not one of data.classes"
+                    f"{nearest(name, self.data.classes)}"
+                )
+            if not isinstance(theirs, str):
+                raise ValueError(f"class_map.{name} must be a name, got {theirs!r}")  # noqa: TRY004 - a value
 
     def record(self) -> dict[str, Any]:
         """Return the settings as plain values, to be kept with a run and compared.
@@ -214,25 +271,36 @@ class DistillConfig:
 
     def method_config(self, name: str) -> MethodConfig:
         """Return one method's settings, checked."""
-        values = dict(self.method.get(name, {}))
-        factors = {key: values.pop(key, default) for key, default in _FACTORS.items()}
-        for key, value in factors.items():
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
+        given = self.method.get(name, {})
+        if not isinstance(given, dict):
+            raise ValueError(f"method.{name} must be a table, got {given!r}")  # noqa: TRY004 - a value
+        for key, value in given.items():
+            if _is_number(value) and not 0 <= value <= MOST_WEIGHT:
                 raise ValueError(f"method.{name}.{key} must be a number of at least 0, got {value}")
+        factors = {key: given.get(key, default) for key, default in _FACTORS.items()}
+        for key, value in factors.items():
+            if not _is_number(value):
+                raise ValueError(f"method.{name}.{key} must be a number of at least 0, got {value}")
+        values = {key: value for key, value in given.items() if key not in factors}
         kind = method(name).Settings
         settings = settings_from_dict(kind, values, f"[method.{name}]")
         return MethodConfig(name, float(factors["weight"]), float(factors["share"]), settings)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 _FACTORS = {"weight": 1.0, "share": 0.0}
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> DistillConfig:
+def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> DistillConfig:
     """Read a run's settings.
 
     Raises:
         SettingsError: If the file is missing, a key is unknown or a value is wrong.
     """
+    path = Path(path)
     if not path.is_file():
         raise SettingsError(f"no config {path}; see distill/configs for some")
     return load_settings(DistillConfig, path, overrides)

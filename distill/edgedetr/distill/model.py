@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         RegionAnswers,
         RegionDetectorModule,
     )
-    from edgedetr.distill.quantization import Quantization
+    from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.runtime.spec import ModelSpec
 
 
@@ -42,7 +42,7 @@ class Model:
         class_order: Which class of the network each class asked for is; empty where they are the
             same, see `with_classes`.
         quantization: How its INT8 export rounds, where it was trained for that; its own functions
-            compute in float, see `edgedetr.distill.quantization.simulated`.
+            compute in float, see `edgedetr.distill.networks.fake_quantization.simulated`.
     """
 
     family: str

@@ -13,48 +13,75 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from edgedetr.distill.adapters import first_batches, fit_adapters
-from edgedetr.distill.averaging import MovingAverage
-from edgedetr.distill.batches import EpochOrder, NetworkInputs, TrainingInputs, training_loader
-from edgedetr.distill.checkpoint import load_model, save_model
 from edgedetr.distill.data import open_dataset
-from edgedetr.distill.distillation import distillation_of
-from edgedetr.distill.evaluate_coco import coco_ap
-from edgedetr.distill.inheritance import inherit
+from edgedetr.distill.evaluation.coco import coco_ap
+from edgedetr.distill.evaluation.predict import detections_on
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
-from edgedetr.distill.prediction import detections_on
-from edgedetr.distill.pretrained import is_checkpoint, load_backbone, load_detector, local_file
-from edgedetr.distill.quantized_student import quantized_student
-from edgedetr.distill.run_state import RunState
-from edgedetr.distill.teacher_memory import TeacherMemory
-from edgedetr.distill.trainee import Trainee, parameter_groups
+from edgedetr.distill.networks.finite import NotFiniteError
+from edgedetr.distill.training.adapters import first_batches, fit_adapters
+from edgedetr.distill.training.averaging import MovingAverage
+from edgedetr.distill.training.distillation_model import Trainee, parameter_groups
+from edgedetr.distill.training.loader import (
+    EpochOrder,
+    NetworkInputs,
+    TrainingInputs,
+    TrainingLoader,
+    one_line_of_workers,
+)
+from edgedetr.distill.training.objective import distillation_of
+from edgedetr.distill.training.preflight import (
+    query_count,
+    require_norms,
+    warn_of_crowds,
+    warn_of_warmup,
+)
+from edgedetr.distill.training.qat import quantized_student
+from edgedetr.distill.training.run_folder import (
+    METRICS,
+    STATE,
+    STUDENT,
+    finished_metrics,
+    only_run_in,
+)
+from edgedetr.distill.training.run_identity import identity_of
+from edgedetr.distill.training.run_log import RunLog, without_nan
+from edgedetr.distill.training.run_state import RunState
+from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.distill.weights.pretrained import (
+    is_checkpoint,
+    load_backbone,
+    load_class_rows,
+    load_detector,
+    local_file,
+)
+from edgedetr.distill.weights.selection import class_tensors, inherit
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
+    import os
+
     from torch import Tensor
 
     from edgedetr.distill.config import DistillConfig, OptimizerConfig
     from edgedetr.distill.data import Dataset
     from edgedetr.distill.detectors import Targets
 
-STATE = "state.safetensors"
-"""What a run writes after each epoch, to go on from there."""
 
-
-def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
+def train(config: DistillConfig, out: str | os.PathLike[str], command: str) -> dict[str, float]:
     """Train the student that a config describes.
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
     ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` holds
-    the last whole epoch; a run that was killed goes on from there with the same result. A student
-    that is trained for INT8 computes as in INT8 all the while, and is evaluated so;
-    ``quantization.json`` says where it rounds, and so does its checkpoint.
+    the last whole epoch; a run that was killed goes on from there with the same result, and one
+    that is finished is left as it is. A student that is trained for INT8 computes as in INT8 all
+    the while, and is evaluated so; ``quantization.json`` says where it rounds, and so does its
+    checkpoint.
 
     Args:
         config: The run's settings.
@@ -64,16 +91,40 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     Returns:
         COCO AP and AP50 on the validation split (NaN where it holds no object; null in the files),
         the seconds that training took, and on a GPU the peak of its memory in MiB.
+
+    Raises:
+        UsageError: If another run is at work in ``out``, or the student cannot be trained so.
+        ArtifactError: If ``out`` holds a run of other settings or one that learns from something
+            else, or a file of weights is missing or foreign.
+        DataError: If a label or an image is wrong.
+        OSError: If the disk is full; the run goes on from its last whole epoch when it is not.
     """
+    out = Path(out)
+    with only_run_in(out):
+        return _train(config, out, command)
+
+
+def _train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     accelerator = Accelerator()
     torch.manual_seed(config.seed)
     student, teacher = student_of(config), teacher_of(config)
-    if config.student.inherit and teacher is not None:
-        inherit(student, teacher)
     train_split, val_split = (
-        open_dataset(config.data.format, Path(config.data.root), split, config.data.classes)
+        open_dataset(
+            config.data.format, config.data.root, split, config.data.classes, config.data.untrained
+        )
         for split in (config.data.train_split, config.data.val_split)
     )
+    identity = identity_of(config, train_split, val_split)
+    finished = finished_metrics(out, identity)
+    if finished is not None:
+        (out / STATE).unlink(missing_ok=True)
+        tqdm.write(f"{out}: is up to date: the run is finished")
+        return finished
+    queries = check_inputs(config, student, teacher)
+    require_norms(student, config.student.input_hw, min(config.batch_size, len(train_split)))
+    warn_of_crowds((*train_split.truths, *val_split.truths), queries)
+    if config.student.inherit and teacher is not None:
+        inherit(student, teacher)
     student = quantized_student(
         student,
         config.qat,
@@ -88,14 +139,13 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     if teacher is not None:
         teacher.network.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
-    state = RunState(trainee, average, optimizer, json.dumps(config.record(), sort_keys=True))
     run = _Run(
         config=config,
         out=out,
         accelerator=accelerator,
         prepared=prepared,
         averaged=replace(student, network=average.module),
-        state=state,
+        state=RunState(trainee, average, optimizer, identity, config.epochs),
         validation=(val_split, NetworkInputs(val_split, student.spec)),
     )
     data = TrainingInputs(
@@ -106,6 +156,17 @@ def train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     if accelerator.is_main_process:
         _finish(run, metrics, command)
     return metrics
+
+
+def check_inputs(config: DistillConfig, student: Model, teacher: Model | None) -> int | None:
+    """Run the encoders once at the student's input size; return how many queries the student has.
+
+    Raises:
+        UsageError: If an encoder has fewer cells than its model has queries.
+    """
+    if teacher is not None and any(method(name).NEEDS_TEACHER for name in config.methods):
+        query_count(teacher, config.student.input_hw)
+    return query_count(student, config.student.input_hw)
 
 
 def trainee_of(config: DistillConfig, student: Model, teacher: Model | None) -> Trainee:
@@ -128,8 +189,7 @@ def student_of(config: DistillConfig) -> Model:
     if not wanted.init or not is_checkpoint(wanted.init):
         model = new_model(wanted.family, wanted.preset, spec)
         if wanted.init:
-            filled, count = load_detector(model.network, wanted.init)
-            tqdm.write(f"{wanted.init} fills {filled} of the student's {count} tensors")
+            _start_from(model, wanted.init)
         if wanted.backbone_weights:
             load_backbone(model.network, wanted.backbone_weights)
         return model
@@ -145,6 +205,20 @@ def student_of(config: DistillConfig) -> Model:
         copied = inherit(model, other)
         tqdm.write(f"{wanted.init} was trained on other classes: {len(copied)} tensors taken over")
     return Model(model.family, model.preset, spec, model.network)
+
+
+def _start_from(model: Model, source: str) -> None:
+    """Fill a student from weights in transformers' naming, and say what became of it."""
+    heads = class_tensors(model)
+    filled, count = load_detector(model.network, source, heads)
+    names = load_class_rows(model.network, source, heads, model.spec.class_names)
+    fresh = [name for name in model.spec.class_names if name not in names]
+    said = [f"class rows by name: {', '.join(names)}"] * bool(names)
+    said += [f"class rows that start fresh: {', '.join(fresh)}"] * bool(fresh)
+    tqdm.write(
+        f"{source} fills {filled + len(heads) * bool(names)} of the student's {count} tensors; "
+        f"{'; '.join(said)}"
+    )
 
 
 def teacher_of(config: DistillConfig) -> Model | None:
@@ -190,42 +264,53 @@ class _Run:
         """Run the epochs that are left; return the last evaluation."""
         config = self.config
         order = EpochOrder(len(data), config.batch_size, config.seed)
-        loader = training_loader(data, order, config.data.workers)
+        loader = TrainingLoader(data, order, config.data.workers)
         done = self.state.load(self.state_path) if self.state_path.is_file() else 0
         started, total = time.perf_counter(), config.epochs * len(order)
         device = self.accelerator.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         metrics: dict[str, float] = {}
-        data.read()
-        memory = self.state.trainee.teacher_memory
-        if memory is not None and config.data.augment == "flip":
-            memory.learn(data.mirrored_too(config.batch_size), 2 * len(data))
+        self._read(data)
+        warn_of_warmup(total, config.optimizer)
         self.prepared.train()
         with (
-            closing(_Log(self.out, done, len(order))) as log,
+            one_line_of_workers(),
+            closing(RunLog(self.out, done, len(order))) as log,
             tqdm(total=total, initial=done * len(order), unit="step", disable=None) as bar,
         ):
+            if done and self._is_due(done - 1) and done - 1 not in log.evaluated_epochs:
+                metrics = self._evaluate(done - 1, len(order), log)
             for epoch in range(done, config.epochs):
                 order.epoch = epoch
-                for index, (images, targets) in enumerate(loader):
+                for index, batch in enumerate(loader):
                     step = epoch * len(order) + index
                     begun = time.perf_counter()
-                    terms = self._step(images, targets, step, total)
+                    terms = self._step(*batch, step, total)
                     log.step(step, epoch, terms | {"seconds": time.perf_counter() - begun})
                     bar.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
                     bar.update()
-                if epoch + 1 == config.epochs or (epoch + 1) % config.eval_every == 0:
-                    metrics = self._evaluate()
-                    log.evaluation((epoch + 1) * len(order), epoch, metrics)
-                    bar.write(_line(epoch, metrics))
                 if self.accelerator.is_main_process:
                     self.state.save(self.state_path, epoch + 1)
-        metrics = metrics or self._evaluate()
+                if self._is_due(epoch):
+                    metrics = self._evaluate(epoch, len(order), log)
+        metrics = metrics or self._measure()
         metrics |= {"seconds": time.perf_counter() - started}
         if device.type == "cuda":
             metrics["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
         return metrics
+
+    def _read(self, data: TrainingInputs) -> None:
+        """Read what memory can hold; an image of the validation split is not first met hours on."""
+        data.read()
+        self.validation[1].check()
+        memory = self.state.trainee.teacher_memory
+        if memory is not None and self.config.data.augment == "flip":
+            memory.learn(data.mirrored_too(self.config.batch_size), 2 * len(data))
+
+    def _is_due(self, epoch: int) -> bool:
+        """Tell whether the student is evaluated after an epoch."""
+        return epoch + 1 == self.config.epochs or (epoch + 1) % self.config.eval_every == 0
 
     def _step(
         self, images: Tensor, targets: list[Targets], step: int, steps: int
@@ -237,33 +322,51 @@ class _Run:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         device = self.accelerator.device
-        detection, distillation = self.prepared(images.to(device), [t.to(device) for t in targets])
+        moved = [t.to(device) for t in targets]
+        try:
+            detection, distillation = self.prepared(images.to(device), moved)
+        except NotFiniteError as error:
+            raise self._diverged(step, error.names, targets) from error
         loss = torch.stack([*detection.values(), *distillation.values()]).sum()
         terms = _summary(detection, distillation)
         if not math.isfinite(terms["loss"]):
             wrong = [k for k, v in terms.items() if not math.isfinite(v) and k != "loss"]
-            raise EdgeDetrError(
-                f"step {step}: the loss is not finite ({', '.join(wrong)}) on frames "
-                f"{', '.join(t.frame_id for t in targets)}; the last whole epoch is in "
-                f"{self.state_path}; lower optimizer.learning_rate"
-            )
+            raise self._diverged(step, ", ".join(wrong), targets)
         optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.accelerator.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        norm = self.accelerator.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        if not torch.isfinite(norm):
+            raise self._diverged(step, "gradient", targets)
         optimizer.step()
         self.state.average.update(self.state.trainee.network)
         return terms | {"lr": self.config.optimizer.learning_rate * factor}
 
-    def _evaluate(self) -> dict[str, float]:
+    def _diverged(self, step: int, what: str, targets: list[Targets]) -> EdgeDetrError:
+        kept = f"the last whole epoch is in {self.state_path}; " * self.state_path.is_file()
+        return EdgeDetrError(
+            f"step {step}: the loss is not finite ({what}) on frames "
+            f"{', '.join(t.frame_id for t in targets)}; {kept}lower optimizer.learning_rate"
+        )
+
+    def _evaluate(self, epoch: int, steps_per_epoch: int, log: RunLog) -> dict[str, float]:
+        """Measure what an epoch left, log it and say it."""
+        metrics = self._measure()
+        log.evaluation((epoch + 1) * steps_per_epoch, epoch, metrics)
+        tqdm.write(f"epoch {epoch + 1}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f}")
+        return metrics
+
+    def _measure(self) -> dict[str, float]:
         dataset, inputs = self.validation
-        found = detections_on(self.averaged, inputs, self.config.batch_size)
+        try:
+            found = detections_on(self.averaged, inputs, self.config.batch_size)
+        except NotFiniteError as error:
+            raise EdgeDetrError(
+                f"the student's {error.names} are not finite on the validation split; lower "
+                "optimizer.learning_rate"
+            ) from error
         result = coco_ap(dataset.truths, found, dataset.class_names)
         return {"ap": result.ap, "ap50": result.ap50}
-
-
-def _line(epoch: int, metrics: dict[str, float]) -> str:
-    return f"epoch {epoch + 1}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f}"
 
 
 def _summary(detection: dict[str, Tensor], distillation: dict[str, Tensor]) -> dict[str, float]:
@@ -276,48 +379,9 @@ def _summary(detection: dict[str, Tensor], distillation: dict[str, Tensor]) -> d
     return {"loss": sum(values), **sums}
 
 
-class _Log:
-    """``log.jsonl`` and TensorBoard scalars of one run; a resumed run goes on where it was."""
-
-    def __init__(self, out: Path, done_epochs: int, steps_per_epoch: int) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / "log.jsonl"
-        first = done_epochs * steps_per_epoch
-        kept = path.read_text(encoding="utf-8").splitlines() if first and path.is_file() else []
-        kept = [line for line in kept if json.loads(line)["epoch"] < done_epochs]
-        write_text(path, "".join(f"{line}\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
-        self._scalars = SummaryWriter(str(out / "tensorboard"), purge_step=first)
-
-    def step(self, step: int, epoch: int, terms: dict[str, float]) -> None:
-        """Write one training step; its ``seconds`` leave out loading the batch."""
-        self._write({"kind": "step", "step": step, "epoch": epoch, **terms})
-
-    def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
-        """Write one evaluation."""
-        self._write({"kind": "evaluation", "step": step, "epoch": epoch, **metrics})
-
-    def close(self) -> None:
-        """Flush and close both."""
-        self._file.close()
-        self._scalars.close()
-
-    def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(_without_nan(record)) + "\n")
-        self._file.flush()
-        for name, value in record.items():
-            if name not in {"kind", "step", "epoch"}:
-                self._scalars.add_scalar(f"{record['kind']}/{name}", value, record["step"])
-
-
-def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN, which JSON does not know, by null."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
-
-
 def _finish(run: _Run, metrics: dict[str, float], command: str) -> None:
     """Write the student, its manifest and its metrics; then the state is not needed any more."""
-    path, student = run.out / "student.safetensors", run.config.student
+    path, student = run.out / STUDENT, run.config.student
     sources = [run.config.teacher, student.init, student.backbone_weights]
     save_model(
         path,
@@ -329,8 +393,9 @@ def _finish(run: _Run, metrics: dict[str, float], command: str) -> None:
     )
     record = {
         "config": run.config.record(),
-        "metrics": _without_nan(metrics),
+        "sources": run.state.identity.sources,
+        "metrics": without_nan(metrics),
         "command": command,
     }
-    write_text(run.out / "metrics.json", json.dumps(record, indent=2) + "\n")
+    write_text(run.out / METRICS, json.dumps(record, indent=2) + "\n")
     run.state_path.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def exported(checkpoint: Path) -> Path:
         GateError: If the exported model does not find what the checkpoint finds.
         UsageError: If what exports is not installed.
     """
-    from edgedetr.runtime.files import sha256
+    from edgedetr.runtime.files import UNFINISHED, sha256
 
     hashed = sha256(checkpoint)
     entry = cache_folder() / f"{checkpoint.stem}-{_key(hashed)}"
@@ -40,7 +40,7 @@ def exported(checkpoint: Path) -> Path:
         return output
     click.echo(f"edgedetr: {checkpoint} is exported to {output}, once", err=True)
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=entry.parent) as folder:
+    with tempfile.TemporaryDirectory(UNFINISHED, ".", entry.parent) as folder:
         _export(checkpoint, Path(folder) / "made" / output.name)
         if not _is_sound(output, hashed):  # somebody else may have been faster
             shutil.rmtree(entry, ignore_errors=True)
@@ -80,7 +80,7 @@ def _is_sound(output: Path, hashed: str) -> bool:
 
 def _export(checkpoint: Path, output: Path) -> None:
     from edgedetr.export.to_onnx import export_onnx
-    from edgedetr.runtime.command_line import command_line
+    from edgedetr.runtime.commands.options import command_line
 
     output.parent.mkdir()
     export_onnx(checkpoint, output, command=command_line())

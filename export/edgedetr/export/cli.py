@@ -1,4 +1,4 @@
-"""Commands of the export stage: export, package, verify."""
+"""Commands of the export stage: export, package, spec, verify."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from edgedetr.export.commands.onnx import onnx
 from edgedetr.export.commands.package import package
 from edgedetr.export.commands.qdq import qdq
 from edgedetr.export.commands.sensitivity import sensitivity
+from edgedetr.export.commands.spec import spec
 from edgedetr.export.commands.verify import verify
-from edgedetr.runtime.conversion import CHECKPOINT
+from edgedetr.runtime.commands.conversion import CHECKPOINT
 
 if TYPE_CHECKING:
-    from edgedetr.runtime.conversion import Converters
+    from edgedetr.runtime.commands.conversion import Converters
 
 
 @click.group()
@@ -31,5 +32,5 @@ for command in (onnx, fp16, qdq, engine, clipping):
     export.add_command(command)
 calib.add_command(sensitivity)
 
-COMMANDS: tuple[click.Command, ...] = (export, package, verify)
+COMMANDS: tuple[click.Command, ...] = (export, package, spec, verify)
 CONVERTERS: Converters = {CHECKPOINT: exported}

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedetr.calib.onnx_file import load_onnx
-from edgedetr.export.builders import load_builder, version_of
-from edgedetr.export.engine_build import EngineBuild
-from edgedetr.export.engine_log import EngineLog
-from edgedetr.export.engine_options import EngineOptions
-from edgedetr.export.engine_precision import Precision, check_claims, claims
-from edgedetr.export.foreign import check_operators, check_static, spec_of
-from edgedetr.export.graph_lint import refuse_broken
-from edgedetr.runtime.errors import UsageError
+from edgedetr.export.engine.build import EngineBuild
+from edgedetr.export.engine.builders import load_builder, version_of
+from edgedetr.export.engine.log import EngineLog
+from edgedetr.export.engine.options import EngineOptions
+from edgedetr.export.engine.precision import Precision, check_claims, claims
+from edgedetr.export.engine.stop import postponed
+from edgedetr.graph.lint import refuse_broken
+from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.requirements import check_operators, check_static, spec_of
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path, write_text
 from edgedetr.runtime.manifest import manifest_path, read_manifest, versions_of, write_manifest
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     import onnx
 
-    from edgedetr.export.engine_log import OnStep
+    from edgedetr.export.engine.log import OnStep
     from edgedetr.runtime.spec import ModelSpec
 
 SUFFIX = ".engine"
@@ -59,8 +61,8 @@ class EngineReport:
 
 
 def export_engine(  # noqa: PLR0913 - what a command line gives
-    path: Path,
-    output: Path,
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     options: EngineOptions | None = None,
     *,
     backend: str | None = None,
@@ -85,6 +87,8 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         GateError: If TensorRT would break the graph, or it has none of the precision that its name
             promises.
     """
+    path = Path(path)
+    output = Path(output)
     options = options or EngineOptions()
     if output.suffix != SUFFIX:
         raise UsageError(f"--output {output}: wanted a name that ends in {SUFFIX}")
@@ -94,14 +98,15 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     model = load_onnx(path)
     spec = _check_model(model, path, spec, options)
     log = EngineLog()
-    try:
-        build = EngineBuild(module, trt, path, log)
-        build.check_ends(spec)
-        precision = build.precision()
-        check_claims(_claimed(path, output), precision.macs, path.name)
-        compiled = build.compile(options, on_step)
-    finally:
-        write_text(output.with_name(output.name + ".log"), log.text())
+    with postponed() as stops:
+        try:
+            build = EngineBuild(module, trt, path, log)
+            build.check_ends(spec)
+            precision = build.precision()
+            check_claims(_claimed(path, output), precision.macs, path.name)
+            compiled = build.compile(options, stops, on_step)
+        finally:
+            write_text(output.with_name(output.name + ".log"), log.text())
     report = EngineReport(
         version_of(trt), targets, precision, compiled.layers, log.weights_mib(), compiled.notes
     )
@@ -124,7 +129,14 @@ def _check_model(
     model: onnx.ModelProto, path: Path, spec: ModelSpec | None, options: EngineOptions
 ) -> ModelSpec:
     """Refuse a graph that cannot become an engine, before a builder sees it."""
+    inputs = [i.name for i in model.graph.input]
     spec = spec_of(model, path, spec)
+    left = {i.name for i in model.graph.input}
+    if fixed := [name for name in inputs if name not in left]:
+        raise ArtifactError(
+            f"{path} takes {', '.join(fixed)} beside the image, which no engine is fed; export "
+            "fp16 and export qdq write files in which it is a constant: build from one of these"
+        )
     check_operators(model, path)
     check_static(model, spec, path)
     refuse_broken(model, path.name)

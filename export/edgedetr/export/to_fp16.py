@@ -1,41 +1,42 @@
 """Write an ONNX model as a strongly typed FP16 graph, as TensorRT 10 and 11 want it.
 
 Precision lies in the graph and nowhere else: weights are FP16 numbers, a Cast stands where FP32
-nodes (see `edgedetr.export.fp16_islands`) meet FP16 ones, and nowhere twice for the same tensor.
-Inputs and outputs of the graph stay FP32, so that runtimes need not know.
+nodes (see `edgedetr.export.transforms.fp32_rules`) meet FP16 ones, and nowhere twice for the same
+tensor. Inputs and outputs of the graph stay FP32, so that runtimes need not know.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
 from edgedetr.calib.collect import RANGE_FRAMES, choose_frames
-from edgedetr.calib.onnx_file import load_onnx
-from edgedetr.calib.points import Wiring, label
+from edgedetr.calib.placement import Wiring, label
 from edgedetr.calib.value_ranges import element_types, value_ranges
-from edgedetr.export.foreign import check_operators, check_static, spec_of
-from edgedetr.export.fp16_graph import Halves, typed
-from edgedetr.export.fp16_islands import islands
-from edgedetr.export.graph import macs
-from edgedetr.export.graph_lint import refuse_broken
-from edgedetr.export.metadata import set_metadata
+from edgedetr.export.transforms.fp32_rules import islands
+from edgedetr.export.transforms.typed_graph import Halves, typed
+from edgedetr.graph.lint import refuse_broken
+from edgedetr.graph.macs import macs
+from edgedetr.graph.metadata import set_metadata
+from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.requirements import check_float, check_operators, check_static, spec_of
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedetr.export.fp16_blocks import Request
+    from edgedetr.export.search.fp16_blocks import Request
     from edgedetr.runtime.spec import ModelSpec
 
 VERSIONS = ("edgedetr", "numpy", "onnx", "onnxruntime")
@@ -104,8 +105,8 @@ class Halving:
 
 
 def export_fp16(
-    path: Path,
-    output: Path,
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     spec: ModelSpec | None = None,
     frames: Iterable[NDArray[np.uint8]] | None = None,
     command: str = "edgedetr export fp16",
@@ -129,17 +130,20 @@ def export_fp16(
         GateError: If TensorRT would break the graph, or the limits do not hold.
         UsageError: If ``output`` is ``path``.
     """
+    path = Path(path)
+    output = Path(output)
     if output == path:
         raise UsageError(f"{output} is the input of the same command; choose another --output")
     model = load_onnx(path)
     spec = spec_of(model, path, spec)
+    check_float(model, path)
     check_operators(model, path)
     check_static(model, spec, path)
     refuse_broken(model, path.name)
     halving = prepared(model, spec, frames)
     kept = {}
     if request is not None:
-        from edgedetr.export.fp16_blocks import choose_blocks
+        from edgedetr.export.search.fp16_blocks import choose_blocks
 
         kept = choose_blocks(halving, spec, request)
     half, share = halving.typed(kept)
@@ -159,12 +163,13 @@ def export_fp16(
     return share
 
 
-def frames_of(folder: Path) -> Iterator[NDArray[np.uint8]]:
+def frames_of(folder: str | os.PathLike[str]) -> Iterator[NDArray[np.uint8]]:
     """Read `RANGE_FRAMES` images of a folder, evenly spread.
 
     Raises:
         DataError: If there is none, or one cannot be read.
     """
+    folder = Path(folder)
     return map(read_image, choose_frames(list_images(folder), RANGE_FRAMES))
 
 
@@ -196,7 +201,7 @@ def prepared(
 ) -> Halving:
     """Measure ranges and find what rules and ranges keep in FP32; takes what `halve` takes."""
     if frames is None:
-        from edgedetr.export.textures import textured_frames
+        from edgedetr.export.transforms.textures import textured_frames
 
         frames = textured_frames(spec.input_hw)
     types = element_types(model)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
@@ -17,36 +18,36 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from edgedetr.calib.onnx_file import load_onnx
-from edgedetr.distill.checkpoint import load_model
-from edgedetr.distill.merging import drop_absorbed_scales, merge_layers
-from edgedetr.export.deformable_attention import Form, sampled_by
-from edgedetr.export.graph_lint import Finding, lint
-from edgedetr.export.int8_layers import trained_ranges
-from edgedetr.export.limits import FP32_LIMITS
-from edgedetr.export.matching import Rule
-from edgedetr.export.metadata import set_metadata
-from edgedetr.export.parity import compare
-from edgedetr.export.parity_report import ParityReport
-from edgedetr.export.roi_align import regions_pooled_by
-from edgedetr.export.runners import OnnxRunner, TorchRunner
-from edgedetr.export.simplify import Simplified, simplify
-from edgedetr.export.stored_ranges import store_ranges
-from edgedetr.export.textures import textured_frames
+from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, merge_layers
+from edgedetr.distill.weights.checkpoint import load_model
+from edgedetr.export.transforms.deformable_attention import Form, sampled_by
+from edgedetr.export.transforms.roi_align import regions_pooled_by
+from edgedetr.export.transforms.simplify import Simplified, simplify
+from edgedetr.export.transforms.stored_ranges import store_ranges
+from edgedetr.export.transforms.textures import textured_frames
+from edgedetr.export.transforms.trained_ranges import trained_ranges
+from edgedetr.export.verify.compare import compare
+from edgedetr.export.verify.limits import FP32_LIMITS
+from edgedetr.export.verify.matching import Rule
+from edgedetr.export.verify.report import ParityReport
+from edgedetr.export.verify.runner import OnnxRunner, TorchRunner
+from edgedetr.graph.lint import Finding, lint
+from edgedetr.graph.metadata import set_metadata
+from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.errors import GateError, UsageError
 from edgedetr.runtime.files import atomic_path, sha256
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
-    from edgedetr.export.evidence import Evidence
-    from edgedetr.export.figures import Figures
+    from edgedetr.export.verify.figures import Figures
+    from edgedetr.export.verify.findings import Evidence
 
 OPSET = 17
 PACKAGES = ("edgedetr", "torch", "transformers", "onnx", "onnxsim")
@@ -75,8 +76,8 @@ class Exported:
 
 
 def export_onnx(
-    checkpoint: Path,
-    output: Path,
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     frames: Iterable[NDArray[np.uint8]] | None = None,
     *,
     simplified: bool = True,
@@ -90,9 +91,9 @@ def export_onnx(
         output: The ``.onnx`` file.
         frames: RGB images, uint8 (H, W, 3), on which the two are compared; `textured_frames` when
             None.
-        simplified: Whether to fold what is constant; see `edgedetr.export.simplify`.
+        simplified: Whether to fold what is constant; see `edgedetr.export.transforms.simplify`.
         deformable_attention: How the graph reads feature maps; see
-            `edgedetr.export.deformable_attention`.
+            `edgedetr.export.transforms.deformable_attention`.
         command: What made it, for the manifest.
 
     Raises:
@@ -100,6 +101,8 @@ def export_onnx(
         UsageError: If ``output`` is no name for an ONNX file.
         GateError: If the two do not find the same objects.
     """
+    checkpoint = Path(checkpoint)
+    output = Path(output)
     if output.suffix != ".onnx":
         raise UsageError(f"{output} is no name for an ONNX file; wanted one that ends in .onnx")
     model, versions = load_model(checkpoint), versions_of(PACKAGES)
@@ -170,11 +173,14 @@ def _save(graph: onnx.ModelProto, path: Path, model: Model, versions: Sequence[s
     onnx.save(graph, path)
 
 
-def trace(model: Model, path: Path, deformable_attention: Form = "gather") -> None:
+def trace(
+    model: Model, path: str | os.PathLike[str], deformable_attention: Form = "gather"
+) -> None:
     """Write a network as torch traces it: layers merged, static batch 1, no metadata.
 
     The tracer warns about every size that it fixes, which is what a static graph wants.
     """
+    path = Path(path)
     spec, network = model.spec, copy.deepcopy(model.network).eval()
     merge_layers(network)
     drop_absorbed_scales(network)

@@ -12,29 +12,36 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import onnx
 from onnx import numpy_helper
 
-from edgedetr.calib.onnx_file import load_onnx
-from edgedetr.calib.points import Point, Wiring, concat_inputs, points, reads, residuals
+from edgedetr.calib.placement import Point, Wiring, concat_inputs, points, reads, residuals
 from edgedetr.calib.scales import scale_from_amax
 from edgedetr.calib.stats import read_stats
-from edgedetr.export.foreign import check_operators, check_static, opset_of, raise_opset, spec_of
-from edgedetr.export.graph import int8_macs, macs
-from edgedetr.export.graph_lint import refuse_broken
-from edgedetr.export.metadata import set_metadata
-from edgedetr.export.qdq_nodes import NodeMaker
-from edgedetr.export.stored_ranges import stored_ranges
 from edgedetr.export.to_fp16 import HalfShare, halve
+from edgedetr.export.transforms.qdq_nodes import NodeMaker
+from edgedetr.export.transforms.stored_ranges import stored_ranges
+from edgedetr.graph.lint import refuse_broken
+from edgedetr.graph.macs import int8_macs, macs
+from edgedetr.graph.metadata import set_metadata
+from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.requirements import (
+    check_operators,
+    check_static,
+    opset_of,
+    raise_opset,
+    spec_of,
+)
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -82,9 +89,9 @@ class QuantizedShare:
 
 
 def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
-    path: Path,
-    stats_path: Path | None,
-    output: Path,
+    path: str | os.PathLike[str],
+    stats_path: str | os.PathLike[str] | None,
+    output: str | os.PathLike[str],
     include: str = "",
     exclude: str = "",
     rest: Rest = "fp16",
@@ -113,6 +120,9 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         UsageError: If ``include`` or ``exclude`` name nothing.
         GateError: If TensorRT would break the graph.
     """
+    path = Path(path)
+    stats_path = None if stats_path is None else Path(stats_path)
+    output = Path(output)
     if output in (path, stats_path):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
     model = load_onnx(path)
@@ -222,8 +232,8 @@ def quantize(
     Args:
         model: The model; it is left as it is.
         stats: Its ranges.
-        include: A regular expression; eligible nodes (see `edgedetr.calib.points`) whose scope it
-            finds are quantized beside the default ones: the first convolution, linear layers.
+        include: A regular expression; eligible nodes (see `edgedetr.calib.placement`) whose scope
+            it finds are quantized beside the default ones: the first convolution, linear layers.
         exclude: A regular expression; nodes whose scope it finds stay float.
 
     Raises:

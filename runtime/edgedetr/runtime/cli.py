@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+from contextlib import ExitStack
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +15,12 @@ from edgedetr.runtime import __version__
 from edgedetr.runtime.commands.detect import detect
 from edgedetr.runtime.commands.health import health
 from edgedetr.runtime.commands.run import run
+from edgedetr.runtime.commands.signals import end_by_signal, ended_in_order
 from edgedetr.runtime.errors import EdgeDetrError
+from edgedetr.runtime.files import STANDARD_OUTPUT, output_to_itself
+from edgedetr.runtime.inference.watchdog import is_any_left_alone
 from edgedetr.runtime.plugins import names
+from edgedetr.runtime.printable import printable
 from edgedetr.runtime.settings import nearest
 
 if TYPE_CHECKING:
@@ -60,32 +67,66 @@ def edgedetr(context: click.Context) -> None:
 
 def main() -> None:
     """Run the command line; every known error is one line and a non-zero exit status."""
+    _print_names_safely()
+    with ExitStack() as stack:
+        stack.enter_context(ended_in_order(reloads=sys.argv[1:2] == [run.name]))
+        if any(a == STANDARD_OUTPUT or a.endswith(f"={STANDARD_OUTPUT}") for a in sys.argv[1:]):
+            stack.enter_context(output_to_itself())
+        status = _status()
+    if is_any_left_alone():  # it would crash while the interpreter ends
+        sys.stdout.flush()
+        os._exit(status)
+    end_by_signal(status)
+    sys.exit(status)
+
+
+def _status() -> int:
+    """Run the command line and return its exit status."""
     try:
         result = edgedetr(standalone_mode=False)
-    except click.Abort:
-        click.echo("edgedetr: stopped", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        result = ended.code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        _fail(error.format_message(), error.exit_code)
-    except EdgeDetrError as error:
-        _fail(str(error), error.exit_code)
-    except OSError as error:
-        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
-    sys.exit(result if isinstance(result, int) else 0)
+        result = error.exit_code
+    except (click.Abort, click.ClickException, EdgeDetrError, OSError) as error:
+        text, result = _known(error)
+        click.echo(f"edgedetr: {printable(text)}", err=True)
+    return result if isinstance(result, int) else 0
+
+
+def _known(error: Exception) -> tuple[str, int]:
+    """Return what to say of a known error, and the exit status."""
+    if isinstance(error, click.Abort):
+        return "stopped", 130
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, EdgeDetrError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input or output'}: {error.strerror or error}", 1
+    raise error
+
+
+def _print_names_safely() -> None:
+    """Let no name that an error or warning holds command the terminal, nor fail to be printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort:
+        logging.lastResort.setFormatter(_OneLine())
+
+
+class _OneLine(logging.Formatter):
+    # typing.override is Python 3.12's
+    def format(self, record: logging.LogRecord) -> str:  # type: ignore[explicit-override]
+        return printable(f"edgedetr: {record.getMessage()}")
 
 
 def _stages() -> list[ModuleType]:
     """Import the ``cli.py`` of every other stage that is installed."""
     stages = [s for s in names("edgedetr") if s != "runtime" and "cli" in names(f"edgedetr.{s}")]
     return [import_module(f"edgedetr.{stage}.cli") for stage in stages]
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    click.echo(f"edgedetr: {' '.join(message.split())}", err=True)
-    sys.exit(status)
 
 
 COMMANDS: tuple[click.Command, ...] = (detect, health, run)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -12,12 +10,14 @@ import cv2
 
 from edgedetr.runtime.draw import draw_detections
 from edgedetr.runtime.errors import DataError, UsageError
+from edgedetr.runtime.files import unfinished_folder
 from edgedetr.runtime.images import read_image
-from edgedetr.runtime.kitti_results import results_text
+from edgedetr.runtime.kitti import results_text
 from edgedetr.runtime.timing import latency_from_samples
 from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Sequence
 
     from edgedetr.runtime.detector import Detector
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 def detect(
     detector: Detector,
-    images: Sequence[Path],
-    out: Path,
+    images: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
     overlays: bool = True,
     on_frame: Callable[[], object] = lambda: None,
@@ -51,12 +51,11 @@ def detect(
         DataError: If an image cannot be read, or two have the same name.
         UsageError: If ``out`` holds results of other images, which an evaluation would count.
     """
-    _check_names([p.stem for p in images], out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    out = Path(out)
+    _check_names([Path(p).stem for p in images], out)
     samples_ns = []
-    try:
-        for path in images:
+    with unfinished_folder(out) as unfinished:
+        for path in map(Path, images):
             frame = Frame(read_image(path), frame_id=path.stem)
             start_ns = perf_counter_ns()
             found = detector.detect(frame)
@@ -68,8 +67,6 @@ def detect(
                 _write_picture(unfinished / "overlays" / f"{path.stem}.png", picture)
             on_frame()
         _move(unfinished, out)
-    finally:
-        shutil.rmtree(unfinished)
     return latency_from_samples(samples_ns)
 
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
+import weakref
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from edgedetr.runtime.errors import ArtifactError, BackendError, StuckError
-from edgedetr.runtime.loaded_model import LoadedModel
-from edgedetr.runtime.opening import open_model
-from edgedetr.runtime.pipeline import Pipeline
+from edgedetr.runtime.errors import ArtifactError, BackendError, StuckError, UsageError
+from edgedetr.runtime.inference.loaded_model import LoadedModel
+from edgedetr.runtime.inference.opening import open_in_time
+from edgedetr.runtime.inference.pipeline import Pipeline
+from edgedetr.runtime.inference.watchdog import wait_for_left_alone
 from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
-    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
 
     from edgedetr.runtime.backends import Session
-    from edgedetr.runtime.loaded_model import Prepared
+    from edgedetr.runtime.inference.loaded_model import Prepared
     from edgedetr.runtime.preprocess import Placement
     from edgedetr.runtime.spec import ModelSpec
     from edgedetr.runtime.types import Detections, Frame
@@ -35,6 +39,9 @@ FAILURES_IN_A_ROW = 3
 """After how many failed frames in a row a detector counts as failed."""
 TIME_LIMIT_S = 10.0
 """How long a backend may take for one frame unless the caller says otherwise."""
+
+
+_open: weakref.WeakSet[Detector] = weakref.WeakSet()
 
 
 class State(Enum):
@@ -59,8 +66,11 @@ class Detector:
 
     ::
 
-        with Detector.open(Path("student.onnx")) as detector:
+        with Detector.open("student.onnx") as detector:
             detections = detector.detect(Frame(image))
+
+    It works in the process that opened it: after a fork the child opens one of its own. What is
+    still open when the program ends is closed then.
 
     The network runs on a thread of its own, so that a backend that hangs cannot hang its caller:
     after ``time_limit_s`` the call raises `StuckError`, and so does every later one until `swap`.
@@ -83,18 +93,20 @@ class Detector:
         self._door = threading.Lock()  # held for moments, so that `submit` waits for no frame
         self._pipeline: Pipeline[Prepared] | None = None
         self._is_closed = False
+        self._process = os.getpid()
         self._model = LoadedModel(session, threshold, time_limit_s)
+        _open.add(self)
 
     @classmethod
     def open(  # noqa: PLR0913 - what there is to know of a model
         cls,
-        path: Path,
+        path: str | os.PathLike[str],
         backend: str = BACKEND,
         threshold: float = 0.3,
         spec: ModelSpec | None = None,
         *,
         model: str = "",
-        public_key: Path | None = None,
+        public_key: str | os.PathLike[str] | None = None,
         require_signature: bool = True,
         steady: bool = False,
         time_limit_s: float = TIME_LIMIT_S,
@@ -118,10 +130,11 @@ class Detector:
             ArtifactError: If the artifact is missing, damaged, of another kind than the backend
                 runs, does not match its manifest, or is signed by nobody or another key.
             GateError: If a package's self-test fails on this machine.
+            StuckError: If it does not open within `opening.OPENING_LIMIT_S`.
             UnknownNameError: If there is no such backend.
             UsageError: If a package comes without a key to check it.
         """
-        session = open_model(
+        session = open_in_time(
             path,
             backend,
             spec=spec,
@@ -162,8 +175,10 @@ class Detector:
         Raises:
             BackendError: If the backend fails on this frame; the next one may do.
             StuckError: If the backend does not return, or did not before.
+            UsageError: After a fork.
             ValueError: If the detector is closed.
         """
+        self._refuse_fork()
         with self._lock:
             self._refuse_closed()
             return self._answers([frame], partial(self._feed, [frame]))[0]
@@ -177,8 +192,10 @@ class Detector:
         Raises:
             BackendError: If the backend fails; then nothing is returned of any frame.
             StuckError: If the backend does not return, or did not before.
+            UsageError: After a fork.
             ValueError: If the detector is closed.
         """
+        self._refuse_fork()
         found: list[Detections] = []
         while len(found) < len(frames):
             with self._lock:
@@ -193,7 +210,8 @@ class Detector:
 
         At most `pipeline.WAITING_FRAMES` wait. When one more comes, the one that has waited
         longest gives way and its future is cancelled: the newest frames win, and ``submit`` never
-        blocks. With ``wait`` it blocks until there is room, and none is lost.
+        blocks. With ``wait`` it blocks until there is room, and none is lost; the callback of a
+        future cannot wait, because it holds up the frames that would make room.
 
         Args:
             frame: The frame; its image must stay as it is until the future is done.
@@ -203,23 +221,25 @@ class Detector:
             The detections to come, or what `detect` would raise.
 
         Raises:
+            UsageError: After a fork, or if a future's callback waits.
             ValueError: If the detector is closed.
         """
+        self._refuse_fork()
         with self._door:
             self._refuse_closed()
             if self._pipeline is None:
-                self._pipeline = Pipeline(self._prepare, self._answer_prepared)
+                self._pipeline = Pipeline(self._prepare, self._answer_prepared, self._free)
             pipeline = self._pipeline
         return pipeline.submit(frame, wait=wait)
 
     def swap(  # noqa: PLR0913 - as in `open`
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         backend: str = BACKEND,
         spec: ModelSpec | None = None,
         *,
         model: str = "",
-        public_key: Path | None = None,
+        public_key: str | os.PathLike[str] | None = None,
         require_signature: bool = True,
         steady: bool = False,
     ) -> None:
@@ -245,9 +265,12 @@ class Detector:
                 the meaning of labels would change under whoever reads them.
             GateError: If a package's self-test fails on this machine.
             BackendError: If the backend fails on a blank frame.
+            StuckError: If it does not open within `opening.OPENING_LIMIT_S`.
+            UsageError: After a fork.
             ValueError: If the detector is closed.
         """
-        session = open_model(
+        self._refuse_fork()
+        session = open_in_time(
             path,
             backend,
             spec=spec,
@@ -256,19 +279,26 @@ class Detector:
             require_signature=require_signature,
             steady=steady,
         )
-        self._put_in_place(session, path)
+        self._put_in_place(session, Path(path))
 
     def close(self) -> None:
-        """Free the model once the frame at work is done; a second call does nothing.
+        """Free the model once the frames at work are done; a second call does nothing more.
 
-        Frames that wait are cancelled and all threads are joined. Of a stuck backend the thread is
-        left to itself.
+        Frames that wait are cancelled and all threads are joined, unless a future's callback makes
+        the call: then that happens once it has returned. Of a stuck backend the thread is left to
+        itself. After a fork this does nothing in the child.
         """
+        if os.getpid() != self._process:
+            return
         with self._door:
             self._is_closed = True
-            pipeline, self._pipeline = self._pipeline, None
-        if pipeline:
+            pipeline = self._pipeline
+        if pipeline is None:
+            self._free()
+        else:
             pipeline.close()
+
+    def _free(self) -> None:
         with self._lock:
             self._model.close()
 
@@ -291,6 +321,11 @@ class Detector:
     def _refuse_closed(self) -> None:
         if self._is_closed:
             raise ValueError("the session is closed")
+
+    def _refuse_fork(self) -> None:
+        """Stop in a child of the process that opened it, where its threads and locks are dead."""
+        if os.getpid() != self._process:
+            raise UsageError("the detector was opened in another process; open it after the fork")
 
     def _prepare(self, frame: Frame) -> Prepared:
         return self._model.prepare(frame.image)
@@ -351,3 +386,13 @@ class Detector:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _close_all() -> None:
+    """End the threads of backends: the interpreter would abort where one still runs."""
+    for detector in list(_open):
+        detector.close()
+    wait_for_left_alone()
+
+
+atexit.register(_close_all)

@@ -2,72 +2,124 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import secrets
+import shutil
+import stat
+import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MOST_TEXT_BYTES = 16 << 20
 """Largest settings, manifest or digest that is read."""
+UNFINISHED = ".tmp"
+"""What the name of every unfinished file and folder ends with; it begins with a dot."""
+STANDARD_OUTPUT = "-"
+"""The name under which standard output is written to."""
+
+_outputs: list[TextIO] = []  # standard output, while lines for a reader go elsewhere
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it to ``path`` when the block succeeds.
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside a file, and put what it holds in place when the block succeeds.
 
-    The folder is made when it is missing. After an error nothing is left of the temporary file.
-    The temporary name keeps the suffix of ``path``.
+    The folder is made when it is missing. Links are followed, and a file that is replaced hands its
+    mode and owner on. What is no file (a device, a pipe, ``-`` for standard output) stays what it
+    is and gets the bytes. After an error nothing is left of the temporary file.
+
+    Raises:
+        OSError: If it cannot be written; the error names ``path``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _named(path) as names:
+        if _is_written_through(path):
+            handle, name = tempfile.mkstemp(UNFINISHED)
+            os.close(handle)
+            target, temporary = None, Path(name)
+        else:
+            target = _resolved(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = _unfinished_name(target)
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        names.append(str(temporary))
+        try:
+            before = temporary.stat()
+            yield temporary
+            if target is None:
+                _write_through(path, temporary)
+            else:
+                _hand_on(target, temporary, before.st_mode)
+                temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+@contextmanager
+def unfinished_folder(beside: str | os.PathLike[str]) -> Iterator[Path]:
+    """Make a hidden folder beside a path; after the block it is gone, with all it still holds."""
+    with _named(beside) as names:
+        target = _resolved(beside)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = _unfinished_name(target)
+        names.append(str(folder))
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file, UTF-8, whole or not at all; what no UTF-8 can hold is escaped."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def read_bytes(path: Path, most: int) -> bytes:
+@contextmanager
+def output_to_itself() -> Iterator[None]:
+    """Keep standard output for a file called ``-``; what is printed goes to standard error."""
+    _outputs.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _outputs.pop()
+
+
+def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     """Read a file that somebody else wrote.
 
     Raises:
         ValueError: If it is larger than ``most`` bytes.
         OSError: If it cannot be read.
     """
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise ValueError(f"it is larger than {most / 2**20:g} MiB")
     return data
 
 
-def read_text(path: Path, most: int = MOST_TEXT_BYTES) -> str:
-    """Read a UTF-8 text file that somebody else wrote.
+def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> str:
+    """Read a UTF-8 text file that somebody else wrote, with or without a byte order mark.
 
     Raises:
         ValueError: If it is larger than ``most`` bytes or is no UTF-8.
         OSError: If it cannot be read.
     """
-    return read_bytes(path, most).decode("utf-8")
+    return read_bytes(path, most).decode("utf-8-sig")
 
 
-def read_json(path: Path, most: int = MOST_TEXT_BYTES) -> dict[str, Any]:
+def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> dict[str, Any]:
     """Read a JSON object that somebody else wrote: every key once, every number finite.
 
     Raises:
@@ -88,13 +140,99 @@ def read_json(path: Path, most: int = MOST_TEXT_BYTES) -> dict[str, Any]:
     return values
 
 
-def sha256(path: Path) -> str:
+def sha256(path: str | os.PathLike[str]) -> str:
     """Hash a file's bytes, as hexadecimal text."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[list[str]]:
+    """Let errors of the system name ``path``: not nothing, and no temporary file of the list."""
+    names: list[str] = []
+    try:
+        yield names
+    except OSError as error:
+        is_ours = error.filename is None or str(error.filename).startswith(tuple(names))
+        if error.errno is None or not is_ours:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    except Exception as error:  # libraries say it in words of their own
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path)) from error
+
+
+def _is_written_through(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path is standard output, an open file by its number, or no file."""
+    if os.fspath(path) == STANDARD_OUTPUT or _descriptor(path) is not None:
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, RuntimeError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _descriptor(path: str | os.PathLike[str]) -> int | None:
+    """Return N of ``/dev/fd/N``, ``/dev/stdout`` and the like; None of any other path.
+
+    To resolve such a link would name the file behind it, and that must not be replaced.
+    """
+    place = Path(path)
+    for _ in range(40):
+        folder = os.path.realpath(place.parent)
+        if folder == f"/proc/{os.getpid()}/fd" and place.name.isdecimal():
+            return int(place.name)
+        if not place.is_symlink():
+            return None
+        place = Path(folder) / place.readlink()
+    return None
+
+
+def _write_through(path: str | os.PathLike[str], temporary: Path) -> None:
+    number = _descriptor(path)
+    with temporary.open("rb") as source:
+        if os.fspath(path) == STANDARD_OUTPUT:
+            output = _outputs[-1] if _outputs else sys.stdout
+            output.flush()
+            shutil.copyfileobj(source, output.buffer)
+            output.flush()
+            return
+        sys.stdout.flush()
+        if number is None:
+            with Path(path).open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        else:
+            with os.fdopen(os.dup(number), "wb") as sink:
+                shutil.copyfileobj(source, sink)
+
+
+def _resolved(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path).resolve()
+    except RuntimeError as error:  # Python 3.12 and before
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path)) from error
+
+
+def _unfinished_name(target: Path) -> Path:
+    """Name a hidden file beside another; short, since the other's name may be as long as can be."""
+    return target.with_name(f".{secrets.token_hex(6)}{UNFINISHED}")
+
+
+def _hand_on(target: Path, temporary: Path, mode: int) -> None:
+    """Give a temporary file the mode and owner of what it replaces, or the mode of a new file."""
+    try:
+        old = target.stat()
+    except FileNotFoundError:
+        temporary.chmod(stat.S_IMODE(mode))
+        return
+    with suppress(PermissionError):  # of a file that is another's the new owner is who writes it
+        os.chown(temporary, old.st_uid, old.st_gid)
+    temporary.chmod(stat.S_IMODE(old.st_mode))
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import cv2
@@ -9,9 +11,12 @@ import numpy as np
 
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import read_bytes
+from edgedetr.runtime.image_headers import UPRIGHT, header_of, image_header, is_whole
+from edgedetr.runtime.jpeg_scans import ends_early
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     from numpy.typing import NDArray
 
@@ -21,91 +26,98 @@ MOST_BYTES = 256 << 20
 """Largest file that is read."""
 MOST_PIXELS = 1 << 27
 """Most pixels that are decoded: a small file may claim billions."""
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_LOG = logging.getLogger(__name__)
 
 
-def list_images(path: Path) -> list[Path]:
+def list_images(path: str | os.PathLike[str]) -> list[Path]:
     """List a folder's images, sorted by name; of an image itself, that one.
+
+    Hidden files, such as macOS's ``._a.png``, are no images. Pipes, devices and folders that are
+    called like one are passed over, with a warning that names them.
 
     Raises:
         DataError: If there is no such folder or image, or the folder holds no image.
     """
+    path = Path(path)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return [path]
     if not path.is_dir():
         problem = "no image by its name" if path.is_file() else "no such folder or image"
         raise DataError(f"{path}: {problem}; wanted {', '.join(SUFFIXES)} or a folder of them")
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    found = []
+    for named in sorted(path.iterdir()):
+        if named.suffix.lower() not in SUFFIXES or named.name.startswith("."):
+            continue
+        if named.is_file() or not named.exists():  # a link to nothing is an image that is missing
+            found.append(named)
+        else:
+            _LOG.warning("%s is no ordinary file and is passed over", printable(str(named)))
     if not found:
         raise DataError(f"{path}: holds no image; wanted {', '.join(SUFFIXES)} files")
     return found
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read an image as RGB pixels, uint8 of shape (H, W, 3), owned by the caller.
 
+    It is turned upright as EXIF's orientation says, in a JPEG as in a PNG file.
+
     Raises:
-        DataError: If the file is missing, empty, cut off or no image.
+        DataError: If the file is missing, empty, cut off, no image or no ordinary file.
     """
+    path = Path(path)
+    if path.exists() and not path.is_file():  # to open a pipe would wait for who writes it
+        raise DataError(f"{path}: no ordinary file; wanted a PNG or JPEG image")
     try:
         data = read_bytes(path, MOST_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-    if not _is_whole(data):
+    header = header_of(data)
+    if not is_whole(data) or not all(header.stored_hw):
         raise DataError(
             f"{path}: not a whole PNG or JPEG image ({len(data)} bytes); replace the file"
         )
-    height, width = _declared_hw(data)
+    height, width = header.stored_hw
     if height * width > MOST_PIXELS:
         raise DataError(f"{path}: claims {width}x{height} pixels; at most {MOST_PIXELS} are read")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
-    if image is None:
+    image = _decoded(data)
+    if image is None or image.shape[:2] != header.stored_hw:
         raise DataError(f"{path}: cannot be decoded as an image; replace the file")
-    return cast("NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    if ends_early(data, image, _decoded):
+        raise DataError(f"{path}: its pixels end before the image does; replace the file")
+    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return _upright(cast("NDArray[np.uint8]", rgb), header.orientation)
 
 
-def image_hw(path: Path) -> tuple[int, int]:
-    """Read an image's height and width in pixels from its header, without decoding it.
+def image_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return height and width in pixels of an image as it is read, without decoding it.
 
     Raises:
-        DataError: If the file cannot be read or is no PNG or JPEG image.
+        DataError: If the file cannot be read or is no PNG or JPEG image with a size.
     """
+    return image_header(Path(path)).hw
+
+
+def _decoded(data: bytes) -> NDArray[np.uint8] | None:
+    """Decode to BGR pixels as they are stored; None where OpenCV cannot."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        with path.open("rb") as file:
-            head = file.read(24)
-            if head.startswith(PNG_MAGIC) and head[12:16] == b"IHDR" and len(head) == 24:
-                return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    height, width = read_image(path).shape[:2]
-    return height, width
+        return cast("NDArray[np.uint8]", cv2.imdecode(np.frombuffer(data, np.uint8), flags))
+    except cv2.error:
+        return None
 
 
-def _declared_hw(data: bytes) -> tuple[int, int]:
-    """Read height and width from the header of a PNG or JPEG file; 0, 0 where there are none."""
-    if data.startswith(PNG_MAGIC):
-        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-    place = 2
-    while place + 9 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
-            height, width = data[place + 5 : place + 7], data[place + 7 : place + 9]
-            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
-        is_fill = marker == 0xFF
-        place += 1 if is_fill else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return 0, 0
+def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn stored pixels upright; EXIF's orientations 5 to 8 are transposed, too."""
+    if orientation == UPRIGHT:
+        return image
+    if orientation > 4:
+        image = image.transpose(1, 0, 2)
+    rows, columns = _FLIPS[orientation]
+    return np.ascontiguousarray(image[::rows, ::columns])
 
 
-def _is_whole(data: bytes) -> bool:
-    """Tell whether nothing is cut off: OpenCV fills what an image lacks with grey."""
-    if not data.startswith(PNG_MAGIC):
-        return data.startswith(b"\xff\xd8") and b"\xff\xd9" in data[-4096:]
-    start = len(PNG_MAGIC)
-    while start + 12 <= len(data) and data[start : start + 8] != b"\x00\x00\x00\x00IEND":
-        start += 12 + int.from_bytes(data[start : start + 4], "big")
-    return start + 12 <= len(data)
+_FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+"""Steps through rows and columns for each orientation, after the transposition."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import ArtifactError, SettingsError
@@ -13,8 +14,8 @@ from edgedetr.runtime.settings import settings_from_dict
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,14 @@ def versions_of(packages: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{name}=={version(name)}" for name in packages)
 
 
-def manifest_path(artifact: Path) -> Path:
+def manifest_path(artifact: str | os.PathLike[str]) -> Path:
     """Return where the manifest of an artifact lies."""
+    artifact = Path(artifact)
     return artifact.with_name(artifact.name + ".manifest.json")
 
 
 def write_manifest(  # noqa: PLR0913 - the fields of a manifest
-    artifact: Path,
+    artifact: str | os.PathLike[str],
     *,
     kind: str,
     command: str,
@@ -76,6 +78,7 @@ def write_manifest(  # noqa: PLR0913 - the fields of a manifest
     targets: Iterable[str] = (),
 ) -> Manifest:
     """Hash an artifact and its parents and write the manifest beside it."""
+    artifact = Path(artifact)
     manifest = Manifest(
         artifact=artifact.name,
         sha256=sha256(artifact),
@@ -91,12 +94,13 @@ def write_manifest(  # noqa: PLR0913 - the fields of a manifest
     return manifest
 
 
-def read_manifest(artifact: Path) -> Manifest:
+def read_manifest(artifact: str | os.PathLike[str]) -> Manifest:
     """Read the manifest beside an artifact and verify the artifact's hash.
 
     Raises:
         ArtifactError: If artifact or manifest is missing or damaged, or they do not match.
     """
+    artifact = Path(artifact)
     path = manifest_path(artifact)
     for needed in (artifact, path):
         if not needed.is_file():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgedetr.runtime.decode import NO_SCORE
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.types import Detections
 
@@ -27,7 +28,8 @@ def postprocess(
 
     As in RT-DETR every pair competes on its own: one query may become several detections, of
     different classes and the same box. Pairs of equal logits keep the order of queries, then
-    classes. A box without area inside the source image is no detection.
+    classes. A box without area inside the source image is no detection, nor is a
+    class that a query with one label does not name.
 
     Args:
         logits: Class logits, (Q, K).
@@ -50,6 +52,8 @@ def postprocess(
     queries, labels = np.divmod(best, logits.shape[1])
     corners = place.to_source(boxes[queries])
     keep = (scores >= threshold) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    if spec.labels_name:
+        keep &= flat[best] > NO_SCORE
     return Detections(corners[keep], scores[keep], labels[keep])
 
 

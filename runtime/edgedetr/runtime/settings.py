@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 import types
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgedetr.runtime.errors import SettingsError
@@ -17,13 +19,18 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 T = TypeVar("T")
 
+MOST_INTEGER = 1 << 63
+"""Integers stay below it, as those of TOML and of every array do."""
+MOST_SHOWN = 200
+"""Characters of a wrong value that a message shows."""
 
-def load_settings(kind: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
+
+def load_settings(kind: type[T], path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> T:
     """Read a TOML file into a frozen dataclass, tables into nested dataclasses.
 
     Args:
@@ -35,6 +42,7 @@ def load_settings(kind: type[T], path: Path, overrides: Iterable[str] = ()) -> T
     Raises:
         SettingsError: If the file is no TOML, a key is unknown or a value is wrong.
     """
+    path = Path(path)
     try:
         values: dict[str, Any] = tomllib.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
@@ -56,7 +64,7 @@ def settings_from_dict(kind: type[T], values: Mapping[str, Any], source: str) ->
         SettingsError: If a key is unknown or missing, or a value is of the wrong type or range.
     """
     if not isinstance(values, dict):
-        raise SettingsError(f"{source}: wanted a table of settings, found {values!r}")
+        raise SettingsError(f"{source}: wanted a table of settings, found {_shown(values)}")
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     for key in values:
@@ -93,6 +101,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value: Any = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
+    except (ValueError, RecursionError) as error:  # thousands of digits or brackets
+        raise SettingsError(f"--set {key}: not a value: {error}") from error
     *tables, name = key.strip().split(".")
     for table in tables:
         values = values.setdefault(table, {})
@@ -123,22 +133,31 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401, PLR0911
 
 def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:  # noqa: ANN401
     if not isinstance(value, (list, tuple)):
-        raise SettingsError(f"{where}: wanted a list, found {value!r}")
+        raise SettingsError(f"{where}: wanted a list, found {_shown(value)}")
     if args[-1] is Ellipsis:
         args = args[:1] * len(value)
     if len(args) != len(value):
-        raise SettingsError(f"{where}: wanted {len(args)} values, found {value!r}")
+        raise SettingsError(f"{where}: wanted {len(args)} values, found {_shown(value)}")
     return tuple(_convert(a, v, where) for a, v in zip(args, value, strict=True))
 
 
 def _convert_scalar(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise SettingsError(
-                f"{where}: wanted float, found a number of {value.bit_length()} bits"
-            ) from error
+        value = float(value) if abs(value) < MOST_INTEGER else value
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise SettingsError(f"{where}: wanted {hint.__name__}, found {value!r}")
+        raise SettingsError(f"{where}: wanted {hint.__name__}, found {_shown(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{where}: wanted a finite number, found {value}")
+    if isinstance(value, int) and abs(value) >= MOST_INTEGER:
+        raise SettingsError(f"{where}: wanted a smaller number, found {_shown(value)}")
+    if isinstance(value, str) and "\0" in value:
+        raise SettingsError(f"{where}: wanted text without a NUL, found {_shown(value)}")
     return value
+
+
+def _shown(value: object) -> str:
+    """Return a value as text, shortened; of a number with thousands of digits its size."""
+    if isinstance(value, int) and abs(value) >= MOST_INTEGER:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

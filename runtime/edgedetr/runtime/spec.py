@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from edgedetr.runtime.errors import ArtifactError, SettingsError
@@ -17,25 +18,56 @@ METADATA_KEY = "edgedetr.spec"
 MAX_SIDE_PX = 1 << 14
 """Longest side of a network's input, in pixels."""
 
+_CONVENTIONS = {
+    *("activation", "no_object", "box_format", "box_unit"),
+    *("fused", "labels_name", "extra_inputs"),
+}
 _MOST = 1e6  # of a mean, in units of the brightest pixel: far beyond what any network takes
+
+
+@dataclass(frozen=True)
+class ExtraInput:
+    """An input beside the image that is the same for every frame.
+
+    Attributes:
+        name: Its name; a model that has no such input needs none.
+        value: ``width_height`` and ``height_width`` are the size of the network's input, in pixels;
+            ``ones`` fill the shape that the input has.
+    """
+
+    name: str
+    value: Literal["width_height", "height_width", "ones"]
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """How to feed a detector and how to read its output.
 
+    The defaults of everything behind ``max_detections`` are how `edgedetr.distill` exports; other
+    conventions are decoded by `edgedetr.runtime.decode`.
+
     Attributes:
         input_hw: Height and width of the network's input, in pixels.
-        class_names: Names of the classes, in the order of the logits; printable, on one line.
+        class_names: Names of the classes, in the order of the logits; not empty, on one line.
         resize: ``letterbox`` keeps the aspect ratio, puts the image at the top left and fills the
             rest with ``pad_value``; ``stretch`` resizes both sides freely.
         mean: Per channel (R, G, B), subtracted after division by 255.
         std: Per channel, divides after the mean was subtracted.
         pad_value: Grey level in [0, 255] of the letterbox border.
         input_name: Name of the image tensor, float32 (B, 3, H, W).
-        logits_name: Name of the class logits, float32 (B, Q, K); a sigmoid makes them scores.
-        boxes_name: Name of the boxes, float32 (B, Q, 4): cxcywh as a fraction of the network input.
+        logits_name: Name of the class logits or scores, float32 (B, Q, K).
+        boxes_name: Name of the boxes, float32 (B, Q, 4).
         max_detections: How many of the best (query, class) pairs become detections.
+        activation: What makes scores of the logits: a sigmoid or, over the classes of a query, a
+            softmax. ``sigmoid`` and ``softmax`` are scores that the graph computed so itself.
+        no_object: Index of the column that stands for no object and has no class name; -1 is the
+            last one, None is that there is none.
+        box_format: Centre and size, or two corners.
+        box_unit: Fractions of the network's input, or its pixels.
+        fused: Whether one output, named as logits and as boxes, holds both: (B, Q, 4 + K).
+        labels_name: Name of the class indices, integers (B, Q), of a model that answers with one
+            class a query; its scores, (B, Q), are named as the logits.
+        extra_inputs: Inputs beside the image.
     """
 
     input_hw: tuple[int, int]
@@ -48,25 +80,69 @@ class ModelSpec:
     logits_name: str = "logits"
     boxes_name: str = "boxes"
     max_detections: int = 100
+    activation: Literal["sigmoid_logits", "sigmoid", "softmax_logits", "softmax"] = "sigmoid_logits"
+    no_object: int | None = None
+    box_format: Literal["cxcywh", "xyxy"] = "cxcywh"
+    box_unit: Literal["fraction", "pixels"] = "fraction"
+    fused: bool = False
+    labels_name: str = ""
+    extra_inputs: tuple[ExtraInput, ...] = ()
 
     def __post_init__(self) -> None:
         checks = {
             "input_hw": all(1 <= side <= MAX_SIDE_PX for side in self.input_hw),
             "class_names": len(self.class_names) >= 1
             and len(set(self.class_names)) == len(self.class_names)
-            and all(name.isprintable() for name in self.class_names),
+            and all(name.isprintable() and name.strip() for name in self.class_names),
             "mean": all(abs(m) <= _MOST for m in self.mean),
             "std": all(1 / _MOST <= s <= _MOST for s in self.std),
             "pad_value": 0 <= self.pad_value <= 255,
             "max_detections": self.max_detections >= 1,
+            "no_object": self.no_object is None or -1 <= self.no_object <= len(self.class_names),
+            "extra_inputs": len({e.name for e in self.extra_inputs} | {self.input_name})
+            == len(self.extra_inputs) + 1,
         }
         for name, ok in checks.items():
             if not ok:
                 raise ValueError(f"{name} of a model spec cannot be {getattr(self, name)!r}")
+        if self.fused and self.logits_name != self.boxes_name:
+            raise ValueError("fused means one output: give logits_name and boxes_name its name")
+        if self.labels_name and (
+            self.fused or self.no_object is not None or "softmax" in self.activation
+        ):
+            raise ValueError(
+                "with labels_name each query has one score: leave out fused and no_object, and let "
+                "activation be sigmoid or sigmoid_logits"
+            )
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs to read, in the order in which `edgedetr.runtime.decode` takes them."""
+        if self.fused:
+            return (self.logits_name,)
+        labels = (self.labels_name,) if self.labels_name else ()
+        return (self.logits_name, self.boxes_name, *labels)
+
+    @property
+    def columns(self) -> int:
+        """How many numbers of a query are of classes, no object among them."""
+        return len(self.class_names) + (self.no_object is not None)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the outputs need no decoding: logits for a sigmoid, cxcywh in fractions."""
+        read = (self.activation, self.no_object, self.box_format, self.box_unit)
+        plain = read == ("sigmoid_logits", None, "cxcywh", "fraction")
+        return plain and not self.fused and not self.labels_name
 
     def to_json(self) -> str:
-        """Write the spec as one line of JSON, the same for the same spec."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """Write the spec as one line of JSON, the same for the same spec.
+
+        Conventions that are the default are left out, so that what knows no others can read it.
+        """
+        defaults = {f.name: f.default for f in fields(self) if f.name in _CONVENTIONS}
+        kept = {k: v for k, v in asdict(self).items() if defaults.get(k, self) != v}
+        return json.dumps(kept, sort_keys=True)
 
 
 def spec_from_json(text: str, source: str) -> ModelSpec:
@@ -92,3 +168,11 @@ def spec_from_toml(path: Path) -> ModelSpec:
         SettingsError: If a key is unknown or a value is out of range.
     """
     return load_settings(ModelSpec, path)
+
+
+def no_spec(path: Path) -> ArtifactError:
+    """Return what to say of an artifact that carries no spec where none was given."""
+    return ArtifactError(
+        f"{path} holds no model spec ({METADATA_KEY} in its metadata); give --spec SPEC.toml, "
+        f"which edgedetr spec {path} -o SPEC.toml drafts"
+    )

@@ -10,16 +10,16 @@ import pytest
 
 from edgedetr.bench.report.assemble import DataChoice, write_report
 from edgedetr.bench.report.coverage import CoverageSection, coverage_section
-from edgedetr.export.coverage_record import CoverageRecord, Step
-from edgedetr.export.figures import figures_from_pairs
-from edgedetr.export.sensitivity import BlockEffect
+from edgedetr.export.search.coverage_record import CoverageRecord, Step
+from edgedetr.export.search.sensitivity import BlockEffect
+from edgedetr.export.verify.figures import figures_from_pairs
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.distill.pages.charts import LineChart
+    from edgedetr.pages.charts import LineChart
 
 RECORD = CoverageRecord(
     int8="student.int8.onnx",

@@ -9,9 +9,9 @@ from edgedetr.bench.report.assemble import DataChoice, write_report
 from edgedetr.bench.report.contents import ParityResult, Report, Verdict
 from edgedetr.bench.report.table import as_text, comparison, factor, share
 from edgedetr.bench.report.verdict import headline, tiles, verdict
-from edgedetr.export.coverage_record import CoverageRecord
-from edgedetr.export.figures import figures_from_pairs
-from edgedetr.export.sensitivity import BlockEffect
+from edgedetr.export.search.coverage_record import CoverageRecord
+from edgedetr.export.search.sensitivity import BlockEffect
+from edgedetr.export.verify.figures import figures_from_pairs
 
 if TYPE_CHECKING:
     from pathlib import Path

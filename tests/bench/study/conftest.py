@@ -15,9 +15,9 @@ import torch
 from edgedetr.bench.study.frames import Part, pack, splits_of
 from edgedetr.bench.study.plan import Arm, Pair, Try
 from edgedetr.bench.study.workshop import Study
-from edgedetr.distill.checkpoint import save_model
 from edgedetr.distill.data.kitti import open_dataset
 from edgedetr.distill.model import new_model
+from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:

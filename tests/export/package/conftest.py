@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edgedetr.calib.model_hash import model_sha256
 from edgedetr.calib.stats import CalibrationStats
-from edgedetr.export.package import Contents, package
+from edgedetr.export.package.write import Contents, package
+from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.errors import GateError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import write_manifest

@@ -23,8 +23,8 @@ from edgedetr.bench.report.verdict import verdict
 from edgedetr.bench.versions import package_versions
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.data.kitti import label_path
-from edgedetr.distill.evaluate_coco import coco_ap
-from edgedetr.distill.evaluate_kitti import CLASSES, DIFFICULTIES, evaluate_kitti_frames
+from edgedetr.distill.evaluation.coco import coco_ap
+from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_kitti_frames
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
 from edgedetr.runtime.files import write_text
@@ -34,7 +34,7 @@ from edgedetr.runtime.timing import latency_from_samples
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from edgedetr.distill.data import Dataset
+    from edgedetr.distill.data import Dataset, Untrained
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,11 @@ def _open_data(folder: RunFolder, choice: DataChoice, class_names: tuple[str, ..
     root = choice.root or Path(config["root"])
     kind = config.get("format", "kitti") if choice.root is None else _format_of(root)
     split = config.get("val_split", "val")
-    dataset = open_dataset(kind, root, split, class_names)
+    # a run of before this setting ignored what it did not train
+    untrained: Untrained = "background"
+    if choice.root is None and config.get("untrained", "ignored") == "ignored":
+        untrained = "ignored"
+    dataset = open_dataset(kind, root, split, class_names, untrained)
     frames = min(choice.frames or len(dataset), len(dataset))
     return _Data(root, kind, split, dataset, frames)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedetr.export.coverage_record import CoverageRecord
+    from edgedetr.export.search.coverage_record import CoverageRecord
     from edgedetr.runtime.timing import Latency
     from edgedetr.runtime.types import Detections
 
@@ -60,7 +60,7 @@ class ModelReport:
 
     Attributes:
         name: File name without ``.onnx``, for example ``student.int8``.
-        sha256: Hash of all its bytes, see `edgedetr.calib.model_hash.model_sha256`.
+        sha256: Hash of all its bytes, see `edgedetr.graph.checksum.model_sha256`.
         precision: ``fp32``, ``fp16`` or ``int8``.
         ran_on: Library, version and device, the fastest here, and how it was chosen.
         params_m: Weights in millions: see `edgedetr.bench.report.model_facts.count_weights`.

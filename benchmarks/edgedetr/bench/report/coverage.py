@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedetr.distill.pages.charts import LARGE, Series, line_chart
-from edgedetr.export.limits import INT8_LIMITS
+from edgedetr.export.verify.limits import INT8_LIMITS
+from edgedetr.pages.charts import LARGE, Series, line_chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.pages.charts import LineChart
-    from edgedetr.export.coverage_record import CoverageRecord, Step
+    from edgedetr.export.search.coverage_record import CoverageRecord, Step
+    from edgedetr.pages.charts import LineChart
 
 MARGIN = 0.1
 """Room above and below the lines, as a part of the chart's range."""

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedetr.distill.pages.charts import LARGE, Series, distribution_chart, line_chart, smooth
+from edgedetr.pages.charts import LARGE, Series, distribution_chart, line_chart, smooth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgedetr.bench.report.contents import LogRecord, Report
-    from edgedetr.distill.pages.charts import DistributionChart, LineChart
+    from edgedetr.pages.charts import DistributionChart, LineChart
 
 RECALL = np.linspace(0, 1, 101)
 _SMOOTHED_SHARE = 40

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from edgedetr.calib.model_hash import model_sha256
-from edgedetr.calib.onnx_file import load_onnx
-from edgedetr.export.graph import macs
+from edgedetr.graph.checksum import model_sha256
+from edgedetr.graph.macs import macs
+from edgedetr.graph.model_file import load_onnx
 
 if TYPE_CHECKING:
     from pathlib import Path

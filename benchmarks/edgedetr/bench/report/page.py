@@ -16,7 +16,7 @@ from edgedetr.bench.report.figures import (
 from edgedetr.bench.report.pictures import SURE_SCORE
 from edgedetr.bench.report.table import comparison
 from edgedetr.bench.report.verdict import headline, tiles
-from edgedetr.distill.pages.rendering import rendered
+from edgedetr.pages.rendering import rendered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

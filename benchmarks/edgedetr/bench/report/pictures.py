@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedetr.bench.report.agreement import MIN_SCORE, above, pair
-from edgedetr.distill.pages.pictures import jpeg_uri
+from edgedetr.pages.pictures import jpeg_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

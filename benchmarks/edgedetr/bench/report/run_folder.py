@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.bench.report.contents import LogRecord, Origin, ParityResult, TrainingLog
-from edgedetr.calib.model_hash import model_sha256
-from edgedetr.export.coverage_record import read_coverage
-from edgedetr.export.verify_record import read_verify_record
+from edgedetr.export.search.coverage_record import read_coverage
+from edgedetr.export.verify.record import read_verify_record
+from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.export.coverage_record import CoverageRecord
+    from edgedetr.export.search.coverage_record import CoverageRecord
 
 _PLACE = {"kind", "step", "epoch"}
 """Keys of a log line that say where it was taken."""

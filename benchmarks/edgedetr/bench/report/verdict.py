@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgedetr.bench.report.contents import ModelReport, ParityResult, Report, Word
-    from edgedetr.export.coverage_record import CoverageRecord
+    from edgedetr.export.search.coverage_record import CoverageRecord
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import torch
 
-from edgedetr.distill.batches import NetworkInputs
 from edgedetr.distill.data import Truth
 from edgedetr.distill.detectors import Targets
+from edgedetr.distill.training.loader import NetworkInputs
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.preprocess import Placement

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from edgedetr.bench.study.plan import runs_of
-from edgedetr.distill.comparison import paired_gain, std
+from edgedetr.distill.comparison.statistics import paired_gain, std
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from edgedetr.distill.adapters import IMAGES, fit_adapters
-from edgedetr.distill.averaging import MovingAverage
 from edgedetr.distill.config import MethodConfig, OptimizerConfig
-from edgedetr.distill.distillation import distillation_of
-from edgedetr.distill.evaluate_coco import coco_ap
-from edgedetr.distill.inheritance import inherit
+from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.recipe import learning_rate_factor
-from edgedetr.distill.trainee import Trainee, parameter_groups
+from edgedetr.distill.training.adapters import IMAGES, fit_adapters
+from edgedetr.distill.training.averaging import MovingAverage
+from edgedetr.distill.training.distillation_model import Trainee, parameter_groups
+from edgedetr.distill.training.objective import distillation_of
+from edgedetr.distill.weights.selection import inherit
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.settings import settings_from_dict

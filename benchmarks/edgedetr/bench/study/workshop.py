@@ -19,8 +19,8 @@ from edgedetr.bench.study.training import (
     score,
     trained,
 )
-from edgedetr.distill.augment import augmented
-from edgedetr.distill.checkpoint import load_model
+from edgedetr.distill.training.augment import augmented
+from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.runtime.files import atomic_path
 
 if TYPE_CHECKING:

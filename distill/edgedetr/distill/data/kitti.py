@@ -2,20 +2,25 @@
 
 Label columns (the benchmark's development kit): type, truncated, occluded, alpha, the 2-D box
 (left, top, right, bottom in pixels), height, width, length in metres, location (x, y, z in metres,
-camera frame), rotation_y, and for detections a score.
+camera frame), rotation_y, and for detections a score. Classes may be others than KITTI's.
 """
 
 from __future__ import annotations
 
 import math
+import sys
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from edgedetr.distill.data import Sample, Truth
-from edgedetr.distill.survey import Survey
+from edgedetr.distill.dataset_survey import Survey
+from edgedetr.distill.labels.coco_entries import short
+from edgedetr.distill.labels.label_files import is_hidden, read_label_text
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images import image_hw, list_images, read_image
@@ -23,10 +28,12 @@ from edgedetr.runtime.settings import nearest
 from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from edgedetr.distill.data import Untrained
 
 KNOWN_CLASSES = (
     "Car",
@@ -39,7 +46,14 @@ KNOWN_CLASSES = (
     "Misc",
     "DontCare",
 )
+_KNOWN = {name.lower() for name in KNOWN_CLASSES}
+DONT_CARE = "dontcare"
+"""The type, in lower case, of an area that is neither object nor background for any class."""
+NEUTRAL = {"van": "car", "person_sitting": "pedestrian"}
+"""The types, in lower case, that are neither objects nor background of another class."""
 COLUMNS = 15
+MOST = 1e9
+"""Numbers in a label are smaller than this."""
 OCCLUSIONS = (-1, 0, 1, 2, 3)
 _ANY_HW = (1 << 30, 1 << 30)
 _NO_IMAGE = "frame {!r} has no image in training/image_2"
@@ -77,14 +91,14 @@ class KittiObjects:
         return len(self.types)
 
 
-def read_labels(path: Path) -> KittiObjects:
+def read_labels(path: str | os.PathLike[str]) -> KittiObjects:
     """Read a KITTI label file (15 columns) or detection file (16); an empty file has no objects.
 
     Raises:
         DataError: If the file is missing, or a line has too few columns or a value that is no
             finite number; the message gives file and line.
     """
-    labels = _parse(_text(path))
+    labels = _parse(read_label_text(Path(path)))
     for number, problem in labels.problems:
         raise DataError(f"{path}:{number}: {problem}")
     return labels.objects
@@ -93,14 +107,23 @@ def read_labels(path: Path) -> KittiObjects:
 class KittiDataset:
     """A split of a KITTI folder: labels in memory, images on disk."""
 
-    def __init__(self, root: Path, split: str, class_names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str,
+        class_names: tuple[str, ...],
+        untrained: Untrained = "background",
+    ) -> None:
+        root = Path(root)
         images = image_paths(root, split)
+        found = [_read_objects(label_path(root, name), path) for name, path in images.items()]
+        others = _other_types(root, [objects for objects, _ in found], class_names)
+        if others:
+            tqdm.write(f"{root}: {split} has labels of other classes: {others}", file=sys.stderr)
         self.class_names = class_names
         self.ids = tuple(images)
         self._paths = tuple(images.values())
-        self.truths = tuple(
-            _read_truth(label_path(root, name), path, class_names) for name, path in images.items()
-        )
+        self.truths = tuple(_truth(objects, hw, class_names, untrained) for objects, hw in found)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -111,40 +134,51 @@ class KittiDataset:
         return Sample(frame, self.truths[index])
 
 
-def open_dataset(root: Path, split: str, class_names: tuple[str, ...]) -> KittiDataset:
+def open_dataset(
+    root: str | os.PathLike[str],
+    split: str,
+    class_names: tuple[str, ...],
+    untrained: Untrained = "background",
+) -> KittiDataset:
     """Read a split's labels.
 
-    DontCare and every other class of KITTI that is not in ``class_names`` become ignored areas.
+    DontCare areas are ignored, and so are Van where Car is trained and Person_sitting where
+    Pedestrian is: as in the official evaluation, which counts them for no other class. Types that
+    are neither trained nor KITTI's own are named with their counts on standard error.
 
     Args:
         root: The folder that holds ``training`` and ``ImageSets``.
         split: A file of ``ImageSets`` without ``.txt``, or ``all`` for every image.
-        class_names: The classes to train.
+        class_names: The classes to train: KITTI's or others, as the labels write them.
+        untrained: What every other class is: background, or ignored areas.
 
     Raises:
-        DataError: If a folder, list, image or label file is missing, or a label is wrong.
+        DataError: If a folder, list, image or label file is missing, a label is wrong, or no label
+            has one of the classes though there are others.
     """
-    return KittiDataset(root, split, class_names)
+    return KittiDataset(root, split, class_names, untrained)
 
 
-def image_paths(root: Path, split: str) -> dict[str, Path]:
+def image_paths(root: str | os.PathLike[str], split: str) -> dict[str, Path]:
     """Return the images of a split by frame name, in the order of its list.
 
     Raises:
-        DataError: If the folder or the list is missing, or a listed image does not exist.
+        DataError: If the folder or the list is missing, a listed image does not exist, or a frame
+            has two images.
     """
-    found = {p.stem: p for p in list_images(root / "training" / "image_2")}
+    root = Path(root)
+    found = _images_by_frame(root / "training" / "image_2")
     if split == "all":
         return found
     listing = root / "ImageSets" / f"{split}.txt"
     if not listing.is_file():
-        have = sorted(p.stem for p in listing.parent.glob("*.txt"))
+        have = sorted(p.stem for p in listing.parent.glob("*.txt") if not is_hidden(p))
         raise DataError(
             f"{listing}: no such list; wanted one frame name a line for the split {split!r}"
             f"{nearest(split, ['all', *have])}"
         )
     chosen: dict[str, Path] = {}
-    for number, line in enumerate(_text(listing).splitlines(), 1):
+    for number, line in enumerate(read_label_text(listing).splitlines(), 1):
         name = line.strip()
         if name and name not in found:
             raise DataError(f"{listing}:{number}: {_NO_IMAGE.format(name)}")
@@ -155,9 +189,18 @@ def image_paths(root: Path, split: str) -> dict[str, Path]:
     return chosen
 
 
-def label_path(root: Path, name: str) -> Path:
+def _images_by_frame(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in found:
+            raise DataError(f"{path}: the frame has another image, {found[path.stem].name}")
+        found[path.stem] = path
+    return found
+
+
+def label_path(root: str | os.PathLike[str], name: str) -> Path:
     """Return where the labels of a frame lie."""
-    return root / "training" / "label_2" / f"{name}.txt"
+    return Path(root) / "training" / "label_2" / f"{name}.txt"
 
 
 def survey(root: Path) -> Survey:
@@ -169,12 +212,17 @@ def survey(root: Path) -> Survey:
     images = image_paths(root, "all")
     found = Survey()
     for listing in sorted((root / "ImageSets").glob("*.txt")):
-        lines = _text(listing).splitlines()
+        if is_hidden(listing):
+            continue
+        lines = read_label_text(listing).splitlines()
         for number, line in enumerate(lines, 1):
             if line.strip() and line.strip() not in images:
                 found.problems.append(f"{listing}:{number}: {_NO_IMAGE.format(line.strip())}")
     for name, image in tqdm(images.items(), "check", unit="frame", disable=None, leave=False):
         _survey_frame(found, label_path(root, name), image)
+    own = [f"{name} {count}" for name, count in found.classes.items() if name.lower() not in _KNOWN]
+    if own and len(own) < len(found.classes):
+        found.notes.append(f"{root}: types that are not KITTI's: {', '.join(sorted(own))}")
     return found
 
 
@@ -198,53 +246,81 @@ def _survey_frame(found: Survey, path: Path, image: Path) -> None:
     except DataError as error:
         found.problems += [*problems, str(error)]
         return
-    classes = KNOWN_CLASSES[:-1]
-    of_objects = _object_problems(labels, hw or _ANY_HW, classes)
+    of_objects = _object_problems(labels, hw or _ANY_HW)
     in_lines = sorted([*labels.problems, *of_objects])
     problems += [f"{path}:{number}: {problem}" for number, problem in in_lines]
     found.problems += problems
     if hw and not problems:
-        truth = _truth(labels.objects, hw, classes)
+        classes = sorted({t for t in labels.objects.types.tolist() if t.lower() != DONT_CARE})
+        truth = _truth(labels.objects, hw, tuple(classes), "background")
         found.add([classes[k] for k in truth.labels], truth.difficulty().tolist())
 
 
-def _read_truth(path: Path, image: Path, class_names: tuple[str, ...]) -> Truth:
+def _read_objects(path: Path, image: Path) -> tuple[KittiObjects, tuple[int, int]]:
     labels = _parse(_label_text(path, image))
     hw = image_hw(image)
-    problems = labels.problems or list(_object_problems(labels, hw, class_names))
+    problems = labels.problems or list(_object_problems(labels, hw))
     for number, problem in problems:
         raise DataError(f"{path}:{number}: {problem}")
-    return _truth(labels.objects, hw, class_names)
+    return labels.objects, hw
 
 
-def _truth(objects: KittiObjects, hw: tuple[int, int], class_names: tuple[str, ...]) -> Truth:
+def _other_types(root: Path, found: list[KittiObjects], class_names: tuple[str, ...]) -> str:
+    """Count the types that are neither trained nor KITTI's; a slip of the pen may be among them.
+
+    Raises:
+        DataError: If a type is that of a class but for upper and lower case, or no class occurs.
+    """
+    counts = Counter(t for objects in found for t in objects.types.tolist())
+    others = {t: n for t, n in counts.items() if t not in class_names}
+    by_lower = {name.lower(): name for name in class_names}
+    for name in others:
+        if name.lower() in by_lower:
+            raise DataError(
+                f"{root}: labels have the type {name!r}, the class to train is "
+                f"{by_lower[name.lower()]!r}; write both alike"
+            )
+    own = {t: n for t, n in others.items() if t.lower() not in _KNOWN}
+    shown = ", ".join(f"{ascii(t)[1:-1]} {n}" for t, n in sorted(own.items()))
+    if own and not any(name in counts for name in class_names):
+        raise DataError(
+            f"{root}: no label has one of the classes {', '.join(class_names)}; found {shown}; "
+            "set data.classes"
+        )
+    return shown
+
+
+def _truth(
+    objects: KittiObjects, hw: tuple[int, int], class_names: tuple[str, ...], untrained: Untrained
+) -> Truth:
     index = {name: i for i, name in enumerate(class_names)}
-    labels = np.array([index.get(t, -1) for t in objects.types.tolist()], np.int64)
+    types = objects.types.tolist()
+    labels = np.array([index.get(t, -1) for t in types], np.int64)
     boxes = clip(objects.boxes, hw).astype(np.float32)
     wanted = labels >= 0
+    lower = {name.lower(): i for name, i in index.items()}
+    partner = np.array([lower.get(NEUTRAL.get(t.lower(), ""), -1) for t in types], np.int64)
+    everywhere = np.array([t.lower() == DONT_CARE or untrained == "ignored" for t in types], bool)
+    ignored = ~wanted & (everywhere | (partner >= 0))
     return Truth(
         boxes=boxes[wanted],
         labels=labels[wanted],
         truncation=np.clip(objects.truncated[wanted], 0, 1).astype(np.float32),
         occlusion=objects.occluded[wanted],
-        ignored=boxes[~wanted],
+        ignored=boxes[ignored],
+        ignored_by=np.where(everywhere, -1, partner)[ignored],
     )
 
 
-def _object_problems(
-    labels: _Labels, hw: tuple[int, int], class_names: tuple[str, ...]
-) -> Iterator[tuple[int, str]]:
+def _object_problems(labels: _Labels, hw: tuple[int, int]) -> Iterator[tuple[int, str]]:
     """Yield (line number, what is wrong) for each object that no truth can be made of."""
     height, width = hw
     objects = labels.objects
-    known = {*class_names, *KNOWN_CLASSES}
     x0, y0, x1, y1 = objects.boxes.T
     empty = (x1 <= x0) | (y1 <= y0)
     outside = (x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height)
     for row, number in enumerate(labels.numbers):
-        name, box = str(objects.types[row]), " ".join(f"{v:g}" for v in objects.boxes[row])
-        if name not in known:
-            yield number, f"unknown class {name!r}{nearest(name, known)}"
+        box = " ".join(f"{v:g}" for v in objects.boxes[row])
         if empty[row]:
             yield number, f"box {box} has no area; wanted left < right and top < bottom"
         elif outside[row]:
@@ -255,19 +331,12 @@ def _object_problems(
             yield number, f"truncation {objects.truncated[row]:g}, wanted a share in [0, 1] or -1"
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable text file: {error}") from error
-
-
 def _label_text(path: Path, image: Path) -> str:
     if not path.is_file():
         raise DataError(
             f"{path}: no labels for {image.name}; an image without objects has an empty file"
         )
-    return _text(path)
+    return read_label_text(path)
 
 
 def _parse(text: str) -> _Labels:
@@ -304,8 +373,10 @@ def _numbers(words: list[str], columns: int) -> tuple[str, list[float]]:
             values.append(float(word))
         except ValueError:
             values.append(math.nan)
-        if not math.isfinite(values[-1]):
-            return f"found {word!r}, wanted a finite number", []
+        if not abs(values[-1]) < MOST:
+            return f"found {short(word)}, wanted a finite number", []
+    if not values[1].is_integer():
+        return f"found the occlusion {words[1]}, wanted a whole number", []
     return "", values
 
 

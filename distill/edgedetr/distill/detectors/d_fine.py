@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from transformers import DFineConfig, DFineForObjectDetection
 
-from edgedetr.distill import real_time_detr
-from edgedetr.distill.backbones import (
+from edgedetr.distill.networks import real_time_detr
+from edgedetr.distill.networks.backbones import (
     B0,
     B0_TWO_LEVELS,
     B2,
@@ -24,7 +24,7 @@ from edgedetr.distill.backbones import (
     Backbone,
     hgnet_config,
 )
-from edgedetr.distill.real_time_detr import (
+from edgedetr.distill.networks.real_time_detr import (
     anchor_kinds,
     decode,
     embedding_width,

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import AutoBackbone, DabDetrConfig, DabDetrForObjectDetection
 from transformers.models.dab_detr.modeling_dab_detr import encode_sinusoidal_position_embedding
 
-from edgedetr.distill.backbones import (
+from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
+from edgedetr.distill.networks.backbones import (
     EDGE_SMALL,
     EDGE_TINY,
     R18,
@@ -28,9 +29,8 @@ from edgedetr.distill.backbones import (
     hgnet_config,
     resnet_config,
 )
-from edgedetr.distill.decoder_calls import inverse_sigmoid, self_attention_mask
-from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
-from edgedetr.distill.focal_criterion import FocalWeights, focal_losses
+from edgedetr.distill.networks.decoder_hook import inverse_sigmoid, self_attention_mask
+from edgedetr.distill.networks.focal_criterion import FocalWeights, focal_losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

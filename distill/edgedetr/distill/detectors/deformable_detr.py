@@ -18,12 +18,22 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DeformableDetrForObjectDetection
 
-from edgedetr.distill.backbones import EDGE_SMALL, EDGE_TINY, R18, R50, R101
-from edgedetr.distill.decoder_calls import decoder_call, inverse_sigmoid, self_attention_mask
-from edgedetr.distill.deformable import Shape, config_of, memory_of, start_fresh, start_heads
 from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
-from edgedetr.distill.focal_criterion import FocalWeights, focal_losses
-from edgedetr.distill.real_time_detr import anchor_kinds, embedding_width, width
+from edgedetr.distill.networks.backbones import EDGE_SMALL, EDGE_TINY, R18, R50, R101
+from edgedetr.distill.networks.decoder_hook import (
+    decoder_call,
+    inverse_sigmoid,
+    self_attention_mask,
+)
+from edgedetr.distill.networks.deformable_detr import (
+    Shape,
+    config_of,
+    memory_of,
+    start_fresh,
+    start_heads,
+)
+from edgedetr.distill.networks.focal_criterion import FocalWeights, focal_losses
+from edgedetr.distill.networks.real_time_detr import anchor_kinds, embedding_width, width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

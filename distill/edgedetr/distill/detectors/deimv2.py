@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Deimv2Config, Deimv2ForObjectDetection, DINOv3ViTConfig
 
-from edgedetr.distill import real_time_detr
-from edgedetr.distill.backbones import (
+from edgedetr.distill.networks import real_time_detr
+from edgedetr.distill.networks.backbones import (
     B0_TWO_LEVELS,
     EDGE_SMALL,
     EDGE_TINY,
     Backbone,
     hgnet_config,
 )
-from edgedetr.distill.real_time_detr import (
+from edgedetr.distill.networks.real_time_detr import (
     anchor_kinds,
     decode,
     embedding_width,

@@ -2,7 +2,7 @@
 
 Denoising teaches to rebuild objects from boxes near them and to drop boxes that are not so near.
 The presets ``r18`` to ``r101`` have the published shape with four levels; the ``edge`` ones are
-ours, for small inputs and 2-core machines. For the network see `edgedetr.distill.dino_network`.
+ours, for small inputs and 2-core machines. For the network see `edgedetr.distill.networks.dino`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from transformers.models.rt_detr.modeling_rt_detr import get_contrastive_denoising_training_group
 
-from edgedetr.distill.backbones import EDGE_SMALL, EDGE_TINY, R18, R50, R101
-from edgedetr.distill.decoder_calls import decoder_call, self_attention_mask
-from edgedetr.distill.deformable import Shape, config_of, memory_of
 from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
-from edgedetr.distill.dino_network import Dino
-from edgedetr.distill.focal_criterion import FocalWeights, Matches, focal_losses
-from edgedetr.distill.layer_losses import SILENT_LOGIT
-from edgedetr.distill.real_time_detr import anchor_kinds, embedding_width, width
+from edgedetr.distill.networks.backbones import EDGE_SMALL, EDGE_TINY, R18, R50, R101
+from edgedetr.distill.networks.decoder_hook import decoder_call, self_attention_mask
+from edgedetr.distill.networks.deformable_detr import Shape, config_of, memory_of
+from edgedetr.distill.networks.dino import Dino
+from edgedetr.distill.networks.focal_criterion import FocalWeights, Matches, focal_losses
+from edgedetr.distill.networks.layer_losses import SILENT_LOGIT
+from edgedetr.distill.networks.real_time_detr import anchor_kinds, embedding_width, width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,8 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_align
 from torchvision.ops.poolers import LevelMapper
 
-from edgedetr.distill.convolutional import (
+from edgedetr.distill.detectors import RegionAnswers, Regions
+from edgedetr.distill.networks.anchor_heads import (
     encode,
     in_pixels,
     in_unit,
@@ -30,16 +31,16 @@ from edgedetr.distill.convolutional import (
     torchvision_targets,
     width,
 )
-from edgedetr.distill.detectors import RegionAnswers, Regions
-from edgedetr.distill.pyramid_backbones import (
+from edgedetr.distill.networks.finite import require_finite
+from edgedetr.distill.networks.fpn import (
     EDGE_SMALL,
     EDGE_TINY,
     NarrowResNet,
     PyramidAnchors,
     pyramid_backbone,
 )
-from edgedetr.distill.region_proposals import RegionProposals
-from edgedetr.distill.suppression import SILENT, detections
+from edgedetr.distill.networks.rpn import RegionProposals
+from edgedetr.distill.networks.static_nms import SILENT, detections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,6 +128,7 @@ def predict(model: GeneralizedRCNN, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
     pyramid = encode(model, images)
     proposals, alive = model.rpn.propose(pyramid)
+    require_finite(proposals=proposals)  # pooling them would read outside the image's memory
     pooled = pooled_by_selection(model.roi_heads.box_roi_pool, pyramid, proposals)
     answers = _answers(model.roi_heads, pooled, proposals.flatten(0, 1), pyramid.hw)
     logits = sigmoid_logits(answers.logits.softmax(-1)[:, 1:]).reshape(*alive.shape, -1)
@@ -142,12 +144,17 @@ def predict(model: GeneralizedRCNN, images: Tensor) -> tuple[Tensor, Tensor]:
 def training_pass(
     model: GeneralizedRCNN, images: Tensor, targets: Sequence[Targets]
 ) -> tuple[dict[str, Tensor], Pyramid]:
-    """Return the class and box losses of both stages, and the pyramid they came from."""
+    """Return the class and box losses of both stages, and the pyramid they came from.
+
+    Raises:
+        NotFiniteError: If a proposal is not finite.
+    """
     pyramid = encode(model, images)
     truth = torchvision_targets(targets, pyramid.hw, first_label=1)
     sizes = [pyramid.hw] * len(images)
     features = _features(pyramid)
     proposals, losses = model.rpn(ImageList(images, sizes), features, truth)
+    require_finite(proposals=torch.cat(proposals))
     heads = model.roi_heads
     proposals = [
         p[~_in_ignored_areas(p, t, heads.proposal_matcher)]

@@ -15,7 +15,7 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 from typing_extensions import override
 
-from edgedetr.distill.convolutional import (
+from edgedetr.distill.networks.anchor_heads import (
     best_cells,
     encode,
     in_unit,
@@ -24,15 +24,15 @@ from edgedetr.distill.convolutional import (
     torchvision_targets,
     width,
 )
-from edgedetr.distill.layer_losses import SILENT_LOGIT
-from edgedetr.distill.pyramid_backbones import (
+from edgedetr.distill.networks.fpn import (
     EDGE_SMALL,
     EDGE_TINY,
     NarrowResNet,
     PyramidAnchors,
     pyramid_backbone,
 )
-from edgedetr.distill.suppression import detections
+from edgedetr.distill.networks.layer_losses import SILENT_LOGIT
+from edgedetr.distill.networks.static_nms import detections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

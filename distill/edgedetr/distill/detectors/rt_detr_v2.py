@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from transformers import RTDetrV2Config, RTDetrV2ForObjectDetection
 
-from edgedetr.distill import real_time_detr
-from edgedetr.distill.real_time_detr import (
+from edgedetr.distill.networks import real_time_detr
+from edgedetr.distill.networks.real_time_detr import (
     anchor_kinds,
     decode,
     embedding_width,
@@ -19,7 +19,7 @@ from edgedetr.distill.real_time_detr import (
     training_pass,
     width,
 )
-from edgedetr.distill.rt_detr_presets import PRESETS, config_values
+from edgedetr.distill.networks.rt_detr_presets import PRESETS, config_values
 
 if TYPE_CHECKING:
     from torch import nn

@@ -21,18 +21,14 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from edgedetr.distill.answer_losses import (
+from edgedetr.distill.detectors import answers_queries
+from edgedetr.distill.losses.decoder_losses import (
     ANSWER_TERMS,
     AnswerSettings,
     answer_losses,
     check_pair,
 )
-from edgedetr.distill.cell_weights import standardised
-from edgedetr.distill.detectors import answers_queries
-from edgedetr.distill.methods import DistillationMethod
-from edgedetr.distill.paired_levels import PairedLevels
-from edgedetr.distill.precision import in_float32
-from edgedetr.distill.shared_queries import (
+from edgedetr.distill.losses.distillation_points import (
     Noise,
     SharedQueries,
     random_queries,
@@ -40,14 +36,18 @@ from edgedetr.distill.shared_queries import (
     target_queries,
     teacher_queries,
 )
+from edgedetr.distill.losses.feature_levels import PairedLevels
+from edgedetr.distill.losses.foreground_mask import standardised
+from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgedetr.distill.detectors import DetectorModule
+    from edgedetr.distill.losses.feature_levels import LevelPair
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
-    from edgedetr.distill.paired_levels import LevelPair
 
 NEEDS_TEACHER = True
 

@@ -55,17 +55,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
 
-from edgedetr.distill.cell_weights import standardised
-from edgedetr.distill.methods import DistillationMethod
-from edgedetr.distill.object_relations import ObjectRelations, Objects, objects
-from edgedetr.distill.paired_levels import LevelPair, PairedLevels
-from edgedetr.distill.paper_relations import (
+from edgedetr.distill.losses.feature_levels import LevelPair, PairedLevels
+from edgedetr.distill.losses.foreground_mask import standardised
+from edgedetr.distill.losses.object_relations import ObjectRelations, Objects, objects
+from edgedetr.distill.losses.paper_relations import (
     PaperObjectRelations,
     PaperPixelRelations,
     relation_difference,
 )
-from edgedetr.distill.pixel_relations import PixelRelations
-from edgedetr.distill.precision import in_float32
+from edgedetr.distill.losses.pixel_relations import PixelRelations
+from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -31,9 +31,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from edgedetr.distill.losses.feature_levels import LevelPair, PairedLevels
 from edgedetr.distill.methods import DistillationMethod
-from edgedetr.distill.paired_levels import LevelPair, PairedLevels
-from edgedetr.distill.precision import in_float32
+from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

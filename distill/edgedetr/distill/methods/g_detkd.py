@@ -32,14 +32,14 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert
 from typing_extensions import override
 
-from edgedetr.distill.adapters import LeastSquares
 from edgedetr.distill.detectors import answers_regions
-from edgedetr.distill.inheritance import inherit
+from edgedetr.distill.losses.region_contrast import RegionContrast
+from edgedetr.distill.losses.region_sampling import region_samples
+from edgedetr.distill.losses.semantic_imitation import SemanticImitation
 from edgedetr.distill.methods import DistillationMethod
-from edgedetr.distill.precision import in_float32
-from edgedetr.distill.region_contrast import RegionContrast
-from edgedetr.distill.region_samples import region_samples
-from edgedetr.distill.semantic_imitation import SemanticImitation
+from edgedetr.distill.networks.precision import in_float32
+from edgedetr.distill.training.adapters import LeastSquares
+from edgedetr.distill.weights.selection import inherit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,18 +26,15 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 from typing_extensions import override
 
-from edgedetr.distill.answer_losses import (
+from edgedetr.distill.detectors import answers_queries, answers_regions
+from edgedetr.distill.losses.decoder_losses import (
     ANSWER_TERMS,
     AnswerSettings,
     answer_losses,
     check_pair,
     query_weights,
 )
-from edgedetr.distill.detectors import answers_queries, answers_regions
-from edgedetr.distill.methods import DistillationMethod
-from edgedetr.distill.precision import in_float32
-from edgedetr.distill.query_losses import box_losses, exclusive_divergence, weighted
-from edgedetr.distill.shared_queries import (
+from edgedetr.distill.losses.distillation_points import (
     MIN_SIZE,
     RandomBoxes,
     SharedQueries,
@@ -46,6 +43,9 @@ from edgedetr.distill.shared_queries import (
     shared_answers,
     teacher_queries,
 )
+from edgedetr.distill.losses.logit_losses import box_losses, exclusive_divergence, weighted
+from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks.precision import in_float32
 from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:

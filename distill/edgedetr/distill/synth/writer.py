@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,9 +20,11 @@ from tqdm import tqdm
 from edgedetr.distill.synth.render import Seen, render
 from edgedetr.distill.synth.scene import sample_scene
 from edgedetr.runtime.errors import DataError, UsageError
+from edgedetr.runtime.files import unfinished_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.process import BaseProcess
 
     from edgedetr.distill.synth.camera import Camera
 
@@ -47,7 +50,7 @@ class SynthArguments:
     renderer: int = RENDERER
 
 
-def write_synth(out: Path, frames: int, seed: int, workers: int = 2) -> bool:
+def write_synth(out: str | os.PathLike[str], frames: int, seed: int, workers: int = 2) -> bool:
     """Render a data set into a new KITTI folder; the last 20 % of the frames are ``val``.
 
     The bytes depend on ``frames`` and ``seed`` only, not on ``workers``.
@@ -65,6 +68,7 @@ def write_synth(out: Path, frames: int, seed: int, workers: int = 2) -> bool:
         UsageError: If there are fewer than 2 frames, no worker or a negative seed.
         DataError: If ``out`` holds anything else.
     """
+    out = Path(out)
     if frames < 2 or seed < 0 or workers < 1:
         raise UsageError(
             f"found {frames} frames, seed {seed}, {workers} workers; wanted at least 2 frames "
@@ -74,8 +78,8 @@ def write_synth(out: Path, frames: int, seed: int, workers: int = 2) -> bool:
     if _is_there(out, arguments):
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as name:
-        folder = Path(name) / "made"
+    with unfinished_folder(out) as unfinished:
+        folder = unfinished / "made"
         for part in ("image_2", "label_2", "calib"):
             (folder / "training" / part).mkdir(parents=True)
         _write_frames(folder, arguments, workers)
@@ -164,12 +168,25 @@ def _mapped(write: partial[None], frames: int, workers: int) -> Iterator[None]:
         yield from map(write, range(frames))
         return
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
         try:
             yield from pool.map(write, range(frames), chunksize=8)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _begin_worker() -> None:
+    """Compute with one thread, and end with the process that started this one."""
+    cv2.setNumThreads(1)
+    parent = parent_process()
+    if parent:
+        Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _write_lists(folder: Path, frames: int) -> None:

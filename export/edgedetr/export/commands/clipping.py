@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.command_line import PATH
+from edgedetr.runtime.commands.options import PATH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +19,8 @@ def clipping(model: Path, output: Path | None) -> None:
     """Write the graph that tells how much of MODEL's INT8 range a frame overruns."""
     import onnx
 
-    from edgedetr.calib.onnx_file import embedded_spec, load_onnx
-    from edgedetr.export.clipping import clipping_graph
+    from edgedetr.export.transforms.clipping import clipping_graph
+    from edgedetr.graph.model_file import embedded_spec, load_onnx
     from edgedetr.runtime.files import atomic_path
 
     quantized = load_onnx(model)

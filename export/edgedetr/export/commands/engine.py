@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tqdm import tqdm
 
-    from edgedetr.export.engine_log import OnStep
+    from edgedetr.export.engine.log import OnStep
 
 
 @click.command()
@@ -57,7 +57,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     """Build MODEL into an engine whose types are those of the ONNX graph."""
     from tqdm import tqdm
 
-    from edgedetr.export.engine_options import EngineOptions, batch_from_text
+    from edgedetr.export.engine.options import EngineOptions, batch_from_text
     from edgedetr.export.to_engine import export_engine
     from edgedetr.runtime.spec import spec_from_toml
 

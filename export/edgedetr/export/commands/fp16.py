@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     the limit holds for 98 % of the detections, surely; it writes nothing where half of the work in
     FP32 does not hold it.
     """
-    from edgedetr.export.fp16_blocks import Request
-    from edgedetr.export.limits import Gate
+    from edgedetr.export.search.fp16_blocks import Request
     from edgedetr.export.to_fp16 import export_fp16, frames_of
+    from edgedetr.export.verify.limits import Gate
     from edgedetr.runtime.spec import spec_from_toml
 
     request = None

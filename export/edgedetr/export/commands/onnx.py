@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.export.deformable_attention import Form
+    from edgedetr.export.transforms.deformable_attention import Form
 
 FORMS = ("gather", "grid_sample", "discrete")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,8 +68,8 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
 
     An FP16 or INT8 model needs reports that lead to it from a checkpoint or an FP32 model.
     """
-    from edgedetr.export.package import Contents
-    from edgedetr.export.package import package as run
+    from edgedetr.export.package.write import Contents
+    from edgedetr.export.package.write import package as run
     from edgedetr.runtime.images import read_image
     from edgedetr.runtime.spec import spec_from_toml
 
@@ -101,8 +101,8 @@ def keygen(key: Path, passphrase: bool) -> None:
 
     The passphrase is read from EDGEDETR_KEY_PASSPHRASE where that is set.
     """
-    from edgedetr.export.keys import PASSPHRASE_VARIABLE, public_path
-    from edgedetr.export.keys import keygen as run
+    from edgedetr.export.package.keys import PASSPHRASE_VARIABLE, public_path
+    from edgedetr.export.package.keys import keygen as run
 
     secret = os.environ.get(PASSPHRASE_VARIABLE, "")
     if passphrase and not secret:
@@ -117,10 +117,11 @@ def keygen(key: Path, passphrase: bool) -> None:
 def verify(path: Path, public_key: Path | None) -> None:
     """Check PACKAGE: signature, every byte, and that this machine computes the same."""
     from edgedetr.runtime.backends.onnxruntime import open_session
-    from edgedetr.runtime.golden import check_answer, check_inputs
-    from edgedetr.runtime.package import read_package
+    from edgedetr.runtime.package.reader import read_package
+    from edgedetr.runtime.self_test import check_answer, check_inputs
 
     with read_package(path, public_key, require_signature=public_key is not None) as opened:
+        opened.check_manifests()
         exact = check_inputs(opened.golden, opened.spec)
         for model in opened.manifest.models if opened.is_trusted else ():
             if model.kind == "onnx":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
             raise UsageError(
                 f"{option} wants STATS and --data KITTI_ROOT, and no --include or --exclude"
             )
-        from edgedetr.export.int8_choice import Request, choose_coverage
+        from edgedetr.export.search.int8_choice import Request, choose_coverage
 
         frames = frames or (GATE_FRAMES if gate else AP_FRAMES)
         request = Request(data, frames, max_ap_drop, rest, seen)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     if (data is None) == (images is None):
         raise UsageError("give either --data KITTI_ROOT or --images DIR")
-    from edgedetr.export import sensitivity as measuring
+    from edgedetr.export.search import sensitivity as measuring
     from edgedetr.runtime.files import write_text
     from edgedetr.runtime.spec import spec_from_toml
 

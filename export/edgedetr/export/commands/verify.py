@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.command_line import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,20 +81,20 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     and else computes in float. Models that take batches are checked row by row, every activation of
     an ONNX graph for NaN and overflow, and its blocks one by one.
     """
-    from edgedetr.export import parity
-    from edgedetr.export.frames import ImageFiles, gate_images
-    from edgedetr.export.limits import Gate
-    from edgedetr.export.matching import Rule
-    from edgedetr.export.verify_page import page
+    from edgedetr.export.verify import compare
+    from edgedetr.export.verify.frames import ImageFiles, gate_images
+    from edgedetr.export.verify.limits import Gate
+    from edgedetr.export.verify.matching import Rule
+    from edgedetr.export.verify.page import page
     from edgedetr.runtime.errors import GateError
     from edgedetr.runtime.files import write_text
     from edgedetr.runtime.spec import spec_from_toml
 
     spec = spec_from_toml(spec_path) if spec_path else None
     paths = gate_images(images, data, frames)
-    looks = parity.Looks(spec, tuple(path.name for path in paths), traced=taps)
+    looks = compare.Looks(spec, tuple(path.name for path in paths), traced=taps)
     seen, rule = ImageFiles(paths, "verify"), Rule(threshold)
-    report = parity.verify(reference, candidate, seen, rule, Gate(**gate), command_line(), looks)
+    report = compare.verify(reference, candidate, seen, rule, Gate(**gate), command_line(), looks)
     if out:
         write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     if html:

@@ -14,9 +14,9 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.backends import backend, suited_backend
-from edgedetr.runtime.cuda_device import find_device
+from edgedetr.runtime.cuda.device import find_device
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
-from edgedetr.runtime.golden import GoldenAnswer, best_detections, golden_frame, lost_detections
+from edgedetr.runtime.self_test import GoldenAnswer, best_detections, golden_frame, lost_detections
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 
+from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
-from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
-from edgedetr.runtime.tensor_checks import check_inputs, check_output_names, check_outputs
+from edgedetr.runtime.meaning import check_meaning, example_input
+from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
+from edgedetr.runtime.tensor_checks import (
+    check_inputs,
+    check_output_names,
+    check_outputs,
+    extra_feeds,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -22,8 +32,17 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 
+_AS_WRITTEN = "session.disable_quant_qdq"
+_WIDE_SUMS = "session.x64quantprecision"
 _FATAL_ONLY = 4  # every error is also raised, so what ONNX Runtime would log is said once
-_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+}
 
 
 def open_session(
@@ -37,12 +56,15 @@ def open_session(
 ) -> OnnxSession:
     """Load an ONNX file of static batch 1.
 
+    Q/DQ pairs become INT8 kernels, whose sums do not saturate on CPUs without VNNI either. Pairs of
+    FP16 may have no such kernel: where ONNX Runtime refuses what it made of them itself, they are
+    computed as they are written.
+
     Args:
         path: The ONNX file.
         spec: Replaces the spec in the file's metadata, for foreign models.
         threads: Threads that compute one frame; as many as there are cores when None.
-        exact: Compute Q/DQ pairs as they are written instead of with INT8 kernels, which saturate
-            on CPUs without VNNI. For parity checks; much slower.
+        exact: Compute Q/DQ pairs as they are written, for parity checks.
         provider: The execution provider that must run the model. Nodes that it cannot do run with
             CUDA (after TensorRT) or on the CPU; where it does not start nothing takes its place.
         steady: Whether threads that wait sleep instead of spinning.
@@ -57,10 +79,11 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads or 0
+    options.add_session_config_entry(_WIDE_SUMS, "1")
     if steady:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        options.add_session_config_entry(_AS_WRITTEN, "1")
     engine = _load(path, options, provider)
     return OnnxSession(engine, spec or _stored_spec(engine, path), path)
 
@@ -75,17 +98,20 @@ class OnnxSession:
     """
 
     def __init__(self, engine: ort.InferenceSession, spec: ModelSpec, path: Path) -> None:
-        check_inputs(_described(engine.get_inputs()), spec, path)
+        inputs = _described(engine.get_inputs())
+        check_inputs(inputs, spec, path)
         self.spec = spec
         self.runs_on = f"onnxruntime {ort.__version__}, {engine.get_providers()[0]}"
-        self.images: NDArray[np.float32] = np.zeros((1, 3, *spec.input_hw), np.float32)
-        logits, boxes = _first_answers(engine, spec, self.images, path)
-        self._logits, self._boxes = np.zeros_like(logits), np.zeros_like(boxes)
+        self.images: NDArray[np.float32] = example_input(spec)[None]
+        self._feeds = {spec.input_name: self.images, **extra_feeds(inputs, spec, path)}
+        self._outputs = _first_answers(engine, spec, self._feeds, path)
+        self.images[...] = 0
         self._engine: ort.InferenceSession | None = engine
         self._binding = engine.io_binding()
-        _bind(self._binding.bind_input, spec.input_name, self.images)
-        _bind(self._binding.bind_output, spec.logits_name, self._logits)
-        _bind(self._binding.bind_output, spec.boxes_name, self._boxes)
+        for name, array in self._feeds.items():
+            _bind(self._binding.bind_input, name, array)
+        for name, array in zip(spec.output_names, self._outputs, strict=True):
+            _bind(self._binding.bind_output, name, array)
 
     def infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run on ``images``; return logits (1, Q, K) and boxes (1, Q, 4), owned by the session.
@@ -95,6 +121,7 @@ class OnnxSession:
         Raises:
             ValueError: If the session is closed.
             BackendError: If ONNX Runtime fails.
+            ArtifactError: If the outputs are not what the spec says; see `decode`.
         """
         if self._engine is None:
             raise ValueError("the session is closed")
@@ -102,7 +129,7 @@ class OnnxSession:
             self._engine.run_with_iobinding(self._binding)
         except Exception as error:  # ONNX Runtime's errors share no class of their own
             raise BackendError(f"ONNX Runtime failed: {error}") from error
-        return self._logits, self._boxes
+        return decode(self._outputs, self.spec)
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""
@@ -120,8 +147,7 @@ def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.Inferen
     order = dict.fromkeys((provider, *([CUDA] if provider == TENSORRT else []), CPU))
     providers = [p for p in order if p in available]
     try:
-        # enable_fallback would print and go on with the CPU
-        engine = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+        engine = _started(path, options, providers)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
         raise ArtifactError(
             f"{path}: ONNX Runtime cannot load it, export it again: {error}"
@@ -135,16 +161,25 @@ def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.Inferen
     return engine
 
 
+def _started(path: Path, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
+    """Start a session; where that fails, try it without INT8 kernels."""
+    start = partial(ort.InferenceSession, str(path), options, providers=providers)
+    try:
+        return start(enable_fallback=0)  # which would print and go on with the CPU
+    except Exception:
+        options.add_session_config_entry(_AS_WRITTEN, "1")
+        with suppress(Exception):  # the first error says what is wrong with the file
+            return start(enable_fallback=0)
+        raise
+
+
 def _stored_spec(engine: ort.InferenceSession, path: Path) -> ModelSpec:
     try:
         text = engine.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path}: its metadata is no text; export it again") from error
     if text is None:
-        raise ArtifactError(
-            f"{path} holds no model spec ({METADATA_KEY} in its metadata); make it with "
-            "edgedetr export onnx"
-        )
+        raise no_spec(path)
     return spec_from_json(text, str(path))
 
 
@@ -153,19 +188,27 @@ def _described(tensors: Any) -> dict[str, tuple[str, list[int | str]]]:  # noqa:
 
 
 def _first_answers(
-    engine: ort.InferenceSession, spec: ModelSpec, images: NDArray[np.float32], path: Path
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run once, because a file may leave the shapes of its outputs open, and check the answers."""
-    check_output_names([o.name for o in engine.get_outputs()], spec, path)
-    names = [spec.logits_name, spec.boxes_name]
+    engine: ort.InferenceSession,
+    spec: ModelSpec,
+    feeds: Mapping[str, NDArray[Any]],
+    path: Path,
+) -> list[NDArray[Any]]:
+    """Run once, because a file may leave the shapes of its outputs open, and check the answers.
+
+    Returns:
+        Arrays like the outputs.
+    """
+    check_output_names(_described(engine.get_outputs()), spec, path)
+    names = spec.output_names
     try:
-        logits, boxes = engine.run(names, {spec.input_name: images})
+        answers = engine.run(names, dict(feeds))
     except Exception as error:
         raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {error}") from error
-    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, (logits, boxes), strict=True)}
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, answers, strict=True)}
     check_outputs(found, spec, path)
-    return logits, boxes
+    check_meaning(answers, spec, path)
+    return [np.zeros_like(a) for a in answers]
 
 
-def _bind(bind: Any, name: str, array: NDArray[np.float32]) -> None:  # noqa: ANN401
-    bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:  # noqa: ANN401
+    bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

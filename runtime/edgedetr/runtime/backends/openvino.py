@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,17 +10,32 @@ import openvino as ov
 from openvino import opset13
 from openvino.frontend import FrontEndManager
 
+from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import ArtifactError, BackendError
-from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
-from edgedetr.runtime.tensor_checks import check_inputs, check_output_names, check_outputs
+from edgedetr.runtime.meaning import check_meaning, example_input
+from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
+from edgedetr.runtime.tensor_checks import (
+    check_inputs,
+    check_output_names,
+    check_outputs,
+    extra_feeds,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 SUFFIXES = (".onnx",)
+
+_SETTINGS = {
+    "PERFORMANCE_HINT": "LATENCY",
+    "INFERENCE_PRECISION_HINT": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # or what reads INT8 weights may round its input, too
+}
+_AS_WRITTEN = {"LP_TRANSFORMS_MODE": False}  # Q/DQ pairs round and all computes in float32
+_PROBED = 64  # products that the probe adds
 
 _METADATA = ["framework", METADATA_KEY]  # where OpenVINO keeps the metadata of an ONNX file
 
@@ -33,8 +49,9 @@ def open_session(
 ) -> OpenVinoSession:
     """Load an ONNX file of static batch 1.
 
-    What is float32 in the file is computed in float32, also where the CPU has bfloat16; Q/DQ pairs
-    become INT8 kernels.
+    What is float in the file is computed in float32, also where the CPU has bfloat16; Q/DQ pairs
+    become INT8 kernels. Where those saturate, as on CPUs without VNNI, the pairs round as they are
+    written and the rest is float32, too; ``runs_on`` says so.
 
     Args:
         path: The ONNX file.
@@ -47,7 +64,7 @@ def open_session(
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; export the model first: edgedetr export onnx")
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    settings: dict[str, Any] = dict(_SETTINGS)
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     try:
@@ -58,13 +75,19 @@ def open_session(
     except Exception as error:  # OpenVINO's errors share no class of their own
         raise ArtifactError(f"{path}: OpenVINO cannot load it: {_reason(error)}") from error
     spec = spec or _stored_spec(model, path)
-    check_inputs(_described(model.inputs), spec, path)
-    check_output_names([o.any_name for o in model.outputs], spec, path)
+    inputs = _described(model.inputs)
+    check_inputs(inputs, spec, path)
+    check_output_names(_described(model.outputs), spec, path)
+    as_written = _is_quantized(model) and _int8_saturates()
+    settings |= _AS_WRITTEN if as_written else {}
     try:
         compiled = ov.Core().compile_model(model, "CPU", settings)
     except Exception as error:
         raise ArtifactError(f"{path}: OpenVINO cannot compile it: {_reason(error)}") from error
-    return OpenVinoSession(compiled, spec, path)
+    session = OpenVinoSession(compiled, spec, path, extra_feeds(inputs, spec, path))
+    if as_written:
+        session.runs_on += ", INT8 in float32 because its INT8 kernels overflow on this CPU"
+    return session
 
 
 class OpenVinoSession:
@@ -76,15 +99,24 @@ class OpenVinoSession:
         runs_on: Library and device, for a reader.
     """
 
-    def __init__(self, compiled: ov.CompiledModel, spec: ModelSpec, path: Path) -> None:
+    def __init__(
+        self,
+        compiled: ov.CompiledModel,
+        spec: ModelSpec,
+        path: Path,
+        feeds: Mapping[str, NDArray[Any]],
+    ) -> None:
         self.spec = spec
         self.runs_on = f"openvino {ov.__version__.partition('-')[0]}, CPU"
-        self.images: NDArray[np.float32] = np.zeros((1, 3, *spec.input_hw), np.float32)
+        self.images: NDArray[np.float32] = example_input(spec)[None]
+        self._feeds = {spec.input_name: self.images, **feeds}
         request = compiled.create_infer_request()
-        request.set_tensor(spec.input_name, _shared(self.images))
-        self._logits, self._boxes = _first_answers(request, spec, path)
-        request.set_tensor(spec.logits_name, _shared(self._logits))
-        request.set_tensor(spec.boxes_name, _shared(self._boxes))
+        for name, array in self._feeds.items():
+            request.set_tensor(name, _shared(array))
+        self._outputs = _first_answers(request, spec, path)
+        self.images[...] = 0
+        for name, array in zip(spec.output_names, self._outputs, strict=True):
+            request.set_tensor(name, _shared(array))
         self._request: ov.InferRequest | None = request
         self._compiled: ov.CompiledModel | None = compiled
 
@@ -96,6 +128,7 @@ class OpenVinoSession:
         Raises:
             ValueError: If the session is closed.
             BackendError: If OpenVINO fails.
+            ArtifactError: If the outputs are not what the spec says; see `decode`.
         """
         request = self._request
         if request is None:
@@ -105,7 +138,7 @@ class OpenVinoSession:
             request.wait()
         except Exception as error:
             raise BackendError(f"OpenVINO failed: {_reason(error)}") from error
-        return self._logits, self._boxes
+        return decode(self._outputs, self.spec)
 
     def kernel_types(self) -> dict[str, str]:
         """Return in what each layer of the compiled graph computes: ``f32``, ``i8``, ``u8``.
@@ -126,6 +159,29 @@ class OpenVinoSession:
         self._request = self._compiled = None
 
 
+def _is_quantized(model: ov.Model) -> bool:
+    return any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+
+
+@cache
+def _int8_saturates() -> bool:
+    """Tell whether INT8 convolutions get a sum of large products wrong on this CPU.
+
+    Without VNNI two products of an unsigned and a signed byte are added in 16 bits, which hold half
+    of what two can be. What the CPU has is no answer, for an environment variable may forbid it.
+    """
+    shape = [1, _PROBED, 1, 1]
+    images = opset13.parameter(shape, ov.Type.f32)
+    ends = (np.float32(0), np.float32(255))
+    rounded = opset13.fake_quantize(images, *ends, *ends, 256)
+    stored = opset13.constant(np.full(shape, 127, np.int8))
+    weights = opset13.multiply(opset13.convert(stored, "f32"), np.float32(1))
+    sums = opset13.convolution(rounded, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    compiled = ov.Core().compile_model(ov.Model([sums], [images]), "CPU", _SETTINGS)
+    found = float(compiled(np.full(shape, 255, np.float32))[0].item())
+    return not np.isclose(found, _PROBED * 127 * 255, rtol=1e-3)
+
+
 def _guard_concats(model: ov.Model) -> None:
     """Put an operation that changes nothing behind each Concat of dequantized tensors.
 
@@ -133,13 +189,14 @@ def _guard_concats(model: ov.Model) -> None:
     scales: the demo's student missed a fifth of its objects. It moves nothing past a Maximum, and
     what quantizes after it still makes the Concat and the convolutions around it run in INT8.
     """
-    lowest = np.finfo(np.float32).min
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Concat" and any(
             _is_dequantized(i.get_source_output().get_node()) for i in node.inputs()
         ):
-            readers = list(node.output(0).get_target_inputs())
-            same = opset13.maximum(node.output(0), opset13.constant(lowest, ov.Type.f32))
+            joined = node.output(0)
+            kind, readers = joined.get_element_type(), list(joined.get_target_inputs())
+            lowest = np.finfo(np.float32 if kind == ov.Type.f32 else np.float16).min
+            same = opset13.maximum(joined, opset13.constant(lowest, kind))
             for reader in readers:
                 reader.replace_source_output(same.output(0))
 
@@ -148,33 +205,30 @@ def _is_dequantized(node: Any) -> bool:  # noqa: ANN401
     """Return whether a node ends what DequantizeLinear becomes: Convert, Subtract, Multiply."""
     while node.get_type_name() in {"Multiply", "Subtract"}:
         node = node.input(0).get_source_output().get_node()
-    return bool(node.get_type_name() == "Convert")
+    return node.get_type_name() == "Convert" and bool(
+        node.input(0).get_element_type().is_integral()
+    )
 
 
 def _stored_spec(model: ov.Model, path: Path) -> ModelSpec:
     if not model.has_rt_info(_METADATA):
-        raise ArtifactError(
-            f"{path} holds no model spec ({METADATA_KEY} in its metadata); make it with "
-            "edgedetr export onnx"
-        )
+        raise no_spec(path)
     return spec_from_json(model.get_rt_info(_METADATA).astype(str), str(path))
 
 
-def _first_answers(
-    request: ov.InferRequest, spec: ModelSpec, path: Path
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _first_answers(request: ov.InferRequest, spec: ModelSpec, path: Path) -> list[NDArray[Any]]:
     """Run once, because a file may leave the shapes of its outputs open; return arrays for them."""
-    names = [spec.logits_name, spec.boxes_name]
+    names = spec.output_names
     try:
         request.start_async()
         request.wait()
-        answers = [request.get_tensor(name) for name in names]
+        answers = [request.get_tensor(name).data for name in names]
     except Exception as error:
         raise ArtifactError(f"{path}: OpenVINO cannot run it: {_reason(error)}") from error
-    found = {n: (str(a.data.dtype), a.data.shape) for n, a in zip(names, answers, strict=True)}
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, answers, strict=True)}
     check_outputs(found, spec, path)
-    logits, boxes = (np.zeros(shape, np.float32) for _, shape in found.values())
-    return logits, boxes
+    check_meaning(answers, spec, path)
+    return [np.zeros(a.shape, a.dtype) for a in answers]
 
 
 def _described(ports: Iterable[Any]) -> dict[str, tuple[str, list[int | str]]]:
@@ -188,7 +242,7 @@ def _described(ports: Iterable[Any]) -> dict[str, tuple[str, list[int | str]]]:
     }
 
 
-def _shared(array: NDArray[np.float32]) -> ov.Tensor:
+def _shared(array: NDArray[Any]) -> ov.Tensor:
     return ov.Tensor(array, shared_memory=True)
 
 

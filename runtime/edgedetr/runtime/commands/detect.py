@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.command_line import PATH
-from edgedetr.runtime.conversion import runnable
-from edgedetr.runtime.model_options import model_options
+from edgedetr.runtime.commands.conversion import runnable
+from edgedetr.runtime.commands.model_options import model_options
+from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.runtime.conversion import Converters
+    from edgedetr.runtime.commands.conversion import Converters
 
 
 @click.command()
@@ -52,4 +53,4 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
         latency = run(detector, paths, out, overlays=overlays, on_frame=lambda: bar.update(1))
         ran_on = detector.backend
     frames = "1 frame" if latency.samples == 1 else f"{latency.samples} frames"
-    click.echo(f"{out}: {frames}, p50 {latency.p50_ms:.1f} ms, {ran_on}")
+    click.echo(f"{printable(str(out))}: {frames}, p50 {latency.p50_ms:.1f} ms, {ran_on}")

@@ -12,6 +12,6 @@ def health(url: str) -> None:
 
     Exit status 1 where it has failed or does not answer: the health check of a container.
     """
-    from edgedetr.runtime.metrics import check
+    from edgedetr.runtime.health.metrics import check
 
     click.echo(check(url).name)

@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 import gc
-import threading
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.command_line import PATH
-from edgedetr.runtime.conversion import runnable
-from edgedetr.runtime.errors import EdgeDetrError
-from edgedetr.runtime.health_options import health_options
-from edgedetr.runtime.model_options import model_options
+from edgedetr.runtime.commands.conversion import runnable
+from edgedetr.runtime.commands.health_options import health_options
+from edgedetr.runtime.commands.model_options import model_options
+from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from edgedetr.runtime.conversion import Converters
+    from edgedetr.runtime.commands.conversion import Converters
     from edgedetr.runtime.detector import Detector
-    from edgedetr.runtime.health_watch import HealthOptions
+    from edgedetr.runtime.health.watch import HealthOptions
 
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("--source", required=True, help="Folder of images, video, or number of a camera.")
+@click.option(
+    "--source", required=True, help="Folder of images, video, number of a camera, URL, or pipeline."
+)
 @click.option(
     "--rate",
     "rate_hz",
     type=click.FloatRange(0, 1000, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Frames per second at which a folder or video plays.",
+    help="Frames per second at which a folder or video plays; 30, or a video's own time stamps.",
 )
 @click.option(
     "--deadline-ms",
     type=click.FloatRange(0, min_open=True),
-    help="From capture to detections; one period of --rate if not given.",
+    help="From capture to detections; one period of --rate if not given, or of 30 Hz.",
 )
 @click.option("--out", type=PATH, help="New folder: KITTI files, frames.jsonl, summary.json.")
 @click.option("--video", type=PATH, help="MP4 file with what was found drawn in.")
@@ -63,7 +62,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     converters: Converters,
     model: Path,
     source: str,
-    rate_hz: float,
+    rate_hz: float | None,
     deadline_ms: float | None,
     out: Path | None,
     video: Path | None,
@@ -79,36 +78,35 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     SIGTERM and SIGINT end it after the frame at work, with status 0. SIGHUP opens MODEL again and
     swaps it in once it has passed its checks; until then, and if it fails, the old one works on.
     """
+    from edgedetr.runtime.commands.signals import handled
     from edgedetr.runtime.detector import Detector
-    from edgedetr.runtime.health_watch import watched
-    from edgedetr.runtime.result_files import ResultFiles
-    from edgedetr.runtime.run import run as run_stream
-    from edgedetr.runtime.sources import open_source
-    from edgedetr.runtime.stream import Stream
-    from edgedetr.runtime.tracking import Tracker
+    from edgedetr.runtime.health.watch import watched
+    from edgedetr.runtime.inference.swapping import Swapper, SwapRequests
+    from edgedetr.runtime.sources.recordings import FOLDER_RATE_HZ, open_source
+    from edgedetr.runtime.stream.result_files import ResultFiles
+    from edgedetr.runtime.stream.run import run as run_stream
+    from edgedetr.runtime.stream.stream import Stream
+    from edgedetr.runtime.stream.tracking import Tracker
 
-    deadline_ns = round((deadline_ms or 1000 / rate_hz) * 1e6)
-    tracker = Tracker(round(1e9 / rate_hz)) if with_tracker else None
-    notes = _Notes()
+    deadline_ns = round((deadline_ms or 1000 / (rate_hz or FOLDER_RATE_HZ)) * 1e6)
+    notes, requests = _Notes(), SwapRequests()
     with ExitStack() as stack:
+        stack.enter_context(handled("SIGHUP", once=False, action=requests.ask))
         frames_in = stack.enter_context(closing(open_source(source, rate_hz, deadline_ns)))
         how: dict[str, Any] = {"threshold": threshold, "time_limit_s": time_limit_s, **opening}
         file = partial(runnable, model, converters)
         detector = stack.enter_context(Detector.open(file(), steady=True, **how))
         names = detector.spec.class_names
         watch = stack.enter_context(watched(watching, len(names), _say))
-        files = ResultFiles(out, video, rate_hz=rate_hz, class_names=names, on_problem=notes)
-        stream = Stream(
-            detector,
-            frames_in,
-            deadline_ns=deadline_ns,
-            tracker=tracker,
-            on_problem=notes,
-            on_failure=watch.failure,
-        )
-        swap = partial(_swap, detector, model, file, opening, notes)
-        stack.enter_context(_signals(stream.stop.set, swap))
+        pace: dict[str, Any] = {"rate_hz": frames_in.rate_hz, "class_names": names}
+        files = ResultFiles(out, video, **pace, on_problem=notes)
+        tracker = Tracker(round(1e9 / frames_in.rate_hz)) if with_tracker else None
+        called: dict[str, Any] = {"on_problem": notes, "on_failure": watch.failure}
+        stream = Stream(detector, frames_in, deadline_ns=deadline_ns, tracker=tracker, **called)
+        stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stream.stop.set))
         _say(f"{model} runs on {detector.backend}")
+        swap = partial(_swapped, detector, model, file, opening)
+        stack.enter_context(Swapper(requests, swap, str(model), _say))
         stack.enter_context(_old_objects_kept())
         run_stream(
             detector,
@@ -117,19 +115,16 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
             out=out,
             frames=frames,
             on_result=watch.result,
-            on_end=lambda summary: click.echo(f"{model.name}: {summary.describe()}"),
+            on_end=lambda summary: click.echo(f"{printable(model.name)}: {summary.describe()}"),
         )
 
 
-@contextmanager
-def _signals(stop: Callable[[], object], swap: Callable[[], object]) -> Iterator[None]:
-    from edgedetr.runtime.signals import handled
-
-    with (
-        handled("SIGTERM", "SIGINT", once=True, action=stop),
-        handled("SIGHUP", once=False, action=swap),
-    ):
-        yield
+def _swapped(
+    detector: Detector, model: Path, file: Callable[[], Path], opening: dict[str, Any]
+) -> str:
+    """Swap the model in; return what to say."""
+    detector.swap(file(), steady=True, **opening)
+    return f"{model} is swapped in and runs on {detector.backend}"
 
 
 @contextmanager
@@ -143,7 +138,8 @@ def _old_objects_kept() -> Iterator[None]:
 
 
 def _say(text: str) -> None:
-    click.echo(f"edgedetr: {text}", err=True)
+    with suppress(OSError):  # nobody listens any more; the stream goes on
+        click.echo(f"edgedetr: {printable(text)}", err=True)
 
 
 class _Notes:
@@ -158,24 +154,5 @@ class _Notes:
             self._left_out += 1
             return
         more = f" ({self._left_out} messages left out before)" if self._left_out else ""
-        click.echo(f"edgedetr: {' '.join(text.split())}{more}", err=True)
+        _say(f"{text}{more}")
         self._last_s, self._left_out = monotonic(), 0
-
-
-def _swap(
-    detector: Detector,
-    model: Path,
-    file: Callable[[], Path],
-    opening: dict[str, Any],
-    note: Callable[[str], object],
-) -> None:
-    """Swap the model in on a thread of its own, because opening takes longer than a frame."""
-
-    def work() -> None:
-        try:
-            detector.swap(file(), steady=True, **opening)
-            _say(f"{model} is swapped in and runs on {detector.backend}")
-        except (EdgeDetrError, OSError, ValueError) as error:
-            note(f"{model} is not swapped in, the old model works on: {error}")
-
-    threading.Thread(target=work, daemon=True).start()

@@ -18,8 +18,10 @@ from edgedetr.runtime.cuda.frame_kernel import FrameKernel
 from edgedetr.runtime.cuda.graph import Graph, GraphError, record
 from edgedetr.runtime.cuda.nvrtc import CompileError
 from edgedetr.runtime.cuda.preflight import TITLES, check_engine, runs_host_code
+from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import BackendError, UsageError
 from edgedetr.runtime.manifest import read_manifest
+from edgedetr.runtime.tensor_checks import FLOAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,10 +160,11 @@ class EngineSession:
         Raises:
             ValueError: If the session is closed.
             BackendError: If the library refuses or the device fails.
+            ArtifactError: If the outputs are not what the spec says; see `decode`.
         """
         with self._lock:
             self._opened()
-            images, logits, boxes = self._buffers
+            images, *answers = self._buffers
             with self._on_device():
                 if not self._is_fed:
                     images.upload(self._stream)
@@ -171,7 +174,7 @@ class EngineSession:
                 else:
                     self._enqueue()
                 self._stream.synchronize()
-            return logits.host, boxes.host
+            return decode([a.host for a in answers], self.spec)
 
     def close(self) -> None:
         """Free everything on the device; a second call does nothing.
@@ -209,16 +212,12 @@ class EngineSession:
 
     def _allocate(self, execution: Execution) -> None:
         """Make the stream and all buffers, and tell the engine where they lie."""
-        spec, queries = self.spec, execution.queries
+        spec = self.spec
         self._stream = self._drv.Stream(_NON_BLOCKING)
-        shapes = {
-            spec.input_name: (1, 3, *spec.input_hw),
-            spec.logits_name: (1, queries, len(spec.class_names)),
-            spec.boxes_name: (1, queries, 4),
-        }
+        image = (FLOAT, (1, 3, *spec.input_hw))
         addresses = {}
-        for name, shape in shapes.items():
-            self._buffers.append(Buffer(self._drv, shape))
+        for name, (kind, shape) in {spec.input_name: image, **execution.answers}.items():
+            self._buffers.append(Buffer(self._drv, shape, kind))
             addresses[name] = self._buffers[-1].address
         for name, size in execution.other_bytes.items():
             self._others.append(self._drv.mem_alloc(max(1, size)))
@@ -266,7 +265,7 @@ class EngineSession:
         images, *answers = self._buffers
         images.host[...] = value
         for answer in answers:
-            answer.host[...] = np.nan
+            answer.host[...] = np.nan if answer.host.dtype.kind == "f" else -1
         images.upload(self._stream)
         run()
         self._stream.synchronize()

@@ -12,7 +12,7 @@ import ctypes
 from ctypes import POINTER, byref, c_char_p, c_int, c_ulonglong, c_void_p
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.runtime.cuda_device import LIBRARY
+from edgedetr.runtime.cuda.device import LIBRARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""The same student trained in several ways: runs, statistics, a page."""

@@ -1,0 +1,1 @@
+"""Accuracy as COCO and KITTI measure it, and the predictions behind it."""

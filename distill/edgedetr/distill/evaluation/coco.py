@@ -1,0 +1,305 @@
+"""COCO's average precision of boxes, computed by pycocotools.
+
+All figures are shares in [0, 1], at most 100 detections an image. A figure for which there is no
+object to find (an absent class, no small object) is NaN, and null in JSON.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from edgedetr.distill.labels.coco_entries import (
+    crowd_flag,
+    is_crowd_flag,
+    is_name,
+    repeated,
+    short,
+)
+from edgedetr.distill.labels.label_files import read_label_json
+from edgedetr.runtime.errors import DataError
+
+if TYPE_CHECKING:
+    import os
+
+    from edgedetr.distill.data import Truth
+    from edgedetr.runtime.types import Detections
+
+Row: TypeAlias = dict[str, Any]
+"""An entry of a COCO file, as JSON gives it."""
+MOST = 1e9
+"""Coordinates, areas and scores of a file are smaller than this."""
+RECALL = np.linspace(0, 1, 101)
+"""The recall of the points of a precision-recall curve."""
+
+
+@dataclass(frozen=True, eq=False)
+class CocoScores:
+    """What the evaluation gives, over K classes.
+
+    Attributes:
+        class_names: The classes.
+        ap: Mean over the classes and the IoU limits 0.5, 0.55, ..., 0.95.
+        ap50: Mean over the classes at IoU 0.5.
+        ap75: Mean over the classes at IoU 0.75.
+        ap_small: ``ap`` of the objects below 32 x 32 px.
+        ap_medium: ``ap`` of those between.
+        ap_large: ``ap`` of those above 96 x 96 px.
+        ap_by_class: ``ap`` of each class, float64 (K,).
+        ap50_by_class: ``ap50`` of each class, float64 (K,).
+        precision: Each class's precision at IoU 0.5 and ``RECALL``, float64 (K, 101).
+    """
+
+    class_names: tuple[str, ...]
+    ap: float
+    ap50: float
+    ap75: float
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    ap_by_class: NDArray[np.float64]
+    ap50_by_class: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as it is written to JSON."""
+        means = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+        by_class = zip(self.ap_by_class.tolist(), self.ap50_by_class.tolist(), strict=True)
+        return {
+            **{name: _or_none(getattr(self, name)) for name in means},
+            "per_class": {
+                name: {"ap": _or_none(ap), "ap50": _or_none(ap50)}
+                for name, (ap, ap50) in zip(self.class_names, by_class, strict=True)
+            },
+            "curves": {
+                name: {"recall": RECALL.round(2).tolist(), "precision": points.tolist()}
+                for name, points in zip(self.class_names, self.precision, strict=True)
+                if not np.isnan(points).any()
+            },
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Images, classes and annotations under COCO's identifiers; boxes are (x, y, width, height)."""
+
+    image_ids: Sequence[int]
+    categories: dict[int, str]
+    truths: list[Row]
+    detections: list[Row]
+
+
+def coco_ap(
+    truths: Sequence[Truth], detections: Sequence[Detections], class_names: Sequence[str]
+) -> CocoScores:
+    """Compare detections in memory with the labels of the same frames.
+
+    An ignored area is a crowd of its class, or of every one: at each IoU limit, a detection that
+    hits no object is neutral when at least that share of it lies in the area. So the figures are
+    pycocotools' of the same boxes.
+
+    Args:
+        truths: The labels of each frame.
+        detections: What was found in each frame, of the same classes.
+        class_names: The classes, in the order of the labels.
+    """
+    num_classes = len(class_names)
+    wanted: list[Row] = []
+    found: list[Row] = []
+    for image, (truth, detection) in enumerate(zip(truths, detections, strict=True), 1):
+        wanted += _annotations(image, truth.boxes, truth.labels, iscrowd=0)
+        crowds, classes = _crowds(truth, num_classes)
+        wanted += _annotations(image, crowds, classes, iscrowd=1)
+        rows = _annotations(image, detection.boxes, detection.labels, iscrowd=0)
+        scores = detection.scores.tolist()
+        found += [{**row, "score": score} for row, score in zip(rows, scores, strict=True)]
+    categories = dict(enumerate(class_names, 1))
+    return _scores(_Task(range(1, len(truths) + 1), categories, wanted, found))
+
+
+def evaluate_coco(truth: str | os.PathLike[str], detections: str | os.PathLike[str]) -> CocoScores:
+    """Compare a COCO result file with a COCO annotation file.
+
+    A category that nothing uses is left out where another one has its name, as an exporter's root.
+
+    Args:
+        truth: JSON object with ``images``, ``categories`` and ``annotations``.
+        detections: JSON list of ``{"image_id", "category_id", "bbox", "score"}``.
+
+    Raises:
+        DataError: If a file is missing or no JSON, an entry lacks a key or has a bad value, two
+            entries share an id, or one names an image or a category that ``truth`` does not have.
+    """
+    truth, detections = Path(truth), Path(detections)
+    labels = read_label_json(truth)
+    if not isinstance(labels, dict):
+        raise DataError(
+            f"{truth}: found a {type(labels).__name__}, wanted a COCO annotation object"
+        )
+    image_ids = [row["id"] for row in _checked_rows(truth, labels.get("images"), "images", ("id",))]
+    if not image_ids:
+        raise DataError(f"{truth}: found no image, wanted COCO's list of images")
+    rows = _checked_rows(truth, labels.get("categories"), "categories", ("id", "name"))
+    for where, ids in (("images", image_ids), ("categories", [row["id"] for row in rows])):
+        for twice in repeated(ids):
+            raise DataError(f"{truth}: two {where} have the id {twice}; each needs its own")
+    keys = ("image_id", "category_id", "bbox", "score")
+    wanted = _checked_rows(truth, labels.get("annotations"), "annotations", keys[:3])
+    found = _checked_rows(detections, read_label_json(detections), "detections", keys)
+    categories = {row["id"]: row["name"] for row in rows}
+    for path, entries, where in ((truth, wanted, "annotations"), (detections, found, "detections")):
+        _check_references(path, entries, where, (set(image_ids), set(categories)))
+    used = {row["category_id"] for row in (*wanted, *found)}
+    shared = repeated(categories.values())
+    categories = {i: name for i, name in categories.items() if i in used or name not in shared}
+    if repeated(categories.values()):
+        raise DataError(f"{truth}: two categories have the same name; every class needs its own")
+    wanted = [{**row, "iscrowd": int(crowd_flag(row.get("iscrowd", 0)))} for row in wanted]
+    found = [{key: row[key] for key in keys} for row in found]
+    return _scores(_Task(image_ids, categories, wanted, found))
+
+
+def _scores(task: _Task) -> CocoScores:
+    with redirect_stdout(io.StringIO()):
+        run = COCOeval(_index(task, task.truths), _index(task, task.detections), "bbox")
+        run.evaluate()
+        run.accumulate()
+    # (IoU limit, recall, class, size, most detections): all, small, medium, large; 1, 10, 100
+    precision = np.where(run.eval["precision"] < 0, np.nan, run.eval["precision"])[..., 2]
+    every_size = precision[..., 0]
+    return CocoScores(
+        class_names=tuple(task.categories[i] for i in sorted(task.categories)),
+        ap=_mean(every_size),
+        ap50=_mean(every_size[0]),
+        ap75=_mean(every_size[5]),
+        ap_small=_mean(precision[..., 1]),
+        ap_medium=_mean(precision[..., 2]),
+        ap_large=_mean(precision[..., 3]),
+        ap_by_class=np.array([_mean(of_class) for of_class in np.moveaxis(every_size, 2, 0)]),
+        ap50_by_class=np.array([_mean(of_class) for of_class in every_size[0].T]),
+        precision=every_size[0].T,
+    )
+
+
+def _index(task: _Task, rows: list[Row]) -> COCO:
+    """Give annotations to pycocotools, numbered from 1: it takes a match of number 0 for none."""
+    dataset: Any = {
+        "images": [{"id": i} for i in task.image_ids],
+        "categories": [{"id": i, "name": name} for i, name in task.categories.items()],
+        "annotations": [
+            {"iscrowd": 0, "area": _area(row), **row, "id": i} for i, row in enumerate(rows, 1)
+        ],
+    }
+    index = COCO()
+    index.dataset = dataset
+    index.createIndex()
+    return index
+
+
+def _annotations(
+    image: int, boxes: NDArray[np.float32], labels: NDArray[np.int64], *, iscrowd: int
+) -> list[Row]:
+    corners = boxes.astype(np.float64)
+    xywh = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    return [
+        {"image_id": image, "category_id": label + 1, "bbox": box, "iscrowd": iscrowd}
+        for label, box in zip(labels.tolist(), xywh.tolist(), strict=True)
+    ]
+
+
+def _crowds(truth: Truth, num_classes: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the ignored areas with their classes; an area of every class once for each."""
+    classes = truth.ignored_by[:, None]
+    rows, columns = np.nonzero((classes == np.arange(num_classes)) | (classes < 0))
+    return truth.ignored[rows], columns
+
+
+def _checked_rows(path: Path, rows: object, where: str, keys: tuple[str, ...]) -> list[Row]:
+    """Return the entries of a list; each must have the keys, and good values in them."""
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: found no list of {where}, wanted COCO's format")
+    for i, row in enumerate(rows):
+        problem = _row_problem(row, keys)
+        if problem:
+            raise DataError(f"{path}: {where}[{i}] {problem}")
+    return rows
+
+
+def _row_problem(row: object, keys: tuple[str, ...]) -> str:
+    if not isinstance(row, dict):
+        return f"is {short(row)}, wanted an object"
+    for key in keys:
+        if key not in row:
+            return f"has no {key!r}"
+    for key in (*keys, *sorted(_OPTIONAL & row.keys())):
+        holds, wanted = _CHECKS[key]
+        if not holds(row[key]):
+            return f"has the {key} {short(row[key])}, wanted {wanted}"
+    return ""
+
+
+def _check_references(
+    path: Path,
+    rows: list[Row],
+    where: str,
+    known: tuple[set[object], set[object]],
+) -> None:
+    for i, row in enumerate(rows):
+        for key, ids in zip(("image_id", "category_id"), known, strict=True):
+            if row[key] not in ids:
+                raise DataError(f"{path}: {where}[{i}] has the unknown {key} {row[key]!r}")
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_box(box: object) -> bool:
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(_is_finite(value) for value in box)
+        and min(box[2:]) >= 0
+    )
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < MOST
+
+
+def _area(row: Row) -> float:
+    return float(row["bbox"][2] * row["bbox"][3])
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else math.nan
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "id": (_is_id, "a whole number"),
+    "image_id": (_is_id, "a whole number"),
+    "category_id": (_is_id, "a whole number"),
+    "name": (is_name, "printable text"),
+    "bbox": (_is_box, "x, y, width >= 0, height >= 0"),
+    "score": (_is_finite, "a finite number"),
+    "area": (_is_finite, "a finite number"),
+    "iscrowd": (is_crowd_flag, "0 or 1"),
+}
+_OPTIONAL = {"score", "area", "iscrowd"}

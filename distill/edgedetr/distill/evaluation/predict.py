@@ -1,0 +1,50 @@
+"""Run a torch model over a split, for accuracy while it trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from edgedetr.distill.networks.fake_quantization import simulated
+from edgedetr.distill.networks.finite import require_finite
+from edgedetr.runtime.postprocess import postprocess
+
+if TYPE_CHECKING:
+    from edgedetr.distill.model import Model
+    from edgedetr.distill.training.loader import NetworkInputs
+    from edgedetr.runtime.types import Detections
+
+
+def detections_on(
+    model: Model, inputs: NetworkInputs, batch_size: int, threshold: float = 0.0
+) -> list[Detections]:
+    """Detect in every frame of a split, in source pixels.
+
+    Args:
+        model: Asked for its classes in its own order, or in that of `Model.with_classes`; its
+            network is left in the mode it was in. One that was trained for INT8 answers as in INT8.
+        inputs: The split at network size.
+        batch_size: Images a pass.
+        threshold: Lowest score of a detection.
+
+    Raises:
+        NotFiniteError: If an answer is not finite.
+    """
+    network = model.network
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    found: list[Detections] = []
+    with torch.inference_mode(), simulated(network, model.quantization):
+        for start in range(0, len(inputs), batch_size):
+            items = [inputs[i] for i in range(start, min(start + batch_size, len(inputs)))]
+            images = torch.stack([inputs.normalised(i.pixels) for i in items]).to(device)
+            logits, boxes = model.module.predict(network, images)
+            require_finite(logits=logits, boxes=boxes)
+            if model.class_order:
+                logits = logits[..., list(model.class_order)]
+            for item, z, b in zip(items, logits.cpu().numpy(), boxes.cpu().numpy(), strict=True):
+                found.append(postprocess(z, b, item.place, model.spec, threshold))
+    network.train(was_training)
+    return found

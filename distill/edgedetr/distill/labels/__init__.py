@@ -1,0 +1,1 @@
+"""Label files as people write them, read and checked."""

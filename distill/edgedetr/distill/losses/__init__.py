@@ -1,0 +1,1 @@
+"""The terms that distillation methods are put together from."""

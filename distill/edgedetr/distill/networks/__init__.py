@@ -1,0 +1,1 @@
+"""What detector families are made of: networks, their parts and criteria."""

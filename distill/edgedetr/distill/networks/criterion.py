@@ -1,0 +1,258 @@
+"""What the detectors' own losses share: every decoder layer supervised, ignored areas left out.
+
+The formulas are transformers'. RT-DETR's and D-FINE's are computed for all layers at once
+(`edgedetr.distill.networks.layer_losses`), DEIMv2's by transformers itself. The assembly is ours
+for two
+reasons: labels may hold ignored areas (KITTI's DontCare), and transformers pairs D-FINE's initial
+head with the corners of the first layer, which leaves inner layers without a class loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.ops import box_convert
+from transformers.loss.loss_deimv2 import Deimv2Loss
+from typing_extensions import override
+
+from edgedetr.distill.networks.finite import require_finite
+from edgedetr.distill.networks.layer_losses import (
+    SILENT_LOGIT,
+    Layers,
+    Matches,
+    denoising_matches,
+    hungarian_matches,
+    layer_losses,
+    truth_of,
+)
+
+IGNORED_SHARE = 0.5
+"""A prediction counts as lying in an ignored area from this share of its own area on."""
+
+Labels = Sequence[Mapping[str, Tensor]]
+"""Per image ``class_labels`` (G,), ``boxes`` (G, 4) and ``ignored`` (M, 4)."""
+
+
+class Deimv2Criterion(Deimv2Loss):  # type: ignore[misc]
+    """DEIMv2's losses, blind in ignored areas.
+
+    Boxes and corners of every layer learn from the union of all layers' matches, where the
+    configuration says so.
+    """
+
+    @override
+    def loss_labels_mal(self, outputs: Any, targets: Any, indices: Any, *rest: Any) -> Any:
+        """Return the matchability-aware loss of (B, Q, K) logits outside the ignored areas."""
+        outputs = silence_ignored(outputs, targets, indices)
+        return super().loss_labels_mal(outputs, targets, indices, *rest)
+
+
+def silence_ignored(
+    outputs: Mapping[str, Tensor],
+    targets: Sequence[Mapping[str, Tensor]],
+    indices: Sequence[tuple[Tensor, Tensor]],
+) -> dict[str, Tensor]:
+    """Take unmatched predictions inside ignored areas out of the class loss.
+
+    Args:
+        outputs: ``logits`` (B, Q, K) and ``pred_boxes`` (B, Q, 4), cxcywh in [0, 1].
+        targets: Per image ``ignored`` (M, 4), cxcywh in [0, 1].
+        indices: Per image the matched queries and their objects.
+
+    Returns:
+        The outputs, with logits that give neither loss nor gradient where a prediction lies at
+        least half inside an ignored area and is matched to no object.
+    """
+    logits = outputs["logits"]
+    silent = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
+    for row, (target, (matched, _)) in enumerate(zip(targets, indices, strict=True)):
+        if len(target["ignored"]):
+            inside = share_inside(outputs["pred_boxes"][row].detach(), target["ignored"])
+            silent[row] = inside >= IGNORED_SHARE
+            silent[row, matched.to(silent.device)] = False
+    return {**outputs, "logits": logits.masked_fill(silent.unsqueeze(-1), SILENT_LOGIT)}
+
+
+def share_inside(boxes: Tensor, areas: Tensor) -> Tensor:
+    """Return the largest share of each box (..., N, 4) that an area (..., M, 4) covers, (..., N).
+
+    Both are cxcywh in [0, 1].
+    """
+    a, b = (box_convert(x, "cxcywh", "xyxy") for x in (boxes.unsqueeze(-2), areas.unsqueeze(-3)))
+    low, high = torch.max(a[..., :2], b[..., :2]), torch.min(a[..., 2:], b[..., 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    own = (boxes[..., 2] * boxes[..., 3]).clamp(min=torch.finfo(boxes.dtype).tiny)
+    share: Tensor = (shared / own.unsqueeze(-1)).amax(-1)
+    return share
+
+
+def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with these
+    logits: Tensor,
+    labels: Sequence[Mapping[str, Tensor]],
+    device: torch.device,
+    pred_boxes: Tensor,
+    config: Any,  # noqa: ANN401
+    outputs_class: Tensor,
+    outputs_coord: Tensor,
+    *,
+    enc_topk_logits: Tensor,
+    enc_topk_bboxes: Tensor,
+    denoising_meta_values: Mapping[str, Any] | None = None,
+    predicted_corners: Tensor | None = None,
+    initial_reference_points: Tensor | None = None,
+    **_: Any,  # noqa: ANN401
+) -> tuple[Tensor, dict[str, Tensor], None]:
+    """Compute the detection loss of an RT-DETR-like model, as its ``loss_function``.
+
+    Args:
+        logits: Unused: the last layer of ``outputs_class``.
+        labels: Per image ``class_labels`` (G,), ``boxes`` (G, 4) and ``ignored`` (M, 4).
+        device: Unused: where the tensors lie.
+        pred_boxes: Unused: the last layer of ``outputs_coord``.
+        config: The model's configuration with the loss weights.
+        outputs_class: Class logits (B, E, Q, K), denoising queries first; D-FINE has one more
+            layer, its initial head, in front.
+        outputs_coord: Boxes (B, E, Q, 4), cxcywh in [0, 1].
+        enc_topk_logits: Class logits (B, Q, K) of the chosen encoder cells.
+        enc_topk_bboxes: Boxes (B, Q, 4) of the chosen encoder cells.
+        denoising_meta_values: What the model says about its denoising queries.
+        predicted_corners: D-FINE's corner distributions (B, E, Q, 4 * (bins + 1)).
+        initial_reference_points: D-FINE's reference boxes (B, E, Q, 4).
+
+    Returns:
+        The sum, the weighted terms by name, and nothing.
+
+    Raises:
+        NotFiniteError: If logits or boxes are not finite.
+    """
+    del logits, device, pred_boxes
+    require_finite(
+        logits=outputs_class,
+        boxes=outputs_coord,
+        encoder_logits=enc_topk_logits,
+        encoder_boxes=enc_topk_bboxes,
+    )
+    denoising, normal = _split_denoising(
+        (outputs_class, outputs_coord, predicted_corners, initial_reference_points),
+        denoising_meta_values,
+    )
+    encoder = {"logits": enc_topk_logits, "pred_boxes": enc_topk_bboxes.clamp(0, 1)}
+    assembled = _deimv2_losses if config.model_type == "deimv2" else _stacked_losses
+    terms = assembled(config, labels, encoder, normal, denoising, denoising_meta_values)
+    return torch.stack(list(terms.values())).sum(), terms, None
+
+
+def _stacked_losses(
+    config: Any,  # noqa: ANN401
+    labels: Labels,
+    encoder: Mapping[str, Tensor],
+    normal: tuple[Any, ...],
+    denoising: tuple[Any, ...] | None,
+    meta: Mapping[str, Any] | None,
+) -> dict[str, Tensor]:
+    """Return RT-DETR's or D-FINE's losses, named as transformers names them."""
+    truth = truth_of(labels)
+    num_boxes = max(1, len(truth.labels))
+    layers = _stacked(normal, encoder)
+    matches = hungarian_matches(layers.logits.detach(), layers.boxes.detach(), truth, config)
+    silent = _silent(layers, matches, labels)
+    depth = len(layers.logits)
+    names = [f"_aux_{index}" for index in (depth - 2, *range(depth - 2))] + [""]
+    terms = _named(layer_losses(layers, truth, matches, num_boxes, config, silent), names)
+    if denoising is not None:
+        assert meta is not None  # noqa: S101 - it told how to split
+        layers = _stacked(denoising)
+        depth = len(layers.logits)
+        matches = denoising_matches(meta, truth, depth)
+        num_boxes *= meta["dn_num_group"]
+        silent = _silent(layers, matches, labels)
+        losses = layer_losses(layers, truth, matches, num_boxes, config, silent)
+        terms |= _named(losses, [f"_dn_{index}" for index in range(depth)])
+    return terms
+
+
+def _stacked(answers: tuple[Any, ...], encoder: Mapping[str, Tensor] | None = None) -> Layers:
+    """Put layers in front of the batch; the encoder's answers, if any, become the first layer."""
+    logits, boxes, corners, references = answers
+    front = [] if encoder is None else [encoder]
+    return Layers(
+        torch.cat([*(e["logits"].unsqueeze(0) for e in front), logits.transpose(0, 1)]),
+        torch.cat(
+            [*(e["pred_boxes"].unsqueeze(0) for e in front), boxes.clamp(0, 1).transpose(0, 1)]
+        ),
+        None if corners is None else corners.transpose(0, 1),
+        None if references is None else references.transpose(0, 1),
+    )
+
+
+def _silent(layers: Layers, matches: Matches, labels: Labels) -> Tensor | None:
+    """Tell which predictions `silence_ignored` silences, (L, B, Q); None where there is no area."""
+    if not any(len(label["ignored"]) for label in labels):
+        return None
+    areas = pad_sequence([label["ignored"] for label in labels], batch_first=True)
+    inside = share_inside(layers.boxes.detach(), areas) >= IGNORED_SHARE
+    return inside.flatten(1).scatter(1, matches.rows, value=False).reshape(inside.shape)
+
+
+def _named(losses: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Give each layer's loss the name of its layer; a loss of corners is of the last layers."""
+    return {
+        f"{loss}{name}": value
+        for loss, values in losses.items()
+        for name, value in zip(names[-len(values) :], values.unbind(), strict=True)
+    }
+
+
+def _deimv2_losses(
+    config: Any,  # noqa: ANN401
+    labels: Labels,
+    encoder: dict[str, Tensor],
+    normal: tuple[Any, ...],
+    denoising: tuple[Any, ...] | None,
+    meta: Mapping[str, Any] | None,
+) -> dict[str, Tensor]:
+    """Return DEIMv2's losses by transformers' criterion."""
+    *inner, last = _layers(*normal)
+    outputs: dict[str, Any] = {**last, "auxiliary_outputs": [*inner, encoder]}
+    if denoising is not None:
+        outputs["dn_auxiliary_outputs"] = _layers(*denoising)
+        outputs["denoising_meta_values"] = meta
+    criterion = Deimv2Criterion(config).to(encoder["logits"].device)
+    terms: dict[str, Tensor] = criterion(outputs, labels)
+    return terms
+
+
+def _split_denoising(
+    tensors: tuple[Tensor | None, ...], meta: Mapping[str, Any] | None
+) -> tuple[tuple[Any, ...] | None, tuple[Any, ...]]:
+    if meta is None:
+        return None, tensors
+    pairs = [
+        (None, None) if t is None else torch.split(t, meta["dn_num_split"], dim=2) for t in tensors
+    ]
+    return tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
+
+
+def _layers(
+    logits: Tensor, boxes: Tensor, corners: Tensor | None, references: Tensor | None
+) -> list[dict[str, Tensor]]:
+    """Return one dict a layer; D-FINE's initial head in front has no corners."""
+    layers = [
+        {"logits": z, "pred_boxes": b.clamp(0, 1)}
+        for z, b in zip(logits.unbind(1), boxes.unbind(1), strict=True)
+    ]
+    if corners is not None and references is not None:
+        for layer, c, r in zip(
+            layers[-corners.shape[1] :], corners.unbind(1), references.unbind(1), strict=True
+        ):
+            layer |= {
+                "pred_corners": c,
+                "ref_points": r,
+                "teacher_corners": corners[:, -1],
+                "teacher_logits": logits[:, -1],
+            }
+    return layers

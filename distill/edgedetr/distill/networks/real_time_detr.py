@@ -1,0 +1,186 @@
+"""What the families around RT-DETR share: one decoder call, captured and called again.
+
+transformers' RT-DETR v1 and v2, D-FINE and DEIMv2 call their decoder with the same keywords. A hook
+captures them: that is the `Memory`. ``decode`` calls the decoder once more with other queries.
+Reference points are logits there; boxes are cxcywh in [0, 1] everywhere in this project.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
+from edgedetr.distill.networks.criterion import real_time_detr_loss
+from edgedetr.distill.networks.decoder_hook import (
+    decoder_call,
+    inverse_sigmoid,
+    require_cells,
+    self_attention_mask,
+)
+from edgedetr.distill.networks.layer_losses import overlaps
+from edgedetr.distill.networks.query_fade import faded_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from transformers import PreTrainedModel
+
+PAIRS_AT_ONCE = 1 << 24
+"""Pairs of boxes and proposals that are compared at once, which bounds the memory that it takes."""
+
+
+def prepared(model: PreTrainedModel) -> PreTrainedModel:
+    """Give a fresh transformers model this project's detection loss.
+
+    It will refuse inputs with fewer cells than it has queries (`UsageError`).
+    """
+    model.loss_function = real_time_detr_loss
+    check = partial(require_cells, model.config.num_queries)
+    model.model.enc_output.register_forward_pre_hook(check)
+    return model
+
+
+def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
+    with faded_choice(model):
+        outputs = model(pixel_values=images)
+    return outputs.logits, outputs.pred_boxes
+
+
+def training_pass(
+    model: PreTrainedModel, images: Tensor, targets: Sequence[Targets]
+) -> tuple[dict[str, Tensor], Memory]:
+    """Return the model's own weighted losses by name, and the memory they came from."""
+    labels = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
+    with decoder_call(model.model.decoder) as captured:
+        outputs = model(pixel_values=images, labels=labels)
+    return outputs.loss_dict, _memory(model, captured)
+
+
+def encode(model: PreTrainedModel, images: Tensor) -> Memory:
+    """Run backbone and encoder on (B, 3, H, W); the decoder does not run."""
+    with decoder_call(model.model.decoder, stop=True) as captured:
+        model(pixel_values=images)
+    return _memory(model, captured)
+
+
+def width(model: PreTrainedModel) -> int:
+    """Return the channels of the memory."""
+    return int(model.config.d_model)
+
+
+def embedding_width(model: PreTrainedModel) -> int:
+    """Return the channels of a region's embedding: those of the decoder."""
+    return width(model)
+
+
+def anchor_kinds(model: PreTrainedModel) -> int:
+    """Return 1: a query has one box."""
+    del model
+    return 1
+
+
+def label_content(model: PreTrainedModel, labels: Tensor, boxes: Tensor) -> Tensor:
+    """Embed class indices (B, Q) with the table of the denoising queries, (B, Q, D), detached."""
+    del boxes
+    table: Tensor = model.model.denoising_class_embed.weight.detach()
+    return table[labels]
+
+
+@torch.no_grad()
+def place_content(model: PreTrainedModel, memory: Memory, boxes: Tensor) -> Tensor:
+    """Give each box (B, Q, 4) the projected encoder cell whose own proposal is nearest, (B, Q, D).
+
+    So the model makes the content of the queries that it chooses itself: a box that a cell proposed
+    gets the content of that cell. The cell under a box's centre is mostly another one. Nearest is
+    the largest generalized IoU.
+    """
+    core = model.model
+    anchors, inside = core.generate_anchors(
+        memory.spatial_shapes, device=boxes.device, dtype=memory.tokens.dtype
+    )
+    cells: Tensor = core.enc_output(inside.to(memory.tokens.dtype) * memory.tokens)
+    proposals = (core.enc_bbox_head(cells) + anchors).sigmoid()
+    at_once = max(1, PAIRS_AT_ONCE // (boxes.shape[1] * proposals.shape[1]))
+    nearest = torch.cat(
+        [
+            overlaps(own.unsqueeze(2), others.unsqueeze(1))[1].argmax(-1)
+            for own, others in zip(
+                torch.split(boxes, at_once), torch.split(proposals, at_once), strict=True
+            )
+        ]
+    )
+    return cells.gather(1, nearest.unsqueeze(-1).expand(-1, -1, cells.shape[-1]))
+
+
+def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutputs:
+    """Answer external queries with every decoder layer.
+
+    Args:
+        model: The detector.
+        memory: What its encoder gave.
+        queries: Content of the model's own width; boxes cxcywh in [0, 1].
+
+    Returns:
+        Logits (E, B, Q, K) and boxes (E, B, Q, 4). Slots that are not valid answer nonsense, and
+        no other slot sees them; neither does a group see another group.
+    """
+    decoder = model.model.decoder
+    with _every_layer_answers(decoder):
+        outputs = decoder(
+            **memory.decoder_inputs,
+            encoder_hidden_states=memory.tokens,
+            inputs_embeds=queries.content,
+            reference_points=inverse_sigmoid(queries.boxes),
+            encoder_attention_mask=self_attention_mask(queries),
+        )
+    depth = len(decoder.layers)
+    return DetrOutputs(
+        logits=outputs.intermediate_logits[:, -depth:].transpose(0, 1),
+        boxes=outputs.intermediate_reference_points[:, -depth:].transpose(0, 1),
+        hidden=outputs.last_hidden_state,
+        corners=_corners(outputs),
+    )
+
+
+def regions(model: PreTrainedModel, memory: Memory) -> Regions:
+    """Return the last layer's boxes of the model's own queries, with their embeddings."""
+    return decode(model, memory, memory.own).regions()
+
+
+def _corners(outputs: Any) -> Tensor | None:  # noqa: ANN401
+    """Return D-FINE's corner logits (E, B, Q, ...); other families have none."""
+    corners = getattr(outputs, "intermediate_predicted_corners", None)
+    return None if corners is None else corners.transpose(0, 1)
+
+
+@contextmanager
+def _every_layer_answers(decoder: PreTrainedModel) -> Iterator[None]:
+    """Let D-FINE's decoder answer with all layers in evaluation too; its layers stay as they are.
+
+    The flag of the decoder itself guards nothing else: dropout lies in its layers.
+    """
+    before = decoder.training
+    decoder.training = True
+    try:
+        yield
+    finally:
+        decoder.training = before
+
+
+def _memory(model: PreTrainedModel, captured: dict[str, Any]) -> Memory:
+    """Sort a captured call; denoising queries, which come first, are no queries of the model's."""
+    rest = dict(captured)
+    tokens = rest.pop("encoder_hidden_states")
+    content = rest.pop("inputs_embeds")[:, -model.config.num_queries :]
+    boxes = rest.pop("reference_points")[:, -model.config.num_queries :].sigmoid()
+    rest.pop("encoder_attention_mask")
+    shapes = tuple((int(h), int(w)) for h, w in rest["spatial_shapes_list"])
+    mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=tokens.device)
+    return Memory(tokens, shapes, mask, Queries(content, boxes, valid), rest)

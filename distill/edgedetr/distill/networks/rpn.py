@@ -1,0 +1,82 @@
+"""The first stage of Faster R-CNN, blind in ignored areas and with proposals of a fixed number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
+from typing_extensions import override
+
+from edgedetr.distill.networks.anchor_heads import in_pixels, in_unit, neutral
+from edgedetr.distill.networks.static_nms import survivors, taken
+
+if TYPE_CHECKING:
+    from edgedetr.distill.detectors import Pyramid
+
+
+class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]
+    """torchvision's region proposal network; its anchors are `PyramidAnchors`."""
+
+    @property
+    def candidates(self) -> int:
+        """How many of the best anchors are looked at for duplicates outside training."""
+        return int(self._pre_nms_top_n["testing"])
+
+    def propose(self, pyramid: Pyramid) -> tuple[Tensor, Tensor]:
+        """Choose proposals in operations of static shape.
+
+        The best `candidates` anchors of all levels together are looked at; boxes suppress one
+        another within their level, as in torchvision.
+
+        Returns:
+            Boxes (B, P, 4), xyxy in pixels, clipped, best first, and which of them are proposals
+            and no filling, (B, P).
+        """
+        levels = list(pyramid.levels)
+        objectness, deltas = self.head(levels)
+        counts = [o.shape[1] * o.shape[2] * o.shape[3] for o in objectness]
+        scores, codes = concat_box_prediction_layers(objectness, deltas)
+        batch = len(levels[0])
+        anchors = self.anchor_generator.on(levels).repeat(batch, 1)
+        boxes = in_unit(self.box_coder.decode_single(codes, anchors), pyramid.hw)
+        level_of = torch.cat(
+            [torch.full((n,), i, device=boxes.device) for i, n in enumerate(counts)]
+        )
+        scores, index = scores.reshape(batch, -1).topk(min(self.candidates, sum(counts)))
+        found = taken(boxes.reshape(batch, -1, 4), index)
+        keep = survivors(found, level_of[index], self.nms_thresh)
+        order = scores.masked_fill(~keep, -torch.inf).topk(
+            min(int(self._post_nms_top_n["testing"]), scores.shape[1])
+        )
+        chosen = taken(found, order.indices)
+        return in_pixels(chosen, pyramid.hw), keep.gather(1, order.indices)
+
+    @override
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Any]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Label anchors 1, 0 or -1 (neither), with the box of each; see `neutral`."""
+        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
+        labels = [
+            label.masked_fill((label == 0) & neutral(each, target, self.proposal_matcher), -1)
+            for label, each, target in zip(labels, anchors, targets, strict=True)
+        ]
+        return labels, boxes
+
+    @override
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Return both losses, 0 where no anchor is object or background (the mean of nothing)."""
+        if not any((label >= 0).any() for label in labels):
+            return objectness.sum() * 0, pred_bbox_deltas.sum() * 0
+        losses: tuple[Tensor, Tensor] = super().compute_loss(
+            objectness, pred_bbox_deltas, labels, regression_targets
+        )
+        return losses

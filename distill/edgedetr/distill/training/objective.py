@@ -1,0 +1,96 @@
+"""The methods of a run as one: each one's terms, weighted or held to a share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from edgedetr.distill.methods import method, supported_pairs
+from edgedetr.distill.training.gradient_balance import Balance
+from edgedetr.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from edgedetr.distill.config import MethodConfig
+    from edgedetr.distill.methods import Batch, DistillationMethod
+    from edgedetr.distill.model import Model
+
+
+class Distillation(nn.Module):
+    """Several methods at once; a term is named ``<method>_<term>``.
+
+    Args:
+        methods: The methods by name.
+        weights: Factor of each method.
+        shares: The share of the detection loss's gradient that each term of a method is held to;
+            methods that are not named keep their weights.
+    """
+
+    def __init__(
+        self,
+        methods: Mapping[str, DistillationMethod],
+        weights: Mapping[str, float],
+        shares: Mapping[str, float],
+    ) -> None:
+        super().__init__()
+        self.methods = nn.ModuleDict(methods)
+        self.weights = dict(weights)
+        self.balance = Balance(
+            {f"{n}_{term}": share for n, share in shares.items() for term in methods[n].terms}
+        )
+
+    @override
+    def forward(self, batch: Batch, detection: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return every term of every method, ready to be summed.
+
+        Args:
+            batch: What the methods see.
+            detection: The terms of the detection loss on the same batch.
+        """
+        terms = {
+            f"{name}_{term}": self.weights[name] * value
+            for name, module in self.methods.items()
+            for term, value in module(batch).items()
+        }
+        balanced: dict[str, Tensor] = self.balance(detection, terms, batch.memory.tensors())
+        return balanced
+
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the adapters of every method, see `DistillationMethod.fit`."""
+        for module in self.methods.values():
+            module.fit(batches)  # type: ignore[operator]
+
+
+def distillation_of(
+    configs: Sequence[MethodConfig], student: Model, teacher: Model | None
+) -> Distillation:
+    """Build the methods of a run.
+
+    Raises:
+        UsageError: If a method does not take this pair of families; names those that it takes.
+    """
+    methods = {}
+    for config in configs:
+        module = method(config.name)
+        if teacher is not None and not module.supports(student.module, teacher.module):
+            raise UsageError(_refusal(config.name, student.family, teacher.family))
+        methods[config.name] = module.build(config.settings, student, teacher)
+    return Distillation(
+        methods,
+        {c.name: c.weight for c in configs},
+        {c.name: c.share for c in configs if c.share > 0},
+    )
+
+
+def _refusal(name: str, student: str, teacher: str) -> str:
+    taught: dict[str, list[str]] = {}
+    for s, t in supported_pairs(name):
+        taught.setdefault(s, []).append(t)
+    by_teachers: dict[str, list[str]] = {}
+    for s, teachers in taught.items():
+        by_teachers.setdefault(", ".join(teachers), []).append(s)
+    pairs = "; ".join(f"{', '.join(s)} taught by {t}" for t, s in by_teachers.items())
+    return f"method {name!r} takes no {student} student with a {teacher} teacher; it takes {pairs}"

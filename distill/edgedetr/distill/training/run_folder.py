@@ -1,0 +1,156 @@
+"""The folder of a run: one run at a time, and a finished one is kept."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import math
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from edgedetr.distill.training.run_identity import settings_of
+from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.files import read_json
+from edgedetr.runtime.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from edgedetr.distill.training.run_identity import RunIdentity
+
+STUDENT = "student.safetensors"
+METRICS = "metrics.json"
+STATE = "state.safetensors"
+"""What a run writes after each epoch, to go on from there."""
+LOCK = "run.lock"
+UNFINISHED = ".*.tmp"
+"""What a run that was killed while it wrote a file leaves of it."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+
+@contextmanager
+def only_run_in(out: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made when it is missing, and not left empty.
+
+    The lock is this process's alone and ends with it, however that ends; a loader process that
+    outlives it does not hold it. A file system that knows no locks has none.
+
+    Raises:
+        UsageError: If another run is at work there.
+    """
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / LOCK
+    with _locked(path) as file:
+        try:
+            _sign(file.fileno(), path)
+            for left in out.glob(UNFINISHED):
+                left.unlink()
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            for folder in made:
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _locked(path: Path) -> TextIO:
+    """Open and lock a file; one that the run before takes away meanwhile is made anew."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            _lock(file.fileno(), path)
+            if _is(path, file.fileno()):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _sign(descriptor: int, path: Path) -> None:
+    """Write which process has the lock."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Take the lock; ``flock``'s would pass on to every process that is forked."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = path.read_text(encoding="utf-8").strip()
+        raise UsageError(
+            f"{path.parent}: another run{f' (process {owner})' * bool(owner)} is at work there; "
+            "wait for it, or choose another --out"
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def finished_metrics(out: Path, identity: RunIdentity) -> dict[str, float] | None:
+    """Return the metrics of the finished run in a folder, None where there is none.
+
+    Raises:
+        ArtifactError: If it is a run of other settings or sources, or a student lies there that no
+            run of this folder made.
+    """
+    if not is_finished(out):
+        if (out / STUDENT).is_file() and not (out / STATE).is_file():
+            raise ArtifactError(
+                f"{out / STUDENT} is there without {METRICS} or {STATE}, so it is of no run that "
+                "could go on; choose another --out, or remove it"
+            )
+        return None
+    record = read_metrics(out)
+    refuse_other(out, record, identity)
+    read_manifest(out / STUDENT)
+    return {k: math.nan if v is None else float(v) for k, v in record["metrics"].items()}
+
+
+def is_finished(out: Path) -> bool:
+    """Tell whether a folder holds a run that came to its end."""
+    return (out / METRICS).is_file() and (out / STUDENT).is_file()
+
+
+def refuse_other(out: Path, record: dict[str, Any], identity: RunIdentity) -> None:
+    """Refuse a finished run, given its ``metrics.json``, that is not the one that is wanted."""
+    other = identity.difference(settings_of(record["config"]), record.get("sources", {}))
+    if other:
+        raise ArtifactError(
+            f"{out} is a finished run of another config ({other}); choose another --out, or remove "
+            "that folder"
+        )
+
+
+def read_metrics(out: Path) -> dict[str, Any]:
+    """Read the ``metrics.json`` of a finished run.
+
+    Raises:
+        ArtifactError: If it is damaged.
+    """
+    path = out / METRICS
+    try:
+        record = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not a readable JSON file: {error}; remove it") from error
+    parts = (record.get("config"), record.get("sources", {}), record.get("metrics"))
+    figures = parts[2].values() if isinstance(parts[2], dict) else ()
+    whole = all(isinstance(part, dict) for part in parts)
+    if not whole or not all(v is None or isinstance(v, (int, float)) for v in figures):
+        raise ArtifactError(f"{path}: holds no config and metrics of a run; remove it")
+    return record

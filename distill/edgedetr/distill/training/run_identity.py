@@ -1,0 +1,117 @@
+"""What decides the result of a run: its settings, and the files that it learns from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedetr.distill.data import Truth
+from edgedetr.distill.weights.pretrained import local_file
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgedetr.distill.config import DistillConfig
+    from edgedetr.distill.data import Dataset
+
+FREE = ("data.workers", "eval_every")
+"""Settings that change no weight."""
+PLACES = ("data.root", "teacher", "student.init", "student.backbone_weights")
+"""Settings that say where a file lies; what counts is what it holds."""
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What two runs have in common that give the same student.
+
+    Attributes:
+        settings: ``table.key`` of every setting that counts.
+        sources: SHA-256 of the labels, of the names of the images and of the weights that the run
+            starts from; empty for weights that it does without.
+    """
+
+    settings: Mapping[str, Any]
+    sources: Mapping[str, str]
+
+    def difference(self, settings: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+        """Name the first thing that another run has otherwise, as part of a message.
+
+        Args:
+            settings: The other run's, as `settings_of` gives them.
+            sources: Its sources; one that is not there is not compared.
+
+        Returns:
+            Empty where there is no difference.
+        """
+        pairs = [(k, settings.get(k), self.settings.get(k)) for k in {*settings, *self.settings}]
+        pairs += [(k, sources.get(k, v), v) for k, v in self.sources.items()]
+        for key, found, wanted in sorted(pairs, key=lambda pair: pair[0]):
+            if found != wanted:
+                return f"{key} was {_shown(found)}, is {_shown(wanted)}"
+        return ""
+
+
+def identity_of(config: DistillConfig, train: Dataset, validation: Dataset) -> RunIdentity:
+    """Return what decides a run's result.
+
+    Raises:
+        ArtifactError: If the teacher or other weights are missing.
+    """
+    student = config.student
+    sources = {
+        "teacher": _teacher_hash(config.teacher),
+        "student.init": _weights_hash(student.init),
+        "student.backbone_weights": _weights_hash(student.backbone_weights),
+    }
+    for name, split in (("data.train_split", train), ("data.val_split", validation)):
+        sources[f"{name}: images"] = hashlib.sha256("\0".join(split.ids).encode()).hexdigest()
+        sources[f"{name}: labels"] = _labels_hash(split)
+    return RunIdentity(settings_of(config.record()), sources)
+
+
+def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that count, by ``table.key``, of what `DistillConfig.record` gives."""
+    plain = json.loads(json.dumps(record))
+    return {k: v for k, v in _flat(plain).items() if k not in {*FREE, *PLACES}}
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name every value of nested tables as ``table.key``."""
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def _labels_hash(split: Dataset) -> str:
+    digest = hashlib.sha256()
+    for truth in split.truths:
+        for field in fields(Truth):
+            values = getattr(truth, field.name)
+            digest.update(f"{field.name} {values.dtype} {values.shape}\n".encode())
+            digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _teacher_hash(path: str) -> str:
+    if path and not Path(path).is_file():
+        raise ArtifactError(f"no checkpoint {path}; train one with: edgedetr distill train CONFIG")
+    return sha256(Path(path)) if path else ""
+
+
+def _weights_hash(source: str) -> str:
+    return sha256(local_file(source)) if source else ""
+
+
+def _shown(value: object) -> str:
+    """Shorten a hash."""
+    if isinstance(value, str) and len(value) == 64:
+        return f"{value[:12]}..."
+    return repr(value)

@@ -1,0 +1,140 @@
+"""The log of a run: ``log.jsonl`` and TensorBoard scalars, written step by step."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+from tqdm import tqdm
+
+from edgedetr.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_PLACE = ("kind", "step", "epoch")
+"""Keys of a record that are no figures."""
+
+
+class RunLog:
+    """``log.jsonl`` and TensorBoard scalars of one run; a resumed run goes on where it was.
+
+    Lines of epochs that are trained again are dropped, and so is one that a full disk or a kill
+    tore.
+
+    Args:
+        out: Folder of the run.
+        done_epochs: Epochs that are not trained again.
+        steps_per_epoch: Steps of each.
+
+    Attributes:
+        evaluated_epochs: Epochs, counted from 0, whose evaluation it holds.
+    """
+
+    def __init__(self, out: Path, done_epochs: int, steps_per_epoch: int) -> None:
+        self._path = out / "log.jsonl"
+        records, torn = _read(self._path) if done_epochs and self._path.is_file() else ([], 0)
+        kept = [record for record in records if record["epoch"] < done_epochs]
+        if torn:
+            tqdm.write(f"{self._path}: {torn} torn line{'s' * (torn > 1)} cut", file=sys.stderr)
+        self.evaluated_epochs = {r["epoch"] for r in kept if r["kind"] == "evaluation"}
+        with _named(self._path):
+            write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
+            self._file = self._path.open("a", encoding="utf-8")
+        self._scalars = _Scalars(out / "tensorboard", done_epochs * steps_per_epoch)
+
+    def step(self, step: int, epoch: int, terms: dict[str, float]) -> None:
+        """Write one training step; its ``seconds`` leave out loading the batch."""
+        self._write({"kind": "step", "step": step, "epoch": epoch, **terms})
+
+    def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        """Write one evaluation."""
+        self._write({"kind": "evaluation", "step": step, "epoch": epoch, **metrics})
+        self._scalars.flush()
+
+    def close(self) -> None:
+        """Flush and close both."""
+        try:
+            with _named(self._path):
+                self._file.close()
+        finally:
+            self._scalars.close()
+
+    def _write(self, record: dict[str, Any]) -> None:
+        with _named(self._path):
+            self._file.write(json.dumps(without_nan(record)) + "\n")
+            self._file.flush()
+        figures = {k: v for k, v in record.items() if k not in _PLACE}
+        self._scalars.add(record["kind"], record["step"], figures)
+
+
+def without_nan(record: dict[str, Any]) -> dict[str, Any]:
+    """Replace NaN, which JSON does not know, by null."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
+
+
+class _Scalars:
+    """An event file of TensorBoard, written in the calling thread: a full disk is met there."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+        with _named(self._path):
+            self._records = RecordWriter(self._path.open("wb"))
+        self._event(step=first_step, file_version="brain.Event:2")
+        restart = SessionLog(status=SessionLog.START)  # hides what an earlier file has from here on
+        self._event(step=first_step, session_log=restart)
+
+    def add(self, kind: str, step: int, figures: dict[str, float]) -> None:
+        values = [
+            Summary.Value(tag=f"{kind}/{name}", simple_value=value)
+            for name, value in figures.items()
+        ]
+        self._event(step=step, summary=Summary(value=values))
+
+    def flush(self) -> None:
+        with _named(self._path):
+            self._records.flush()
+
+    def close(self) -> None:
+        with _named(self._path):
+            self._records.close()
+
+    def _event(self, **content: object) -> None:
+        event = Event(wall_time=time.time_ns() / 1e9, **content)
+        with _named(self._path):
+            self._records.write(event.SerializeToString())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of a file that is open already say which file it is."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the whole records of a log, and how many lines are none."""
+    lines = path.read_bytes().splitlines()
+    records = [record for line in lines if (record := _record(line)) is not None]
+    return records, len(lines) - len(records)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(record, dict) and isinstance(record.get("epoch"), int) and "kind" in record
+    return cast("dict[str, Any]", record) if known else None

@@ -1,0 +1,155 @@
+"""What a killed run needs to go on with the same result: weights, average, optimizer, place."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from edgedetr.distill.weights.tensor_file import tensor_path
+from edgedetr.runtime.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from edgedetr.distill.training.averaging import MovingAverage
+    from edgedetr.distill.training.distillation_model import Trainee
+    from edgedetr.distill.training.run_identity import RunIdentity
+
+_SETTINGS, _SOURCES, _EPOCH = "settings", "sources", "epoch"
+_AWAY = "choose another --out, or remove it to start anew"
+
+
+@dataclass(frozen=True, eq=False)
+class RunState:
+    """The parts of a run that change.
+
+    Attributes:
+        trainee: Student and adapters.
+        average: The moving average of the student.
+        optimizer: The optimizer over the trainee.
+        identity: What decides the run's result; a state belongs to one run.
+        epochs: How many epochs the run has.
+    """
+
+    trainee: Trainee
+    average: MovingAverage
+    optimizer: torch.optim.Optimizer
+    identity: RunIdentity
+    epochs: int
+
+    def save(self, path: Path, epoch: int) -> None:
+        """Write the state after ``epoch`` epochs, whole or not at all.
+
+        Raises:
+            OSError: If it cannot be written; it names ``path``.
+        """
+        tensors = self._weights()
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
+        own = {k: v.detach().cpu().clone() for k, v in tensors.items()}
+        metadata = {
+            _SETTINGS: json.dumps(self.identity.settings),
+            _SOURCES: json.dumps(self.identity.sources),
+            _EPOCH: str(epoch),
+        }
+        with tensor_path(path) as temporary:
+            save_file(own, temporary, metadata)
+
+    def load(self, path: Path) -> int:
+        """Take up a saved state; return after how many epochs it was saved.
+
+        Raises:
+            ArtifactError: If the file is damaged, or belongs to a run of other settings or that
+                learns from something else; nothing was taken up then.
+        """
+        try:
+            with safe_open(os.fspath(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                epoch = self._checked(path, metadata)
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - no dict
+        except (SafetensorError, OSError) as error:
+            raise ArtifactError(
+                f"{path} is no readable state of a run: {error}; remove it to start anew"
+            ) from error
+        problem = self._problem(tensors)
+        if problem:
+            raise ArtifactError(f"{path} is no state of this run: {problem}; {_AWAY}")
+        self.trainee.load_state_dict(_part(tensors, "trainee."))
+        self.average.load_state_dict(_part(tensors, "average."))
+        self._load_optimizer(_part(tensors, "optimizer."))
+        return epoch
+
+    def _checked(self, path: Path, metadata: Mapping[str, str]) -> int:
+        """Compare what the file says of its run; return its epoch."""
+        try:
+            settings, sources = (json.loads(metadata[k]) for k in (_SETTINGS, _SOURCES))
+            epoch = int(metadata[_EPOCH])
+            other = self.identity.difference(settings, sources)
+        except (KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise ArtifactError(
+                f"{path} is no state of a run that this version wrote ({type(error).__name__}: "
+                f"{error}); {_AWAY}"
+            ) from error
+        if other:
+            raise ArtifactError(f"{path} is an unfinished run of another config ({other}); {_AWAY}")
+        if not 1 <= epoch <= self.epochs:
+            raise ArtifactError(f"{path} says epoch {epoch} of {self.epochs}; {_AWAY}")
+        return epoch
+
+    def _weights(self) -> dict[str, Tensor]:
+        tensors = {f"trainee.{k}": v for k, v in self.trainee.state_dict().items()}
+        return tensors | {f"average.{k}": v for k, v in self.average.state_dict().items()}
+
+    def _problem(self, tensors: Mapping[str, Tensor]) -> str:
+        """Tell in what the tensors of a file differ from those of this run; empty if in nothing."""
+        wanted = self._weights() | self._moments(tensors)
+        for key in sorted({*wanted, *tensors}):
+            found, own = (_kind(part, key) for part in (tensors, wanted))
+            if found != own:
+                return f"{key} is {found}, wanted {own}"
+            if not _is_finite(tensors[key]) and _is_finite(wanted[key]):
+                return f"{key} is not finite"
+        return ""
+
+    def _moments(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors like those that the optimizer has of each parameter that a file names."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        named = {key.split(".")[1] for key in tensors if key.startswith("optimizer.")}
+        like: dict[str, Tensor] = {}
+        for index in named & {str(i) for i in range(len(parameters))}:
+            parameter = parameters[int(index)]
+            like |= {f"optimizer.{index}.{name}": parameter for name in ("exp_avg", "exp_avg_sq")}
+            like[f"optimizer.{index}.step"] = torch.zeros(())
+        return like
+
+    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        moments: dict[int, dict[str, Any]] = {}
+        for key, value in tensors.items():
+            index, _, name = key.partition(".")
+            moments.setdefault(int(index), {})[name] = value
+        fresh = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**fresh, "state": moments})
+
+
+def _kind(tensors: Mapping[str, Tensor], key: str) -> str:
+    if key not in tensors:
+        return "missing"
+    tensor = tensors[key]
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

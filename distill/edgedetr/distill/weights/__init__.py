@@ -1,0 +1,1 @@
+"""Weights: on disk, from elsewhere, and taken over from a teacher."""

@@ -1,0 +1,117 @@
+"""Weights on disk: one safetensors file that says itself which model it holds, and a manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model as load_weights
+from safetensors.torch import save_model as save_weights
+
+from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.networks.fake_quantization import QUANTIZATION_KEY, quantization_from_json
+from edgedetr.distill.networks.reparameterize import is_merged, merge_layers
+from edgedetr.distill.weights.tensor_file import tensor_path
+from edgedetr.runtime.errors import ArtifactError, SettingsError
+from edgedetr.runtime.manifest import Manifest, versions_of, write_manifest
+from edgedetr.runtime.settings import settings_from_dict
+from edgedetr.runtime.spec import METADATA_KEY, spec_from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MODEL_KEY = "edgedetr.model"
+"""Key of ``{"family", "preset"}`` in the file's metadata."""
+
+MERGED_KEY = "edgedetr.merged"
+"""Key that says that the network's layers are merged, see `reparameterize`."""
+
+PACKAGES = ("edgedetr", "torch", "torchvision", "transformers")
+
+
+def save_model(
+    path: str | os.PathLike[str],
+    model: Model,
+    *,
+    command: str,
+    parents: Iterable[Path] = (),
+    summary: str = "",
+) -> Manifest:
+    """Write a model's weights, the same bytes for the same model, and the manifest beside them.
+
+    Args:
+        path: The ``.safetensors`` file.
+        model: Its network is written whole; adapters and teachers are not part of it.
+        command: What made it.
+        parents: Files that it was made from.
+        summary: One line for a reader.
+    """
+    path = Path(path)
+    metadata = {
+        METADATA_KEY: model.spec.to_json(),
+        MODEL_KEY: json.dumps(asdict(_Kind(model.family, model.preset))),
+    }
+    if is_merged(model.network):
+        metadata[MERGED_KEY] = "true"
+    if model.quantization is not None:
+        metadata[QUANTIZATION_KEY] = model.quantization.to_json()
+    with tensor_path(path) as temporary:
+        save_weights(model.network, temporary, metadata)
+    return write_manifest(
+        path,
+        kind="checkpoint",
+        command=command,
+        spec=model.spec,
+        versions=versions_of(PACKAGES),
+        parents=parents,
+        summary=summary,
+    )
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Read a model, in evaluation mode, on the CPU.
+
+    Raises:
+        ArtifactError: If the file is missing, damaged or does not hold a model of this project.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"no checkpoint {path}; train one with: edgedetr distill train CONFIG")
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path} is no readable safetensors file: {error}") from error
+    if METADATA_KEY not in metadata or MODEL_KEY not in metadata:
+        raise ArtifactError(
+            f"{path} does not say which model it holds; wanted an EdgeDETR checkpoint"
+        )
+    try:
+        kind = settings_from_dict(_Kind, json.loads(metadata[MODEL_KEY]), MODEL_KEY)
+        spec = spec_from_json(metadata[METADATA_KEY], METADATA_KEY)
+    except (json.JSONDecodeError, SettingsError) as error:
+        raise ArtifactError(f"{path}: its metadata is damaged: {error}") from error
+    model = new_model(kind.family, kind.preset, spec)
+    if QUANTIZATION_KEY in metadata:
+        quantization = quantization_from_json(metadata[QUANTIZATION_KEY], str(path))
+        model = replace(model, quantization=quantization)
+    if MERGED_KEY in metadata:
+        merge_layers(model.network)
+    try:
+        load_weights(model.network, os.fspath(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{path} does not fit {kind.family}/{kind.preset}: {str(error).splitlines()[0]}"
+        ) from error
+    model.network.eval()
+    return model
+
+
+@dataclass(frozen=True)
+class _Kind:
+    family: str
+    preset: str

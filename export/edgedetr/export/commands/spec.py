@@ -1,0 +1,36 @@
+"""``edgedetr spec``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Where to write; printed if not given.")
+def spec(model: Path, output: Path | None) -> None:
+    """Draft the spec of MODEL, an ONNX file that others made, and say what is a guess.
+
+    It is run once on an image made up for it; docs/specs.md explains the keys.
+    """
+    from edgedetr.export.spec_draft import draft_spec
+    from edgedetr.runtime.files import write_text
+
+    if output and output.exists():
+        raise UsageError(f"{output} exists; remove it or name another file")
+    draft = draft_spec(model)
+    if not output:
+        click.echo(draft.toml(), nl=False)
+        return
+    write_text(output, draft.toml())
+    for key, guess in draft.unsure.items():
+        click.echo(f"unsure of {key}: {guess}", err=True)
+    click.echo(f"{output}: {len(draft.keys)} keys, {len(draft.unsure)} to look at")

@@ -1,0 +1,1 @@
+"""Build engines, and prove what they compute in."""

@@ -1,0 +1,72 @@
+"""TensorRT for RTX: compiles for named GPUs, also on machines that have none.
+
+Its engines hold kernels as source and finish them on the device when they are first run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgedetr.runtime.cuda.device import find_device
+from edgedetr.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgedetr.export.engine.options import EngineOptions
+
+INSTALL = "anywhere: pip install 'edgedetr[tensorrt-rtx]'"
+OLDEST = (1, 2)
+
+EVERY_LATER_GPU = "sm_80+"
+"""What the library builds for unless it is told."""
+
+
+def check(options: EngineOptions) -> None:
+    """Refuse what the library accepts and ignores, or fails at (1.7)."""
+    if options.timing_cache:
+        raise UsageError(
+            "tensorrt_rtx times no kernels when it builds, so it has no timing cache; leave out "
+            "--timing-cache"
+        )
+    if options.version_compatible:
+        raise UsageError(
+            "an engine of tensorrt_rtx runs with the version that built it and no other; leave "
+            "out --version-compatible and build again for each version"
+        )
+    if options.hardware_compatible:
+        raise UsageError(
+            "tensorrt_rtx has no hardware-compatible mode; leave out --hardware-compatible and "
+            "--compute-capability, and the engine runs on every GPU from 8.0 up"
+        )
+    if (options.refit or options.strip_weights) and find_device() is None:
+        raise UsageError(
+            "tensorrt_rtx builds with --refit or --strip-weights only on a machine with a GPU, and "
+            "this one has none"
+        )
+
+
+def targets(trt: Any, options: EngineOptions) -> tuple[str, ...]:  # noqa: ANN401
+    """Return the GPUs that were asked for, or every one from 8.0 up."""
+    known = _capabilities(trt)
+    unknown = [c for c in options.compute_capabilities if c not in known]
+    if unknown:
+        raise UsageError(
+            f"tensorrt_rtx {trt.__version__} does not build for compute capability "
+            f"{', '.join(unknown)}; choose from {', '.join(known)}"
+        )
+    asked = tuple(f"sm_{c.replace('.', '')}" for c in dict.fromkeys(options.compute_capabilities))
+    return asked or (EVERY_LATER_GPU,)
+
+
+def configure(trt: Any, config: Any, options: EngineOptions) -> None:  # noqa: ANN401
+    """Set the GPUs to compile for."""
+    known = _capabilities(trt)
+    asked = tuple(dict.fromkeys(options.compute_capabilities))
+    config.num_compute_capabilities = len(asked)
+    for index, capability in enumerate(asked):
+        config.set_compute_capability(known[capability], index)
+
+
+def _capabilities(trt: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return what the library builds for: ``8.6`` to its member of ComputeCapability."""
+    members = trt.ComputeCapability.__members__.items()
+    return {f"{name[2:-1]}.{name[-1]}": m for name, m in members if name.startswith("SM")}

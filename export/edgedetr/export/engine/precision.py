@@ -1,0 +1,150 @@
+"""Prove what an engine computes in, so that none is called FP16 or INT8 and is FP32."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgedetr.runtime.errors import GateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAC_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")
+"""Layers that carry multiply-accumulates."""
+
+FORMATS = {"FLOAT": "FP32", "HALF": "FP16", "BF16": "BF16", "INT8": "INT8", "FP8": "FP8"}
+"""The library's name of a type to ours. Other types, of indices and flags, are not counted."""
+
+PASSED = ("CAST", "SHUFFLE", "IDENTITY", "SQUEEZE", "UNSQUEEZE")
+"""Layers between a dequantization and what reads it that change no value."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How many layers compute in which type.
+
+    Attributes:
+        macs: Type to the number of convolutions and matrix products in it. INT8 are those whose
+            both operands are dequantized INT8, which the builder makes one INT8 kernel.
+        outputs: Type to the number of layers with such an output, constants apart.
+    """
+
+    macs: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        return (
+            f"{_shares(self.macs)} of {sum(self.macs.values())} convolutions and matrix products; "
+            f"{_shares(self.outputs)} of {sum(self.outputs.values())} layers"
+        )
+
+
+def network_precision(network: Any) -> Precision:  # noqa: ANN401
+    """Count the types of a parsed, strongly typed network, which the builder must keep to."""
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    makers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
+    macs: Counter[str] = Counter()
+    outputs: Counter[str] = Counter()
+    for layer in (made for made in layers if made.num_outputs):  # the condition of an If has none
+        kind = layer.get_output(0).dtype.name
+        if layer.type.name in MAC_LAYERS:
+            macs["INT8" if _reads_int8(layer, makers) else FORMATS.get(kind, kind)] += 1
+        if kind in FORMATS and layer.type.name != "CONSTANT":
+            outputs[FORMATS[kind]] += 1
+    return Precision(_sorted(macs), _sorted(outputs))
+
+
+def engine_precision(trt: Any, logger: Any, engine: bytes) -> dict[str, int] | None:  # noqa: ANN401
+    """Count the types of the layers of a built engine, where this machine can load it.
+
+    Returns:
+        Type to the number of layers that read or write a tensor of it, a layer once for each; None
+        where the engine cannot be loaded or does not say.
+    """
+    loaded = trt.Runtime(logger).deserialize_cuda_engine(engine)
+    if loaded is None:
+        return None
+    text = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    counts: Counter[str] = Counter()
+    for layer in json.loads(text).get("Layers", []):
+        if isinstance(layer, dict):  # a name alone where the engine was built without details
+            counts.update(_types_of(layer))
+    return _sorted(counts) or None
+
+
+def claims(names: Iterable[str], kind: str = "") -> set[str]:
+    """Return the types that file names and a manifest's kind promise.
+
+    Args:
+        names: File names, for example ``student.int8.onnx``.
+        kind: What the manifest of the ONNX file says it is; empty when there is none.
+
+    >>> sorted(claims(["student.int8.onnx", "fast_fp16.engine"]))
+    ['FP16', 'INT8']
+    >>> claims(["int8bit.onnx"], kind="qdq")
+    {'INT8'}
+    """
+    words = {word for name in names for word in re.split(r"[._-]", name.lower())} | {kind}
+    spoken = {"fp16": "FP16", "half": "FP16", "int8": "INT8", "qdq": "INT8"}
+    return {spoken[word] for word in words & spoken.keys()}
+
+
+def check_claims(claimed: set[str], counts: Mapping[str, int], name: str) -> None:
+    """Refuse a graph or engine that has nothing of a type that its name promises.
+
+    Args:
+        claimed: What `claims` found.
+        counts: Type to a number of layers.
+        name: What to call it.
+
+    Raises:
+        GateError: If a type that is claimed is missing.
+    """
+    missing = sorted(claimed - counts.keys())
+    if missing:
+        raise GateError(
+            f"{name} is called {' and '.join(missing)} and has none: it computes in "
+            f"{_shares(counts) or 'nothing'}; make it with edgedetr export "
+            f"{'qdq' if 'INT8' in missing else 'fp16'}, or call it what it is"
+        )
+
+
+def _reads_int8(layer: Any, makers: Mapping[str, Any]) -> bool:  # noqa: ANN401
+    """Tell whether both operands of a convolution or matrix product are dequantized INT8."""
+    operands = [layer.get_input(i) for i in range(min(2, layer.num_inputs))]
+    return len(operands) == 2 and all(_is_int8(tensor, makers) for tensor in operands)
+
+
+def _is_int8(tensor: Any, makers: Mapping[str, Any]) -> bool:  # noqa: ANN401
+    while tensor is not None and tensor.name in makers:
+        maker = makers[tensor.name]
+        tensor = maker.get_input(0)
+        if maker.type.name == "DEQUANTIZE":
+            return bool(tensor.dtype.name == "INT8")
+        if maker.type.name not in PASSED:
+            return False
+    return False
+
+
+def _types_of(layer: Mapping[str, Any]) -> set[str]:
+    """Return the types of a layer's tensors in the inspector's words of TensorRT 10 or 11."""
+    words = {"int8": "INT8", "fp16": "FP16", "half": "FP16", "fp32": "FP32", "float": "FP32"}
+    found = set()
+    for tensor in [*layer.get("Inputs", []), *layer.get("Outputs", [])]:
+        fields = {key.lower(): value for key, value in tensor.items()}
+        said = fields.get("datatype") or fields.get("format/datatype") or ""
+        found |= {words[word] for word in re.findall(r"[a-z0-9]+", said.lower()) if word in words}
+    return found
+
+
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _shares(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

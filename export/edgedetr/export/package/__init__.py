@@ -1,0 +1,1 @@
+"""Write the signed package that ships."""

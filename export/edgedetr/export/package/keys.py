@@ -1,0 +1,105 @@
+"""Ed25519 keys (RFC 8032): make a pair, and sign with the private one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.package.signing import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PASSPHRASE_VARIABLE = "EDGEDETR_KEY_PASSPHRASE"  # noqa: S105 - a name
+"""Environment variable that holds the passphrase of a private key."""
+
+_MAX_KEY_BYTES = 1 << 14
+
+
+def public_path(key: Path) -> Path:
+    """Return where the public half of a private key lies."""
+    return key.with_name(key.name + ".pub")
+
+
+def keygen(path: Path, passphrase: str = "") -> str:
+    """Make a pair of keys: the private one for its owner's eyes only, the public one beside it.
+
+    Args:
+        path: Where the private key goes; the public one goes to `public_path`.
+        passphrase: Encrypts the private key where it is not empty.
+
+    Returns:
+        The fingerprint of the public key.
+
+    Raises:
+        UsageError: If either file exists.
+    """
+    key = Ed25519PrivateKey.generate()
+    encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for place in (path, public_path(path)):
+        if place.exists():
+            raise UsageError(f"{place} exists; a key is never overwritten, choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_new(path, private, 0o600)
+    try:
+        _write_new(public_path(path), public, 0o644)
+    except BaseException:
+        path.unlink()
+        raise
+    return fingerprint(key.public_key())
+
+
+def load_private_key(path: Path, ask: Callable[[], str] = str) -> Ed25519PrivateKey:
+    """Read what `keygen` wrote.
+
+    Args:
+        path: The private key.
+        ask: Called for the passphrase where the key has one and the environment names none.
+
+    Raises:
+        ArtifactError: If it is missing, no such key, readable by others, or the passphrase is
+            wrong.
+    """
+    try:
+        mode = path.stat().st_mode & 0o777
+        data = path.read_bytes()[:_MAX_KEY_BYTES]
+    except OSError as error:
+        raise ArtifactError(f"{path}: no private key: {error.strerror}") from error
+    if os.name == "posix" and mode & 0o077:
+        raise ArtifactError(f"{path} is open to others (mode {mode:04o}); run: chmod 600 {path}")
+    encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in data
+    passphrase = (os.environ.get(PASSPHRASE_VARIABLE) or ask()) if encrypted else ""
+    try:
+        key = load_pem_private_key(data, passphrase.encode() or None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        problem = (
+            f"the passphrase is wrong; it is taken from {PASSPHRASE_VARIABLE} or asked for"
+            if encrypted
+            else "not a private key in PEM; make one: edgedetr package keygen"
+        )
+        raise ArtifactError(f"{path}: {problem}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ArtifactError(f"{path} is no Ed25519 key; make one: edgedetr package keygen")
+    return key
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that must not exist, with its mode from the first moment on."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)

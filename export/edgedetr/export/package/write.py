@@ -1,0 +1,386 @@
+"""Write the signed artefact that ships: models, what they must answer, the proof of their gates.
+
+What is inside is described in `edgedetr.runtime.package.reader`, which opens it in the vehicle.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256 as sha256_of
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgedetr.export.package.gates import (
+    check_calibration,
+    check_coverage,
+    check_engine,
+    check_parity,
+    check_report,
+    read_candidate,
+)
+from edgedetr.export.package.keys import load_private_key
+from edgedetr.export.search.coverage_record import coverage_path
+from edgedetr.export.verify.record import read_verify_record
+from edgedetr.graph.checksum import joined_sha256
+from edgedetr.graph.macs import int8_macs, macs
+from edgedetr.graph.model_file import load_onnx
+from edgedetr.runtime.backends.onnxruntime import open_session
+from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
+from edgedetr.runtime.files import atomic_path, sha256, unfinished_folder
+from edgedetr.runtime.manifest import manifest_path, versions_of
+from edgedetr.runtime.package.archive import TAR_END, check_name, padding, tar_header
+from edgedetr.runtime.package.reader import (
+    FORMAT,
+    FRAME,
+    GOLDEN,
+    MANIFEST,
+    SIGNATURE,
+    SPEC,
+    PackageManifest,
+    PackedFile,
+    PackedModel,
+    ppm_header,
+    read_package,
+)
+from edgedetr.runtime.package.signing import fingerprint
+from edgedetr.runtime.self_test import (
+    Golden,
+    GoldenAnswer,
+    best_detections,
+    check_inputs,
+    golden_frame,
+    golden_inputs,
+    lost_detections,
+)
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from numpy.typing import NDArray
+
+    from edgedetr.export.package.gates import Candidate
+    from edgedetr.export.verify.record import VerifyRecord
+    from edgedetr.runtime.package.reader import Precision
+    from edgedetr.runtime.spec import ModelSpec
+    from edgedetr.runtime.types import Detections
+
+VERSIONS = ("edgedetr", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "cryptography")
+GOLDEN_DETECTIONS = 20
+"""How many detections of the golden frame are noted at most."""
+GOLDEN_TOLERANCES: dict[Precision, tuple[float, float]] = {
+    "fp32": (0.5, 1e-3),
+    "fp16": (2.0, 5e-3),
+    "int8": (8.0, 0.05),
+}
+"""How far a side of a box may move elsewhere, in pixels, and how much a score may change."""
+GOLDEN_SCORE = 0.1
+"""How sure of each it must be."""
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What to pack.
+
+    Attributes:
+        models: ONNX models; the vehicle runs the first unless told otherwise.
+        spec: The contract of models that carry none.
+        engines: Engines that were built from them.
+        parity: Reports of ``edgedetr verify --json``, see `check_parity`.
+        references: FP32 models that the others were compared with and that do not ship.
+        calibration: The stats that INT8 models were quantized with.
+        report: The ``report.json`` of ``edgedetr report``.
+        licenses: Texts to pack beside this project's own.
+        frame: RGB image of the self-test, uint8 (H, W, 3); made up if not given.
+    """
+
+    models: tuple[Path, ...]
+    spec: ModelSpec | None = None
+    engines: tuple[Path, ...] = ()
+    parity: tuple[Path, ...] = ()
+    references: tuple[Path, ...] = ()
+    calibration: Path | None = None
+    report: Path | None = None
+    licenses: tuple[Path, ...] = ()
+    frame: NDArray[np.uint8] | None = None
+
+
+def package(
+    contents: Contents,
+    output: str | os.PathLike[str],
+    key: str | os.PathLike[str] | None = None,
+    command: str = "",
+    ask: Callable[[], str] = str,
+) -> PackageManifest:
+    """Check every gate, then write a package, whole or not at all.
+
+    Args:
+        contents: What to pack.
+        output: A ``.tar`` to write or replace, or a folder that does not exist yet.
+        key: Private key to sign with; nobody signs if not given.
+        command: What asked for it.
+        ask: Called for the passphrase of the key, see `load_private_key`.
+
+    Raises:
+        GateError: If a check failed, is missing or was of another model.
+        ArtifactError: If a file is missing or damaged.
+        UsageError: If two files would have one name, or the output exists.
+    """
+    output = Path(output)
+    key = None if key is None else Path(key)
+    _check_output(output, contents)
+    signer = load_private_key(key, ask) if key else None
+    models = [read_candidate(path, contents.spec) for path in contents.models]
+    if any(model.spec != models[0].spec for model in models):
+        raise UsageError("models of one package must have one spec; make a package for each")
+    files: dict[str, Path | bytes] = {}
+    gates = _add_checks(files, contents, models)
+    packed = [_add_model(files, model) for model in models]
+    packed += [_add_engine(files, engine, models) for engine in contents.engines]
+    _add_golden(files, contents.frame, models)
+    _add(files, SPEC, (models[0].spec.to_json() + "\n").encode())
+    _add_licenses(files, contents.licenses)
+    hashed = tuple(_packed_file(name, files[name]) for name in sorted(files))
+    _check_seen(models, hashed)
+    manifest = PackageManifest(
+        format=FORMAT,
+        models=tuple(packed),
+        files=hashed,
+        gates=gates,
+        signed_by=fingerprint(signer.public_key()) if signer else "",
+        versions=versions_of(VERSIONS),
+        command=command,
+    )
+    _write(files, manifest, signer, output)
+    return manifest
+
+
+def _check_output(output: Path, contents: Contents) -> None:
+    inputs = (*contents.models, *contents.engines, *contents.parity, *contents.licenses)
+    if output in inputs or not contents.models:
+        raise UsageError(f"{output}: give an ONNX model to pack and another file to write to")
+    if output.suffix != ".tar" and output.exists():
+        raise UsageError(f"{output} exists; remove it or name another folder, or a .tar")
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder; name another .tar")
+
+
+def _add(files: dict[str, Path | bytes], name: str, content: Path | bytes) -> None:
+    """Give a file its name in the package; models may share a file, others may not share a name."""
+    check_name(name, Path(name))
+    if name in files and files[name] != content:
+        raise UsageError(f"two files would be called {name} in the package; rename one")
+    files[name] = content
+
+
+def _add_checks(
+    files: dict[str, Path | bytes], contents: Contents, models: Sequence[Candidate]
+) -> tuple[str, ...]:
+    """Check the gates and add what they are known by; return a line for each."""
+    references = [read_candidate(path, contents.spec) for path in contents.references]
+    verdicts = [read_verify_record(path) for path in contents.parity]
+    gates = check_parity(models, verdicts, references, contents.engines)
+    for path in contents.parity:
+        _add(files, f"checks/{path.name}", path.read_bytes())
+    if stats := check_calibration(contents.calibration, models, verdicts):
+        digest = {
+            "sha256": sha256(Path(contents.calibration or "")),
+            "model": stats.model,
+            "model_sha256": stats.model_sha256,
+            "method": stats.method,
+            "frames": stats.frames,
+            "frames_sha256": stats.frames_sha256,
+            "tensors": len(stats.ranges),
+        }
+        _add(files, "checks/calibration.json", _json(digest))
+        gates += (f"calibrated on {stats.frames} frames, method {stats.method}",)
+    if contents.report:
+        check_report(contents.report, models)
+        _add(files, "checks/report.json", contents.report.read_bytes())
+        gates += (f"accuracy in {contents.report.name}",)
+    for model in models:
+        if model.precision == "int8":
+            gates += (_add_coverage(files, model, verdicts),)
+    return gates
+
+
+def _add_coverage(
+    files: dict[str, Path | bytes], model: Candidate, verdicts: Sequence[VerifyRecord]
+) -> str:
+    """Add how much is in INT8, and where it was chosen by measurement, what was measured."""
+    graph, name = load_onnx(model.path), model.path.name
+    inside, whole = sum(int8_macs(graph).values()), sum(macs(graph).values())
+    _add(files, f"checks/{name}.macs.json", _json({"int8_macs": inside, "macs": whole}))
+    measured = coverage_path(model.path)
+    if measured.is_file():
+        check_coverage(measured, model, verdicts)
+        _add(files, f"checks/{measured.name}", measured.read_bytes())
+    return f"{name}: {inside / max(1, whole):.1%} of multiply-accumulates in INT8"
+
+
+def _add_model(files: dict[str, Path | bytes], model: Candidate) -> PackedModel:
+    folder, companions = model.path.parent, list(model.data)
+    if model.manifest:
+        companions.append(manifest_path(model.path).name)
+    for name in (model.path.name, *companions):
+        _add(files, f"models/{name}", folder / name)
+    return PackedModel(
+        f"models/{model.path.name}",
+        "onnx",
+        model.precision,
+        tuple(f"models/{name}" for name in companions),
+    )
+
+
+def _add_engine(
+    files: dict[str, Path | bytes], engine: Path, models: Sequence[Candidate]
+) -> PackedModel:
+    model = check_engine(engine, models)
+    names = [f"models/{path.name}" for path in (engine, manifest_path(engine))]
+    _add(files, names[0], engine)
+    _add(files, names[1], manifest_path(engine))
+    source = f"models/{model.path.name}"
+    return PackedModel(names[0], "engine", model.precision, (names[1],), source)
+
+
+def _add_golden(
+    files: dict[str, Path | bytes], frame: NDArray[np.uint8] | None, models: Sequence[Candidate]
+) -> None:
+    spec = models[0].spec
+    frame = golden_frame(spec.input_hw) if frame is None else frame
+    height, width, _ = frame.shape
+    golden = Golden(
+        inputs=golden_inputs(spec),
+        frame_hw=(height, width),
+        answers=tuple(_answer(model, frame) for model in models),
+    )
+    _add(files, GOLDEN, _json(asdict(golden)))
+    _add(files, FRAME, ppm_header(golden.frame_hw) + frame.tobytes())
+
+
+def _answer(model: Candidate, frame: NDArray[np.uint8]) -> GoldenAnswer:
+    """Note what a model finds, computed as it is written and on one thread: always the same.
+
+    Detections that ONNX Runtime's ordinary kernels do not find again are not held against others.
+    """
+    session = open_session(model.path, model.spec, threads=1, exact=True)
+    found = best_detections(session, frame, GOLDEN_DETECTIONS)
+    sure = [i for i, score in enumerate(found.scores) if score >= GOLDEN_SCORE]
+    answer = _golden_answer(model, found, sure) if sure else None
+    session = open_session(model.path, model.spec)
+    lost = lost_detections(answer, session, frame) if answer else ()
+    kept = [index for i, index in enumerate(sure) if i not in lost]
+    if not kept:
+        raise GateError(
+            f"{model.path} surely finds nothing of score {GOLDEN_SCORE:g} in the golden frame: no "
+            "self-test could fail; give a frame with objects: --golden-frame IMAGE"
+        )
+    return _golden_answer(model, found, kept)
+
+
+def _golden_answer(model: Candidate, found: Detections, kept: Sequence[int]) -> GoldenAnswer:
+    box_error_px, score_error = GOLDEN_TOLERANCES[model.precision]
+    boxes = [[round(float(side), 3) for side in found.boxes[i]] for i in kept]
+    return GoldenAnswer(
+        model=f"models/{model.path.name}",
+        boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes),
+        scores=tuple(round(float(found.scores[i]), 6) for i in kept),
+        labels=tuple(int(found.labels[i]) for i in kept),
+        box_error_px=box_error_px,
+        score_error=score_error,
+    )
+
+
+def _add_licenses(files: dict[str, Path | bytes], licenses: Sequence[Path]) -> None:
+    own = [f for f in distribution("edgedetr").files or () if f.name == "LICENSE"]
+    if not own:
+        raise ArtifactError("the installed edgedetr has no LICENSE file; install it again")
+    _add(files, "licenses/edgedetr.LICENSE", Path(str(own[0].locate())).read_bytes())
+    for path in licenses:
+        _add(files, f"licenses/{path.name}", path)
+
+
+def _packed_file(name: str, content: Path | bytes) -> PackedFile:
+    if isinstance(content, bytes):
+        return PackedFile(name, sha256_of(content).hexdigest(), len(content))
+    return PackedFile(name, sha256(content), content.stat().st_size)
+
+
+def _check_seen(models: Sequence[Candidate], files: Sequence[PackedFile]) -> None:
+    """Stop unless what will be packed is what the gates saw; what is written is held to it again.
+
+    Raises:
+        GateError: If a model was changed meanwhile.
+    """
+    hashes = {file.name: file.sha256 for file in files}
+    for model in models:
+        own = hashes[f"models/{model.path.name}"]
+        weights = [(hashes[f"models/{name}"], name) for name in model.data]
+        if joined_sha256(own, weights) != model.sha256:
+            raise GateError(
+                f"{model.path} was changed while it was packed; nothing was packaged, run the "
+                "gates on it as it is now"
+            )
+
+
+def _write(
+    files: Mapping[str, Path | bytes],
+    manifest: PackageManifest,
+    signer: Ed25519PrivateKey | None,
+    output: Path,
+) -> None:
+    """Write a package beside ``output``, open it as a vehicle would, and move it there."""
+    data = _json(asdict(manifest))
+    everything = {**files, MANIFEST: data} | ({SIGNATURE: signer.sign(data)} if signer else {})
+    if output.suffix == ".tar":
+        with atomic_path(output) as temporary:
+            _write_tar(everything, manifest, temporary)
+            _check_written(temporary)
+        return
+    with unfinished_folder(output) as unfinished:
+        for name, content in everything.items():
+            place = unfinished / name
+            place.parent.mkdir(exist_ok=True, parents=True)
+            with place.open("wb") as file:
+                file.writelines(_blocks(content))
+        _check_written(unfinished)
+        unfinished.chmod(0o755)
+        unfinished.rename(output)
+
+
+def _write_tar(files: Mapping[str, Path | bytes], manifest: PackageManifest, output: Path) -> None:
+    sizes = {f.name: f.size for f in manifest.files}
+    with output.open("wb") as file:
+        for name in sorted(files):
+            content = files[name]
+            size = len(content) if isinstance(content, bytes) else sizes[name]
+            file.write(tar_header(name, size))
+            file.writelines(_blocks(content))
+            file.write(bytes(padding(size)))
+        file.write(TAR_END)
+
+
+def _check_written(path: Path) -> None:
+    """Stop where a file changed while it was packed."""
+    with read_package(path, require_signature=False) as written:
+        written.check_manifests()
+        check_inputs(written.golden, written.spec)
+
+
+def _blocks(content: Path | bytes) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as file:
+        while block := file.read(_CHUNK):
+            yield block
+
+
+def _json(values: object) -> bytes:
+    return (json.dumps(values, indent=1) + "\n").encode()

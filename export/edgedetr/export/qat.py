@@ -1,0 +1,83 @@
+"""Calibrate a torch network at the points at which its INT8 export rounds.
+
+The recipe of training finds this file by its name: see `edgedetr.distill.training.qat`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import onnx
+
+from edgedetr.calib.collect import collect
+from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedLayer
+from edgedetr.export.to_onnx import trace
+from edgedetr.export.to_qdq import quantize
+from edgedetr.export.transforms.simplify import simplify
+from edgedetr.export.transforms.trained_ranges import int8_nodes, layers_of
+from edgedetr.graph.model_file import load_onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from edgedetr.distill.model import Model
+
+
+def calibrated(
+    model: Model, frames: Iterable[NDArray[np.uint8]], include: str = "", exclude: str = ""
+) -> Quantization:
+    """Find where a network's INT8 export rounds, and calibrate these points.
+
+    Args:
+        model: The network, on the CPU, its layers merged (see
+            `edgedetr.distill.networks.reparameterize`); it is left in evaluation mode.
+        frames: RGB images, uint8 (H, W, 3).
+        include: See `edgedetr.export.to_qdq.quantize`.
+        exclude: Likewise.
+
+    Raises:
+        UsageError: If an expression finds no node, or a point is in no module of the network that
+            can be simulated; the message names it.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "model.onnx"
+        trace(model, path)
+        graph = simplify(load_onnx(path)).model
+        onnx.save(graph, path)
+        stats = collect(path, _write(frames, folder), model.spec)
+    nodes = int8_nodes(graph, quantize(graph, stats, include, exclude))
+    layers = layers_of(model, nodes)
+    return Quantization(
+        layers=tuple(
+            QuantizedLayer(layer.path, layer.norm, _half(node.step), _half(node.skip_step))
+            for node, layer in zip(nodes, layers, strict=True)
+        ),
+        include=include,
+        exclude=exclude,
+        method=stats.method,
+        percentile=stats.percentile,
+        frames=stats.frames,
+        frames_sha256=stats.frames_sha256,
+    )
+
+
+def _half(step: float) -> float:
+    """Round a step to FP16, so that it is the same whatever the rest of the export computes in."""
+    half = float(np.float16(step))
+    return half if abs(half - step) <= step / 2**10 else step
+
+
+def _write(frames: Iterable[NDArray[np.uint8]], folder: Path) -> list[Path]:
+    """Store frames without loss, for a calibration that reads files."""
+    paths = []
+    for index, frame in enumerate(frames):
+        paths.append(folder / f"{index:06d}.png")
+        cv2.imwrite(str(paths[-1]), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    return paths

@@ -1,0 +1,1 @@
+"""Find what may run in INT8 or FP16 by measuring."""

@@ -1,0 +1,235 @@
+"""Find the largest share of a model that may run in INT8 before it loses too much.
+
+Too much is a drop of AP on labelled frames, or what the gate of ``edgedetr verify`` does not let
+pass. Effects of blocks do not add, so that every set is measured as a whole: with the rest in FP32,
+which is fast, and the answer with the rest that is asked for. The chosen set has seen its frames:
+on others it may lose a little more. So the gate is searched for on training frames, and judged
+afterwards on those of the validation split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from edgedetr.export.search.coverage_record import Step
+from edgedetr.export.search.sensitivity import (
+    Candidate,
+    Sensitivity,
+    damage,
+    measure_sensitivity,
+    quantized,
+)
+from edgedetr.export.to_qdq import Rest, with_rest
+from edgedetr.export.verify.limits import INT8_LIMITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+    from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.export.search.trial import Effect, Trial
+
+WORTH = 0.2
+"""Least share of the multiply-accumulates for which INT8 is worth it.
+
+INT8 halves the time of a multiply-accumulate in FP16 at best: with less than a fifth, less than a
+tenth of the time could be saved, and the nodes that quantize cost some of it."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the search found.
+
+    Attributes:
+        max_ap_drop: The limit, in points of AP; None for the gate of ``edgedetr verify``.
+        sensitivity: What each candidate costs alone.
+        steps: Every set that was measured, in this order.
+        chosen: The candidates that go into INT8.
+        rest: What all else computes in.
+    """
+
+    max_ap_drop: float | None
+    sensitivity: Sensitivity
+    steps: tuple[Step, ...]
+    chosen: tuple[Candidate, ...]
+    rest: Rest = "fp32"
+
+    @property
+    def best(self) -> Step | None:
+        """The measurement of what was chosen; None where no candidate holds the limit."""
+        kept = [step for step in self.steps if step.kept and step.rest == self.rest]
+        return max(kept, key=lambda step: step.coverage, default=None)
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether enough of the model can run in INT8."""
+        return self.best is not None and self.best.coverage >= WORTH
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        fp32, limit = self.sensitivity.fp32_ap, _limit(self.max_ap_drop)
+        ap = "" if fp32 is None else f", on which FP32 has AP {fp32:.2f}"
+        where = f"{self.sensitivity.frames} frames{ap}"
+        if self.best is None:
+            least = min(self.steps, key=lambda step: (step.ap_drop or 0.0, step.lost_share or 0.0))
+            return (
+                f"no block holds {limit}; the least is {least.cost()} for {least.coverage:.1%} of "
+                f"the multiply-accumulates ({least.tried}), on {where}"
+            )
+        return (
+            f"{self.best.coverage:.1%} of the multiply-accumulates in INT8, the rest in "
+            f"{self.rest.upper()}, within {limit}: {self.best.cost()} lost on {where}"
+        )
+
+    def floats(self) -> Iterator[str]:
+        """Say of each block of convolutions that stays float what it costs in INT8 alone."""
+        for candidate, effect in self.sensitivity.worst_first():
+            if candidate.kind == "conv" and candidate not in self.chosen:
+                drop = "" if effect.ap_drop is None else f"{effect.ap_drop:+.2f} points of AP and "
+                share = effect.share(INT8_LIMITS).share
+                yield (
+                    f"{candidate.name} stays float: alone in INT8 it loses {drop}{share:.2%} of "
+                    "the detections"
+                )
+
+
+def find_coverage(
+    model: onnx.ModelProto,
+    stats: CalibrationStats,
+    trial: Trial,
+    max_ap_drop: float | None,
+    rest: Rest = "fp32",
+    images: Sequence[NDArray[np.uint8]] | None = None,
+) -> Coverage:
+    """Put candidates into INT8, those that cost least for each multiply-accumulate first.
+
+    A limit holds where the upper bound of what is lost is within it, so that no single detection
+    decides. One that breaks the limit is left out and gets a second chance at the end, because AP
+    also rises by chance. The first convolution and linear layers are tried only where they cost
+    less than some other candidate. At last all other candidates are measured together, which is
+    what `edgedetr.export.to_qdq.quantize` takes by default. Where the rest shall be FP16, what was
+    chosen is measured so, and what cost most is taken out again until the limit holds.
+
+    Args:
+        model: The float32 model.
+        stats: Its ranges.
+        trial: The labelled frames.
+        max_ap_drop: The limit, in points of AP; None for the gate of ``edgedetr verify``.
+        rest: What computes where INT8 does not.
+        images: RGB images on which ``fp16`` measures ranges; made up when None.
+
+    Raises:
+        ArtifactError: If the model has nothing to quantize, or the stats lack a tensor.
+    """
+    sensitivity = measure_sensitivity(model, stats, trial)
+    order = _order(sensitivity)
+    search = _Search(model, stats, trial, sensitivity, max_ap_drop)
+    with tqdm(order, desc="coverage", unit="block", disable=None) as bar:
+        left = [candidate for candidate in bar if not search.try_adding(candidate)]
+    if len(left) < len(order):
+        left = [candidate for candidate in left if not search.try_adding(candidate)]
+    default = [c for c in order if c.kind == "conv"]
+    if not set(default) <= set(search.chosen):
+        search.try_all(default)
+    if rest != "fp32":
+        search.finish(order, rest, images)
+    return Coverage(max_ap_drop, sensitivity, tuple(search.steps), tuple(search.chosen), rest)
+
+
+class _Search:
+    """Remembers what was measured and what is chosen so far."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        stats: CalibrationStats,
+        trial: Trial,
+        sensitivity: Sensitivity,
+        max_ap_drop: float | None,
+    ) -> None:
+        self.chosen: list[Candidate] = []
+        self.steps: list[Step] = []
+        self._model, self._stats, self._trial = model, stats, trial
+        self._sensitivity, self._limit = sensitivity, max_ap_drop
+        self._rest: Rest = "fp32"
+        self._images: Sequence[NDArray[np.uint8]] | None = None
+
+    def try_adding(self, candidate: Candidate) -> bool:
+        """Choose one more, and tell whether the limit holds with it."""
+        together = [*self.chosen, candidate]
+        step = self._measure(candidate.name, together)
+        if step.kept:
+            self.chosen = together
+        return step.kept
+
+    def try_all(self, candidates: Sequence[Candidate]) -> None:
+        """Choose these instead where the limit holds and they cover more."""
+        step = self._measure("all convolutions but the first", candidates)
+        if step.kept and _macs(candidates) > _macs(self.chosen):
+            self.chosen = list(candidates)
+
+    def finish(
+        self, order: list[Candidate], rest: Rest, images: Sequence[NDArray[np.uint8]] | None
+    ) -> None:
+        """Take out what costs most for its work until the limit holds with the rest as asked."""
+        self._rest, self._images = rest, images
+        self.chosen.sort(key=order.index)
+        tried = f"all that was chosen, the rest in {rest.upper()}"
+        while self.chosen and not self._measure(tried, self.chosen).kept:
+            tried = f"without {self.chosen.pop().name}"
+
+    def _measure(self, tried: str, together: Sequence[Candidate]) -> Step:
+        int8 = quantized(self._model, self._stats, together)
+        made, _ = with_rest(int8, self._stats, self._rest, self._images)
+        effect = self._trial.effect(made, tried, self._limit)
+        share = effect.share(INT8_LIMITS)
+        step = Step(
+            tried=tried,
+            blocks=tuple(candidate.name for candidate in together),
+            coverage=_macs(together) / self._sensitivity.macs,
+            ap=effect.ap,
+            ap_drop=effect.ap_drop,
+            kept=self._holds(effect),
+            rest=self._rest,
+            ap_drop_high=effect.ap_drop_high,
+            lost_share=share.share,
+            lost_share_high=share.high,
+        )
+        self.steps.append(step)
+        return step
+
+    def _holds(self, effect: Effect) -> bool:
+        if self._limit is None:
+            return effect.share(INT8_LIMITS).holds(INT8_LIMITS.lost_share)
+        if effect.ap_drop is None:
+            raise ValueError("a limit of AP needs frames with labels")
+        return max(effect.ap_drop, effect.ap_drop_high or effect.ap_drop) <= self._limit
+
+
+def _limit(max_ap_drop: float | None) -> str:
+    if max_ap_drop is None:
+        limits = INT8_LIMITS
+        return f"the gate ({limits.lost_share:.0%} of the detections lost, {limits.describe()})"
+    return f"an AP drop of {max_ap_drop:g} points"
+
+
+def _order(sensitivity: Sensitivity) -> list[Candidate]:
+    """Order candidates by what they cost for each multiply-accumulate."""
+
+    def cost(candidate: Candidate) -> tuple[float, float]:
+        lost, moved = damage(sensitivity.effects[candidate])
+        return lost / candidate.macs, moved / candidate.macs
+
+    order = sorted(sensitivity.effects, key=cost)
+    last = max((i for i, c in enumerate(order) if c.kind == "conv"), default=len(order))
+    return order[: last + 1]
+
+
+def _macs(candidates: Sequence[Candidate]) -> int:
+    return sum(candidate.macs for candidate in candidates)

@@ -1,0 +1,259 @@
+"""Run one model after the other on the same frames and compare each with the first."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from scipy.special import stdtrit
+from tqdm import tqdm
+
+from edgedetr.calib.collect import choose_frames
+from edgedetr.distill.data.kitti import image_paths, open_dataset
+from edgedetr.distill.evaluation.coco import coco_ap
+from edgedetr.export.verify.compare import SPARE
+from edgedetr.export.verify.figures import figures_from_pairs
+from edgedetr.export.verify.lost_share import ERROR_RATE, lost_share
+from edgedetr.export.verify.matching import MARGIN, Rule, match
+from edgedetr.graph.exact import exact_graph
+from edgedetr.runtime.backends.onnxruntime import open_session
+from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.postprocess import postprocess
+from edgedetr.runtime.preprocess import Preprocessor
+from edgedetr.runtime.types import Detections
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from edgedetr.distill.data import Truth
+    from edgedetr.export.verify.figures import Figures
+    from edgedetr.export.verify.limits import Limits
+    from edgedetr.export.verify.lost_share import LostShare
+    from edgedetr.export.verify.matching import Pairs
+    from edgedetr.runtime.preprocess import Placement
+    from edgedetr.runtime.spec import ModelSpec
+
+GROUPS = 6
+"""In how many parts frames are left out, to tell how sure a drop of AP is."""
+RULE = Rule()
+"""The detections that must have a partner: those with a score of 0.3 and more."""
+
+
+class NothingToCompareError(DataError):
+    """The reference finds nothing in the frames, so that nothing could be lost."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Frames to measure on.
+
+    Attributes:
+        images: Their files.
+        truths: Their labels; None where they have none.
+    """
+
+    images: tuple[Path, ...]
+    truths: tuple[Truth, ...] | None = None
+
+    def spread(self, count: int) -> Scenes:
+        """Take at most ``count`` frames, evenly spread over all."""
+        chosen = set(choose_frames(self.images, count))
+        kept = [i for i, image in enumerate(self.images) if image in chosen]
+        truths = self.truths
+        return Scenes(
+            tuple(self.images[i] for i in kept),
+            None if truths is None else tuple(truths[i] for i in kept),
+        )
+
+
+def labelled_scenes(root: Path, class_names: tuple[str, ...]) -> Scenes:
+    """Open the validation split of a KITTI object folder.
+
+    Raises:
+        DataError: If the folder, the split or a label is missing or wrong.
+    """
+    images = tuple(image_paths(root, "val").values())
+    return Scenes(images, open_dataset(root, "val", class_names).truths)
+
+
+def unlabelled_scenes(folder: Path) -> Scenes:
+    """Take every image of a folder; raises DataError where there is none."""
+    return Scenes(tuple(list_images(folder)))
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a change of precision costs.
+
+    Attributes:
+        figures: How the detections compare with those of the reference.
+        ap: COCO AP in per cent; None without labels.
+        ap_drop: By how many points it is below the reference's; None without labels.
+        pairs: The detections of each frame, paired with those of the reference.
+        ap_drop_high: The drop on all such frames is below this in 95 % of such measurements; None
+            without labels, or where it was not asked for.
+    """
+
+    figures: Figures
+    ap: float | None = None
+    ap_drop: float | None = None
+    pairs: tuple[Pairs, ...] = ()
+    ap_drop_high: float | None = None
+
+    def share(self, limits: Limits) -> LostShare:
+        """Bound the share of detections that are lost."""
+        lost = [pairs.lost(limits) for pairs in self.pairs]
+        return lost_share(lost, [pairs.compared for pairs in self.pairs])
+
+
+class Trial:
+    """Frames as a model eats them, and what the reference finds in them.
+
+    The frames are preprocessed once, into a file: memory does not depend on their number. Models
+    compute every Q/DQ pair and every FP16 node as it is written. Close it, or use it in a ``with``
+    statement.
+
+    Args:
+        model: The reference.
+        spec: Its contract.
+        scenes: The frames.
+
+    Attributes:
+        ap: COCO AP of the reference in per cent; None without labels.
+
+    Raises:
+        ArtifactError: If the model cannot be run, or answers with numbers that are not finite.
+        DataError: If an image cannot be read.
+        NothingToCompareError: If the reference finds nothing that could be lost.
+    """
+
+    def __init__(self, model: onnx.ModelProto, spec: ModelSpec, scenes: Scenes) -> None:
+        self._spec, self._scenes = spec, scenes
+        self._folder = tempfile.TemporaryDirectory()
+        try:
+            self._inputs, self._places = self._preprocessed()
+            self._reference = self._answers(model, "FP32")
+            self.ap = self._ap(self._reference)
+            self._without: list[float] = []
+            self._check_reference()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._scenes.images)
+
+    def close(self) -> None:
+        """Remove the file; a second call does nothing."""
+        self._folder.cleanup()
+
+    def effect(self, model: onnx.ModelProto, name: str, max_ap_drop: float | None = None) -> Effect:
+        """Measure another model of the same classes and inputs.
+
+        Args:
+            model: The model.
+            name: What the progress bar calls it.
+            max_ap_drop: Bound the drop of AP where it is no larger than this; that takes as long as
+                `GROUPS` measurements of AP.
+        """
+        answers = self._answers(model, name)
+        sure = ((_above(a), _above(b)) for a, b in zip(self._reference, answers, strict=True))
+        pairs = tuple(match(*both, RULE, self._spec.max_detections) for both in sure)
+        figures = figures_from_pairs(pairs, len(self), non_finite=0)
+        ap = self._ap(answers)
+        drop = None if ap is None or self.ap is None else self.ap - ap
+        high = None
+        if drop is not None and max_ap_drop is not None and drop <= max_ap_drop:
+            high = drop + self._error_of_drop(answers)
+        return Effect(figures, ap, drop, pairs, high)
+
+    def _error_of_drop(self, answers: list[Detections]) -> float:
+        """Return by how much a drop of AP is larger than it looks in one of twenty measurements.
+
+        The standard error is the jackknife's that leaves a group of frames out at a time (Efron and
+        Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), times Student's t.
+        """
+        groups = min(GROUPS, len(self))
+        if groups < 2:
+            return 0.0
+        if not self._without:
+            self._without = [self._ap(self._reference, g) or 0.0 for g in range(groups)]
+        drops = np.array([w - (self._ap(answers, g) or 0.0) for g, w in enumerate(self._without)])
+        error = np.sqrt((groups - 1) / groups * ((drops - drops.mean()) ** 2).sum())
+        return float(stdtrit(groups - 1, 1 - ERROR_RATE) * error)
+
+    def _preprocessed(self) -> tuple[NDArray[np.float32], list[Placement]]:
+        preprocess = Preprocessor(self._spec)
+        shape = (len(self), 3, *self._spec.input_hw)
+        path = Path(self._folder.name) / "frames"
+        inputs = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+        images = tqdm(self._scenes.images, desc="frames", unit="frame", disable=None, leave=False)
+        return inputs, [
+            preprocess(read_image(image), out) for image, out in zip(images, inputs, strict=True)
+        ]
+
+    def _answers(self, model: onnx.ModelProto, name: str) -> list[Detections]:
+        """Run a model on all frames; the detections reach down to a score of 0."""
+        path = Path(self._folder.name) / "model.onnx"
+        onnx.save(exact_graph(model).model, path)
+        session = open_session(path, self._spec, exact=True)
+        spec = replace(self._spec, max_detections=self._spec.max_detections + SPARE)
+        found = []
+        frames = zip(self._inputs, self._places, strict=True)
+        bar = tqdm(frames, name, len(self), unit="frame", disable=None, leave=False)
+        for image, place in bar:
+            session.images[0] = image
+            logits, boxes = session.infer()
+            found.append(postprocess(logits[0], boxes[0], place, spec, 0.0))
+        session.close()
+        return found
+
+    def _ap(self, answers: list[Detections], without: int | None = None) -> float | None:
+        """Return COCO AP in per cent, of all frames or without one group of `GROUPS` of them."""
+        truths, names = self._scenes.truths, self._spec.class_names
+        if truths is None:
+            return None
+        kept = [i for i in range(len(self)) if without is None or i % GROUPS != without]
+        best = [_first(answers[i], self._spec.max_detections) for i in kept]
+        return 100 * coco_ap([truths[i] for i in kept], best, names).ap
+
+    def _check_reference(self) -> None:
+        """Stop where nothing could be lost."""
+        if self.ap is not None and not self.ap > 0:
+            raise NothingToCompareError(
+                f"the model's AP on {len(self)} labelled frames is {self.ap:.1f}: INT8 cannot "
+                "lower it; give frames with objects that the model was trained to find"
+            )
+        if self.ap is None and not any(len(_above(found)) for found in self._reference):
+            raise NothingToCompareError(
+                f"the model finds nothing above {RULE.threshold:g} in any of {len(self)} frames: "
+                "there is nothing to compare; give frames with objects that it was trained to find"
+            )
+
+
+def _above(found: Detections) -> Detections:
+    """Keep what can be a partner of a detection that counts."""
+    return _first(found, int((found.scores >= RULE.threshold - MARGIN).sum()))
+
+
+def _first(found: Detections, count: int) -> Detections:
+    return Detections(found.boxes[:count], found.scores[:count], found.labels[:count])

@@ -1,0 +1,1 @@
+"""Check that two models find the same objects."""

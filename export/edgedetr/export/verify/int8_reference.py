@@ -1,0 +1,101 @@
+"""Quantize one graph at the places of another, with the scales that its own numbers ask for.
+
+What such a graph gets wrong is what INT8 explains at these places. A graph that gets much more
+wrong has a wrong scale, wrong weights or a wrong wiring.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgedetr.calib.placement import Wiring, label
+from edgedetr.calib.scales import LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PER_LEVEL, _LEAST, _ZERO = "::per_level", "::least_scale", "::zero_point"
+
+
+def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.ModelProto:
+    """Quantize the inputs of every node that reads Q/DQ pairs in another graph.
+
+    Activations get one scale from their largest magnitude, frame by frame; weights one for each
+    output channel.
+
+    Args:
+        model: A float graph; it is left as it is.
+        like: A graph with Q/DQ pairs, whose nodes have the same labels.
+    """
+    ideal = onnx.ModelProto()
+    ideal.CopyFrom(model)
+    graph, wiring = ideal.graph, Wiring(ideal.graph)
+    pairs = Wiring(like.graph)
+    quantized = {label(node): node for node in pairs.nodes}
+    nodes = []
+    for node in wiring.nodes:
+        twin = quantized.get(label(node), node)
+        for position in _quantized_inputs(twin, pairs):
+            name = node.input[position] if position < len(node.input) else ""
+            new = f"{label(node)}::ideal_{position}"
+            if name in wiring.constants:
+                axis = _channel_axis(node)
+                values = numpy_helper.to_array(wiring.constants[name])
+                graph.initializer.append(numpy_helper.from_array(_rounded(values, axis), new))
+            elif name:
+                nodes += _rounding(name, new)
+            node.input[position] = new if name else ""
+        nodes.append(node)
+    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+    for name, value in (
+        (_PER_LEVEL, np.float32(1 / LEVELS)),
+        (_LEAST, np.finfo(np.float32).tiny),
+        (_ZERO, np.int8(0)),
+    ):
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    return ideal
+
+
+def _quantized_inputs(node: onnx.NodeProto, wiring: Wiring) -> Iterator[int]:
+    """Return the positions at which a node reads what was dequantized."""
+    for position, name in enumerate(node.input):
+        source = wiring.producer.get(name)
+        while source is not None and wiring.nodes[source].op_type == "Cast":
+            source = wiring.producer.get(wiring.nodes[source].input[0])
+        if source is not None and wiring.nodes[source].op_type == "DequantizeLinear":
+            yield position
+
+
+def _rounding(name: str, new: str) -> list[onnx.NodeProto]:
+    """Make the nodes that round a tensor to INT8 by its largest magnitude."""
+    make = helper.make_node
+    return [
+        make("Abs", [name], [f"{new}_abs"], f"{new}_Abs"),
+        make("ReduceMax", [f"{new}_abs"], [f"{new}_amax"], f"{new}_ReduceMax", keepdims=0),
+        make("Mul", [f"{new}_amax", _PER_LEVEL], [f"{new}_step"], f"{new}_Mul"),
+        make("Max", [f"{new}_step", _LEAST], [f"{new}_scale"], f"{new}_Max"),
+        make("QuantizeLinear", [name, f"{new}_scale", _ZERO], [f"{new}_int8"], f"{new}_Q"),
+        make("DequantizeLinear", [f"{new}_int8", f"{new}_scale", _ZERO], [new], f"{new}_DQ"),
+    ]
+
+
+def _rounded(values: np.ndarray, axis: int) -> np.ndarray:
+    """Round weights to INT8, symmetric for each output channel."""
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    steps = np.abs(values).max(axis=others, keepdims=True) / LEVELS
+    steps = np.maximum(steps, np.finfo(np.float32).tiny)
+    rounded: np.ndarray = (np.rint(values / steps) * steps).astype(np.float32)
+    return rounded
+
+
+def _channel_axis(node: onnx.NodeProto) -> int:
+    """Return which axis of a node's weights counts the output channels."""
+    if node.op_type == "Conv":
+        return 0
+    return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1

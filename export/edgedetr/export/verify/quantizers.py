@@ -1,0 +1,153 @@
+"""What is wrong with the scales and the weights of an INT8 graph, quantizer by quantizer.
+
+A wrong scale or swapped weights may cost few detections on some frames, and are a small part of the
+error of a block of many layers. Here each quantizer stands for itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import numpy_helper
+
+from edgedetr.calib.placement import Wiring, label
+from edgedetr.export.verify.taps import activations, parts, tapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import onnx
+
+    from edgedetr.export.verify.taps import Values
+    from edgedetr.graph.exact import ExactGraph
+
+CLIPPED = 8.0
+"""How many times what rounding costs a quantizer may lose by clipping, in the middle one of the
+frames. A calibrated range loses about as much by the one as by the other; half of it 27 times or
+more."""
+NOTHING = 1e-6
+"""Energy of a tensor's error, by that of the tensor, that counts as none."""
+OFF = 0.5
+"""The share of a channel's weights that may be off by more than a step; rounding makes half a
+step."""
+
+
+@dataclass(frozen=True)
+class _Quantizer:
+    """One pair of scale and zero point, of a tensor as a whole."""
+
+    scale: float
+    zero: int
+    low: int
+    high: int
+
+    def clipped_by_rounded(self, values: np.ndarray) -> float:
+        """Return what clipping costs a tensor by what rounding costs it, both squared."""
+        exact = values.astype(np.float64)
+        steps = np.rint(exact / self.scale) + self.zero
+        errors = np.square((np.clip(steps, self.low, self.high) - self.zero) * self.scale - exact)
+        beyond = (steps < self.low) | (steps > self.high)
+        floor = NOTHING * float(np.square(exact).sum())
+        return float(errors[beyond].sum()) / (float(errors[~beyond].sum()) + floor or 1.0)
+
+
+def quantizer_faults(
+    reference: ExactGraph, candidate: ExactGraph, feeds: Sequence[Values]
+) -> tuple[str, ...]:
+    """Say which quantizers of a candidate are not what a calibration of its reference gives.
+
+    Args:
+        reference: The graph before quantization.
+        candidate: The graph with Q/DQ pairs.
+        feeds: What the candidate is fed, frame by frame.
+
+    Returns:
+        A sentence for each fault; empty where the candidate is not INT8 or the reference is.
+    """
+    if candidate.precision != "int8" or reference.precision == "int8":
+        return ()
+    return (
+        *_narrow_ranges(candidate.model, feeds),
+        *_foreign_weights(reference.model, candidate.model),
+    )
+
+
+def _narrow_ranges(model: onnx.ModelProto, feeds: Sequence[Values]) -> Iterator[str]:
+    """Name the activations whose range is far too narrow for what flows there."""
+    quantizers = _activation_quantizers(model)
+    known = activations(model)
+    for part in parts(known[name] for name in quantizers if name in known):
+        frames = tapped(model, part, feeds, "the candidate")
+        for name in part:
+            ratio = float(np.median([quantizers[name].clipped_by_rounded(f[name]) for f in frames]))
+            if ratio > CLIPPED:
+                yield (
+                    f"the INT8 range at {known[name].node} is too narrow: clipping costs "
+                    f"{ratio:.3g} times what rounding does, wanted at most {CLIPPED:g}"
+                )
+
+
+def _activation_quantizers(model: onnx.ModelProto) -> dict[str, _Quantizer]:
+    """Return what quantizes an activation as a whole, by the name of the activation."""
+    constants = Wiring(model.graph).constants
+    found = {}
+    for node in model.graph.node:
+        if node.op_type != "QuantizeLinear" or node.input[0] in constants:
+            continue
+        parameters = [numpy_helper.to_array(constants[n]) for n in node.input[1:] if n in constants]
+        if len(parameters) != 2 or parameters[0].size != 1:
+            continue
+        scale, zero = parameters
+        bounds = np.iinfo(zero.dtype)
+        found[node.input[0]] = _Quantizer(
+            float(scale.item()), int(zero.item()), bounds.min, bounds.max
+        )
+    return found
+
+
+def _foreign_weights(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> Iterator[str]:
+    """Name the layers whose quantized weights are not those of the reference, rounded."""
+    own, other = Wiring(candidate.graph), Wiring(reference.graph)
+    twins = {label(node): node for node in other.nodes}
+    for node in own.nodes:
+        twin = twins.get(label(node))
+        if twin is None or twin.op_type != node.op_type:
+            continue
+        for name, original in zip(node.input, twin.input, strict=False):
+            source = _dequantizer(name, own)
+            if source is None or original not in other.constants:
+                continue
+            off = _channels_off(source, own, numpy_helper.to_array(other.constants[original]))
+            if off:
+                yield (
+                    f"the INT8 weights of {label(node)} are not the reference's, rounded: "
+                    f"{off} channels are others"
+                )
+
+
+def _dequantizer(name: str, wiring: Wiring) -> onnx.NodeProto | None:
+    """Return the node that dequantizes a constant which is read, also through a Cast."""
+    source = wiring.producer.get(name)
+    while source is not None and wiring.nodes[source].op_type == "Cast":
+        source = wiring.producer.get(wiring.nodes[source].input[0])
+    if source is None or wiring.nodes[source].op_type != "DequantizeLinear":
+        return None
+    return wiring.nodes[source] if wiring.nodes[source].input[0] in wiring.constants else None
+
+
+def _channels_off(node: onnx.NodeProto, wiring: Wiring, weights: np.ndarray) -> int:
+    """Count the channels of which most weights are off by more than a step."""
+    values, scale, *zero = (
+        numpy_helper.to_array(wiring.constants[name]).astype(np.float64) for name in node.input
+    )
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 1) if scale.size > 1 else 0
+    wide = [1] * values.ndim
+    wide[axis] = -1
+    steps = scale.reshape(wide) if scale.size > 1 else scale.reshape(())
+    offset = zero[0].reshape(wide if zero[0].size > 1 else ()) if zero else 0.0
+    if values.shape != weights.shape:
+        return int(values.shape[axis])
+    off = np.abs((values - offset) * steps - weights) > steps
+    return int((off.mean(tuple(i for i in range(values.ndim) if i != axis)) > OFF).sum())

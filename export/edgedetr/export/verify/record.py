@@ -1,0 +1,122 @@
+"""Read back what ``edgedetr verify --json`` wrote: the verdict, and of which two models."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from edgedetr.export.verify.lost_share import Verdict
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import read_json
+from edgedetr.runtime.package.reader import MAX_JSON_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_ROLES = ("reference", "candidate")
+_NO_FIGURES = {"passed", "verdict", "command", *_ROLES, *(f"{role}_sha256" for role in _ROLES)}
+
+
+@dataclass(frozen=True)
+class VerifyRecord:
+    """What ``edgedetr verify`` found of two models.
+
+    Attributes:
+        path: The file.
+        verdict: ``undecided`` where the frames did not suffice for either answer.
+        reason: Why it is not ``passed``; empty where it is.
+        reference: File name of the first model.
+        reference_sha256: Hash of all its bytes, see `edgedetr.graph.checksum.model_sha256`.
+        candidate: File name of the second model.
+        candidate_sha256: Hash of all its bytes.
+        command: What made it; may be empty.
+        figures: Numbers and texts of the file in its order, then the limits of the gate as
+            ``limit_of_NAME``.
+    """
+
+    path: Path
+    verdict: Verdict
+    reason: str
+    reference: str
+    reference_sha256: str
+    candidate: str
+    candidate_sha256: str
+    command: str
+    figures: dict[str, str | float]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate is known to find what the reference finds."""
+        return self.verdict == "passed"
+
+
+def read_verify_record(path: Path) -> VerifyRecord:
+    """Read a report of ``edgedetr verify --json``.
+
+    Raises:
+        ArtifactError: If it is missing, damaged, too large, contradicts itself, or is none.
+    """
+    try:
+        values = read_json(path, MAX_JSON_BYTES)
+        names = [read_text(values, role) for role in _ROLES]
+        hashes = [_hash(values, f"{role}_sha256") for role in _ROLES]
+        return VerifyRecord(
+            path=path,
+            verdict=read_verdict(values),
+            reason=read_text(values, "reason"),
+            reference=names[0],
+            reference_sha256=hashes[0],
+            candidate=names[1],
+            candidate_sha256=hashes[1],
+            command=read_text(values, "command") if "command" in values else "",
+            figures=_figures(values),
+        )
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} is no report of edgedetr verify --json: {error}; make it again"
+        ) from error
+
+
+def read_verdict(values: dict[str, Any]) -> Verdict:
+    """Read ``verdict``, or in files without it ``passed``.
+
+    Raises:
+        ValueError: If neither is there, one is of another type, or they contradict each other.
+    """
+    passed = values.get("passed", values.get("verdict") == "passed")
+    verdict = values.get("verdict", "passed" if passed else "failed")
+    if not isinstance(passed, bool) or not {"passed", "verdict"} & set(values):
+        raise ValueError(f"'passed' must be true or false, found {values.get('passed')!r}")
+    if verdict not in get_args(Verdict) or passed != (verdict == "passed"):
+        raise ValueError(f"the verdict {verdict!r} does not go with 'passed': {passed}")
+    name: Verdict = verdict
+    return name
+
+
+def read_text(values: dict[str, Any], key: str) -> str:
+    """Read a text; raises ValueError where there is none."""
+    text = values.get(key)
+    if not isinstance(text, str):
+        raise ValueError(f"{key!r} must be a text, found {text!r}")  # noqa: TRY004
+    return text
+
+
+def _hash(values: dict[str, Any], key: str) -> str:
+    text = read_text(values, key)
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError(f"{key!r} must be a SHA-256, found {text!r}")
+    return text
+
+
+def _figures(values: dict[str, Any]) -> dict[str, str | float]:
+    limits = values.get("limits", {})
+    if not isinstance(limits, dict):
+        raise ValueError(f"'limits' must be an object, found {limits!r}")  # noqa: TRY004
+    figures = {k: v for k, v in values.items() if k not in _NO_FIGURES and _is_plain(v)}
+    return figures | {f"limit_of_{k}": v for k, v in limits.items() if _is_plain(v)}
+
+
+def _is_plain(value: object) -> bool:
+    """Tell a figure or a text that says something."""
+    return isinstance(value, str | float | int) and not isinstance(value, bool) and value != ""

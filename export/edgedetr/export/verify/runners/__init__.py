@@ -1,0 +1,1 @@
+"""What runs a model so that it can be compared."""

@@ -1,0 +1,1 @@
+"""ONNX graphs: read, cut, count, check and run, for calibration and export alike."""

@@ -1,0 +1,198 @@
+"""Hold an ONNX file to its spec before anything is made of it: what `detect` refuses, all refuse.
+
+Types and shapes are what the file declares. What the numbers mean is seen by the operators before
+the outputs and by running it once, see `edgedetr.runtime.meaning`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.meaning import check_meaning, example_input
+from edgedetr.runtime.tensor_checks import (
+    check_inputs,
+    check_output_names,
+    check_outputs,
+    extra_feeds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edgedetr.runtime.spec import ModelSpec
+    from edgedetr.runtime.tensor_checks import Tensors
+
+ACTIVATIONS = {"Sigmoid": "sigmoid", "HardSigmoid": "sigmoid", "Softmax": "softmax"}
+
+_FATAL_ONLY = 4
+_MOVES = {
+    *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice"),
+    *("Gather", "GatherElements", "GatherND", "Split", "TopK", "ReduceMax", "Concat"),
+    *("QuantizeLinear", "DequantizeLinear"),
+}
+"""Operators that hand on numbers as they are."""
+
+
+def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
+    """Stop unless a model takes and answers what its spec says, by its graph and by its numbers.
+
+    Inputs beside the image become constants of ``model``. A graph that ONNX Runtime does not open
+    is checked by what it declares.
+
+    Args:
+        model: The model.
+        spec: Its contract.
+        path: Where it was found, for the messages.
+
+    Returns:
+        How many images it takes at once; 1 where that is open.
+
+    Raises:
+        ArtifactError: If it does not hold.
+    """
+    batch = check_declared(model, spec, path)
+    try:
+        session = _session(model)
+    except Exception:  # ONNX Runtime's errors share no class; whoever runs the model will say it
+        _check_activation(model, spec, path)
+        return batch
+    answers = _run(session, spec, path, batch)
+    check_answers([answers[name] for name in spec.output_names], model, spec, path, batch)
+    return batch
+
+
+def answers_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str, NDArray[Any]]:
+    """Check the inputs of a model and return all its outputs, by name, for an image made up for it.
+
+    Inputs beside the image become constants of ``model``.
+
+    Raises:
+        ArtifactError: If the inputs are not what the spec says, or ONNX Runtime cannot run it.
+    """
+    batch = _check_inputs(model, spec, path)
+    try:
+        session = _session(model)
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise ArtifactError(f"{path}: ONNX Runtime cannot load it: {said}") from error
+    return _run(session, spec, path, batch)
+
+
+def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
+    """Do what `check_contract` does, without running the model."""
+    batch = _check_inputs(model, spec, path)
+    first = next(i for i in model.graph.input if i.name == spec.input_name)
+    is_free = not first.type.tensor_type.shape.dim[0].dim_value
+    outputs = described(onnx.shape_inference.infer_shapes(model).graph.output)
+    check_output_names(outputs, spec, path)
+    if all(outputs[name][1] for name in spec.output_names):  # of known ranks
+        check_outputs(outputs, spec, path, "B" if is_free else batch)
+    return batch
+
+
+def check_answers(
+    answers: Sequence[NDArray[Any]], model: onnx.ModelProto, spec: ModelSpec, path: Path, batch: int
+) -> None:
+    """Stop unless what a model answered to an image is what its spec says.
+
+    The numbers come first, so that all say the same of them, and then what its operators tell.
+
+    Args:
+        answers: In the order of ``spec.output_names``.
+        model: What answered.
+        spec: The contract of the model.
+        path: The model, for the message.
+        batch: How many images it was given.
+
+    Raises:
+        ArtifactError: If types, shapes, numbers or the last operators are others.
+    """
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(spec.output_names, answers, strict=True)}
+    check_outputs(found, spec, path, batch)
+    check_meaning(answers, spec, path)
+    _check_activation(model, spec, path)
+
+
+def _check_activation(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
+    found = activation_before(model, spec.logits_name)
+    if found and spec.activation.endswith("_logits"):
+        raise ArtifactError(
+            f"{path}: {spec.logits_name} come out of a {found}, and the spec says activation = "
+            f'"{spec.activation}"; set activation = "{ACTIVATIONS[found]}" or read the tensor '
+            "before it"
+        )
+
+
+def described(values: Iterable[onnx.ValueInfoProto]) -> Tensors:
+    """Name type and shape of tensors; an open size is a word."""
+    found = {}
+    for value in values:
+        tensor = value.type.tensor_type
+        kind = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name
+        sizes = [d.dim_value or d.dim_param or "?" for d in tensor.shape.dim]
+        found[value.name] = (kind, sizes)
+    return found
+
+
+def activation_before(model: onnx.ModelProto, name: str) -> str:
+    """Return the operator that made scores of an output, a key of `ACTIVATIONS`, or nothing.
+
+    Of several tensors that were joined to one output the last is that of the classes.
+    """
+    producers = {output: node for node in model.graph.node for output in node.output}
+    while (node := producers.get(name)) is not None:
+        if node.op_type in ACTIVATIONS:
+            return str(node.op_type)
+        if node.op_type not in _MOVES:
+            break
+        name = node.input[-1 if node.op_type == "Concat" else 0]
+    return ""
+
+
+def _check_inputs(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
+    constants = {t.name for t in model.graph.initializer}
+    inputs = described(i for i in model.graph.input if i.name not in constants)
+    check_inputs(inputs, spec, path, any_batch=True)
+    first = inputs[spec.input_name][1][0]
+    batch = first if isinstance(first, int) else 1
+    for name, value in extra_feeds(inputs, spec, path, batch).items():
+        _fix(model, name, value)
+    return batch
+
+
+def _run(
+    session: onnxruntime.InferenceSession, spec: ModelSpec, path: Path, batch: int
+) -> dict[str, NDArray[Any]]:
+    feed = np.repeat(example_input(spec)[None], batch, axis=0)
+    try:
+        answers = session.run(None, {spec.input_name: feed})
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {said}") from error
+    return dict(zip((o.name for o in session.get_outputs()), answers, strict=True))
+
+
+def _fix(model: onnx.ModelProto, name: str, value: NDArray[Any]) -> None:
+    """Make a constant of an input."""
+    others = [i for i in model.graph.input if i.name != name]
+    del model.graph.input[:]
+    model.graph.input.extend(others)
+    model.graph.initializer.append(numpy_helper.from_array(value, name))
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

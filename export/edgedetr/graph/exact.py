@@ -1,0 +1,184 @@
+"""Run an ONNX graph on the CPU in exactly the precision that it is typed in.
+
+ONNX Runtime has two shortcuts there. Its INT8 kernels saturate on CPUs without VNNI; an option
+turns them off. And it computes chains of FP16 nodes in FP32 without rounding in between, which
+hides every overflow; nothing turns that off, so FP16 graphs are rewritten: each result in FP16
+becomes FP32 numbers that were rounded to FP16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedetr.calib.placement import label
+from edgedetr.runtime.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Precision = Literal["fp32", "fp16", "int8"]
+"""What the coarsest numbers of a model are, finest first."""
+
+MAX_FP16 = 65504.0
+"""The largest finite number of FP16."""
+
+UNROUNDED = "::unrounded"
+"""Ends the name of what a node answers before that is rounded to FP16."""
+
+_FATAL_ONLY = 4
+_MOVES = {
+    *("Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity"),
+    *("Max", "MaxPool", "Min", "Pad", "Relu", "Reshape", "Slice"),
+    *("Split", "Squeeze", "Tile", "TopK", "Transpose", "Unsqueeze", "Where"),
+}
+"""Operators whose results are among their inputs, which need no rounding again."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExactGraph:
+    """A graph that ONNX Runtime computes as it is typed.
+
+    Attributes:
+        model: The graph; it holds no FP16 numbers. Tensors keep their names.
+        half: The tensors that were FP16 and are rounded to it.
+        precision: What the coarsest numbers of the graph are.
+    """
+
+    model: onnx.ModelProto
+    half: frozenset[str]
+    precision: Precision
+
+
+def exact_graph(model: onnx.ModelProto) -> ExactGraph:
+    """Rewrite what ONNX Runtime would compute in another precision than it is typed in."""
+    precision = precision_of(model)
+    if not _holds_fp16(model):
+        return ExactGraph(model, frozenset(), precision)
+    half = _half_tensors(model)
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    graph = single.graph
+    del graph.value_info[:]
+    for tensor in graph.initializer:
+        _widen(tensor)
+    nodes = [made for node in graph.node for made in _rounded(node, half)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return ExactGraph(single, half, precision)
+
+
+def exact_session(
+    model: onnx.ModelProto, name: str, *, optimized: bool = True
+) -> onnxruntime.InferenceSession:
+    """Open a session that computes Q/DQ pairs as they are written.
+
+    Args:
+        model: A graph of `exact_graph`.
+        name: What to call it in messages.
+        optimized: Whether a longer start shall buy faster runs.
+
+    Raises:
+        ArtifactError: If ONNX Runtime refuses the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if not optimized:
+        basic = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.graph_optimization_level = basic
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's errors share no class of their own
+        raise ArtifactError(
+            f"{name}: ONNX Runtime cannot load it, export it again: {_line(error)}"
+        ) from error
+
+
+def run_session(
+    session: onnxruntime.InferenceSession,
+    names: Sequence[str],
+    feeds: dict[str, np.ndarray],
+    name: str,
+) -> list[np.ndarray]:
+    """Run a session.
+
+    Raises:
+        ArtifactError: If a node fails.
+    """
+    try:
+        answers: list[np.ndarray] = session.run(list(names), feeds)
+    except Exception as error:
+        raise ArtifactError(f"{name}: ONNX Runtime cannot run it: {_line(error)}") from error
+    return answers
+
+
+def precision_of(model: onnx.ModelProto) -> Precision:
+    """Tell what the coarsest numbers of a graph are: those of its Q/DQ pairs and its FP16."""
+    if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
+        return "int8"
+    return "fp16" if _holds_fp16(model) else "fp32"
+
+
+def _holds_fp16(model: onnx.ModelProto) -> bool:
+    half = TensorProto.FLOAT16
+    return any(t.data_type == half for t in model.graph.initializer) or any(
+        (a.name == "to" and a.i == half) or a.t.data_type == half
+        for node in model.graph.node
+        for a in node.attribute
+    )
+
+
+def _half_tensors(model: onnx.ModelProto) -> frozenset[str]:
+    """Name what nodes answer in FP16."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return frozenset(
+        value.name
+        for value in (*graph.value_info, *graph.output)
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16
+    )
+
+
+def _widen(tensor: TensorProto) -> None:
+    """Store FP16 constants as FP32."""
+    if tensor.data_type == TensorProto.FLOAT16:
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def _rounded(node: onnx.NodeProto, half: frozenset[str]) -> Iterator[onnx.NodeProto]:
+    """Make a node compute in FP32, and round after it what it answered in FP16."""
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            _widen(attribute.t)
+    rounds = [name for name in node.output if name in half]
+    if not rounds or node.op_type in _MOVES or node.op_type == "Constant":
+        yield node
+        return
+    if node.op_type == "Cast":
+        yield from _round(node.input[0], node.output[0], label(node))
+        return
+    own = {name: name + UNROUNDED for name in rounds}
+    outputs = [own.get(name, name) for name in node.output]
+    del node.output[:]
+    node.output.extend(outputs)
+    yield node
+    for name, before in own.items():
+        yield from _round(before, name, f"{name}::rounded")
+
+
+def _round(source: str, target: str, name: str) -> Iterator[onnx.NodeProto]:
+    middle = f"{target}::fp16"
+    yield helper.make_node("Cast", [source], [middle], f"{name}::down", to=TensorProto.FLOAT16)
+    yield helper.make_node("Cast", [middle], [target], name, to=TensorProto.FLOAT)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,36 @@
+"""What every command of ``edgedetr`` shares."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class _HomePath(click.Path):
+    """A path in which ``~`` is the user's home, also where no shell saw it: ``--out=~/found``."""
+
+    # typing.override is Python 3.12's
+    def convert(  # type: ignore[explicit-override]
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401 - as in click
+        return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 - keeps ~nobody
+
+
+PATH = _HomePath(path_type=Path)
+"""Type of a parameter that names a file or folder; whoever opens it says what is wrong."""
+
+
+def command_line() -> str:
+    """Return the command that is running, as it can be typed again."""
+    return shlex.join(["edgedetr", *sys.argv[1:]])

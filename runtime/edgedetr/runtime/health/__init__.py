@@ -1,0 +1,1 @@
+"""Whether what runs can be trusted: figures, alarms, metrics."""

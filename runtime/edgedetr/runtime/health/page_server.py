@@ -1,0 +1,150 @@
+"""Serve one page over HTTP from one thread; no client can hold up another or take all handles."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MOST_CLIENTS = 16
+"""How many connections are open at once; when one more comes the oldest is closed."""
+CLIENT_S = 2.0
+"""How long a connection may stay open, in seconds."""
+MOST_REQUEST_BYTES = 8192
+"""Largest request that is read."""
+
+
+@contextmanager
+def page_served(
+    page: Callable[[], bytes], kind: str, port: int, address: str = "127.0.0.1"
+) -> Iterator[int]:
+    """Answer every GET on a port with a page while the block runs.
+
+    Args:
+        page: Makes the page; called on the server's thread.
+        kind: Its content type.
+        port: TCP port; 0 takes a free one.
+        address: Interface to listen on.
+
+    Yields:
+        The port.
+
+    Raises:
+        OSError: If the port cannot be had.
+    """
+    family, *_, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    with socket.create_server(place[:2], family=family) as listener:
+        server = _Server(listener, page, kind)
+        thread = Thread(target=server.serve, daemon=True)
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            server.end()
+            thread.join()
+
+
+@dataclass(eq=False)
+class _Client:
+    """A connection, what it asked so far, and what it has still to get."""
+
+    connection: socket.socket
+    until_s: float
+    asked: bytes = b""
+    answer: memoryview = field(default_factory=lambda: memoryview(b""))
+
+
+class _Server:
+    def __init__(self, listener: socket.socket, page: Callable[[], bytes], kind: str) -> None:
+        self._page = page
+        self._kind = kind
+        self._listener = listener
+        self._clients: list[_Client] = []  # the oldest first
+        self._waker, self._wakened = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._selector.register(self._wakened, selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        """Serve until `end` is called."""
+        with self._waker, self._wakened, self._selector:
+            while True:
+                for key, _ in self._selector.select(self._wait_s()):
+                    if key.fileobj is self._wakened:
+                        return self._drop_all()
+                    if key.data is None:
+                        self._accept()
+                    elif key.data in self._clients:
+                        self._attend(key.data)
+                self._drop_late()
+
+    def end(self) -> None:
+        """Let the thread end."""
+        self._waker.send(b".")
+
+    def _wait_s(self) -> float | None:
+        return max(0.0, self._clients[0].until_s - monotonic()) if self._clients else None
+
+    def _accept(self) -> None:
+        if len(self._clients) >= MOST_CLIENTS:
+            self._drop(self._clients[0])
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # it has gone again, or the process has no file handle left
+            for client in self._clients[:1]:
+                self._drop(client)
+            return
+        connection.setblocking(False)
+        client = _Client(connection, monotonic() + CLIENT_S)
+        self._clients.append(client)
+        self._selector.register(connection, selectors.EVENT_READ, client)
+
+    def _attend(self, client: _Client) -> None:
+        """Read what a client asks, or write what it still has to get."""
+        try:
+            if not client.answer:
+                client.asked += client.connection.recv(MOST_REQUEST_BYTES) or b"\r\n\r\n"
+                if b"\r\n\r\n" not in client.asked and len(client.asked) < MOST_REQUEST_BYTES:
+                    return
+                client.answer = memoryview(self._answer(client.asked))
+                self._selector.modify(client.connection, selectors.EVENT_WRITE, client)
+            client.answer = client.answer[client.connection.send(client.answer) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(client)
+            return
+        if not client.answer:
+            self._drop(client)
+
+    def _answer(self, request: bytes) -> bytes:
+        is_get = request.startswith((b"GET ", b"HEAD "))
+        body = self._page() if is_get else b""
+        head = (
+            f"HTTP/1.0 {'200 OK' if is_get else '405 Method Not Allowed'}\r\n"
+            f"Content-Type: {self._kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + (b"" if request.startswith(b"HEAD ") else body)
+
+    def _drop_late(self) -> None:
+        while self._clients and self._clients[0].until_s <= monotonic():
+            self._drop(self._clients[0])
+
+    def _drop_all(self) -> None:
+        while self._clients:
+            self._drop(self._clients[0])
+
+    def _drop(self, client: _Client) -> None:
+        self._clients.remove(client)
+        self._selector.unregister(client.connection)
+        with suppress(OSError):
+            client.connection.shutdown(socket.SHUT_WR)
+        client.connection.close()

@@ -1,0 +1,1 @@
+"""A model from its file to an answer: opened, checked, fed and watched."""

@@ -1,0 +1,178 @@
+"""Open a model only after everything that can be checked about it was checked."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedetr.runtime.backends import backend as find_backend
+from edgedetr.runtime.backends import suited_backend
+from edgedetr.runtime.cuda.preflight import builder_of
+from edgedetr.runtime.errors import (
+    ArtifactError,
+    BackendError,
+    EdgeDetrError,
+    StuckError,
+    UsageError,
+)
+from edgedetr.runtime.inference.watchdog import Watchdog
+from edgedetr.runtime.manifest import manifest_from_json, manifest_path, read_manifest
+from edgedetr.runtime.package.reader import read_package
+from edgedetr.runtime.self_test import check_answer, check_inputs
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.package.reader import Package, PackedModel
+    from edgedetr.runtime.spec import ModelSpec
+
+AUTO = "auto"
+OPENING_LIMIT_S = 600.0
+"""How long a model may take to open, in seconds; some backends build an engine first."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def open_model(  # noqa: PLR0913 - what there is to know of a model
+    path: str | os.PathLike[str],
+    backend: str,
+    *,
+    spec: ModelSpec | None = None,
+    model: str = "",
+    public_key: str | os.PathLike[str] | None = None,
+    require_signature: bool = True,
+    steady: bool = False,
+) -> Session:
+    """Load an ONNX file, an engine, or a package: a folder or a ``.tar``.
+
+    Of a file the manifest beside it must match where there is one. Of a package the signature and
+    every byte are checked, then this machine's preprocessing and the model's answer to the golden
+    frame. Whether a file fits this version and device is the backend's check.
+
+    Unless a model or a backend for ONNX is named, a package is served by its first engine that was
+    built for this machine, and by its first ONNX model where there is none. Once an engine fits,
+    nothing takes its place: that it then does not load, or answers otherwise, is an error. The log
+    and ``runs_on`` say what was chosen.
+
+    Args:
+        path: The file or package.
+        backend: Name of a file in ``backends/``; empty for what suits the file.
+        spec: Replaces the spec stored in a file, for foreign models.
+        model: Name of a model in a package; chosen when empty.
+        public_key: PEM file of the key that must have signed a package.
+        require_signature: Whether a package must be signed.
+        steady: Whether threads of the CPU that wait sleep instead of spinning.
+
+    Raises:
+        ArtifactError: If it is missing, damaged, changed, of another signer, or of another kind
+            than the backend runs.
+        GateError: If a package's self-test fails here.
+        UnknownNameError: If there is no such backend.
+        UsageError: If a package comes without a key to check it, or with a spec.
+    """
+    path = Path(path)
+    if not (path.is_dir() or path.suffix == ".tar"):
+        if model or public_key:
+            raise UsageError(f"{path} is no package: it has neither models to choose nor signature")
+        session = _open_file(path, backend, spec, steady=steady)
+        _LOG.info("%s: %s", path, session.runs_on)
+        return session
+    if spec:
+        raise UsageError(f"{path}: a package holds its spec; give none")
+    with read_package(path, public_key, require_signature=require_signature) as package:
+        check_inputs(package.golden, package.spec)
+        model = model or _chosen_model(package, backend)
+        file = package.model_path(model)
+        session = _open_file(file, backend, package.spec, steady=steady)
+        try:
+            check_answer(package.golden_answer(model), session, package.frame())
+        except BaseException:
+            session.close()
+            raise
+    session.runs_on += f"; {model}"
+    _LOG.info("%s: %s", path, session.runs_on)
+    return session
+
+
+def open_in_time(
+    path: str | os.PathLike[str],
+    backend: str,
+    **how: Any,  # noqa: ANN401 - as in `open_model`
+) -> Session:
+    """Do as `open_model` on a thread of its own, so that a model that never opens is given up.
+
+    Raises:
+        StuckError: If it is not open after `OPENING_LIMIT_S`.
+    """
+    watchdog = Watchdog(OPENING_LIMIT_S)
+    try:
+        return watchdog.run(partial(open_model, path, backend, **how))
+    except StuckError as error:
+        if not watchdog.is_stuck:
+            raise
+        raise StuckError(
+            f"{path} did not open within {OPENING_LIMIT_S:g} s and may never; export it again"
+        ) from error
+    finally:
+        watchdog.close()
+
+
+def _open_file(path: Path, backend: str, spec: ModelSpec | None, *, steady: bool) -> Session:
+    backend = backend or suited_backend(path)
+    module = find_backend(backend)
+    if path.suffix not in module.SUFFIXES:
+        wanted = " or ".join(module.SUFFIXES)
+        raise ArtifactError(f"{path}: {backend} runs {wanted} files; export the model first")
+    if manifest_path(path).is_file():
+        read_manifest(path)
+    return module.open_session(path, spec, steady=steady)
+
+
+def _chosen_model(package: Package, backend: str) -> str:
+    """Return the first engine that fits this machine, or else the first ONNX model.
+
+    Raises:
+        ArtifactError: If an engine's manifest is damaged, or there are only engines and the first
+            one does not fit; likewise `BackendError` and `UsageError`.
+    """
+    suffixes = find_backend(backend or AUTO).SUFFIXES
+    models = [m for m in package.manifest.models if m.name.endswith(suffixes)]
+    misfits: list[EdgeDetrError] = []
+    for engine in _engines(models):
+        misfit = _misfit(package, engine, backend)
+        if misfit is None:
+            return engine.name
+        misfits.append(misfit)
+    graphs = [m.name for m in models if m.kind == "onnx"]
+    if misfits and not graphs:
+        raise misfits[0]
+    if misfits:
+        reasons = "; ".join(map(str, misfits))
+        _LOG.warning("%s: no engine fits, so %s serves: %s", package.path, graphs[0], reasons)
+    return (graphs or [package.manifest.models[0].name])[0]
+
+
+def _engines(models: Sequence[PackedModel]) -> list[PackedModel]:
+    """Return the engines in the order of what they were built from: the first is the one to run."""
+    names = [m.name for m in models]
+    engines = [m for m in models if m.kind == "engine"]
+    return sorted(engines, key=lambda m: names.index(m.source) if m.source in names else 0)
+
+
+def _misfit(package: Package, engine: PackedModel, backend: str) -> EdgeDetrError | None:
+    """Say why an engine is not for this machine, or for the backend where one is named."""
+    from edgedetr.runtime.cuda.engine_session import check_fit
+
+    path = Path(engine.name)
+    name = manifest_path(path).as_posix()
+    manifest = manifest_from_json(package.read(name), f"{package.path}: {name}")
+    library = builder_of(manifest, path) if backend in ("", AUTO) else backend
+    try:
+        check_fit(manifest, path, library)
+    except (ArtifactError, BackendError, UsageError) as error:
+        return error
+    return None

@@ -1,0 +1,215 @@
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from typing_extensions import override
+
+from edgedetr.distill.data import Sample, Truth
+from edgedetr.distill.training import loader as batches
+from edgedetr.distill.training.loader import (
+    EpochOrder,
+    NetworkInputs,
+    TrainingInputs,
+    TrainingLoader,
+    one_line_of_workers,
+)
+from edgedetr.runtime.errors import DataError, EdgeDetrError
+from edgedetr.runtime.preprocess import Preprocessor
+from edgedetr.runtime.spec import ModelSpec
+from edgedetr.runtime.types import Frame
+
+
+class Frames:
+    """Five noisy frames with one object each, read and counted."""
+
+    class_names: tuple[str, ...] = ("Car",)
+    ids = tuple("abcde")
+
+    def __init__(self):
+        self.reads = 0
+        self.truths = tuple(self._truth(i) for i in range(5))
+
+    @staticmethod
+    def _truth(index):
+        return Truth(
+            boxes=np.array([[10.0 + index, 5, 30, 25]], np.float32),
+            labels=np.zeros(1, np.int64),
+            truncation=np.zeros(1, np.float32),
+            occlusion=np.zeros(1, np.int64),
+            ignored=np.array([[0, 0, 5, 5]], np.float32),
+        )
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        self.reads += 1
+        image = np.random.default_rng(index).integers(0, 256, (50, 100, 3), np.uint8)
+        return Sample(Frame(image), self.truths[index])
+
+
+SPEC = ModelSpec((32, 64), ("Car",), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+
+
+def test_normalised_inputs_are_the_runtimes_bit_for_bit():
+    frames = Frames()
+    inputs = NetworkInputs(frames, SPEC)
+    for index in range(5):
+        expect = np.empty((3, 32, 64), np.float32)
+        Preprocessor(SPEC)(frames[index].frame.image, expect)
+        np.testing.assert_array_equal(inputs.normalised(inputs[index].pixels).numpy(), expect)
+
+
+def test_boxes_are_in_the_networks_frame():
+    targets = NetworkInputs(Frames(), SPEC)[0].targets
+    # letterbox 50x100 -> 32x64: scale 0.64, no border; (10, 5, 30, 25) of 100 x 50
+    torch.testing.assert_close(targets.boxes, torch.tensor([[0.2, 0.3, 0.2, 0.4]]))
+    torch.testing.assert_close(targets.ignored, torch.tensor([[0.025, 0.05, 0.05, 0.1]]))
+
+
+def test_each_image_is_read_once():
+    frames = Frames()
+    inputs = NetworkInputs(frames, SPEC)
+    for _ in range(3):
+        for index in range(5):
+            inputs[index]
+    assert frames.reads == 5
+
+
+def test_reading_a_split_at_once_gives_what_reading_one_by_one_gives(monkeypatch):
+    monkeypatch.setattr(batches, "READ_AHEAD", 2)
+    frames = Frames()
+    at_once, one_by_one = NetworkInputs(frames, SPEC), NetworkInputs(Frames(), SPEC)
+    at_once[3]
+    at_once.read()
+    assert frames.reads == 5
+    for index in range(5):
+        torch.testing.assert_close(at_once[index].pixels, one_by_one[index].pixels)
+        torch.testing.assert_close(at_once[index].targets.boxes, one_by_one[index].targets.boxes)
+    assert frames.reads == 5
+
+
+def test_a_split_that_memory_cannot_hold_is_not_read_at_once(monkeypatch):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 5 * 3 * 32 * 64 - 1)
+    frames = Frames()
+    NetworkInputs(frames, SPEC).read()
+    assert frames.reads == 0
+
+
+def test_an_epoch_has_whole_batches_of_different_frames_in_a_seeded_order():
+    order = EpochOrder(size=10, batch_size=4, seed=3)
+    first = list(order)
+    assert [len(b) for b in first] == [4, 4]
+    assert len({index for batch in first for _, index in batch}) == 8
+    assert list(order) == first
+    order.epoch = 1
+    assert [[i for _, i in b] for b in order] != [[i for _, i in b] for b in first]
+    assert {epoch for batch in order for epoch, _ in batch} == {1}
+
+
+def test_a_split_smaller_than_a_batch_is_one_batch():
+    assert [len(b) for b in EpochOrder(size=3, batch_size=8, seed=0)] == [3]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loaders_give_the_same_batches_with_and_without_workers(workers):
+    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "strong", seed=0)
+    expect = list(TrainingLoader(data, EpochOrder(5, 2, 0), 0))
+    got = list(TrainingLoader(data, EpochOrder(5, 2, 0), workers))
+    assert len(got) == 2
+    for (images, targets), (wanted, truths) in zip(got, expect, strict=True):
+        assert images.shape == (2, 3, 32, 64)
+        assert torch.equal(images, wanted)
+        for one, two in zip(targets, truths, strict=True):
+            assert torch.equal(one.boxes, two.boxes)
+
+
+def test_every_image_that_flipping_makes_is_given_beside_its_mirror_image():
+    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "flip", seed=0)
+    batches = list(data.mirrored_too(2))
+    assert [len(b) for b in batches] == [4, 4, 2]
+    given = torch.cat(batches)
+    made = [data[epoch, index][0] for epoch in range(8) for index in range(5)]
+    assert all((image == given).flatten(1).all(1).any() for image in made)
+    torch.testing.assert_close(batches[0][2:], batches[0][:2].flip(-1), atol=0, rtol=0)
+
+
+def test_a_letterboxed_image_says_where_it_lies():
+    """A picture of 50 x 100 pixels takes the upper half of an input of 64 x 64."""
+    spec = ModelSpec(input_hw=(64, 64), class_names=("Car",), resize="letterbox")
+    picture = NetworkInputs(Frames(), spec)[0].targets.picture
+    assert picture is not None
+    assert picture.tolist() == [[0.5, 0.25, 1.0, 0.5]]
+    stretched = ModelSpec(input_hw=(64, 64), class_names=("Car",), resize="stretch")
+    assert NetworkInputs(Frames(), stretched)[0].targets.picture is None
+
+
+class Broken(Frames):
+    """The fourth frame cannot be read."""
+
+    @override
+    def __getitem__(self, index):
+        if index == 3:
+            raise DataError("d.png: not a whole PNG")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_the_same_one_line_with_and_without_workers(monkeypatch, workers):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
+    data = TrainingInputs(NetworkInputs(Broken(), SPEC), "flip", seed=0)
+    with pytest.raises(DataError) as caught:
+        list(TrainingLoader(data, EpochOrder(5, 5, 0), workers))
+    assert str(caught.value) == "d.png: not a whole PNG"
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_a_check_reads_every_image_once(monkeypatch, limit):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", limit)
+    frames = Frames()
+    inputs = NetworkInputs(frames, SPEC)
+    inputs.check()
+    assert frames.reads == 5
+    with pytest.raises(DataError, match=r"d\.png"):
+        NetworkInputs(Broken(), SPEC).check()
+
+
+class Deadly(Frames):
+    """Reading the fourth frame kills the process that does, as the kernel does for memory."""
+
+    @override
+    def __getitem__(self, index):
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # torch's own
+def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
+    loader = TrainingLoader(
+        TrainingInputs(NetworkInputs(Deadly(), SPEC), "flip", seed=0), EpochOrder(5, 5, 0), 1
+    )
+    message = r"was ended \(DataLoader worker .*lower data.workers"
+    with pytest.raises(EdgeDetrError, match=message) as caught, one_line_of_workers():
+        list(loader)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_lack_of_shared_memory_is_one_line(monkeypatch):
+    def full(_tensor):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "flip", seed=0)
+    with pytest.raises(EdgeDetrError, match=r"unable to allocate .*give /dev/shm more room"):
+        list(TrainingLoader(data, EpochOrder(5, 5, 0), 1))
+
+
+def test_another_fault_keeps_its_trace():
+    with pytest.raises(RuntimeError, match="of another kind"), one_line_of_workers():
+        raise RuntimeError("of another kind")

@@ -1,0 +1,125 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from edgedetr.distill import recipe
+from edgedetr.distill.config import OptimizerConfig
+from edgedetr.distill.data import Truth
+from edgedetr.distill.training.preflight import (
+    query_count,
+    require_norms,
+    warn_of_crowds,
+    warn_of_warmup,
+)
+from edgedetr.distill.weights.pretrained import freeze_batch_norms
+from edgedetr.runtime.errors import UsageError
+
+
+def truths(*counts):
+    """The truth of frames with so many objects each."""
+    return [
+        Truth(
+            np.zeros((n, 4), np.float32),
+            np.zeros(n, np.int64),
+            np.zeros(n, np.float32),
+            np.zeros(n, np.int64),
+            np.zeros((0, 4), np.float32),
+        )
+        for n in counts
+    ]
+
+
+@pytest.mark.parametrize(
+    ("family", "preset", "queries"),
+    [
+        ("d_fine", "edge-micro", 40),
+        ("rt_detr", "edge-tiny", 40),
+        ("rt_detr_v2", "edge-small", 60),
+        ("deimv2", "edge-tiny", 40),
+        ("dino", "edge-tiny", 40),
+    ],
+)
+def test_fewer_cells_than_queries_are_refused_with_both_numbers(
+    make_model, family, preset, queries
+):
+    model = make_model(family, preset)
+    model.network.train()
+    before = {k: v.clone() for k, v in model.network.state_dict().items()}
+    # strides 8, 16 and 32 of 32 x 32 pixels: 16 + 4 + 1 cells, and one of stride 64 where there is
+    message = rf"{family}/{preset} at 32 x 32 \(H x W\): .* its {queries} queries .* has 2[12];"
+    with pytest.raises(UsageError, match=message):
+        query_count(model, (32, 32))
+    assert query_count(model, (64, 96)) == queries
+    assert model.network.training
+    assert all(torch.equal(v, before[k]) for k, v in model.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("family", "preset", "queries"),
+    [
+        ("fcos", "edge-small", None),
+        ("dab_detr", "edge-tiny", 40),
+        ("deformable_detr", "edge-tiny", 40),
+    ],
+)
+def test_a_detector_that_chooses_no_cells_takes_any_input(make_model, family, preset, queries):
+    assert query_count(make_model(family, preset), (32, 32)) == queries
+
+
+@pytest.mark.parametrize(
+    ("family", "preset"), [("fcos", "edge-small"), ("deformable_detr", "edge-tiny")]
+)
+def test_a_norm_that_would_see_one_value_is_refused(make_model, family, preset):
+    model = make_model(family, preset)
+    with pytest.raises(
+        UsageError, match=rf"{family}/{preset} at 32 x 32 .* batch norm sees 1 value"
+    ):
+        require_norms(model, (32, 32), 1)
+    require_norms(model, (32, 32), 2)
+    require_norms(model, (128, 128), 1)
+    freeze_batch_norms(model.network)
+    require_norms(model, (32, 32), 1)
+
+
+def test_a_small_input_is_refused_before_anything_is_trained(config, tmp_path):
+    student = replace(config.student, family="d_fine", preset="nano", input_hw=(96, 320))
+    with pytest.raises(UsageError, match=r"d_fine/nano at 96 x 320 .* 300 queries .* has 150;"):
+        recipe.train(replace(config, student=student), tmp_path / "run", "a command")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_the_students_input_is_too_small_for_is_refused(config, teacher):
+    student = replace(config.student, preset="edge-micro", input_hw=(32, 64))
+    config = replace(config, student=student, teacher=str(teacher), methods=("clock",))
+    models = recipe.student_of(config), recipe.teacher_of(config)
+    with pytest.raises(UsageError, match=r"d_fine/edge-small at 32 x 64 .* 60 queries .* has 42;"):
+        recipe.check_inputs(config, *models)
+    assert recipe.check_inputs(replace(config, methods=("none",)), *models) == 40
+
+
+def test_more_objects_than_queries_are_said_once(capsys):
+    warn_of_crowds(truths(3, 41, 40, 0, 64), 40)
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "warning: 2 of 5 frames hold more objects (up to 64) than the student has queries (40)"
+    )
+    assert error.count("\n") == 1
+    warn_of_crowds(truths(40), 40)
+    warn_of_crowds(truths(400), None)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_warmup_that_the_run_ends_before_is_said(capsys):
+    warn_of_warmup(6, OptimizerConfig(warmup_steps=500))
+    assert (
+        "warm-up of 500 steps is not over when the run ends after 6: the learning rate reaches "
+        in (error := capsys.readouterr().err)
+    )
+    assert "1.2 % of its peak" in error
+    warn_of_warmup(60, OptimizerConfig(warmup_steps=60))
+    assert "reaches 100 % of its peak and never decays" in capsys.readouterr().err
+    warn_of_warmup(61, OptimizerConfig(warmup_steps=60))
+    warn_of_warmup(1, OptimizerConfig(warmup_steps=0))
+    assert capsys.readouterr().err == ""

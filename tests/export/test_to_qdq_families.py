@@ -1,0 +1,185 @@
+"""Every detector family as typed FP16 and as INT8: which parts become what, and what runs it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from edgedetr.calib.collect import collect
+from edgedetr.calib.placement import Wiring, label, points
+from edgedetr.calib.stats import CalibrationStats, TensorRange
+from edgedetr.calib.value_ranges import element_types
+from edgedetr.export.to_fp16 import export_fp16, halve
+from edgedetr.export.to_onnx import trace
+from edgedetr.export.to_qdq import TYPED_OPSET, export_qdq, quantize
+from edgedetr.export.transforms.simplify import simplify
+from edgedetr.export.transforms.textures import textured_frames
+from edgedetr.export.verify.runner import OnnxRunner
+from edgedetr.graph.metadata import set_metadata
+from edgedetr.graph.requirements import raise_opset
+from edgedetr.runtime.backends import backend
+from edgedetr.runtime.plugins import names
+from edgedetr.runtime.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edgedetr.distill.model import Model
+    from edgedetr.export.verify.runner import Answer
+
+pytestmark = pytest.mark.slow
+
+PRESETS = {
+    "d_fine": ("backbone", "encoder", "encoder_input_proj"),
+    "dab_detr": ("backbone", "input_projection"),
+    "deformable_detr": ("backbone", "input_proj"),
+    "deimv2": ("conv_encoder", "encoder"),
+    "dino": ("backbone", "input_proj"),
+    "faster_rcnn": ("backbone",),
+    "fcos": ("backbone",),
+    "retinanet": ("backbone",),
+    "rt_detr": ("backbone", "encoder", "encoder_input_proj"),
+    "rt_detr_v2": ("backbone", "encoder", "encoder_input_proj"),
+}
+"""The parts of each family whose convolutions are INT8 by default: all of them but the first."""
+
+PART = re.compile(r"^/(?:network/)?(?:model/)?([a-z_0-9]+)")
+
+
+def part(node: onnx.NodeProto) -> str:
+    found = PART.match(label(node))
+    assert found, label(node)
+    return found[1]
+
+
+@pytest.fixture(scope="module", params=names("edgedetr.distill.detectors"))
+def traced(
+    request: pytest.FixtureRequest, make_model: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Model, onnx.ModelProto]:
+    family: str = request.param
+    path: Path = tmp_path_factory.mktemp(family) / "traced.onnx"
+    model = make_model(family)
+    trace(model, path)
+    return family, model, onnx.load(path)
+
+
+def test_int8_goes_into_all_of_backbone_and_encoder_and_nowhere_else(
+    traced: tuple[str, Model, onnx.ModelProto],
+) -> None:
+    family, model, graph = traced
+    wiring = Wiring(graph.graph)
+    ranges = tuple(
+        TensorRange(name, 1.0, 1.0) for name in [*wiring.inputs, *wiring.producer] if name
+    )
+    stats = CalibrationStats("", "", model.spec, "max", 100.0, 1, "", ranges)
+    quantized = quantize(graph, stats)
+    dequantized = {n.output[0] for n in quantized.graph.node if n.op_type == "DequantizeLinear"}
+    inside = {
+        label(n): part(n)
+        for n in quantized.graph.node
+        if n.op_type == "Conv" and dequantized.issuperset(n.input[:2])
+    }
+    assert set(inside.values()) == set(PRESETS[family])
+    first = {p.index for p in points(wiring) if p.is_first}
+    left = {
+        label(n)
+        for i, n in enumerate(wiring.nodes)
+        if n.op_type == "Conv" and part(n) in PRESETS[family] and i not in first
+    }
+    assert left == set(inside)
+    assert len(first) == 1
+    changed = {n.op_type for n in quantized.graph.node if not dequantized.isdisjoint(n.input)}
+    assert changed <= {"Conv", "Add", "Concat"}
+
+
+def test_all_work_is_fp16_and_no_two_types_meet(
+    traced: tuple[str, Model, onnx.ModelProto],
+) -> None:
+    _, model, graph = traced
+    half, share = halve(raise_opset(graph, TYPED_OPSET), model.spec)
+    assert share.half_macs == share.macs
+    types = element_types(half)
+    floats = {TensorProto.FLOAT, TensorProto.FLOAT16}
+    made_by = {name: n for n in half.graph.node for name in n.output}
+    for node in half.graph.node:
+        if node.op_type in {"Add", "Sub", "Mul", "Div", "Pow", "MatMul", "Conv", "Concat", "Where"}:
+            assert len({types[i] for i in (*node.input, *node.output)} & floats) <= 1, node.name
+        if node.op_type == "Cast" and {types[node.input[0]], types[node.output[0]]} == floats:
+            before = made_by.get(node.input[0])
+            assert (
+                before is None or before.op_type != "Cast" or types[before.input[0]] not in floats
+            )
+
+
+CPUS = ("onnxruntime", "openvino")
+TYPED = ("fp16", "int8, rest fp16", "int8, rest fp32")
+
+
+@dataclass(frozen=True, eq=False)
+class TypedFamily:
+    """A family as the commands write it, one frame, and what each file answers as it is typed."""
+
+    paths: dict[str, Path]
+    images: NDArray[np.float32]
+    exact: dict[str, NDArray[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def typed_family(
+    traced: tuple[str, Model, onnx.ModelProto],
+    calibration_images: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> TypedFamily:
+    _, model, graph = traced
+    folder = tmp_path_factory.mktemp("typed")
+    paths = {kind: folder / f"{index}.onnx" for index, kind in enumerate(("fp32", *TYPED))}
+    small = simplify(graph).model
+    set_metadata(small, model.spec, ())
+    onnx.save(small, paths["fp32"])
+    stats = folder / "calib.json"
+    collect(paths["fp32"], calibration_images).write(stats)
+    export_fp16(paths["fp32"], paths["fp16"])
+    export_qdq(paths["fp32"], stats, paths["int8, rest fp16"])
+    export_qdq(paths["fp32"], stats, paths["int8, rest fp32"], rest="fp32")
+    images = np.zeros((1, 3, *model.spec.input_hw), np.float32)
+    Preprocessor(model.spec)(textured_frames(model.spec.input_hw, 1)[0], images[0])
+    exact = {kind: rows(OnnxRunner(path)(images)) for kind, path in paths.items()}
+    return TypedFamily(paths, images, exact)
+
+
+@pytest.mark.parametrize("library", CPUS)
+@pytest.mark.parametrize("kind", TYPED)
+def test_every_typed_file_runs_on_cpus_as_it_is_written(
+    typed_family: TypedFamily, kind: str, library: str
+) -> None:
+    """A library rounds elsewhere; that moves answers no farther than the precision itself does.
+
+    The networks are not trained, so that near ties move some queries far: the median counts.
+    """
+    pytest.importorskip(library)
+    session = backend(library).open_session(typed_family.paths[kind])
+    session.images[...] = typed_family.images
+    wanted, found = typed_family.exact[kind], rows(session.infer())
+    session.close()
+    own = distance(wanted, typed_family.exact["fp32"])
+    assert distance(wanted, found) <= 2 * own
+    assert own < 0.2
+
+
+def rows(answer: Answer) -> NDArray[np.float32]:
+    """Scores and box of each query."""
+    logits, boxes = answer
+    return np.concatenate([1 / (1 + np.exp(-logits[0])), boxes[0]], axis=-1)
+
+
+def distance(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """How far the nearest answer is, for the median query."""
+    return float(np.median(np.abs(wanted[:, None] - found[None]).max(-1).min(1)))

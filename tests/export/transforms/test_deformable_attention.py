@@ -1,0 +1,159 @@
+from collections import Counter
+from typing import Any, get_args
+
+import onnx
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch.nn import functional as F
+
+from edgedetr.distill.detectors import answers_queries, detector
+from edgedetr.distill.model import new_model
+from edgedetr.export.commands.onnx import FORMS
+from edgedetr.export.to_onnx import export_onnx
+from edgedetr.export.transforms.deformable_attention import Form, _places, sample, sampled_by
+from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.plugins import names
+from edgedetr.runtime.spec import ModelSpec
+
+FAMILIES = [f for f in names("edgedetr.distill.detectors") if answers_queries(detector(f))]
+WITHOUT = {"dab_detr"}
+"""Families whose attention is dense."""
+
+
+def test_the_command_names_every_form():
+    assert get_args(Form) == FORMS
+
+
+def by_grid_sample(value, shapes, locations, weights, counts):
+    """Read level by level with torch's own function."""
+    batch, _, heads, depth = value.shape
+    queries = locations.shape[1]
+    levels = value.permute(0, 2, 3, 1).flatten(0, 1).split([h * w for h, w in shapes], -1)
+    points = (2 * locations - 1).transpose(1, 2).flatten(0, 1).split(counts, -2)
+    read = [
+        F.grid_sample(x.unflatten(-1, hw), p, "bilinear", "zeros", align_corners=False)
+        for x, p, hw in zip(levels, points, shapes, strict=True)
+    ]
+    weighted = torch.cat(read, -1) * weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)
+    return weighted.sum(-1).reshape(batch, heads * depth, queries).transpose(1, 2)
+
+
+@pytest.mark.parametrize("shapes", [[(7, 9)], [(1, 3), (2, 1)], [(12, 40), (6, 20), (3, 10)]])
+def test_gathering_is_grid_sampling(shapes):
+    generator = torch.Generator().manual_seed(0)
+    counts = [4, 2, 3][: len(shapes)]
+    value = torch.randn(2, sum(h * w for h, w in shapes), 3, 5, generator=generator)
+    locations = torch.rand(2, 11, 3, sum(counts), 2, generator=generator) * 2 - 0.5
+    locations[0, 0, 0, 0] = torch.tensor([0.0, 1.0])
+    locations[0, 0, 1, 0] = torch.tensor([1e6, -1e6])
+    locations[0, 0, 2, 0] = torch.tensor([1 + 0.5 / shapes[0][1], -0.5 / shapes[0][0]])
+    weights = torch.randn(2, 11, 3, sum(counts), generator=generator)
+    arguments = value, shapes, locations, weights, counts
+    torch.testing.assert_close(sample(*arguments), by_grid_sample(*arguments), atol=1e-5, rtol=0)
+
+
+def read_one(cells, shape, points, *, nearest=False):
+    """Read points of one map of one channel, each for itself."""
+    locations = (torch.tensor(points) + 1).reshape(1, -1, 1, 1, 2) / 2
+    value = torch.tensor(cells, dtype=torch.float32).reshape(1, -1, 1, 1)
+    weights = torch.ones(1, len(points), 1, 1)
+    return sample(value, [shape], locations, weights, [1], nearest=nearest).flatten().tolist()
+
+
+def test_a_point_between_four_cells_by_hand():
+    """A quarter of the way right and half of the way down between 1, 2 / 3, 4."""
+    points = [[-0.25, 0.0]]
+    assert read_one([1, 2, 3, 4], (2, 2), points) == pytest.approx([2.25])
+    assert read_one([1, 2, 3, 4], (2, 2), points, nearest=True) == [3]
+
+
+def test_the_nearest_cell_is_inside_even_for_points_outside():
+    points = [[-9.0, -9.0], [9.0, 9.0], [0.0, -0.1], [0.34, 0.1]]
+    assert read_one(range(6), (2, 3), points, nearest=True) == [0, 5, 1, 5]
+
+
+def test_each_image_and_each_head_reads_itself():
+    value = torch.arange(4.0).reshape(2, 1, 2, 1).expand(2, 9, 2, 1)
+    locations = torch.full((2, 5, 2, 1, 2), 0.5)
+    for nearest in (False, True):
+        read = sample(value, [(3, 3)], locations, torch.ones(2, 5, 2, 1), [1], nearest=nearest)
+        assert read[:, 0].tolist() == [[0, 1], [2, 3]]
+
+
+def test_more_cells_than_float32_counts_are_refused():
+    value = torch.zeros(1, 1, 1, 1).expand(1, 4096 * 4097, 1, 1)
+    points = torch.zeros(1, 1, 1, 1, 2)
+    with pytest.raises(UsageError, match=r"16781312 cells are too many.*grid_sample"):
+        sample(value, [(4096, 4097)], points, points[..., 0], [1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_says_the_same_by_gathering(family, monkeypatch):
+    torch.manual_seed(0)
+    spec = ModelSpec((64, 96), ("Car", "Pedestrian"))
+    model = new_model(family, "edge-tiny", spec)
+    model.network.eval()
+    with torch.no_grad():  # heads that start at zero say the same of everything
+        for parameter in model.network.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    images = torch.rand(2, 3, 64, 96)
+    own, calls = F.grid_sample, Counter[str]()
+    answers = {}
+    for form in get_args(Form):
+
+        def counted(*args, name=form, **kwargs):
+            calls[name] += 1
+            return own(*args, **kwargs)
+
+        monkeypatch.setattr(F, "grid_sample", counted)
+        with torch.no_grad(), sampled_by(form, model.network):
+            answers[form] = model.module.predict(model.network, images)
+    assert calls.keys() == (set() if family in WITHOUT else {"grid_sample"})
+    for gathered, sampled in zip(answers["gather"], answers["grid_sample"], strict=True):
+        torch.testing.assert_close(gathered, sampled, atol=1e-5, rtol=1e-5)
+    differs = not torch.equal(answers["discrete"][1], answers["grid_sample"][1])
+    assert differs == (family not in WITHOUT)
+    with torch.no_grad():
+        again = model.module.predict(model.network, images)
+    assert all(torch.equal(a, b) for a, b in zip(again, answers["grid_sample"], strict=True))
+
+
+@pytest.mark.parametrize("family", ["d_fine", "rt_detr_v2", "deformable_detr"])
+def test_the_functions_come_back_after_an_error(family, make_model):
+    network = make_model(family).network
+    owners = [(owner, name) for owner, name, _ in _places(network, nearest=True)]
+    own = [getattr(owner, name) for owner, name in owners]
+    with sampled_by("discrete", network):
+        assert own
+        assert all(getattr(*place) != f for place, f in zip(owners, own, strict=True))
+    with pytest.raises(ZeroDivisionError), sampled_by("discrete", network):
+        raise ZeroDivisionError
+    assert [getattr(owner, name) for owner, name in owners] == own
+
+
+def test_a_network_with_a_method_of_its_own_is_refused(make_model):
+    model = make_model("rt_detr_v2")
+    for module in model.network.modules():
+        if hasattr(module, "n_points_list"):
+            module.method = "discrete"
+    with sampled_by("gather", model.network), pytest.raises(UsageError, match="own method"):
+        model.module.predict(model.network, torch.zeros(1, 3, *model.spec.input_hw))
+
+
+@pytest.mark.slow
+def test_the_graph_holds_what_was_asked_for(checkpoint, tmp_path):
+    kinds, moved = {}, dict[str, Any]()
+    for form in get_args(Form):
+        path = tmp_path / f"{form}.onnx"
+        done = export_onnx(checkpoint, path, deformable_attention=form)
+        kinds[form] = Counter(node.op_type for node in onnx.load(path).graph.node)
+        moved[form] = done.moved
+        assert done.parity.passed
+    assert kinds["grid_sample"]["GridSample"] == 6
+    assert not kinds["gather"]["GridSample"] + kinds["discrete"]["GridSample"]
+    assert not kinds["gather"].keys() & {"Shape", "If", "Range", "ConstantOfShape", "GatherND"}
+    assert moved["gather"] is None
+    assert "box error at most 0 px" not in moved["discrete"].summary()

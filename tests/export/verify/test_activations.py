@@ -1,0 +1,113 @@
+"""What a gate makes of what lies inside two graphs."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedetr.export.verify.activations import Activations, Broken, Scan
+from edgedetr.export.verify.block_errors import BlockError, Difference
+from edgedetr.export.verify.compare import verify
+from edgedetr.export.verify.limits import Gate
+from edgedetr.export.verify.matching import Rule
+
+WHITE = 41 * [np.full((20, 40, 3), 255, np.uint8)]
+SURE = ((20.0, -9.0), (-9.0, -9.0))  # a logit of 20 or more is a score of 1, whatever is added
+ONE_IN_TEN = Gate(lost_share=0.1)
+
+
+def block(precision, own, limit=0.1):
+    return BlockError("neck", precision, 1, "t", Difference(own, 1.0), limit, None)
+
+
+@pytest.mark.parametrize(
+    ("precision", "own", "fails"),
+    [
+        ("int8", 0.09, False),
+        ("int8", 0.11, True),
+        ("int8", float("inf"), True),
+        ("fp16", 0.11, False),
+        ("fp32", 0.11, False),
+    ],
+)
+def test_an_int8_block_that_departs_is_a_fault_and_others_are_told(precision, own, fails):
+    found = Activations(1, (), (block(precision, own),), "")
+    assert bool(found.reason) == fails
+    assert found.first_departing == ("neck" if own > 0.1 else "")
+
+
+def test_the_reasons_name_what_is_wrong_first():
+    fine = block("int8", 0.01)
+    assert Activations(1, (), (fine,), "").reason == ""
+    wrong = BlockError("head", "int8", 1, "t", Difference(0.5, 1.0), 0.1, None)
+    broken = Scan("b.onnx", 3, (Broken("mul", "t", 1, 0, 0),))
+    found = Activations(1, (broken,), (fine, wrong, block("int8", 0.2)), "")
+    assert found.reason == (
+        "1 of 3 activations of b.onnx are not finite, first mul: 1 NaN, 0 infinite; "
+        f"2 INT8 blocks are not what was calibrated: {wrong.line}"
+    )
+
+
+@pytest.fixture
+def pair(tiny_onnx, tmp_path):
+    """A tiny model and a copy whose mean passes ``nodes`` before it is amplified."""
+
+    def make(nodes, constants):
+        good = tiny_onnx(bias=SURE).rename(tmp_path / "good.onnx")
+        model = onnx.load(good)
+        graph = model.graph
+        at = next(i for i, node in enumerate(graph.node) if node.name == "amplify")
+        graph.node[at].input[0] = "passed"
+        for node in reversed(nodes):
+            graph.node.insert(at, node)
+        graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+        )
+        onnx.save(model, tmp_path / "other.onnx")
+        return good, tmp_path / "other.onnx"
+
+    return make
+
+
+def quantized(pair, amax):
+    """Round the mean, which is 1 in a white image, with a range from ``-amax`` to ``amax``."""
+    constants = {"scale": np.float32(amax / 127), "zero_point": np.int8(0)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["mean", *constants], ["rounded"], "quantize"),
+        helper.make_node("DequantizeLinear", ["rounded", *constants], ["passed"], "dequantize"),
+    ]
+    return pair(nodes, constants)
+
+
+def test_an_int8_block_of_the_right_scale_passes(pair):
+    good, other = quantized(pair, 1.0)
+    report = verify(good, other, WHITE, Rule(), Gate())
+    assert report.precisions == ("fp32", "int8")
+    assert report.passed, report.reason
+
+
+def test_a_halved_scale_fails_though_no_detection_is_lost(pair):
+    """Half of the range cuts the mean to a half, which these answers do not show."""
+    good, other = quantized(pair, 0.5)
+    report = verify(good, other, WHITE, Rule(), Gate())
+    assert (report.share.lost, report.share.verdict(0.1)) == (0, "passed")
+    assert (report.verdict, report.frames_needed) == ("failed", None)
+    assert report.reason.startswith("1 INT8 blocks are not what was calibrated: ")
+    assert report.departs in report.reason
+    assert "FAILED: 1 INT8 blocks" in report.table()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_a_float_block_that_departs_is_named_and_passes(pair, kind):
+    half = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    nodes = [
+        helper.make_node("Cast", ["mean"], ["typed"], "down", to=half),
+        helper.make_node("Mul", ["typed", "factor"], ["less"], "lessen"),
+        helper.make_node("Cast", ["less"], ["passed"], "up", to=TensorProto.FLOAT),
+    ]
+    good, other = pair(nodes, {"factor": np.array(0.5, kind)})
+    report = verify(good, other, WHITE, Rule(), ONE_IN_TEN)
+    assert report.precisions[1] == {np.float32: "fp32", np.float16: "fp16"}[kind]
+    assert report.departs
+    assert report.passed, report.reason
+    assert f"first block that departs: {report.departs}" in report.table()

@@ -1,0 +1,138 @@
+"""Files are written whole or not at all, and what is no file stays what it is."""
+
+import errno
+import os
+import stat
+import sys
+import threading
+
+import pytest
+
+from edgedetr.runtime.files import (
+    UNFINISHED,
+    atomic_path,
+    output_to_itself,
+    unfinished_folder,
+    write_text,
+)
+
+
+def test_an_unfinished_file_is_hidden_and_no_reader_s(tmp_path):
+    name = "n" * 251 + ".txt"  # as long as can be
+    with atomic_path(str(tmp_path / "new" / name)) as temporary:
+        temporary.write_text("half")
+        assert [p.name for p in (tmp_path / "new").iterdir()] == [temporary.name]
+        assert temporary.name.startswith(".")
+        assert temporary.suffix == UNFINISHED
+    assert [p.name for p in (tmp_path / "new").iterdir()] == [name]
+
+
+def write_half(how, path):
+    with how(path) as temporary:
+        place = temporary / "b.txt" if temporary.is_dir() else temporary
+        place.write_text("half")
+        raise ValueError("no")
+
+
+def test_after_an_error_the_old_file_is_there_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    for how in (atomic_path, unfinished_folder):
+        with pytest.raises(ValueError, match="no"):
+            write_half(how, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text() == "old"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes devices")
+def test_a_device_stays_a_device(tmp_path):
+    path = tmp_path / "null"
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    write_text(path, "gone")
+    assert stat.S_ISCHR(path.stat().st_mode)
+    assert [p.name for p in tmp_path.iterdir()] == ["null"]
+
+
+def test_a_pipe_gets_the_bytes(tmp_path):
+    path, got = tmp_path / "pipe.json", []
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: got.append(path.read_text()))
+    reader.start()
+    write_text(path, "{}\n")
+    reader.join(10)
+    assert got == ["{}\n"]
+    assert path.is_fifo()
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    target, link = tmp_path / "deep" / "target.json", tmp_path / "link.json"
+    link.symlink_to("deep/target.json")
+    write_text(link, "first")
+    target.chmod(0o640)
+    write_text(link, "second")
+    assert link.is_symlink()
+    assert target.read_text() == "second"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(OSError, match="round") as error:
+        write_text(tmp_path / "round", "")
+    assert error.value.filename == str(tmp_path / "round")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_the_owner_stays(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    os.chown(path, 1234, 1235)
+    write_text(path, "new")
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
+
+
+def test_a_new_file_has_the_mode_that_the_user_gives_new_files(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_standard_output_gets_the_file_alone(capsys):
+    with output_to_itself():
+        sys.stdout.write("a line for the reader\n")
+        write_text("-", "{}\n")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("{}\n", "a line for the reader\n")
+
+
+def test_an_open_file_is_written_to_where_it_stands(tmp_path):
+    path = tmp_path / "out.txt"
+    with path.open("w") as file:
+        file.write("before\n")
+        file.flush()
+        write_text(f"/dev/fd/{file.fileno()}", "{}\n")
+        file.seek(0, os.SEEK_END)
+        file.write("after\n")
+    assert path.read_text() == "before\n{}\nafter\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_names_the_file(tmp_path, error):
+    path = tmp_path / "student.onnx"
+    with pytest.raises(OSError, match="No space left") as raised, atomic_path(path):
+        raise error
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(path))
+    with pytest.raises(OSError, match="File too large") as raised, unfinished_folder(path) as own:
+        raise OSError(errno.EFBIG, "File too large", str(own / "000.txt"))
+    assert raised.value.filename == str(path)
+
+
+def test_what_no_utf_8_holds_is_escaped(tmp_path):
+    write_text(tmp_path / "a.html", "\udcff.png")
+    assert (tmp_path / "a.html").read_bytes() == rb"\udcff.png"
