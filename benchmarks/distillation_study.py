@@ -49,6 +49,7 @@ ROOT = Path(__file__).parents[1]
 MEASURES = (
     "benchmarks/edgedetr/bench/study/frames.py",
     "benchmarks/edgedetr/bench/study/training.py",
+    "distill/edgedetr/distill/losses/least_squares.py",
     "distill/edgedetr/distill/training/adapters.py",
     "distill/edgedetr/distill/weights/selection.py",
     "distill/edgedetr/distill/methods",

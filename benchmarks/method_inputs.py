@@ -52,6 +52,7 @@ SEEDS = (0, 1, 2)
 
 MEASURES = (
     "distill/edgedetr/distill/training/adapters.py",
+    "distill/edgedetr/distill/losses/least_squares.py",
     "distill/edgedetr/distill/methods/clock.py",
     "distill/edgedetr/distill/losses/feature_levels.py",
     "distill/edgedetr/distill/networks/real_time_detr.py",

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from edgedetr.distill.losses.foreground_mask import cell_weights
+from edgedetr.distill.losses.least_squares import LeastSquares
 from edgedetr.distill.networks.precision import in_float32
-from edgedetr.distill.training.adapters import LeastSquares
 from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -33,12 +33,12 @@ from torchvision.ops import box_convert
 from typing_extensions import override
 
 from edgedetr.distill.detectors import answers_regions
+from edgedetr.distill.losses.least_squares import LeastSquares
 from edgedetr.distill.losses.region_contrast import RegionContrast
 from edgedetr.distill.losses.region_sampling import region_samples
 from edgedetr.distill.losses.semantic_imitation import SemanticImitation
 from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.networks.precision import in_float32
-from edgedetr.distill.training.adapters import LeastSquares
 from edgedetr.distill.weights.selection import inherit
 
 if TYPE_CHECKING:
