@@ -148,9 +148,8 @@ def _train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         state=RunState(trainee, average, optimizer, identity, config.epochs),
         validation=(val_split, NetworkInputs(val_split, student.spec)),
     )
-    data = TrainingInputs(
-        NetworkInputs(train_split, student.spec), config.data.augment, config.seed
-    )
+    inputs = NetworkInputs(train_split, student.spec)
+    data = TrainingInputs(inputs, config.data.augment, config.seed)
     fit_adapters(trainee, first_batches(data, config.batch_size, accelerator.device))
     metrics = run.train(data)
     if accelerator.is_main_process:
