@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 from onnx import helper
 
+from edgedetr.graph.wiring import element_types
 from edgedetr.runtime.errors import ArtifactError, DataError
 from edgedetr.runtime.preprocess import Preprocessor
 
@@ -107,16 +108,6 @@ def value_ranges(
         images[1:] = images[0]
         probe.add(spec.input_name, images)
     return probe.ranges()
-
-
-def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the element type of each tensor whose type is known."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    types = {t.name: t.data_type for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        if value.type.tensor_type.elem_type:
-            types[value.name] = value.type.tensor_type.elem_type
-    return types
 
 
 def _finite(values: NDArray[np.float64]) -> list[float]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import onnx
 from onnx import numpy_helper
 
-from edgedetr.calib.placement import Point, Wiring, concat_inputs, points, reads, residuals
+from edgedetr.calib.placement import Point, concat_inputs, points, residuals
 from edgedetr.calib.scales import scale_from_amax
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.to_fp16 import HalfShare, halve
@@ -35,6 +35,7 @@ from edgedetr.graph.requirements import (
     raise_opset,
     spec_of,
 )
+from edgedetr.graph.wiring import Wiring, reads
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.manifest import versions_of, write_manifest

@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.calib.placement import label
+from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from edgedetr.calib.placement import label
+from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def macs(model: onnx.ModelProto) -> dict[str, int]:
     Free sizes of the inputs count as 1. Twice the sum, in units of 1e9, are the GFLOPs.
 
     Returns:
-        Label of the node (see `edgedetr.calib.placement.label`) to its count, in graph order.
+        Label of the node (see `edgedetr.graph.wiring.label`) to its count, in graph order.
 
     Raises:
         ArtifactError: If a shape can be found neither by inference nor by running the model.

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from onnx import numpy_helper
 
-from edgedetr.calib.placement import Wiring, calibration_tensors, label
+from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.scales import LEVELS
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.distill.networks.fake_quantization import used_layers
 from edgedetr.export.to_qdq import quantize
 from edgedetr.export.transforms.stored_ranges import StoredRanges
+from edgedetr.graph.wiring import Wiring, label
 from edgedetr.runtime.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper, numpy_helper
 
-from edgedetr.calib.placement import Wiring, reads
 from edgedetr.export.transforms.fp16_rounding import half_of, half_weights
 from edgedetr.export.transforms.fp32_rules import MULTIPLIERS
 from edgedetr.graph.requirements import opset_of
+from edgedetr.graph.wiring import Wiring, reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgedetr.calib.placement import Wiring, label
 from edgedetr.calib.scales import LEVELS
+from edgedetr.graph.wiring import Wiring, label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

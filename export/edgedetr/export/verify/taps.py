@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from edgedetr.calib.placement import Wiring, label, reads
 from edgedetr.graph.exact import UNROUNDED, exact_session, run_session
 from edgedetr.graph.subgraph import ending_at
+from edgedetr.graph.wiring import Wiring, label, reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
