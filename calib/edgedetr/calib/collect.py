@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
-import onnxruntime
 from tqdm import tqdm
 
 from edgedetr.calib.histogram import Histogram
@@ -22,6 +21,7 @@ from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import RangeProbe
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.graph.contract import check_contract
+from edgedetr.graph.exact import exact_session
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.graph.subgraph import ending_at
 from edgedetr.runtime.errors import ArtifactError, DataError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    import onnxruntime
     from numpy.typing import NDArray
 
     from edgedetr.calib.frame_variety import Variety
@@ -42,8 +43,6 @@ RANGE_FRAMES = 16
 
 _CHUNK_BYTES = 256 << 20
 """How much activation memory one run of the network may hand out."""
-
-_FATAL_ONLY = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +83,8 @@ def collect(
     if not tensors:
         raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")
     histograms = {name: Histogram() for name in tensors}
-    chunks = [_open_chunk(model, names) for names in _split(model, tensors, spec.input_name)]
+    parts = _split(model, tensors, spec.input_name)
+    chunks = [_Chunk(exact_session(ending_at(model, p), str(path)), p) for p in parts]
     probe, probed = RangeProbe(model), set(choose_frames(images, RANGE_FRAMES))
     del model
     digest = hashlib.sha256()
@@ -193,17 +193,3 @@ def _split(model: onnx.ModelProto, tensors: Sequence[str], given: str) -> list[l
         chunks[-1].append(name)
         used += size
     return [names for names in chunks if names]
-
-
-def _open_chunk(model: onnx.ModelProto, tensors: list[str]) -> _Chunk:
-    """Open a session that ends at ``tensors``: what comes after them is cut off."""
-    part = ending_at(model, tensors)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
-    try:
-        session = onnxruntime.InferenceSession(
-            part.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's errors share no class of their own
-        raise ArtifactError(f"ONNX Runtime cannot load the model: {error}") from error
-    return _Chunk(session, tensors)

@@ -11,14 +11,13 @@ from collections import Counter
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
-from edgedetr.graph.wiring import Wiring, label, parameters, reads
+from edgedetr.graph.wiring import LAYERS, Wiring, label, parameters, reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import onnx
 
-LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 SHARE = 10
 """A block holds at most this part, a tenth, of a model's layers."""
 UNNAMED = 20

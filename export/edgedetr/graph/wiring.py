@@ -9,6 +9,13 @@ import onnx
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+    from google.protobuf.message import Message
+
+
+LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+"""The operators that multiply with weights."""
+
 
 class Wiring:
     """Which node makes a tensor, which nodes read it, and which tensors are constant.
@@ -76,6 +83,13 @@ def parameters(index: int, wiring: Wiring) -> list[str]:
     readers = (wiring.nodes[i] for i in wiring.readers.get(node.output[0], ()))
     added = (name for reader in readers if reader.op_type == "Add" for name in reader.input)
     return [name for name in (*node.input, *added) if name in wiring.constants]
+
+
+def replace_items(field: RepeatedCompositeFieldContainer, messages: Iterable[Message]) -> None:
+    """Let a list of a graph hold these messages, which may be parts of the same graph, instead."""
+    copies = [type(m).FromString(m.SerializeToString()) for m in messages]
+    del field[:]
+    field.extend(copies)
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
