@@ -26,7 +26,8 @@ from onnx import helper, numpy_helper
 from tqdm import tqdm
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames, collect, kitti_images
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.stats import read_stats
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.distill.weights.checkpoint import load_model, save_model

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgedetr.calib import collect as collection
-from edgedetr.calib.collect import choose_frames, collect, kitti_images
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.stats import read_stats
 from edgedetr.runtime.cli import edgedetr
 from edgedetr.runtime.errors import ArtifactError, DataError, UsageError

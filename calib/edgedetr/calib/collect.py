@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from tqdm import tqdm
 
+from edgedetr.calib.frames import choose_frames
 from edgedetr.calib.histogram import Histogram
 from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.scales import Method, amax_from_histogram
@@ -25,7 +26,7 @@ from edgedetr.graph.exact import exact_session
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.graph.subgraph import ending_at
 from edgedetr.runtime.errors import ArtifactError, DataError
-from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.images import read_image
 from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
@@ -114,38 +115,6 @@ def collect(
         ),
         magnitudes={name: found.magnitude for name, found in probe.ranges().items()},
     )
-
-
-def choose_frames(images: Sequence[Path], count: int) -> list[Path]:
-    """Take at most ``count`` frames, evenly spread over all."""
-    if count >= len(images):
-        return list(images)
-    return [images[i * len(images) // count] for i in range(count)]
-
-
-def kitti_images(root: str | os.PathLike[str]) -> list[Path]:
-    """List the training split's images of a KITTI object folder; all where no split is given.
-
-    Raises:
-        DataError: If the folder is missing or the split names a frame that has no image.
-    """
-    root = Path(root)
-    folder = root / "training" / "image_2"
-    images = list_images(folder)
-    split = root / "ImageSets" / "train.txt"
-    if not split.is_file():
-        return images
-    by_name = {image.stem: image for image in images}
-    chosen = []
-    for number, line in enumerate(split.read_text(encoding="utf-8").splitlines(), 1):
-        name = line.strip()
-        if name and name not in by_name:
-            raise DataError(f"{split}:{number}: the frame {name!r} has no image in {folder}")
-        if name:
-            chosen.append(by_name[name])
-    if not chosen:
-        raise DataError(f"{split}: names no frame")
-    return chosen
 
 
 def _add_frame(

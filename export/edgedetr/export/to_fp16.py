@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from edgedetr.calib.collect import RANGE_FRAMES, choose_frames
+from edgedetr.calib.collect import RANGE_FRAMES
+from edgedetr.calib.frames import choose_frames
 from edgedetr.calib.value_ranges import value_ranges
 from edgedetr.export.transforms.fp32_rules import islands
 from edgedetr.export.transforms.typed_graph import Halves, typed

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from edgedetr.calib.collect import choose_frames, collect, kitti_images
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.placement import points
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.search.trial import Trial, labelled_scenes, unlabelled_scenes
