@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     Values = dict[str, NDArray[np.generic]]
 
-_FREE_SIZES = (2, 3)
-"""What free sides are taken for; what both give alike does not depend on them."""
+_FREE_SIZES = (2, 3, 37)
+"""What free sides are taken for; what is the same for all of them does not depend on them."""
 
 
 class FoldedSizes:
@@ -43,8 +43,8 @@ class FoldedSizes:
 
     def value(self, name: str) -> NDArray[np.generic] | None:
         """Return what a tensor always holds; None where that depends on the input."""
-        first, second = (self._folded(name, free).get(name) for free in _FREE_SIZES)
-        if first is None or second is None or not np.array_equal(first, second):
+        first, *others = (self._folded(name, free).get(name) for free in _FREE_SIZES)
+        if first is None or not all(o is not None and np.array_equal(first, o) for o in others):
             return None
         return first
 
