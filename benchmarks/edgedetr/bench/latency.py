@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from edgedetr.bench.versions import package_versions
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.detector import BACKEND, Detector
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.inference.opening import open_model
-from edgedetr.runtime.machine import machine_facts
+from edgedetr.runtime.machine import machine_facts, package_versions
 from edgedetr.runtime.package.reader import MANIFEST
 from edgedetr.runtime.timing import Latency, latency_from_samples
 from edgedetr.runtime.types import Frame

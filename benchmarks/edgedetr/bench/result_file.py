@@ -17,14 +17,32 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from edgedetr.runtime.errors import ArtifactError, GateError
 from edgedetr.runtime.files import read_json, write_text
 from edgedetr.runtime.machine import machine_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def result_option(script: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a script the option ``--json``: the file of its result, the argument ``out``.
+
+    Args:
+        script: Path of the script; its name is that of the result.
+    """
+    return click.option(
+        "--json",
+        "out",
+        type=click.Path(path_type=Path),
+        default=RESULTS / f"{Path(script).stem}.json",
+        help="Where to write the figures; default: benchmarks/results.",
+    )
 
 
 def write_result(path: Path, figures: Mapping[str, Any], measures: Sequence[str]) -> None:

@@ -20,7 +20,6 @@ from edgedetr.bench.report.page import page
 from edgedetr.bench.report.pictures import draw_frames
 from edgedetr.bench.report.run_folder import RunFolder, read_run_folder
 from edgedetr.bench.report.verdict import verdict
-from edgedetr.bench.versions import package_versions
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.data.kitti import label_path
 from edgedetr.distill.evaluation.coco import coco_ap
@@ -28,7 +27,7 @@ from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_ki
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.machine import machine_facts
+from edgedetr.runtime.machine import machine_facts, package_versions
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:
