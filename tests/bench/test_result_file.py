@@ -120,9 +120,9 @@ def test_without_history_nothing_is_judged(root, result, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"measured_at": None}, "does not name its commit"),
-        ({"measured_at": {"commit": ""}}, "does not name its commit"),
-        ({"measures": []}, "does not name its commit"),
+        ({"measured_at": None}, "names no commit or no measured paths"),
+        ({"measured_at": {"commit": ""}}, "names no commit or no measured paths"),
+        ({"measures": []}, "names no commit or no measured paths"),
         ({"still_holds": {"commit": "abc"}}, "needs the commit that was judged and a reason"),
     ],
 )

@@ -23,7 +23,7 @@ def test_constants_with_too_few_bytes_are_refused(tiny_onnx):
     gain = next(t for t in model.graph.initializer if t.name == "gain")
     gain.raw_data = gain.raw_data[:-4]
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ArtifactError, match=r"gain has 12 bytes, its shape wants 16|gain"):
+    with pytest.raises(ArtifactError, match=r"not a whole ONNX model.*gain"):
         load_onnx(path)
 
 

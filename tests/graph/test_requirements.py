@@ -44,7 +44,7 @@ def scaled(onnx_model):
 
 def test_only_fp32_models_are_rewritten(scaled):
     check_float(scaled(), PATH)
-    with pytest.raises(ArtifactError, match="typed in FP16 already; start from the FP32 model"):
+    with pytest.raises(ArtifactError, match="is in FP16 already; start from the FP32 model"):
         check_float(scaled(np.float16), PATH)
 
 

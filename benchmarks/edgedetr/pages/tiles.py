@@ -1,4 +1,4 @@
-"""Answer the first questions of a page's reader, each in a tile."""
+"""The tiles at the head of a page: its main figures at a glance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a model over camera frames and note the range of every activation that INT8 may need.
+"""Run a model over camera frames and measure the range of every activation that INT8 may need.
 
 One pass, one frame at a time: memory depends on the model's size and not on the number of frames.
 """
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 RANGE_FRAMES = 16
-"""On how many frames the magnitudes of all tensors are noted."""
+"""Frames on which the magnitudes of all tensors are measured."""
 
 _CHUNK_BYTES = 256 << 20
-"""How much activation memory one run of the network may hand out."""
+"""Activation memory that one run of the network may return."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +67,10 @@ def collect(
     Args:
         path: A float32 ONNX model.
         images: The frames, in order; each is read once.
-        spec: The contract of a model that carries none.
+        spec: The spec of a model without one.
         method: How to choose each amax, see `edgedetr.calib.scales`.
         percentile: The share in per cent that the method ``percentile`` keeps.
-        variety: Sees each frame, to tell afterwards how many differ.
+        variety: Counts the frames that differ.
 
     Raises:
         ArtifactError: If the model is damaged, does not fit its spec or has nothing to quantize.

@@ -1,4 +1,4 @@
-"""Note the range of every float tensor of a model, to tell what FP16 can hold."""
+"""Measure the range of every float tensor of a model, to find what FP16 can hold."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Range:
 
 
 class RangeProbe:
-    """Runs a model and keeps the least and the largest value of each float tensor that it makes.
+    """Runs a model and records the least and the largest value of each float tensor.
 
-    They are reduced inside the graph, so that no activation is handed out.
+    They are reduced inside the graph, so that no activation is returned.
 
     Args:
         model: A float32 model.
@@ -81,7 +81,7 @@ class RangeProbe:
         self._highs = np.maximum(self._highs, seen[:, 1])
 
     def ranges(self) -> dict[str, Range]:
-        """Return what was seen so far."""
+        """Return the ranges so far."""
         finite = zip(self._names, _finite(self._lows), _finite(self._highs), strict=True)
         return {name: Range(low, high) for name, low, high in finite}
 
@@ -116,7 +116,7 @@ def _finite(values: NDArray[np.float64]) -> list[float]:
 
 
 def _reducing(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
-    """Open a model that answers with the least and the largest value of each tensor.
+    """Open a model whose outputs are the least and the largest value of each tensor.
 
     Each is reduced as soon as it is made, by order of the nodes: reductions at the end would keep
     every activation in memory until then.

@@ -1,4 +1,4 @@
-"""Hold an ONNX file to its spec before anything is made of it: what `detect` refuses, all refuse.
+"""Check an ONNX file against its spec before it is converted: what `detect` refuses, all refuse.
 
 Types and shapes are what the file declares. What the numbers mean is seen by the operators before
 the outputs and by running it once, see `edgedetr.runtime.meaning`.
@@ -40,11 +40,11 @@ _MOVES = {
     *("Gather", "GatherElements", "GatherND", "Split", "TopK", "ReduceMax", "Concat"),
     *("QuantizeLinear", "DequantizeLinear"),
 }
-"""Operators that hand on numbers as they are."""
+"""Operators that pass values on unchanged."""
 
 
 def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
-    """Stop unless a model takes and answers what its spec says, by its graph and by its numbers.
+    """Stop unless a model's inputs and outputs are what its spec says, by types and by values.
 
     Inputs beside the image become constants of ``model``. A graph that ONNX Runtime does not open
     is checked by what it declares.
@@ -72,7 +72,7 @@ def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
 
 
 def answers_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str, NDArray[Any]]:
-    """Check the inputs of a model and return all its outputs, by name, for an image made up for it.
+    """Check the inputs of a model and return all its outputs, by name, for an example image.
 
     Inputs beside the image become constants of ``model``.
 
@@ -98,13 +98,13 @@ def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
 def check_answers(
     answers: Sequence[NDArray[Any]], model: onnx.ModelProto, spec: ModelSpec, path: Path, batch: int
 ) -> None:
-    """Stop unless what a model answered to an image is what its spec says.
+    """Stop unless a model's outputs for an image are what its spec says.
 
-    The numbers come first, so that all say the same of them, and then what its operators tell.
+    The values are checked before the operators, so that every runner gives the same message.
 
     Args:
-        answers: In the order of ``spec.output_names``.
-        model: What answered.
+        answers: The outputs, in the order of ``spec.output_names``.
+        model: The model.
         spec: The contract of the model.
         path: The model, for the message.
         batch: How many images it was given.
@@ -122,7 +122,7 @@ def _check_activation(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> No
     found = activation_before(model, spec.logits_name)
     if found and spec.activation.endswith("_logits"):
         raise ArtifactError(
-            f"{path}: {spec.logits_name} come out of a {found}, and the spec says activation = "
+            f"{path}: {spec.logits_name} is the output of a {found}, but the spec has activation = "
             f'"{spec.activation}"; set activation = "{ACTIVATIONS[found]}" or read the tensor '
             "before it"
         )

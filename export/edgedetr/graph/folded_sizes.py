@@ -1,4 +1,4 @@
-"""Work out numbers that a graph computes from constants and from the shapes of its tensors."""
+"""Fold the sizes that a graph computes from constants and from the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FoldedSizes:
         return first
 
     def source(self, name: str) -> str:
-        """Say what makes a tensor that is not always the same."""
+        """Name what makes a tensor vary."""
         folded = self._folded(name, _FREE_SIZES[0])
         for index in self._ancestors(name):
             node = self._wiring.nodes[index]
@@ -101,7 +101,7 @@ class FoldedSizes:
 
 
 def _is_open(node: onnx.NodeProto) -> bool:
-    """Tell whether a node reads more than its inputs, or answers by chance."""
+    """Tell whether a node reads more than its inputs, or its output is random."""
     return any(a.HasField("g") for a in node.attribute) or node.op_type.startswith("Random")
 
 

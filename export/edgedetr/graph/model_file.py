@@ -59,7 +59,7 @@ def _check_sizes(model: onnx.ModelProto) -> None:
             size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
             wanted, found = size * math.prod(tensor.dims), len(tensor.raw_data)
             if found != wanted:
-                raise ValueError(f"{tensor.name} has {found} bytes, its shape wants {wanted}")
+                raise ValueError(f"{tensor.name} has {found} bytes, but its shape needs {wanted}")
 
 
 def _drop_constant_inputs(model: onnx.ModelProto) -> None:
@@ -71,7 +71,7 @@ def _drop_constant_inputs(model: onnx.ModelProto) -> None:
 
 
 def embedded_spec(model: onnx.ModelProto, source: Path) -> ModelSpec:
-    """Return the spec that lies in a model's metadata.
+    """Return the spec in a model's metadata.
 
     Args:
         model: The model.

@@ -36,7 +36,7 @@ def test_headline_says_what_was_made(report: Report) -> None:
     config = report.made_by
     assert config is not None
     heir = {**config, "student": {**config["student"], "inherit": True}}
-    assert "with clock after taking over a selection of its weights: 3 epochs" in headline(
+    assert "with clock, initialised with a selection of its weights: 3 epochs" in headline(
         replace(report, made_by=heir)
     )
     assert headline(replace(report, made_by=None)).startswith(
@@ -117,7 +117,7 @@ def test_models_that_find_nothing_are_no_failure() -> None:
     assert judged.word == "not compared"
     assert judged.holds
     assert judged.reasons == (
-        "student.int8.onnx against student.onnx: nothing to compare, for neither finds anything.",
+        "student.int8.onnx against student.onnx: nothing to compare, because neither finds anything.",
     )
     assert verdict([compared("passed"), nothing], []).word == "passed"
 
@@ -133,7 +133,7 @@ def test_a_search_says_which_blocks_stay_float() -> None:
     judged = verdict([compared("passed")], [searched()])
     assert judged.word == "passed"
     assert judged.reasons == (
-        "student.int8.onnx has 40.0% of the multiply-accumulates in INT8; in FP32 stay head.",
+        "student.int8.onnx has 40.0% of the multiply-accumulates in INT8; kept in FP32: head.",
     )
     assert verdict([], [searched(chosen=("neck", "head"))]).reasons == ()
 

@@ -1,4 +1,4 @@
-"""What an ONNX file tells about itself: weights, work, size, precision."""
+"""Facts of an ONNX file: weights, operations, size, precision."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def comparison(report: Report) -> list[ModelsRow]:
 
 
 def as_text(report: Report) -> str:
-    """Write it for a terminal: figures, and in brackets how they stand to the teacher's."""
+    """Lay it out for a terminal: figures, and in brackets their ratio to the teacher's."""
     lines = [["", *(m.name for m in report.models)]]
     for row in comparison(report):
         cells = [
@@ -82,7 +82,7 @@ def as_text(report: Report) -> str:
 
 
 def factor(value: float, reference: float) -> str:
-    """Say how many times smaller a value is than the reference, or greater.
+    """Return how many times smaller or greater a value is than the reference.
 
     >>> factor(2.0, 7.0), factor(7.0, 2.0)
     ('3.5x less', '3.5x more')
@@ -97,7 +97,7 @@ def factor(value: float, reference: float) -> str:
 
 
 def share(value: float, reference: float) -> str:
-    """Say which share of the reference a value is.
+    """Return a value as a share of the reference.
 
     >>> share(0.45, 0.5)
     '90 %'
