@@ -65,7 +65,7 @@ def test_how_nodes_are_fused_and_ordered_does_not_change_the_numbers(onnx_model,
 
 def test_the_coarsest_numbers_are_the_precision(onnx_model, tiny_onnx):
     constants = {"scale": np.array(0.5), "zero": np.array(0, np.int8), "w": np.zeros(3, np.int8)}
-    nodes = [
+    nodes: list[tuple[object, ...]] = [
         ("DequantizeLinear", "", ["w", "scale", "zero"], "d", {}),
         ("Add", "", ["x", "d"], "y", {}),
     ]
@@ -75,7 +75,7 @@ def test_the_coarsest_numbers_are_the_precision(onnx_model, tiny_onnx):
 
 
 def test_what_cannot_be_loaded_or_run_is_named(onnx_model):
-    nodes = [("Reshape", "", ["x", "shape"], "y", {})]
+    nodes: list[tuple[object, ...]] = [("Reshape", "", ["x", "shape"], "y", {})]
     model = onnx_model(nodes, {"shape": np.array([-1])}, inputs={"x": ("n",)}, outputs=["y"])
     session = exact_session(model, "net.onnx")
     with pytest.raises(ArtifactError, match=r"net\.onnx: ONNX Runtime cannot run it: "):

@@ -34,7 +34,8 @@ def test_a_step_is_one_in_fp16_as_well() -> None:
 def test_output_channels_lie_where_the_operator_has_them(
     operator: str, attributes: dict[str, int], rank: int, axis: int
 ) -> None:
-    node = helper.make_node(operator, ["x", "w"], ["y"], **attributes)
+    node = helper.make_node(operator, ["x", "w"], ["y"])
+    node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
     assert channel_axis(node, rank) == axis
 
 

@@ -117,7 +117,8 @@ def test_models_that_find_nothing_are_no_failure() -> None:
     assert judged.word == "not compared"
     assert judged.holds
     assert judged.reasons == (
-        "student.int8.onnx against student.onnx: nothing to compare, because neither finds anything.",
+        "student.int8.onnx against student.onnx: nothing to compare, because neither finds "
+        "anything.",
     )
     assert verdict([compared("passed"), nothing], []).word == "passed"
 
