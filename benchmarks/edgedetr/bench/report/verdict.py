@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgedetr.bench.report.contents import Verdict
 from edgedetr.bench.report.table import factor, share
-from edgedetr.pages.tiles import Tile
+from edgedetr.pages.rendering import Tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,8 +11,7 @@ import numpy as np
 
 from edgedetr.distill.comparison.statistics import LEVEL_PERCENT, mean, std
 from edgedetr.pages.charts import LARGE, Series, distribution_chart, line_chart
-from edgedetr.pages.rendering import rendered
-from edgedetr.pages.tiles import Tile
+from edgedetr.pages.rendering import Tile, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

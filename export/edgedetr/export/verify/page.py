@@ -11,8 +11,7 @@ import numpy as np
 
 from edgedetr.pages.charts import DistributionChart, distribution_chart
 from edgedetr.pages.pictures import jpeg_uri
-from edgedetr.pages.rendering import rendered
-from edgedetr.pages.tiles import State, Tile
+from edgedetr.pages.rendering import State, Tile, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
