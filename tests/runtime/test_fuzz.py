@@ -210,5 +210,6 @@ def test_numbers_that_no_float_holds_are_refused(values):
     ],
 )
 def test_specs_that_nothing_could_be_done_with_are_refused(values):
-    with pytest.raises(ArtifactError, match=f"{next(iter(values))} of a model spec cannot be"):
+    name = next(iter(values))
+    with pytest.raises(ArtifactError, match=f"{name} of a model spec cannot be|{name}: wanted a"):
         spec_from_json(json.dumps(asdict(SPEC) | values), "student.onnx")

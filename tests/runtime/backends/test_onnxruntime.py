@@ -205,7 +205,7 @@ def test_pairs_of_fp16_without_an_int8_kernel_are_computed_as_written(
         },
         inputs={"images": (1, 3, 2, 2)},
         outputs=("logits", "boxes"),
-        spec=ModelSpec((2, 2), ("Car",)),
+        spec=ModelSpec((2, 2), ("Car",), activation="sigmoid"),
         opset=19,
     )
     path = tmp_path / "pairs.onnx"
