@@ -11,14 +11,14 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from edgedetr.calib.placement import Wiring, label, points
+from edgedetr.calib.placement import points
 from edgedetr.calib.stats import CalibrationStats, TensorRange
-from edgedetr.calib.value_ranges import element_types
 from edgedetr.export.to_fp16 import halve
 from edgedetr.export.to_qdq import TYPED_OPSET, quantize
 from edgedetr.export.transforms.textures import textured_frames
 from edgedetr.export.verify.runner import OnnxRunner
 from edgedetr.graph.requirements import raise_opset
+from edgedetr.graph.wiring import Wiring, element_types, label
 from edgedetr.runtime.backends import backend
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.preprocess import Preprocessor
