@@ -18,9 +18,10 @@ STUDENT := $(RUN)/student
 DEMO    := CONFIG=synth RUN=$(or $(DEMO_RUN),runs/demo)
 GATES   := $(RUN)/verify.onnx.json $(RUN)/verify.fp16.json $(RUN)/int8.tried
 
-# A process of its own for each: TensorRT's builder, once loaded, has crashed what ran after it.
-TESTS := tests/bench tests/calib tests/distill tests/export tests/graph tests/pages tests/runtime \
-         tests/device tests/project
+# A process of its own for each: TensorRT's builder, once loaded, has crashed what ran after it. The
+# longest first; docstrings runs the examples in the code.
+TESTS   := project export distill runtime bench docstrings calib graph pages device
+JOBS    ?= 2
 
 .PHONY: help setup demo distill export report test lint types check clean \
         wheel-runtime docker-vehicle docker-train
@@ -102,10 +103,16 @@ docker-vehicle:  ## Image for the vehicle; see docs/deploy-jetson.md for L4T, RE
 docker-train:  ## Image for training on an x86 machine with a GPU
 	docker build --target train --tag edgedetr-train .
 
-test: setup  ## Run all parts of the tests, and name those that failed
-	@failed=; for part in $(TESTS); do \
-	    echo "$(BIN)/pytest -q $$part"; $(BIN)/pytest -q $$part || failed="$$failed $$part"; \
-	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+test: setup  ## Run all parts of the tests, JOBS at a time, and name those that failed
+	@echo "$(words $(TESTS)) parts, $(JOBS) at a time; each is printed when it has ended"
+	@failed=$$(mktemp) && trap 'rm -f $$failed' EXIT && \
+	$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync $(TESTS:%=part/%) FAILED=$$failed && \
+	{ test ! -s $$failed || { echo "failed:" $$(sort $$failed); exit 1; }; }
+
+part/%: PATHS = $(if $(filter docstrings,$*),runtime distill calib export benchmarks,tests/$*)
+part/%:
+	@echo '$(BIN)/pytest -q $(PATHS) $(ARGS)'
+	@OMP_NUM_THREADS=1 MAKEFLAGS= $(BIN)/pytest -q $(PATHS) $(ARGS) || echo $* >> $(FAILED)
 
 lint: setup  ## Check style and who imports whom
 	$(BIN)/ruff check .

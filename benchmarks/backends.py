@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.bench.result_file import write_result
+from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.errors import BackendError, UsageError
 from edgedetr.runtime.machine import machine_facts
@@ -29,8 +29,6 @@ from edgedetr.runtime.timing import latency_from_samples
 if TYPE_CHECKING:
     from edgedetr.runtime.session import Session
 
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "backends.json"
 FIRST, COUNTED = 3, 10
 """Frames of a turn: those that do not count, and those that do."""
 
@@ -41,7 +39,7 @@ MEASURES = ("runtime/edgedetr/runtime/backends",)
 @click.command()
 @click.argument("models", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
 @click.option("--turns", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), default=RESULT)
+@result_option(__file__)
 def main(models: tuple[Path, ...], turns: int, out: Path) -> None:
     """Measure and write the figures."""
     figures = {

@@ -23,10 +23,10 @@ import cv2
 import numpy as np
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.bench.versions import package_versions
 from edgedetr.calib.collect import collect
 from edgedetr.runtime.errors import GateError
 from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.machine import package_versions
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
 

@@ -18,7 +18,7 @@ from unittest import mock
 
 import click
 
-from edgedetr.bench.result_file import write_result
+from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.distill.data.kitti import open_dataset
 from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.distill.networks import query_fade
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.data import Dataset
 
-RESULT = Path(__file__).parent / "results" / "choice_fading.json"
 PATH = click.Path(path_type=Path)
 
 MEASURES = ("distill/edgedetr/distill/networks/query_fade.py",)
@@ -46,7 +45,7 @@ MEASURES = ("distill/edgedetr/distill/networks/query_fade.py",)
 @click.command()
 @click.option("--data", type=PATH, required=True, help="A KITTI folder.")
 @click.option("--images", type=PATH, required=True)
-@click.option("--json", "out", type=PATH, default=RESULT)
+@result_option(__file__)
 def main(data: Path, images: Path, out: Path) -> None:
     """Measure and write the figures."""
     dataset = open_dataset(data, "val", ("Car", "Pedestrian", "Cyclist"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgedetr.bench.result_file import age
+
 COLUMNS = (
     "model",
     "run by",
@@ -39,7 +41,7 @@ def demo_section(found: dict[str, Any]) -> list[str]:
     summary, machine = found["summary"], found["machine"]
     fullest = max(found["runs"].values(), key=lambda run: len(run["models"]))
     return [
-        f"`make demo` on {machine['processor']}, {machine['cores']} cores, no GPU:",
+        f"`make demo` on {machine['processor']}, {machine['cores']} cores, no GPU{age(found)}:",
         f"{spread(summary['seconds'], 0)} s after the install,",
         f"{spread(summary['training_seconds'], 0)} s of them training: median (and range) of",
         f"{summary['runs']} runs that differ in seed, instruction set or threads, of which",

@@ -22,8 +22,9 @@ from typing import Any
 
 import click
 
-from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames, collect
+from edgedetr.bench.result_file import result_option, write_result
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine
@@ -35,7 +36,6 @@ from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.manifest import versions_of
 from parity import SPEC, settled_model
 
-RESULT = Path(__file__).parent / "results" / "engine_sizes.json"
 RANDOM = (
     ("rt_detr", "r18", (128, 256)),
     ("rt_detr", "r18", SPEC.input_hw),
@@ -56,7 +56,7 @@ MEASURES = (
 @click.command()
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Of the demo.")
 @click.option("--images", type=click.Path(path_type=Path), required=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), default=RESULT)
+@result_option(__file__)
 def main(run: Path, images: Path, out: Path) -> None:
     """Measure and write the figures."""
     paths = choose_frames(list_images(images), FRAMES)

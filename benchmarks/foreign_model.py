@@ -25,7 +25,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from typing_extensions import override
 
-from edgedetr.bench.result_file import write_result
+from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.calib.collect import collect
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_qdq import export_qdq
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from edgedetr.runtime.types import Detections
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "foreign_model.json"
 SPEC = ROOT / "benchmarks" / "specs" / "deimv2_femto_qr.toml"
 MAX_SCORE_DROP, MIN_IOU = 0.05, 0.95
 SURE = 0.3
@@ -79,7 +78,7 @@ class Image:
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), default=RESULT)
+@result_option(__file__)
 def main(data: Path, out: Path) -> None:
     """Measure and write the figures; exit 1 where the INT8 limits do not hold."""
     model, spec = data / "deimv2_femto_416.onnx", spec_from_toml(SPEC)

@@ -25,7 +25,7 @@ import click
 import numpy as np
 import onnx
 
-from edgedetr.bench.result_file import write_result
+from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.export.search.fp16_blocks import Request
 from edgedetr.export.to_fp16 import export_fp16, frames_of
 from edgedetr.export.to_onnx import export_onnx
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from edgedetr.runtime.types import Detections
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "fp16_parity.json"
 FAR_PX, FAR_SCORE = 2.0, 5e-3
 """Beyond these a pair is counted as far off; the gate allows more."""
 MODELS = {
@@ -71,7 +70,7 @@ MEASURES = (
 @click.command()
 @click.option("--images", type=click.Path(path_type=Path), required=True)
 @click.option("--chosen-on", type=click.Path(path_type=Path), required=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), default=RESULT)
+@result_option(__file__)
 def main(images: Path, chosen_on: Path, out: Path) -> None:
     """Compare and write the figures; exit 1 where a limit does not hold as measured."""
     paths = list_images(images)

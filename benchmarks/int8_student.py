@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames, collect, kitti_images
+from edgedetr.bench.result_file import result_option, write_result
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.stats import default_stats_path
 from edgedetr.distill.data.kitti import image_paths, open_dataset
 from edgedetr.distill.synth.writer import write_synth
@@ -36,8 +37,6 @@ from edgedetr.runtime.manifest import versions_of
 if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "int8_student.json"
 PATH = click.Path(path_type=Path)
 MAX_AP_DROP, MIN_COVERAGE = 0.5, 0.6
 CALIBRATION_FRAMES = 128
@@ -60,7 +59,7 @@ MEASURES = (
 @click.command()
 @click.option("--run", type=PATH, required=True, help="Folder of the demo's student.onnx.")
 @click.option("--data", type=PATH, required=True, help="The demo's frames; rendered if missing.")
-@click.option("--json", "out", type=PATH, default=RESULT)
+@result_option(__file__)
 def main(run: Path, data: Path, out: Path) -> None:
     """Measure and write the figures."""
     write_synth(data, DEMO_FRAMES, DEMO_SEED)

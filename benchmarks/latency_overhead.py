@@ -22,15 +22,13 @@ import onnx
 import torch
 
 from edgedetr.bench.latency import measure_latency
-from edgedetr.bench.result_file import write_result
+from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.distill.model import Model, new_model
 from edgedetr.export.to_onnx import PACKAGES, trace
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.runtime.manifest import versions_of
 from edgedetr.runtime.spec import ModelSpec
 
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "latency_overhead.json"
 SPEC = ModelSpec((384, 1248), ("Car", "Pedestrian", "Cyclist"))
 LIMIT = 1.05
 
@@ -48,7 +46,7 @@ MEASURES = (
 @click.command()
 @click.option("--images", type=click.Path(path_type=Path), required=True)
 @click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), default=RESULT)
+@result_option(__file__)
 def main(images: Path, frames: int, out: Path) -> None:
     """Measure and write the figures; exit 1 where the overhead is above its limit."""
     with tempfile.TemporaryDirectory() as folder:

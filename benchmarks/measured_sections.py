@@ -185,8 +185,38 @@ def of_distillation() -> str:
                 for name, m in steps["methods"].items()
             ),
             "",
+            *_inputs(),
         ]
     )
+
+
+def _inputs() -> list[str]:
+    """Say what the content of queries and fitted adapters are worth before training."""
+    found = result("method_inputs")
+    ap, losses = found["ap_of_the_teachers_own_boxes"], found["memory_loss_before_the_first_step"]
+    return [
+        "## What the methods start from",
+        "",
+        f"The teacher of the rendered scenes, asked its own boxes again, has on {found['frames']} "
+        "held-out",
+        f"frames an AP of {ap['chosen']:.3f} with the content that it chose itself, "
+        f"{ap['of_place']:.3f} with what",
+        "`place_content` makes of each box, as both models get it for points of no class, and",
+        f"{ap['mean_of_classes']:.3f} with the mean of its class embeddings.",
+        "",
+        "`clock`'s memory loss on these frames before the first step, mean of "
+        f"{len(found['seeds'])} seeds; fitted",
+        f"adapters are the least squares over {found['fitted_on_frames']} training frames:",
+        "",
+        "| student | random adapters | fitted adapters |",
+        "|---|---|---|",
+        *(
+            f"| {start.replace('_', ' ')} | {loss['random_adapters']:.2f} "
+            f"| {loss['fitted_adapters']:.2f} |"
+            for start, loss in losses.items()
+        ),
+        "",
+    ]
 
 
 def _comparison(found: dict[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ import click
 import torch
 from torch import nn
 
-from edgedetr.bench.result_file import write_result
+from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.export.to_onnx import PACKAGES, RULE, export_onnx
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "parity.json"
 TEACHER = ROOT / "distill" / "checkpoints" / "synth_teacher.safetensors"
 SPEC = ModelSpec((384, 1248), ("Car", "Pedestrian", "Cyclist"))
 PRESETS = ("edge-tiny",)
@@ -56,7 +55,7 @@ MEASURES = (
 
 @click.command()
 @click.option("--images", type=click.Path(path_type=Path), required=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), default=RESULT)
+@result_option(__file__)
 def main(images: Path, out: Path) -> None:
     """Compare and write the figures; exit 1 where a gate does not hold."""
     paths = list_images(images)

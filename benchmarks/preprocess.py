@@ -20,12 +20,12 @@ import click
 import cv2
 import numpy as np
 
-from edgedetr.bench.result_file import write_result
-from edgedetr.bench.versions import package_versions
+from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.distill.data.kitti import open_dataset
 from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.runtime.detector import Detector
+from edgedetr.runtime.machine import package_versions
 from edgedetr.runtime.preprocess import Preprocessor, placement
 from edgedetr.runtime.spec import ModelSpec
 from edgedetr.runtime.types import Detections, Frame
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from edgedetr.distill.data import Dataset
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "preprocess.json"
 TEACHER = ROOT / "distill" / "checkpoints" / "synth_teacher.safetensors"
 SIZES = (
     ((375, 1242), (96, 320)),
@@ -77,7 +76,7 @@ class Timing:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="A KITTI folder.")
 @click.option("--runs", type=click.IntRange(10), default=300, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), default=RESULT)
+@result_option(__file__)
 def main(data: Path, runs: int, out: Path) -> None:
     """Measure and write the figures."""
     cv2.setNumThreads(1)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames, collect, kitti_images
+from edgedetr.bench.result_file import result_option, write_result
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.distill import recipe
 from edgedetr.distill.config import load_config
 from edgedetr.distill.weights.checkpoint import load_model
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "distill" / "configs" / "synth_qat.toml"
-RESULT = ROOT / "benchmarks" / "results" / "qat.json"
 PATH = click.Path(path_type=Path)
 POINTS = {"default": "", "all": "."}
 """Which points are quantized: the expression that includes them beside the default ones."""
@@ -56,7 +56,7 @@ MEASURES = (
 @click.option("--student", type=PATH, required=True, help="The demo's student.safetensors.")
 @click.option("--data", type=PATH, required=True, help="The demo's frames.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of the config.")
-@click.option("--json", "out", type=PATH, default=RESULT)
+@result_option(__file__)
 def main(student: Path, data: Path, overrides: tuple[str, ...], out: Path) -> None:
     """Train, export and measure."""
     settings = [f"data.root={data}", f"student.init={student}", *overrides]

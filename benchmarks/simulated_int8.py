@@ -19,8 +19,8 @@ from typing import Any
 
 import click
 
-from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames
+from edgedetr.bench.result_file import result_option, write_result
+from edgedetr.calib.frames import choose_frames
 from edgedetr.distill.networks.reparameterize import merge_layers
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.export.qat import calibrated
@@ -33,7 +33,6 @@ from edgedetr.export.verify.matching import Rule
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of
 
-RESULT = Path(__file__).parent / "results" / "simulated_int8.json"
 CALIBRATION_FRAMES = 64
 PATH = click.Path(path_type=Path)
 
@@ -51,7 +50,7 @@ MEASURES = (
 @click.option("--student", type=PATH, required=True, help="The demo's student.safetensors.")
 @click.option("--images", type=PATH, required=True)
 @click.option("--frames", type=int, default=100, show_default=True, help="How many are compared.")
-@click.option("--json", "out", type=PATH, default=RESULT)
+@result_option(__file__)
 def main(student: Path, images: Path, frames: int, out: Path) -> None:
     """Export, compare and write the figures."""
     paths = list_images(images)

@@ -21,10 +21,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.bench.result_file import write_result
-from edgedetr.bench.versions import package_versions
+from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.runtime.clock import MonotonicClock
 from edgedetr.runtime.detector import Detector
+from edgedetr.runtime.machine import package_versions
 from edgedetr.runtime.sources.capture import Capture
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
 from edgedetr.runtime.stream.result_files import ResultFiles
@@ -35,8 +35,6 @@ from edgedetr.runtime.types import Frame
 if TYPE_CHECKING:
     from edgedetr.runtime.clock import StopFlag
 
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "soak.json"
 SPEC = ModelSpec((32, 96), ("Car", "Pedestrian"))
 LIMIT_MB = 5.0
 SWAP_EVERY = 5000
@@ -53,7 +51,7 @@ MEASURES = (
 
 @click.command()
 @click.option("--frames", type=click.IntRange(1000), default=100_000, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), default=RESULT)
+@result_option(__file__)
 def main(frames: int, out: Path) -> None:
     """Run and write the figures."""
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))  # noqa: S108

@@ -34,11 +34,11 @@ import click
 import numpy as np
 import torch
 
-from edgedetr.bench.result_file import write_result
-from edgedetr.bench.versions import package_versions
+from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.machine import package_versions
 from edgedetr.runtime.timing import latency_from_samples
 from edgedetr.runtime.types import Frame
 from latency_overhead import SPEC, write_model
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from edgedetr.distill.model import Model
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "stream.json"
 DEVICE_MS = 2.12
 """What a D-FINE-N takes on a T4 in FP16, as its authors say."""
 LIMITS = {"jitter": 1.5, "allocated_inputs": 3.0, "submit_speedup": 1.2}
@@ -74,7 +73,7 @@ MEASURES = (
 @click.option("--frames", type=click.IntRange(20), default=2000, show_default=True)
 @click.option("--rate", type=float, default=30.0, show_default=True)
 @click.option("--peer-frames", type=click.IntRange(2), default=60, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), default=RESULT)
+@result_option(__file__)
 def main(data: Path, model: Path, frames: int, rate: float, peer_frames: int, out: Path) -> None:
     """Measure and write the figures."""
     paths = list_images(data / "kitti_stream")

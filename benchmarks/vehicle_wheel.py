@@ -22,11 +22,10 @@ from typing import Any
 
 import click
 
-from edgedetr.bench.result_file import write_result
-from edgedetr.bench.versions import package_versions
+from edgedetr.bench.result_file import result_option, write_result
+from edgedetr.runtime.machine import package_versions
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "vehicle_wheel.json"
 LIMITS = {"wheel_bytes": 200_000, "import_s": 0.3}
 STATEMENTS = {
     "pass": "pass",
@@ -43,7 +42,7 @@ MEASURES = ("runtime/pyproject.toml", "runtime/edgedetr/runtime/__init__.py")
 
 @click.command()
 @click.option("--runs", type=click.IntRange(3), default=20, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), default=RESULT)
+@result_option(__file__)
 def main(runs: int, out: Path) -> None:
     """Measure and write the figures."""
     with tempfile.TemporaryDirectory() as name:

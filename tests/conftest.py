@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from edgedetr.distill.model import Model
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -53,6 +55,32 @@ def edgedetr(monkeypatch, capsys):
     hangup = signal.getsignal(signal.SIGHUP)
     yield run
     signal.signal(signal.SIGHUP, hangup)  # `run` leaves it unheard until its process ends
+
+
+SPEC = ModelSpec((64, 96), ("Car", "Pedestrian", "Cyclist"))
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Model]:
+    """Makes a small detector, in evaluation mode, whose weights a seed fixes."""
+    pytest.importorskip("torch")
+    return _make_model
+
+
+def _make_model(
+    family: str = "d_fine", preset: str = "edge-tiny", seed: int = 0, spec: ModelSpec = SPEC
+) -> Model:
+    import torch
+
+    from edgedetr.distill.model import new_model
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = new_model(family, preset, spec)
+        for parameter in model.network.parameters():  # heads that start at zero say nothing
+            parameter.add_(0.02 * torch.randn_like(parameter) * parameter.requires_grad)
+    model.network.eval()
+    return model
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING
 
 import cv2
@@ -9,7 +7,6 @@ import numpy as np
 import pytest
 
 from edgedetr.bench.latency import measure_latency
-from edgedetr.runtime import cli
 from edgedetr.runtime.backends.onnxruntime import OnnxSession
 from edgedetr.runtime.errors import ArtifactError, DataError, UsageError
 from edgedetr.runtime.files import sha256
@@ -63,26 +60,6 @@ def test_every_frame_is_run_bare_and_end_to_end(
     assert len(set(runs)) == 1
 
 
-def test_the_command_writes_json(
-    tiny_onnx: Tiny,
-    images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    out = tmp_path / "results" / "latency.json"
-    arguments = ["bench", "latency", tiny_onnx(), "--images", images, "--json", out, "--frames", 4]
-    monkeypatch.setattr(sys, "argv", ["edgedetr", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 0
-    figures = json.loads(out.read_text())
-    assert figures["end_to_end"]["p50_ms"] <= figures["end_to_end"]["p99_ms"]
-    assert figures["floor_ms"] == figures["model_only"]["p50_ms"]
-    assert figures["command"].startswith("edgedetr bench latency ")
-    assert "tiny.onnx: 4 frames, session p50 " in capsys.readouterr().out
-
-
 def test_bad_inputs(tiny_onnx: Tiny, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         measure_latency(tiny_onnx(), tmp_path / "nowhere", 1)
@@ -101,5 +78,5 @@ def test_another_backend_is_timed_and_takes_no_threads(tiny_onnx: Tiny, images: 
     report = measure_latency(path, images, 3, opening={"backend": "openvino"})
     assert report.backend.startswith("openvino ")
     for model, opening in ((path, {"backend": "openvino"}), (path.with_suffix(".tar"), {})):
-        with pytest.raises(UsageError, match="leave --threads out"):
+        with pytest.raises(UsageError, match="--threads works only for an ONNX file"):
             measure_latency(model, images, 3, 1, opening=opening)

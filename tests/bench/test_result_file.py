@@ -5,10 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from edgedetr.bench import result_file
-from edgedetr.bench.result_file import age, printable, read_result, staleness, write_result
+from edgedetr.bench.result_file import (
+    age,
+    printable,
+    read_result,
+    result_option,
+    staleness,
+    write_result,
+)
 from edgedetr.runtime.errors import ArtifactError, GateError
 
 RESULTS = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.json"))
@@ -111,9 +120,9 @@ def test_without_history_nothing_is_judged(root, result, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"measured_at": None}, "does not name its commit"),
-        ({"measured_at": {"commit": ""}}, "does not name its commit"),
-        ({"measures": []}, "does not name its commit"),
+        ({"measured_at": None}, "names no commit or no measured paths"),
+        ({"measured_at": {"commit": ""}}, "names no commit or no measured paths"),
+        ({"measures": []}, "names no commit or no measured paths"),
         ({"still_holds": {"commit": "abc"}}, "needs the commit that was judged and a reason"),
     ],
 )
@@ -125,3 +134,16 @@ def test_a_result_that_does_not_say_what_it_is(result, values, message):
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_every_result_of_this_project_names_its_commit(path):
     assert read_result(path)["measured_at"]["commit"]
+
+
+def test_a_script_writes_its_result_beside_the_others_unless_another_file_is_given(tmp_path):
+    found = []
+
+    @click.command()
+    @result_option("benchmarks/soak.py")
+    def script(out):
+        found.append(out)
+
+    CliRunner().invoke(script, [], catch_exceptions=False)
+    CliRunner().invoke(script, ["--json", str(tmp_path / "a.json")], catch_exceptions=False)
+    assert found == [result_file.ROOT / "benchmarks/results/soak.json", tmp_path / "a.json"]

@@ -18,9 +18,9 @@ def frame(seed: int, noise: int = 0) -> np.ndarray:
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        ([frame(0, noise) for noise in range(40)], "only 1 of 40 frames differ; give 16"),
-        ([frame(i % 3, i) for i in range(40)], "only 3 of 40 frames differ; give 16"),
-        ([frame(i) for i in range(FEWEST - 1)], "only 15 frames; give 16"),
+        ([frame(0, noise) for noise in range(40)], "only 1 of 40 frames differ; use at least 16"),
+        ([frame(i % 3, i) for i in range(40)], "only 3 of 40 frames differ; use at least 16"),
+        ([frame(i) for i in range(FEWEST - 1)], "only 15 frames; use at least 16"),
         ([frame(i) for i in range(FEWEST)], ""),
         ([], "only 0 frames"),
     ],

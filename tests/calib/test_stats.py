@@ -79,7 +79,7 @@ def test_damaged_stats_are_refused(
 def test_what_is_no_calibration_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.calib.json"
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match="not a calibration"):
+    with pytest.raises(ArtifactError, match="is not a calibration file"):
         read_stats(path)
-    with pytest.raises(ArtifactError, match="not a calibration"):
+    with pytest.raises(ArtifactError, match="is not a calibration file"):
         read_stats(tmp_path / "missing.json")

@@ -11,7 +11,6 @@ import torch
 
 from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
 from edgedetr.distill.detectors import Targets
-from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.networks import query_fade
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.spec import ModelSpec
@@ -19,6 +18,8 @@ from edgedetr.runtime.spec import ModelSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from edgedetr.distill.model import Model
 
 LABEL = "Car 0.00 0 0 {} 10.0 {} 40.0 1 1 1 1 1 1 0\n"
 SPEC = ModelSpec(input_hw=(64, 96), class_names=("Car", "Pedestrian", "Cyclist"))
@@ -28,23 +29,6 @@ SPEC = ModelSpec(input_hw=(64, 96), class_names=("Car", "Pedestrian", "Cyclist")
 def _same_weights_every_time() -> None:
     """Seed what a test makes at random itself."""
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope="session")
-def make_model() -> Callable[..., Model]:
-    """Makes a small model, in evaluation mode, whose weights a seed fixes."""
-
-    def make(family: str = "d_fine", preset: str = "edge-tiny", seed: int = 0) -> Model:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = new_model(family, preset, SPEC)
-            with torch.no_grad():  # heads that start at zero would make every model answer the same
-                for parameter in model.network.parameters():
-                    parameter.add_(0.02 * torch.randn_like(parameter) * parameter.requires_grad)
-        model.network.eval()
-        return model
-
-    return make
 
 
 @pytest.fixture

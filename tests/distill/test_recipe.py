@@ -19,6 +19,7 @@ from edgedetr.runtime.errors import ArtifactError, DataError, EdgeDetrError
 from edgedetr.runtime.manifest import read_manifest
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, teacher, tmp_path):
     out = tmp_path / "run"
     config = replace(config, teacher=str(teacher), methods=("clock",))
@@ -39,6 +40,7 @@ def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, tea
     assert not (out / "state.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_result(config, teacher, tmp_path, monkeypatch):
     config = replace(config, teacher=str(teacher), methods=("clock",))
     recipe.train(config, tmp_path / "whole", "a command")
@@ -91,6 +93,7 @@ def test_a_damaged_state_is_one_line(config, tmp_path):
         recipe.train(config, tmp_path / "run", "a command")
 
 
+@pytest.mark.slow
 def test_training_changes_the_student_and_lowers_the_loss(config, tmp_path):
     config = replace(config, epochs=12, eval_every=12)
     recipe.train(config, tmp_path / "run", "a command")

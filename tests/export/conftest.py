@@ -1,7 +1,12 @@
 """Untrained detectors that answer as trained ones do, and one of them as ONNX."""
 
+from __future__ import annotations
+
 import runpy
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -9,55 +14,51 @@ import onnx
 import pytest
 
 from edgedetr.calib.stats import CalibrationStats, TensorRange
+from edgedetr.export.transforms.textures import textured_frames
 from edgedetr.runtime.files import sha256
+from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
 
-SPEC = ModelSpec((64, 96), ("Car", "Pedestrian", "Cyclist"))
+if TYPE_CHECKING:
+    from edgedetr.distill.model import Model
+    from edgedetr.export.to_onnx import Exported
+    from edgedetr.export.to_qdq import QuantizedShare
 
 
-def settled_model(family="d_fine", seed=0, preset="edge-tiny", spec=SPEC):
-    """Make a model of fixed weights whose batch norms have seen a few images.
+@pytest.fixture(scope="session")
+def settled_model(make_model):
+    """Makes a `make_model` whose batch norms have seen a few images.
 
     Fresh ones would let every feature vanish, and then all queries tie.
     """
-    import torch
 
-    from edgedetr.distill.model import new_model
-    from edgedetr.export.transforms.textures import textured_frames
-    from edgedetr.runtime.preprocess import Preprocessor
+    def make(*arguments, **choices):
+        import torch
 
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        model = new_model(family, preset, spec)
-        for parameter in model.network.parameters():  # heads that start at zero say nothing
-            parameter.add_(0.02 * torch.randn_like(parameter) * parameter.requires_grad)
-        images = torch.zeros(8, 3, *spec.input_hw)
-        for image, frame in zip(images, textured_frames(spec.input_hw, 8), strict=True):
-            Preprocessor(spec)(frame, image.numpy())
-        model.network.eval()
+        model = make_model(*arguments, **choices)
+        images = torch.zeros(8, 3, *model.spec.input_hw)
+        frames = textured_frames(model.spec.input_hw, len(images))
+        for image, frame in zip(images, frames, strict=True):
+            Preprocessor(model.spec)(frame, image.numpy())
         for module in model.network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.train()
                 module.momentum = None
-        model.module.predict(model.network, images)
-    model.network.eval()
-    return model
+        with torch.no_grad():
+            model.module.predict(model.network, images)
+        model.network.eval()
+        return model
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def make_model():
-    """`settled_model`."""
-    pytest.importorskip("torch")
-    return settled_model
-
-
-@pytest.fixture(scope="session")
-def checkpoint(make_model, tmp_path_factory):
+def checkpoint(settled_model, tmp_path_factory):
     """The checkpoint of a `settled_model`."""
     from edgedetr.distill.weights.checkpoint import save_model
 
     path = tmp_path_factory.mktemp("checkpoint") / "student.safetensors"
-    save_model(path, make_model(), command="edgedetr distill train")
+    save_model(path, settled_model(), command="edgedetr distill train")
     return path
 
 
@@ -73,12 +74,53 @@ def exported(checkpoint, tmp_path_factory):
 @pytest.fixture(scope="session")
 def calibration_images(tmp_path_factory):
     """Two images for ranges."""
-    from edgedetr.export.transforms.textures import textured_frames
-
     folder = tmp_path_factory.mktemp("images")
     for index, frame in enumerate(textured_frames((64, 96), 2)):
         cv2.imwrite(str(folder / f"{index}.png"), frame)
     return sorted(folder.iterdir())
+
+
+@dataclass(frozen=True, eq=False)
+class FamilyFiles:
+    """A family's `settled_model` as the commands write it, and what they returned."""
+
+    model: Model
+    traced: Path
+    fp32: Path
+    fp16: Path
+    int8_fp16: Path
+    int8_fp32: Path
+    exported: Exported
+    share: QuantizedShare
+
+
+@pytest.fixture(scope="session")
+def family_files(settled_model, calibration_images, tmp_path_factory):
+    """Makes the `FamilyFiles` of a family, once: its INT8 stands beside FP16 and beside FP32."""
+
+    @cache
+    def make(family):
+        from edgedetr.calib.collect import collect
+        from edgedetr.distill.weights.checkpoint import save_model
+        from edgedetr.export.to_fp16 import export_fp16
+        from edgedetr.export.to_onnx import export_onnx, trace
+        from edgedetr.export.to_qdq import export_qdq
+
+        folder = tmp_path_factory.mktemp(family)
+        names = ("m.safetensors", "traced.onnx", "m.calib.json", "m.onnx", "m.fp16.onnx")
+        checkpoint, traced, stats, fp32, fp16 = (folder / name for name in names)
+        int8_fp16, int8_fp32 = folder / "m.int8.onnx", folder / "m.int8.fp32.onnx"
+        model = settled_model(family)
+        save_model(checkpoint, model, command="a test")
+        trace(model, traced)
+        exported = export_onnx(checkpoint, fp32)
+        export_fp16(fp32, fp16)
+        collect(fp32, calibration_images).write(stats)
+        share = export_qdq(fp32, stats, int8_fp16)
+        export_qdq(fp32, stats, int8_fp32, rest="fp32")
+        return FamilyFiles(model, traced, fp32, fp16, int8_fp16, int8_fp32, exported, share)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.qat import calibrated
-from edgedetr.export.to_onnx import export_onnx, trace
+from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import export_qdq, quantize
 from edgedetr.export.transforms.stored_ranges import RANGES_KEY
 from edgedetr.export.transforms.textures import textured_frames
@@ -147,13 +148,10 @@ def follow(model, quantization, quantized, nodes, images, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ALL)
-def test_every_point_of_the_graph_is_simulated_and_no_other(
-    family, make_model, tmp_path, monkeypatch
-):
-    model = make_model(family)
+def test_every_point_of_the_graph_is_simulated_and_no_other(family, family_files, monkeypatch):
+    files = family_files(family)
+    model, graph = copy.deepcopy(files.model), load_onnx(files.traced)
     merge_layers(model.network)
-    trace(model, tmp_path / "traced.onnx")
-    graph = load_onnx(tmp_path / "traced.onnx")
     images = network_input(model, textured_frames(model.spec.input_hw, 1)[0])
     quantized = quantize(graph, measured_stats(graph, model, images))
     nodes = int8_nodes(graph, quantized)
@@ -177,10 +175,10 @@ def quantization_in(checkpoint):
 
 
 @pytest.fixture(scope="session")
-def trained(make_model, tmp_path_factory):
+def trained(settled_model, tmp_path_factory):
     """A checkpoint with a quantization, its ONNX file and its INT8 file."""
     folder = tmp_path_factory.mktemp("trained")
-    model = make_model()
+    model = settled_model()
     merge_layers(model.network)
     frames = textured_frames(model.spec.input_hw, 3)
     model = replace(model, quantization=calibrated(model, frames, r"stem1|mlp"))

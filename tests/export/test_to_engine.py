@@ -6,12 +6,9 @@ import pytest
 
 pytest.importorskip("tensorrt_rtx")
 
-from edgedetr.calib.collect import collect
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.engine.precision import check_claims, network_precision
 from edgedetr.export.to_engine import export_engine
-from edgedetr.export.to_fp16 import export_fp16
-from edgedetr.export.to_qdq import export_qdq
 from edgedetr.runtime.cuda.device import find_device
 from edgedetr.runtime.errors import ArtifactError, GateError
 from edgedetr.runtime.files import sha256
@@ -155,37 +152,21 @@ def test_weights_are_not_left_out_without_a_gpu(edgedetr, tiny_onnx, option):
     assert "only on a machine with a GPU" in err
 
 
-@pytest.fixture(params=names("edgedetr.distill.detectors"), scope="module")
-def family(request, make_model, tmp_path_factory):
-    """The smallest preset of a family as FP32 ONNX."""
-    from edgedetr.distill.weights.checkpoint import save_model
-    from edgedetr.export.to_onnx import export_onnx
-
-    folder = tmp_path_factory.mktemp(request.param)
-    save_model(folder / "m.safetensors", make_model(request.param), command="a test")
-    export_onnx(folder / "m.safetensors", folder / "m.onnx")
-    return folder / "m.onnx"
-
-
 @pytest.mark.slow
-def test_every_family_becomes_engines_of_three_precisions(family, calibration_images):
+@pytest.mark.parametrize("family", names("edgedetr.distill.detectors"))
+def test_every_family_becomes_engines_of_three_precisions(family, family_files, tmp_path):
     """Each type is in the network, and the engine's weights shrink with it."""
-    path = family
-    half, int8 = path.with_suffix(".fp16.onnx"), path.with_suffix(".int8.onnx")
-    stats = path.with_suffix(".calib.json")
-    export_fp16(path, half)
-    collect(path, calibration_images).write(stats)
-    share = export_qdq(path, stats, int8)
+    files = family_files(family)
     reports = [
-        export_engine(model, model.with_suffix(".engine"), backend="tensorrt_rtx")
-        for model in (path, half, int8)
+        export_engine(model, tmp_path / f"{model.stem}.engine", backend="tensorrt_rtx")
+        for model in (files.fp32, files.fp16, files.int8_fp16)
     ]
     full, halved, quantized = (report.precision.macs for report in reports)
     layers = sum(full.values())
     assert full == {"FP32": layers}
     assert halved["FP16"] >= 0.95 * layers
     assert sum(halved.values()) == layers
-    assert quantized["INT8"] == share.nodes >= 10
+    assert quantized["INT8"] == files.share.nodes >= 10
     assert quantized.get("FP32", 0) <= 0.05 * layers
     weights = [report.weights_mib or 0 for report in reports]
     assert weights[0] / weights[1] > 1.8

@@ -34,12 +34,12 @@ def engine_bytes(path: Path) -> int:
 
 @pytest.mark.slow
 def test_fp16_and_int8_engines_of_an_edge_model_are_smaller(
-    make_model: Any, calibration_images: list[Path], tmp_path: Path
+    settled_model: Any, calibration_images: list[Path], tmp_path: Path
 ) -> None:
     """RT-DETR-R18, whose weights are random: no size hangs on their values."""
     from edgedetr.distill.weights.checkpoint import save_model
 
-    model = make_model("rt_detr", preset="r18", spec=SPEC)
+    model = settled_model("rt_detr", preset="r18", spec=SPEC)
     checkpoint, path = tmp_path / "m.safetensors", tmp_path / "m.onnx"
     half, int8 = tmp_path / "m.fp16.onnx", tmp_path / "m.int8.onnx"
     save_model(checkpoint, model, command="a test")

@@ -91,17 +91,14 @@ def test_the_file_says_what_it_is(exported, checkpoint):
 
 
 @pytest.mark.parametrize("family", names("edgedetr.distill.detectors"))
-def test_every_family_becomes_a_graph_of_its_own_weights(family, make_model, tmp_path):
+def test_every_family_becomes_a_graph_of_its_own_weights(family, family_files):
     """What only training needs stays behind, and what is left finds the same."""
-    from edgedetr.distill.weights.checkpoint import save_model
-
-    model = make_model(family, seed=3)
-    save_model(tmp_path / "m.safetensors", model, command="")
-    done = export_onnx(tmp_path / "m.safetensors", tmp_path / "m.onnx", simplified=False)
+    files = family_files(family)
+    model, done = files.model, files.exported
     assert (done.problem, done.parity.passed) == ("", True)
     assert done.parity.figures.matched > 30
     assert done.parity.figures.max_box_error_px == pytest.approx(0, abs=0.01)
-    graph = onnx.load(tmp_path / "m.onnx").graph
+    graph = onnx.load(files.traced).graph
     constants = [t.name for t in graph.initializer]
     assert all(name.startswith(("network.", "onnx::")) for name in constants)
     assert not [name for name in constants if "denoising" in name]

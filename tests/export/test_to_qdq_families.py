@@ -11,25 +11,19 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from edgedetr.calib.collect import collect
-from edgedetr.calib.placement import Wiring, label, points
+from edgedetr.calib.placement import points
 from edgedetr.calib.stats import CalibrationStats, TensorRange
-from edgedetr.calib.value_ranges import element_types
-from edgedetr.export.to_fp16 import export_fp16, halve
-from edgedetr.export.to_onnx import trace
-from edgedetr.export.to_qdq import TYPED_OPSET, export_qdq, quantize
-from edgedetr.export.transforms.simplify import simplify
+from edgedetr.export.to_fp16 import halve
+from edgedetr.export.to_qdq import TYPED_OPSET, quantize
 from edgedetr.export.transforms.textures import textured_frames
 from edgedetr.export.verify.runner import OnnxRunner
-from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.requirements import raise_opset
+from edgedetr.graph.wiring import Wiring, element_types, label
 from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
@@ -61,14 +55,14 @@ def part(node: onnx.NodeProto) -> str:
 
 
 @pytest.fixture(scope="module", params=names("edgedetr.distill.detectors"))
-def traced(
-    request: pytest.FixtureRequest, make_model: Any, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Model, onnx.ModelProto]:
-    family: str = request.param
-    path: Path = tmp_path_factory.mktemp(family) / "traced.onnx"
-    model = make_model(family)
-    trace(model, path)
-    return family, model, onnx.load(path)
+def files(request: pytest.FixtureRequest, family_files: Any) -> Any:
+    """What the commands write of a family."""
+    return family_files(request.param)
+
+
+@pytest.fixture(scope="module")
+def traced(files: Any) -> tuple[str, Model, onnx.ModelProto]:
+    return files.model.family, files.model, onnx.load(files.traced)
 
 
 def test_int8_goes_into_all_of_backbone_and_encoder_and_nowhere_else(
@@ -120,56 +114,42 @@ def test_all_work_is_fp16_and_no_two_types_meet(
 
 
 CPUS = ("onnxruntime", "openvino")
-TYPED = ("fp16", "int8, rest fp16", "int8, rest fp32")
+TYPED = ("fp16", "int8_fp16", "int8_fp32")
 
 
 @dataclass(frozen=True, eq=False)
-class TypedFamily:
-    """A family as the commands write it, one frame, and what each file answers as it is typed."""
+class Answers:
+    """One frame, and what each file of a family answers to it as it is typed."""
 
-    paths: dict[str, Path]
     images: NDArray[np.float32]
     exact: dict[str, NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
-def typed_family(
-    traced: tuple[str, Model, onnx.ModelProto],
-    calibration_images: list[Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> TypedFamily:
-    _, model, graph = traced
-    folder = tmp_path_factory.mktemp("typed")
-    paths = {kind: folder / f"{index}.onnx" for index, kind in enumerate(("fp32", *TYPED))}
-    small = simplify(graph).model
-    set_metadata(small, model.spec, ())
-    onnx.save(small, paths["fp32"])
-    stats = folder / "calib.json"
-    collect(paths["fp32"], calibration_images).write(stats)
-    export_fp16(paths["fp32"], paths["fp16"])
-    export_qdq(paths["fp32"], stats, paths["int8, rest fp16"])
-    export_qdq(paths["fp32"], stats, paths["int8, rest fp32"], rest="fp32")
-    images = np.zeros((1, 3, *model.spec.input_hw), np.float32)
-    Preprocessor(model.spec)(textured_frames(model.spec.input_hw, 1)[0], images[0])
-    exact = {kind: rows(OnnxRunner(path)(images)) for kind, path in paths.items()}
-    return TypedFamily(paths, images, exact)
+def answers(files: Any) -> Answers:
+    spec = files.model.spec
+    images = np.zeros((1, 3, *spec.input_hw), np.float32)
+    Preprocessor(spec)(textured_frames(spec.input_hw, 1)[0], images[0])
+    kinds = ("fp32", *TYPED)
+    exact = {kind: rows(OnnxRunner(getattr(files, kind))(images)) for kind in kinds}
+    return Answers(images, exact)
 
 
 @pytest.mark.parametrize("library", CPUS)
 @pytest.mark.parametrize("kind", TYPED)
 def test_every_typed_file_runs_on_cpus_as_it_is_written(
-    typed_family: TypedFamily, kind: str, library: str
+    files: Any, answers: Answers, kind: str, library: str
 ) -> None:
     """A library rounds elsewhere; that moves answers no farther than the precision itself does.
 
     The networks are not trained, so that near ties move some queries far: the median counts.
     """
     pytest.importorskip(library)
-    session = backend(library).open_session(typed_family.paths[kind])
-    session.images[...] = typed_family.images
-    wanted, found = typed_family.exact[kind], rows(session.infer())
+    session = backend(library).open_session(getattr(files, kind))
+    session.images[...] = answers.images
+    wanted, found = answers.exact[kind], rows(session.infer())
     session.close()
-    own = distance(wanted, typed_family.exact["fp32"])
+    own = distance(wanted, answers.exact["fp32"])
     assert distance(wanted, found) <= 2 * own
     assert own < 0.2
 

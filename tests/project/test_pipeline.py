@@ -81,7 +81,7 @@ def spread_input(graph, node, weight):
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "scenes"
-    edgedetr("data", "synth", folder, "--frames", 60, "--seed", 3)
+    edgedetr("data", "synth", folder, "--frames", 20, "--seed", 3)
     return folder
 
 
@@ -122,14 +122,32 @@ def test_int8_that_cannot_pass_ends_with_a_red_report_and_exit_status_1(run, sce
 
 def test_all_parts_of_the_tests_run_and_those_that_failed_are_named(tmp_path):
     pytest_of_parts = tmp_path / "pytest"
-    pytest_of_parts.write_text('#!/bin/sh\necho "ran $2"\ntest "$2" = good\n', encoding="utf-8")
+    pytest_of_parts.write_text(
+        '#!/bin/sh\necho "ran $2 $3"\ntest "$2" != tests/bad -a "$2" != tests/worse\n',
+        encoding="utf-8",
+    )
     pytest_of_parts.chmod(0o755)
-    done = make("test", f"BIN={tmp_path}", "TESTS=bad good worse")
-    assert [line for line in done.stdout.splitlines() if line.startswith(("ran", "failed"))] == [
-        "ran bad",
-        "ran good",
-        "ran worse",
-        "failed: bad worse",
+    done = make("test", f"BIN={tmp_path}", "TESTS=worse good docstrings bad")
+    lines = done.stdout.splitlines()
+    assert sorted(line.split()[1] for line in lines if line.startswith("ran")) == [
+        "runtime",
+        "tests/bad",
+        "tests/good",
+        "tests/worse",
     ]
+    assert lines[-1] == "failed: bad worse"
     assert done.returncode == 2
     assert make("test", f"BIN={tmp_path}", "TESTS=good").returncode == 0
+
+
+def test_no_folder_of_tests_or_sources_is_left_out():
+    tests = {
+        f"tests/{p.relative_to(ROOT / 'tests').parts[0]}" for p in ROOT.glob("tests/**/test_*")
+    }
+    sources = {p.parent.name for p in ROOT.glob("*/edgedetr")}
+    done = make("-n", "test")
+    runs = [line.split() for line in done.stdout.splitlines() if "pytest -q" in line]
+    ran = [
+        folder for words in runs if words[0] != "echo" for folder in words[words.index("-q") + 1 :]
+    ]
+    assert tests | sources <= set(ran)

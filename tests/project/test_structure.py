@@ -38,6 +38,8 @@ STRINGS = {
     ("edgedetr.distill.training.qat", "edgedetr.export"),
 }
 
+MODULES_WITHOUT_A_TEST_FILE = 139
+
 
 @cache
 def modules():
@@ -138,3 +140,18 @@ def test_each_test_file_lies_and_is_named_as_what_it_tests(path):
     words = path.stem.removeprefix("test_").split("_")
     assert homes[0].is_dir()
     assert any("_".join(words[:n]) in known for n in range(1, len(words) + 1))
+
+
+def with_a_test_file():
+    """Name the module that each test file is named after, the longest where several fit."""
+    for path in TESTS:
+        folder = ".".join(("edgedetr", *path.parent.relative_to(ROOT / "tests").parts))
+        words = path.stem.removeprefix("test_").split("_")
+        fitting = ("_".join(words[:n]) for n in range(len(words), 0, -1))
+        yield next((m for name in fitting if (m := f"{folder}.{name}") in modules()), None)
+
+
+def test_the_modules_without_a_test_file_of_their_name_become_fewer():
+    code = {m for m, path in modules().items() if path.name != "__init__.py"}
+    missing = sorted(code - set(with_a_test_file()))
+    assert len(missing) <= MODULES_WITHOUT_A_TEST_FILE, "\n".join(missing)

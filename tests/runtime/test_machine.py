@@ -5,7 +5,10 @@ import platform
 import subprocess
 import sys
 
-from edgedetr.runtime.machine import machine_facts
+import numpy as np
+import onnxruntime
+
+from edgedetr.runtime.machine import machine_facts, package_versions
 
 
 def test_the_facts_name_the_machine_and_what_computed() -> None:
@@ -20,3 +23,9 @@ def test_the_facts_name_the_machine_and_what_computed() -> None:
 def test_the_facts_need_no_torch() -> None:
     script = "import edgedetr.runtime.machine, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_packages_that_compute_are_named_with_their_versions() -> None:
+    found = package_versions()
+    assert f"numpy=={np.__version__}" in found
+    assert f"onnxruntime=={onnxruntime.__version__}" in found

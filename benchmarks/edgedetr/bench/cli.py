@@ -27,7 +27,7 @@ def bench() -> None:
 @click.option("--json", "out", type=PATH, required=True, help="Where to write the figures.")
 @click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
 @click.option(
-    "--threads", type=click.IntRange(1), help="Of the network; one per core if not given."
+    "--threads", type=click.IntRange(1), help="Threads of the network; default: one per core."
 )
 @model_options
 def latency(
@@ -38,7 +38,7 @@ def latency(
     threads: int | None,
     opening: dict[str, Any],
 ) -> None:
-    """Time MODEL, a file or package, bare and end to end, in turns, on the same frames."""
+    """Time MODEL, a file or a package: the network alone and end to end, on the same frames."""
     from edgedetr.bench.latency import measure_latency
 
     command = command_line()
@@ -54,16 +54,16 @@ def latency(
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--data", type=PATH, help="Data set; that of the training run if not given.")
-@click.option("--teacher", type=PATH, help="ONNX or checkpoint; RUN/teacher.onnx if not given.")
-@click.option("--frames", type=click.IntRange(1), help="Only so many frames of the split.")
-@click.option("--check", is_flag=True, help="Measure and write nothing: say what the gates say.")
+@click.option("--data", type=PATH, help="Data set; default: that of the training run.")
+@click.option("--teacher", type=PATH, help="ONNX file or checkpoint; default: RUN/teacher.onnx.")
+@click.option("--frames", type=click.IntRange(1), help="Use only the first N frames of the split.")
+@click.option("--check", is_flag=True, help="Only print the verdict of the gates; measure nothing.")
 def report(
     run: Path, data: Path | None, teacher: Path | None, frames: int | None, check: bool
 ) -> None:
-    """Compare the models of the folder RUN: RUN/report.json and RUN/report.html.
+    """Compare the models in the folder RUN; write RUN/report.json and RUN/report.html.
 
-    Exit status 1, once they are written, where a gate of RUN did not pass.
+    The exit status is 1 if a gate of RUN did not pass; the report is written all the same.
     """
     from edgedetr.runtime.errors import GateError
 
@@ -74,7 +74,7 @@ def report(
 
 
 def _verdict(run: Path) -> Verdict:
-    """Read what the gates of a run say."""
+    """Read the verdict of a run's gates."""
     from edgedetr.bench.report.run_folder import read_run_folder
     from edgedetr.bench.report.verdict import verdict
 

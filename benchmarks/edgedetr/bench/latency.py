@@ -1,4 +1,4 @@
-"""How long a frame takes, and how much of that is not the network."""
+"""Measure the latency of a frame, and the part of it outside the network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from edgedetr.bench.versions import package_versions
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.detector import BACKEND, Detector
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.inference.opening import open_model
-from edgedetr.runtime.machine import machine_facts
+from edgedetr.runtime.machine import machine_facts, package_versions
 from edgedetr.runtime.package.reader import MANIFEST
 from edgedetr.runtime.timing import Latency, latency_from_samples
 from edgedetr.runtime.types import Frame
@@ -46,8 +45,8 @@ class LatencyReport:
         model_only: The bare session.
         end_to_end: From uint8 frame to detections.
         preprocess_ms: Median of making the input, inside ``end_to_end``.
-        postprocess_ms: Median of reading the answer, inside ``end_to_end``.
-        command: What measured.
+        postprocess_ms: Median of decoding the outputs, inside ``end_to_end``.
+        command: The command line.
         machine: What it ran on.
         versions: ``name==version`` of the packages.
     """
@@ -91,10 +90,10 @@ def measure_latency(
     opening: Mapping[str, Any] | None = None,
     command: str = "",
 ) -> LatencyReport:
-    """Time the bare session and the whole detector in turns, on every frame.
+    """Time the bare session and the whole detector alternately, on every frame.
 
-    Turns in one run make whatever else the machine does hit both alike; which of the two goes
-    first changes from frame to frame. Images are read between the measurements.
+    Alternating spreads the other load of the machine over both; which of the two goes first
+    changes from frame to frame. Images are read between the measurements.
 
     Args:
         model: An ONNX file, an engine or a package.
@@ -102,12 +101,12 @@ def measure_latency(
         frames: Frames to time.
         threads: Threads of the network, an ONNX file in ONNX Runtime; one per core when None.
         opening: How to open the model, keywords of `Detector.open`.
-        command: What to note as the command.
+        command: The command line to record.
 
     Raises:
         ArtifactError: If the model cannot be loaded.
         DataError: If there is no image or one cannot be read.
-        UsageError: If ``threads`` are given for what does not run in ONNX Runtime.
+        UsageError: If ``threads`` is given for a model that ONNX Runtime does not run.
     """
     model = Path(model)
     images = Path(images)
@@ -143,8 +142,7 @@ def _opened(model: Path, threads: int | None, opening: dict[str, Any]) -> Sessio
         return open_model(model, backend, **opening)
     if model.suffix != ".onnx" or backend not in (BACKEND, "onnxruntime"):
         raise UsageError(
-            f"{model}: threads can be set for an ONNX file in ONNX Runtime only; "
-            "leave --threads out"
+            f"{model}: --threads works only for an ONNX file in ONNX Runtime; leave it out"
         )
     return open_session(model, opening.get("spec"), threads=threads)
 

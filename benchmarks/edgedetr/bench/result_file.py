@@ -1,8 +1,8 @@
-"""One way to write what a script of ``benchmarks/`` measured, and to judge whether it still holds.
+"""Write the result of a script in ``benchmarks/``, and check whether it is still valid.
 
 A result names the commit that it was measured at and the paths whose code made the figures. Once
 one of them changes, the figures are stale and nothing prints them, until they are measured again or
-somebody has looked at the change and writes into the file one of
+somebody has reviewed the change and adds one of these to the file:
 
 - ``"still_holds": {"commit": "the last that was judged", "reason": "why it does not matter"}``,
 - ``"older_state": "what changed"``; then they are printed as those of the commit that they name.
@@ -17,14 +17,32 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from edgedetr.runtime.errors import ArtifactError, GateError
 from edgedetr.runtime.files import read_json, write_text
 from edgedetr.runtime.machine import machine_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def result_option(script: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a script the option ``--json``: the file of its result, the argument ``out``.
+
+    Args:
+        script: Path of the script; its name is that of the result.
+    """
+    return click.option(
+        "--json",
+        "out",
+        type=click.Path(path_type=Path),
+        default=RESULTS / f"{Path(script).stem}.json",
+        help="Where to write the figures; default: benchmarks/results.",
+    )
 
 
 def write_result(path: Path, figures: Mapping[str, Any], measures: Sequence[str]) -> None:
@@ -41,7 +59,7 @@ def write_result(path: Path, figures: Mapping[str, Any], measures: Sequence[str]
     """
     for name in measures:
         if not (ROOT / name).exists():
-            raise ValueError(f"{name} is no path of this project; mend MEASURES")
+            raise ValueError(f"{name} is no path of this project; correct MEASURES")
     script = Path(sys.argv[0])
     name = f"benchmarks/{script.name}" if script.parent.name == "benchmarks" else script.name
     record = {
@@ -75,7 +93,7 @@ def read_result(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: no result of a benchmark: {error}") from error
     place, judged = found.get("measured_at"), found.get("still_holds")
     if not isinstance(place, dict) or not place.get("commit") or not found.get("measures"):
-        raise ArtifactError(f"{path} does not name its commit and what it measures; measure again")
+        raise ArtifactError(f"{path} names no commit or no measured paths; measure again")
     if judged and not (judged.get("commit") and judged.get("reason")):
         raise ArtifactError(f"{path}: 'still_holds' needs the commit that was judged and a reason")
     return found

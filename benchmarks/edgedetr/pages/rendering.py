@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+State = Literal["", "good", "bad", "undecided"]
 
 _SHARED = Path(__file__).parent
 
@@ -24,3 +28,20 @@ def rendered(template: Path, **values: object) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template.name).render(**values)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One answer.
+
+    Attributes:
+        question: What is answered.
+        answer: A word or a figure.
+        detail: What it rests on.
+        state: How the page colours it; empty for an answer that is neither good nor bad.
+    """
+
+    question: str
+    answer: str
+    detail: str
+    state: State = ""

@@ -19,7 +19,7 @@ METHODS = ("mse", "percentile", "entropy", "max")
 
 @click.group()
 def calib() -> None:
-    """Measure activation ranges for INT8."""
+    """Calibrate models: activation ranges for INT8, baselines for health checks."""
 
 
 @calib.command()
@@ -33,9 +33,9 @@ def calib() -> None:
     type=click.FloatRange(0, 100, min_open=True),
     default=99.99,
     show_default=True,
-    help="Share of values, in per cent, that the method percentile does not clip.",
+    help="Share of values that the method percentile keeps, in per cent.",
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model without one.")
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .calib.json.")
 def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -73,9 +73,13 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
 @click.option("--images", type=PATH, help="A folder of images, instead of --data.")
 @click.option("--frames", type=click.IntRange(1), default=256, show_default=True)
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Lowest score of a detection.",
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model without one.")
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .health.json.")
 def digest(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -86,9 +90,9 @@ def digest(  # noqa: PLR0913, PLR0917 - one argument per option
     spec_path: Path | None,
     output: Path | None,
 ) -> None:
-    """Note what frames and MODEL's detections look like, for edgedetr run --health.
+    """Summarize frames and MODEL's detections, the baseline of edgedetr run --health.
 
-    Take frames of many drives: what they do not hold will raise an alarm.
+    Use frames from many drives: conditions missing from them will raise alarms.
     """
     from edgedetr.calib.health_digest import digest as digest_frames
     from edgedetr.runtime.spec import spec_from_toml
@@ -103,14 +107,14 @@ def digest(  # noqa: PLR0913, PLR0917 - one argument per option
 
 
 def _frames(data: Path | None, images: Path | None, frames: int) -> tuple[int, list[Path]]:
-    """Count a folder's images and choose some."""
+    """Count the images of a folder and choose the frames."""
     if (data is None) == (images is None):
         raise UsageError("give either --data KITTI_ROOT or --images DIR")
-    from edgedetr.calib import collect
+    from edgedetr.calib.frames import choose_frames, kitti_images
     from edgedetr.runtime.images import list_images
 
-    found = collect.kitti_images(data) if data else list_images(cast("Path", images))
-    return len(found), collect.choose_frames(found, frames)
+    found = kitti_images(data) if data else list_images(cast("Path", images))
+    return len(found), choose_frames(found, frames)
 
 
 COMMANDS: tuple[click.Command, ...] = (calib,)

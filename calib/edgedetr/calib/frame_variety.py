@@ -1,4 +1,4 @@
-"""Tell whether calibration frames differ: ranges are no better than the frames they come from."""
+"""Check that calibration frames differ: ranges are no better than the frames they come from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEWEST = 16
-"""With fewer frames that differ, a range depends on which they are."""
+"""With fewer different frames, a range depends on the choice of frames."""
 ALIKE = 2.0
 """Frames whose `_CELLS` differ by less, in grey levels and in the mean, are alike."""
 
@@ -19,10 +19,10 @@ _CELLS = 16
 
 
 class Variety:
-    """Counts how many of the frames that it sees differ from all before.
+    """Counts the frames that differ from all before.
 
     Attributes:
-        frames: How many it saw.
+        frames: Frames so far.
     """
 
     def __init__(self) -> None:
@@ -31,11 +31,11 @@ class Variety:
 
     @property
     def distinct(self) -> int:
-        """How many of them differ."""
+        """How many of the frames differ."""
         return len(self._distinct)
 
     def add(self, image: NDArray[np.uint8]) -> None:
-        """Look at an image, uint8 (H, W, 3)."""
+        """Add an image, uint8 (H, W, 3)."""
         self.frames += 1
         cells = cv2.resize(image, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)
         flat = cells.astype(np.float32).reshape(1, -1)
@@ -43,7 +43,7 @@ class Variety:
             self._distinct = np.concatenate([self._distinct, flat])
 
     def warning(self) -> str:
-        """Say in a line that the frames are too few or too alike; empty where they are not."""
+        """Return a warning that the frames are too few or too alike; empty if they are not."""
         if self.distinct >= FEWEST:
             return ""
         few = (
@@ -51,4 +51,4 @@ class Variety:
             if self.distinct == self.frames
             else f"only {self.distinct} of {self.frames} frames differ"
         )
-        return f"{few}; give {FEWEST} or more that do, of many drives, or INT8 may clip"
+        return f"{few}; use at least {FEWEST} different frames, from many drives, or INT8 may clip"

@@ -1,4 +1,4 @@
-"""Note what frames and detections look like at calibration, for the vehicle's health checks."""
+"""Summarize frames and detections at calibration, the baseline of the vehicle's health checks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 def digest(
     path: Path, images: Sequence[Path], spec: ModelSpec | None = None, threshold: float = 0.3
 ) -> HealthDigest:
-    """Run a model over frames and sum up what it saw and found.
+    """Run a model over frames and summarize images and detections.
 
     Args:
         path: An ONNX model of static batch 1.
         images: The frames; each is read once.
-        spec: The contract of a model that carries none.
+        spec: The spec of a model without one.
         threshold: Lowest score that counts; the vehicle's must be the same.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A histogram of magnitudes that one pass fills and that does not grow with what it has seen."""
+"""A histogram of magnitudes, filled in one pass, whose size does not grow with the data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Histogram:
         return self.limit / BINS
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Count an array of any shape; it is only read.
+        """Count the values of an array of any shape, which is not changed.
 
         Raises:
             ValueError: If a value is not finite; nothing was counted then.

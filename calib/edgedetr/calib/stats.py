@@ -1,4 +1,4 @@
-"""The ranges that calibration found, tied by hashes to the model and to the frames."""
+"""The ranges that calibration measured, tied by hashes to the model and the frames."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.calib.scales import Method, scale_from_amax
+from edgedetr.calib.scales import Method
 from edgedetr.graph.checksum import model_sha256
+from edgedetr.graph.int8 import scale_from_amax
 from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.files import read_json, write_text
 from edgedetr.runtime.settings import settings_from_dict
@@ -104,9 +105,9 @@ def read_stats(path: Path) -> CalibrationStats:
     try:
         return settings_from_dict(CalibrationStats, read_json(path), str(path))
     except (OSError, ValueError, SettingsError) as error:
-        raise ArtifactError(f"{path}: not a calibration: {error}") from error
+        raise ArtifactError(f"{path} is not a calibration file: {error}") from error
 
 
 def default_stats_path(model: Path) -> Path:
-    """Return where the stats of a model lie unless told otherwise."""
+    """Return the default path of a model's stats."""
     return model.with_suffix(".calib.json")

@@ -78,12 +78,16 @@ class Model:
         return self.module.encode(self.network, images)
 
     def label_content(self, labels: Tensor, boxes: Tensor) -> Tensor:
-        """Make the content (B, Q, D) of queries for classes asked for, -1 for none."""
+        """Make the content (B, Q, D) of queries of the classes asked for."""
         if self.class_order:
-            rows = labels.new_tensor([*self.class_order, -1])
-            labels = rows[labels]
+            labels = labels.new_tensor(self.class_order)[labels]
         module = cast("QueryDetectorModule", self.module)
         return module.label_content(self.network, labels, boxes)
+
+    def place_content(self, memory: Memory, boxes: Tensor) -> Tensor:
+        """Make the content (B, Q, D) of queries of no class at boxes (B, Q, 4)."""
+        module = cast("QueryDetectorModule", self.module)
+        return module.place_content(self.network, memory, boxes)
 
     def decode(self, memory: Memory, queries: Queries) -> DetrOutputs:
         """Answer any queries, with every decoder layer."""

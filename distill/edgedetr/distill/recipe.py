@@ -21,6 +21,7 @@ from edgedetr.distill.evaluation.predict import detections_on
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.networks.finite import NotFiniteError
+from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.distillation_model import Trainee, parameter_groups
 from edgedetr.distill.training.loader import (
@@ -147,9 +148,10 @@ def _train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         state=RunState(trainee, average, optimizer, identity, config.epochs),
         validation=(val_split, NetworkInputs(val_split, student.spec)),
     )
-    metrics = run.train(
-        TrainingInputs(NetworkInputs(train_split, student.spec), config.data.augment, config.seed)
-    )
+    inputs = NetworkInputs(train_split, student.spec)
+    data = TrainingInputs(inputs, config.data.augment, config.seed)
+    fit_adapters(trainee, first_batches(data, config.batch_size, accelerator.device))
+    metrics = run.train(data)
     if accelerator.is_main_process:
         _finish(run, metrics, command)
     return metrics

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from edgedetr.calib.collect import RANGE_FRAMES, choose_frames
-from edgedetr.calib.placement import Wiring, label
-from edgedetr.calib.value_ranges import element_types, value_ranges
+from edgedetr.calib.collect import RANGE_FRAMES
+from edgedetr.calib.frames import choose_frames
+from edgedetr.calib.value_ranges import value_ranges
 from edgedetr.export.transforms.fp32_rules import islands
 from edgedetr.export.transforms.typed_graph import Halves, typed
 from edgedetr.graph.lint import refuse_broken
@@ -24,6 +24,7 @@ from edgedetr.graph.macs import macs
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.requirements import check_float, check_operators, check_static, spec_of
+from edgedetr.graph.wiring import Wiring, element_types, label
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.images import list_images, read_image

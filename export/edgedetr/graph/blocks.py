@@ -1,4 +1,4 @@
-"""Cut a graph into the parts of a network that a person can name.
+"""Cut a graph into the blocks of a network that have a name.
 
 PyTorch's exporters write a node's modules into its name (``/backbone/stages.1/layers.0/Conv``), or
 at least into the names of its weights (``backbone.stages.1.layers.0.weight``).
@@ -11,14 +11,13 @@ from collections import Counter
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
-from edgedetr.calib.placement import Wiring, label, parameters, reads
+from edgedetr.graph.wiring import LAYERS, Wiring, label, parameters, reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import onnx
 
-LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 SHARE = 10
 """A block holds at most this part, a tenth, of a model's layers."""
 UNNAMED = 20
@@ -32,7 +31,7 @@ _Scope = tuple[str, ...]
 
 
 def block_names(model: onnx.ModelProto) -> dict[str, str]:
-    """Say which block each node belongs to.
+    """Assign each node to a block.
 
     A block is the widest scope that holds at most a tenth of the layers, and no attention beside
     other things: a stage of the backbone, a fusion block, a decoder layer's attention, a head.
@@ -41,7 +40,7 @@ def block_names(model: onnx.ModelProto) -> dict[str, str]:
     ``block_01``.
 
     Returns:
-        Label of each node (see `edgedetr.calib.placement.label`) to the name of its block, in the
+        Label of each node (see `edgedetr.graph.wiring.label`) to the name of its block, in the
         order of the graph, constants last.
     """
     wiring = Wiring(model.graph)
@@ -62,7 +61,7 @@ def block_names(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def _scoped_blocks(wiring: Wiring) -> dict[int, str]:
-    """Name the block of each node that lies in one; empty where most layers tell no scope."""
+    """Name the block of each node that lies in one; empty where most layers have no scope."""
     scopes = {index: _scope(node, wiring) for index, node in enumerate(wiring.nodes)}
     owners = _owners(scopes, wiring)
     scopes = {i: (*owners.get(scope[:1], ()), *scope) for i, scope in scopes.items()}
@@ -86,9 +85,9 @@ def _scoped_blocks(wiring: Wiring) -> dict[int, str]:
 
 
 def _owners(scopes: Mapping[int, _Scope], wiring: Wiring) -> dict[_Scope, _Scope]:
-    """Say what a list belongs to whose entry, ``layers.0``, is the outermost scope of nodes.
+    """Find the module that owns a list whose entry, ``layers.0``, is the outermost scope of nodes.
 
-    Such an entry was called by itself; the names of its parameters tell.
+    Such an entry was called by itself; the names of its parameters show the owner.
     """
     found: dict[_Scope, set[str]] = {}
     for index, scope in scopes.items():
@@ -111,7 +110,7 @@ def _numbered_blocks(wiring: Wiring) -> dict[int, str]:
 
 
 def _scope(node: onnx.NodeProto, wiring: Wiring) -> _Scope:
-    """Return the modules that a node lies in, outermost first; empty where nothing tells.
+    """Return the modules that a node lies in, outermost first; empty if unknown.
 
     A list of modules and its entry, ``blocks/blocks.0``, count as one.
     """

@@ -1,4 +1,4 @@
-"""Hold an ONNX file to its spec before anything is made of it: what `detect` refuses, all refuse.
+"""Check an ONNX file against its spec before it is converted: what `detect` refuses, all refuse.
 
 Types and shapes are what the file declares. What the numbers mean is seen by the operators before
 the outputs and by running it once, see `edgedetr.runtime.spec_checks.values`.
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import numpy_helper
 
+from edgedetr.graph.exact import exact_session, run_session
+from edgedetr.graph.wiring import replace_items
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec_checks.tensors import (
     check_inputs,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    import onnxruntime
     from numpy.typing import NDArray
 
     from edgedetr.runtime.spec import ModelSpec
@@ -33,17 +35,16 @@ if TYPE_CHECKING:
 
 ACTIVATIONS = {"Sigmoid": "sigmoid", "HardSigmoid": "sigmoid", "Softmax": "softmax"}
 
-_FATAL_ONLY = 4
 _MOVES = {
     *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice"),
     *("Gather", "GatherElements", "GatherND", "Split", "TopK", "ReduceMax", "Concat"),
     *("QuantizeLinear", "DequantizeLinear"),
 }
-"""Operators that hand on numbers as they are."""
+"""Operators that pass values on unchanged."""
 
 
 def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
-    """Stop unless a model takes and answers what its spec says, by its graph and by its numbers.
+    """Stop unless a model's inputs and outputs are what its spec says, by types and by values.
 
     Inputs beside the image become constants of ``model``. A graph that ONNX Runtime does not open
     is checked by what it declares.
@@ -61,8 +62,8 @@ def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     """
     batch = check_declared(model, spec, path)
     try:
-        session = _session(model)
-    except Exception:  # ONNX Runtime's errors share no class; whoever runs the model will say it
+        session = exact_session(model, str(path), fused="none")
+    except ArtifactError:  # whoever runs the model will say it
         _check_activation(model, spec, path)
         return batch
     answers = _run(session, spec, path, batch)
@@ -71,7 +72,7 @@ def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
 
 
 def answers_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str, NDArray[Any]]:
-    """Check the inputs of a model and return all its outputs, by name, for an image made up for it.
+    """Check the inputs of a model and return all its outputs, by name, for an example image.
 
     Inputs beside the image become constants of ``model``.
 
@@ -79,12 +80,7 @@ def answers_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str,
         ArtifactError: If the inputs are not what the spec says, or ONNX Runtime cannot run it.
     """
     batch = _check_inputs(model, spec, path)
-    try:
-        session = _session(model)
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise ArtifactError(f"{path}: ONNX Runtime cannot load it: {said}") from error
-    return _run(session, spec, path, batch)
+    return _run(exact_session(model, str(path), fused="none"), spec, path, batch)
 
 
 def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
@@ -102,13 +98,13 @@ def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
 def check_answers(
     answers: Sequence[NDArray[Any]], model: onnx.ModelProto, spec: ModelSpec, path: Path, batch: int
 ) -> None:
-    """Stop unless what a model answered to an image is what its spec says.
+    """Stop unless a model's outputs for an image are what its spec says.
 
-    The numbers come first, so that all say the same of them, and then what its operators tell.
+    The values are checked before the operators, so that every runner gives the same message.
 
     Args:
-        answers: In the order of ``spec.output_names``.
-        model: What answered.
+        answers: The outputs, in the order of ``spec.output_names``.
+        model: The model.
         spec: The contract of the model.
         path: The model, for the message.
         batch: How many images it was given.
@@ -126,7 +122,7 @@ def _check_activation(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> No
     found = activation_before(model, spec.logits_name)
     if found and spec.activation.endswith("_logits"):
         raise ArtifactError(
-            f"{path}: {spec.logits_name} come out of a {found}, and the spec says activation = "
+            f"{path}: {spec.logits_name} is the output of a {found}, but the spec has activation = "
             f'"{spec.activation}"; set activation = "{ACTIVATIONS[found]}" or read the tensor '
             "before it"
         )
@@ -173,26 +169,11 @@ def _run(
     session: onnxruntime.InferenceSession, spec: ModelSpec, path: Path, batch: int
 ) -> dict[str, NDArray[Any]]:
     feed = np.repeat(example_input(spec)[None], batch, axis=0)
-    try:
-        answers = session.run(None, {spec.input_name: feed})
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {said}") from error
+    answers = run_session(session, None, {spec.input_name: feed}, str(path))
     return dict(zip((o.name for o in session.get_outputs()), answers, strict=True))
 
 
 def _fix(model: onnx.ModelProto, name: str, value: NDArray[Any]) -> None:
     """Make a constant of an input."""
-    others = [i for i in model.graph.input if i.name != name]
-    del model.graph.input[:]
-    model.graph.input.extend(others)
+    replace_items(model.graph.input, [i for i in model.graph.input if i.name != name])
     model.graph.initializer.append(numpy_helper.from_array(value, name))
-
-
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )

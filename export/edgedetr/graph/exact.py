@@ -1,9 +1,9 @@
 """Run an ONNX graph on the CPU in exactly the precision that it is typed in.
 
-ONNX Runtime has two shortcuts there. Its INT8 kernels saturate on CPUs without VNNI; an option
+ONNX Runtime takes two shortcuts there. Its INT8 kernels saturate on CPUs without VNNI; an option
 turns them off. And it computes chains of FP16 nodes in FP32 without rounding in between, which
-hides every overflow; nothing turns that off, so FP16 graphs are rewritten: each result in FP16
-becomes FP32 numbers that were rounded to FP16.
+hides every overflow. No option turns that off, so FP16 graphs are rewritten to compute in FP32 and
+to round each output to FP16.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.calib.placement import label
+from edgedetr.graph.wiring import label, replace_items
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Precision = Literal["fp32", "fp16", "int8"]
-"""What the coarsest numbers of a model are, finest first."""
+"""The coarsest number format of a model, finest first."""
+
+Fused = Literal["all", "basic", "none"]
+"""Which nodes ONNX Runtime may fuse."""
 
 MAX_FP16 = 65504.0
 """The largest finite number of FP16."""
 
 UNROUNDED = "::unrounded"
-"""Ends the name of what a node answers before that is rounded to FP16."""
+"""Suffix of a node's output before it is rounded to FP16."""
 
 _FATAL_ONLY = 4
 _MOVES = {
@@ -37,17 +40,17 @@ _MOVES = {
     *("Max", "MaxPool", "Min", "Pad", "Relu", "Reshape", "Slice"),
     *("Split", "Squeeze", "Tile", "TopK", "Transpose", "Unsqueeze", "Where"),
 }
-"""Operators whose results are among their inputs, which need no rounding again."""
+"""Operators whose outputs are among their inputs and need no second rounding."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExactGraph:
-    """A graph that ONNX Runtime computes as it is typed.
+    """A graph that ONNX Runtime computes in the precision it is typed in.
 
     Attributes:
         model: The graph; it holds no FP16 numbers. Tensors keep their names.
         half: The tensors that were FP16 and are rounded to it.
-        precision: What the coarsest numbers of the graph are.
+        precision: The coarsest number format of the graph.
     """
 
     model: onnx.ModelProto
@@ -56,7 +59,7 @@ class ExactGraph:
 
 
 def exact_graph(model: onnx.ModelProto) -> ExactGraph:
-    """Rewrite what ONNX Runtime would compute in another precision than it is typed in."""
+    """Rewrite what ONNX Runtime would compute in another precision than the graph's types."""
     precision = precision_of(model)
     if not _holds_fp16(model):
         return ExactGraph(model, frozenset(), precision)
@@ -68,20 +71,20 @@ def exact_graph(model: onnx.ModelProto) -> ExactGraph:
     for tensor in graph.initializer:
         _widen(tensor)
     nodes = [made for node in graph.node for made in _rounded(node, half)]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_items(graph.node, nodes)
     return ExactGraph(single, half, precision)
 
 
 def exact_session(
-    model: onnx.ModelProto, name: str, *, optimized: bool = True
+    model: onnx.ModelProto, name: str, *, fused: Fused = "all", in_order: bool = False
 ) -> onnxruntime.InferenceSession:
-    """Open a session that computes Q/DQ pairs as they are written.
+    """Open a session on the CPU that computes Q/DQ pairs as they are written.
 
     Args:
-        model: A graph of `exact_graph`.
-        name: What to call it in messages.
-        optimized: Whether a longer start shall buy faster runs.
+        model: A graph; with FP16 in it, one of `exact_graph`.
+        name: Its name in messages.
+        fused: Which nodes may be fused: loading takes longer, runs are faster.
+        in_order: Run nodes in graph order where possible, which frees tensors early.
 
     Raises:
         ArtifactError: If ONNX Runtime refuses the graph.
@@ -89,9 +92,14 @@ def exact_session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    if not optimized:
-        basic = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.graph_optimization_level = basic
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = {
+        "all": levels.ORT_ENABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "none": levels.ORT_DISABLE_ALL,
+    }[fused]
+    if in_order:
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -104,24 +112,30 @@ def exact_session(
 
 def run_session(
     session: onnxruntime.InferenceSession,
-    names: Sequence[str],
+    names: Sequence[str] | None,
     feeds: dict[str, np.ndarray],
     name: str,
 ) -> list[np.ndarray]:
     """Run a session.
 
+    Args:
+        session: What `exact_session` opened.
+        names: The outputs to return; all when None.
+        feeds: The inputs by name.
+        name: The model's name in messages.
+
     Raises:
         ArtifactError: If a node fails.
     """
     try:
-        answers: list[np.ndarray] = session.run(list(names), feeds)
+        answers: list[np.ndarray] = session.run(None if names is None else list(names), feeds)
     except Exception as error:
         raise ArtifactError(f"{name}: ONNX Runtime cannot run it: {_line(error)}") from error
     return answers
 
 
 def precision_of(model: onnx.ModelProto) -> Precision:
-    """Tell what the coarsest numbers of a graph are: those of its Q/DQ pairs and its FP16."""
+    """Return the coarsest number format of a graph: INT8 of Q/DQ pairs, FP16, or FP32."""
     if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
         return "int8"
     return "fp16" if _holds_fp16(model) else "fp32"
@@ -137,7 +151,7 @@ def _holds_fp16(model: onnx.ModelProto) -> bool:
 
 
 def _half_tensors(model: onnx.ModelProto) -> frozenset[str]:
-    """Name what nodes answer in FP16."""
+    """Name the outputs of nodes in FP16."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     return frozenset(
         value.name
@@ -154,7 +168,7 @@ def _widen(tensor: TensorProto) -> None:
 
 
 def _rounded(node: onnx.NodeProto, half: frozenset[str]) -> Iterator[onnx.NodeProto]:
-    """Make a node compute in FP32, and round after it what it answered in FP16."""
+    """Make a node compute in FP32, and round its FP16 outputs behind it."""
     for attribute in node.attribute:
         if attribute.HasField("t"):
             _widen(attribute.t)

@@ -1,4 +1,4 @@
-"""Work out numbers that a graph computes from constants and from the shapes of its tensors."""
+"""Fold the sizes that a graph computes from constants and from the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edgedetr.calib.placement import Wiring, label
 from edgedetr.graph.requirements import opset_of
+from edgedetr.graph.wiring import Wiring, label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     Values = dict[str, NDArray[np.generic]]
 
-_FREE_SIZES = (2, 3)
-"""What free sides are taken for; what both give alike does not depend on them."""
+_FREE_SIZES = (2, 3, 37)
+"""What free sides are taken for; what is the same for all of them does not depend on them."""
 
 
 class FoldedSizes:
@@ -43,13 +43,13 @@ class FoldedSizes:
 
     def value(self, name: str) -> NDArray[np.generic] | None:
         """Return what a tensor always holds; None where that depends on the input."""
-        first, second = (self._folded(name, free).get(name) for free in _FREE_SIZES)
-        if first is None or second is None or not np.array_equal(first, second):
+        first, *others = (self._folded(name, free).get(name) for free in _FREE_SIZES)
+        if first is None or not all(o is not None and np.array_equal(first, o) for o in others):
             return None
         return first
 
     def source(self, name: str) -> str:
-        """Say what makes a tensor that is not always the same."""
+        """Name what makes a tensor vary."""
         folded = self._folded(name, _FREE_SIZES[0])
         for index in self._ancestors(name):
             node = self._wiring.nodes[index]
@@ -101,7 +101,7 @@ class FoldedSizes:
 
 
 def _is_open(node: onnx.NodeProto) -> bool:
-    """Tell whether a node reads more than its inputs, or answers by chance."""
+    """Tell whether a node reads more than its inputs, or its output is random."""
     return any(a.HasField("g") for a in node.attribute) or node.op_type.startswith("Random")
 
 

@@ -1,4 +1,4 @@
-"""What a graph must not hold, because TensorRT is known to break or refuse it.
+"""Find what TensorRT is known to break or refuse in a graph.
 
 Each rule names its nodes and the reason. Nothing here needs TensorRT.
 """
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import onnx
 from typing_extensions import override
 
-from edgedetr.calib.placement import Wiring, label
-from edgedetr.calib.value_ranges import element_types
 from edgedetr.graph.folded_sizes import FoldedSizes
 from edgedetr.graph.requirements import opset_of
+from edgedetr.graph.wiring import Wiring, element_types, label
 from edgedetr.runtime.errors import GateError
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule that does not hold.
+    """A rule that a graph breaks.
 
     Attributes:
         nodes: Labels of the nodes, or names of inputs and outputs.
@@ -48,7 +47,7 @@ class Finding:
 
     @override
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return it as one line."""
         more = len(self.nodes) - SHOWN
         named = ", ".join(self.nodes[:SHOWN]) + (f" and {more} more" if more > 0 else "")
         found = ", ".join(dict.fromkeys(self.evidence[:SHOWN]))
@@ -60,10 +59,10 @@ def refuse_broken(model: onnx.ModelProto, name: str) -> None:
 
     Args:
         model: The graph, with its weights.
-        name: What to call it.
+        name: Its name in the message.
 
     Raises:
-        GateError: With every rule that does not hold.
+        GateError: With every rule that it breaks.
     """
     found = lint(model)
     if found:
@@ -71,7 +70,7 @@ def refuse_broken(model: onnx.ModelProto, name: str) -> None:
 
 
 def lint(model: onnx.ModelProto) -> list[Finding]:
-    """Return what is wrong with a graph, one finding a rule."""
+    """Return one finding for each rule that a graph breaks."""
     graph = _Graph(model)
     found = ((reason, tuple(rule(graph))) for rule, reason in _RULES)
     return [
@@ -161,13 +160,13 @@ _RULES: tuple[tuple[Callable[[_Graph], _Places], str], ...] = (
     ),
     (
         _int32_scales,
-        "DequantizeLinear of INT32 is refused; leave biases in float, as edgedetr export qdq does",
+        "DequantizeLinear of INT32 is refused; keep biases in float, as edgedetr export qdq does",
     ),
     (
         _spread_layer_norm,
-        "a LayerNorm spread over several nodes overflows in FP16; make FP16 of the FP32 model with "
-        "edgedetr export fp16, which keeps such norms in FP32, or export with opset 17 or later, "
-        "where it is one node",
+        "a LayerNorm of several nodes overflows in FP16; convert the FP32 model with edgedetr "
+        "export fp16, which keeps such norms in FP32, or export with opset 17 or later, where it "
+        "is one node",
     ),
     (
         _dynamic_top_k,

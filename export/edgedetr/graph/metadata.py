@@ -1,4 +1,4 @@
-"""What an ONNX file says about itself: the contract of its model and what made it."""
+"""The metadata of an ONNX file: the spec of its model and the versions that made it."""
 
 from __future__ import annotations
 

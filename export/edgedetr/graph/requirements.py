@@ -1,4 +1,4 @@
-"""What must hold of an ONNX file before it is rewritten, also of one that others made."""
+"""Check an ONNX file, also one from another exporter, before it is rewritten."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import version_converter
 
-from edgedetr.calib.placement import label
 from edgedetr.graph.contract import check_contract
 from edgedetr.graph.exact import precision_of
 from edgedetr.graph.model_file import embedded_spec
+from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def spec_of(model: onnx.ModelProto, path: Path, spec: ModelSpec | None) -> ModelSpec:
-    """Return the spec that was given, or else the one inside the model, which must hold it.
+    """Return the given spec, or else the one inside the model, and check the model against it.
 
     Inputs beside the image become constants of ``model``, and labels of INT64 become INT32: what
     64 bits are at the ends of a graph changes between versions of TensorRT.
@@ -50,7 +50,7 @@ def _narrow(model: onnx.ModelProto, output: str) -> None:
 
 
 def check_float(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse a model that is typed in FP16 or INT8 already.
+    """Refuse a model that is in FP16 or INT8 already.
 
     Raises:
         ArtifactError: If it is.
@@ -58,18 +58,17 @@ def check_float(model: onnx.ModelProto, path: Path) -> None:
     found = precision_of(model)
     if found != "fp32":
         raise ArtifactError(
-            f"{path} is typed in {found.upper()} already; start from the FP32 model that it was "
-            "made from"
+            f"{path} is in {found.upper()} already; start from the FP32 model that it was made from"
         )
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of ONNX's own operators; 0 where none is said."""
+    """Return the opset of ONNX's own operators; 0 if the file names none."""
     return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
 
 
 def check_operators(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse operators whose types nobody can know.
+    """Refuse operators that ONNX does not define, whose types are unknown.
 
     Raises:
         ArtifactError: If ONNX does not define an operator.

@@ -1,4 +1,4 @@
-"""Cut a graph: the part of it that ends at some tensors."""
+"""Cut out the part of a graph that ends at some tensors."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from edgedetr.calib.placement import reads
+from edgedetr.graph.wiring import reads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def ending_at(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Return a graph that answers ``names``, in this order, and holds nothing else."""
+    """Return the part of a graph whose outputs are ``names``, in this order."""
     wanted = set(names)
     kept = []
     for node in reversed(model.graph.node):

@@ -1,10 +1,14 @@
-"""The machine of a measurement: processor, memory and system; no names of hosts or users."""
+"""The machine of a measurement: hardware, system and packages; no names of hosts or users."""
 
 from __future__ import annotations
 
 import os
 import platform
 from pathlib import Path
+
+from edgedetr.runtime.manifest import versions_of
+
+PACKAGES = ("edgedetr", "numpy", "onnx", "onnxruntime", "opencv-python-headless")
 
 
 def machine_facts(backend: str = "onnxruntime, CPU") -> dict[str, str | float]:
@@ -26,6 +30,11 @@ def machine_facts(backend: str = "onnxruntime, CPU") -> dict[str, str | float]:
     if hasattr(os, "getloadavg"):
         facts["load_in_the_last_minute"] = round(os.getloadavg()[0], 2)
     return facts
+
+
+def package_versions() -> tuple[str, ...]:
+    """List the packages that a measurement depends on, as ``name==version``."""
+    return versions_of(PACKAGES)
 
 
 def _processor() -> str:

@@ -75,6 +75,7 @@ def figures(path):
     return {k: v for k, v in found.items() if k != "machine"}
 
 
+@pytest.mark.slow
 def test_every_arm_is_trained_with_every_seed_and_told_of(plan, whole):
     said, _ = whole
     found = figures(plan.out)
@@ -103,6 +104,7 @@ def test_every_arm_is_trained_with_every_seed_and_told_of(plan, whole):
     assert page.count('<path class="band') == 2
 
 
+@pytest.mark.slow
 def test_runs_of_one_seed_begin_alike_and_see_the_same_frames(plan, whole):
     _, watched = whole
     for seed in (5, 6):
@@ -120,6 +122,7 @@ def test_runs_of_one_seed_begin_alike_and_see_the_same_frames(plan, whole):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("whole")
 def test_a_killed_comparison_goes_on_with_the_same_figures(plan, tmp_path, monkeypatch):
     killed = replace(plan, out=shutil.copytree(plan.out, tmp_path / "killed"))
@@ -156,6 +159,7 @@ def test_a_killed_comparison_goes_on_with_the_same_figures(plan, tmp_path, monke
         assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("whole")
 def test_a_further_seed_leaves_the_others_as_they_are(plan, tmp_path, monkeypatch):
     out = shutil.copytree(plan.out, tmp_path / "copy")
@@ -216,6 +220,7 @@ def test_a_pair_that_a_method_does_not_take_stops_before_any_training(plan, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("whole")
 def test_a_finished_run_of_another_config_is_refused(plan):
     student = replace(plan.config.student, resize="letterbox")
@@ -225,6 +230,7 @@ def test_a_finished_run_of_another_config_is_refused(plan):
         compare(other, plan.out / "other.json", "a command", lambda _: None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("whole")
 def test_a_finished_run_of_another_teacher_is_refused(plan, make_model):
     path = plan.out.parent / "teacher.safetensors"
@@ -235,6 +241,7 @@ def test_a_finished_run_of_another_teacher_is_refused(plan, make_model):
     path.write_bytes(before)
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_prints_the_table(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.toml").write_text(

@@ -31,6 +31,17 @@ def test_decoding_its_own_queries_gives_its_own_answer(family, make_model, image
 
 
 @pytest.mark.parametrize("family", QUERY_FAMILIES)
+def test_the_place_of_an_own_query_gives_its_own_content(family, make_model, images):
+    """So the model answers a query at a place as it would have answered one that it chose there."""
+    model = make_model(family)
+    with torch.no_grad():
+        memory = model.encode(images)
+        content = model.place_content(memory, memory.own.boxes)
+    assert content.shape == memory.own.content.shape
+    torch.testing.assert_close(content, memory.own.content, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", QUERY_FAMILIES)
 def test_groups_do_not_see_one_another(family, make_model, images):
     model = make_model(family)
     memory = model.encode(images)

@@ -49,7 +49,7 @@ def test_it_learns_as_transformers_does(model, images):
 
 def test_a_query_is_its_box(model):
     boxes = torch.rand(2, 5, 4)
-    content = model.label_content(torch.tensor([[0, 1, 2, -1, 0]] * 2), boxes)
+    content = model.label_content(torch.tensor([[0, 1, 2, 1, 0]] * 2), boxes)
     assert torch.equal(content, torch.zeros(2, 5, model.width))
 
 

@@ -77,7 +77,7 @@ def test_an_external_query_takes_after_the_learned_query_that_is_nearest(make, i
     model = make(two_stage=False)
     own = model.encode(images).own
     asked = torch.cat([own.boxes[:, [7, 3], :2] + 1e-4, torch.rand(2, 2, 2)], -1)
-    content = model.label_content(torch.tensor([[0, -1]] * 2), asked)
+    content = model.label_content(torch.tensor([[0, 2]] * 2), asked)
     assert torch.equal(content, own.content[:, [7, 3]])
     assert not content.requires_grad
 

@@ -95,10 +95,16 @@ def test_boxes_alone_place_a_query(model, images):
 
 
 def test_classes_are_rows_of_the_denoising_table(model):
-    content = model.label_content(torch.tensor([[2, 0, -1]]), torch.zeros(1, 3, 4))
-    table, learned = model.network.label_enc.weight, model.network.tgt_embed.weight
-    expected = torch.stack([table[2], table[0], learned.mean(0)])
-    torch.testing.assert_close(content[0], expected)
+    content = model.label_content(torch.tensor([[2, 0]]), torch.zeros(1, 2, 4))
+    torch.testing.assert_close(content[0], model.network.label_enc.weight[[2, 0]])
+    assert not content.requires_grad
+
+
+def test_places_get_the_learned_content_in_turn(model, images):
+    memory = model.encode(images)
+    content = model.place_content(memory, torch.rand(2, 42, 4))
+    learned = memory.own.content
+    assert torch.equal(content, torch.cat([learned, learned[:, :2]], 1))
     assert not content.requires_grad
 
 

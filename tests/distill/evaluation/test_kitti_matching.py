@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -115,12 +116,14 @@ def test_equal_to_the_plain_loops(seed: int, monkeypatch: pytest.MonkeyPatch) ->
     scores = kitti_ap(*tables(frames), len(frames))
     for c, name in enumerate(CLASSES):
         for level in range(3):
-            eleven, _ = reference_curve(frames, name, level, keep_equal=True)
-            forty, recall = reference_curve(frames, name, level, keep_equal=False)
+            eleven, _, counts = reference_curve(frames, name, level, keep_equal=True)
+            ap11 = 100 * sum(eleven[::4]) / 11 if counts else math.nan
+            forty, recall, counts = reference_curve(frames, name, level, keep_equal=False)
+            ap40 = 100 * sum(forty[1:]) / 40 if counts else math.nan
             assert scores.precision[c, level] == pytest.approx(forty, abs=1e-12)
             assert scores.recall[c, level] == pytest.approx(recall, abs=1e-12)
-            assert scores.ap11[c, level] == pytest.approx(100 * sum(eleven[::4]) / 11)
-            assert scores.ap40[c, level] == pytest.approx(100 * sum(forty[1:]) / 40)
+            assert scores.ap11[c, level] == pytest.approx(ap11, nan_ok=True)
+            assert scores.ap40[c, level] == pytest.approx(ap40, nan_ok=True)
 
 
 def tables(frames: list[Frame]) -> tuple[LabelTable, DetectionTable]:
@@ -145,8 +148,8 @@ def tables(frames: list[Frame]) -> tuple[LabelTable, DetectionTable]:
 
 def reference_curve(
     frames: list[Frame], name: str, level: int, *, keep_equal: bool
-) -> tuple[list[float], list[float]]:
-    """Precision and recall; ``keep_equal``: a label exactly as high as the limit counts."""
+) -> tuple[list[float], list[float], int]:
+    """Precision, recall, how many labels count; ``keep_equal``: those as high as the limit do."""
     roles = [_roles(frame, name, level, keep_equal=keep_equal) for frame in frames]
     wanted = sum(role == "wanted" for labels, _ in roles for role in labels)
     hits = []
@@ -163,7 +166,7 @@ def reference_curve(
         )
         precision[i] = hit / (hit + false) if hit + false else 0.0
         recall[i] = hit / (hit + missed) if hit + missed else 0.0
-    return [max(precision[i:]) for i in range(41)], recall
+    return [max(precision[i:]) for i in range(41)], recall, wanted
 
 
 def _roles(frame: Frame, name: str, level: int, *, keep_equal: bool) -> tuple[list[str], list[str]]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -31,6 +33,16 @@ def test_ignored_and_padded_cells_weigh_nothing(make_targets):
     assert background[0, 8:].sum() == foreground[0, 8:].sum() == 0
     assert background[0, 3:7, 8].sum() == 0
     assert background.sum().item() == pytest.approx(1)
+
+
+def test_padding_of_a_letterbox_is_no_background(make_targets):
+    """The picture takes the upper half and the left three quarters of a 4 x 8 grid: 2 x 6 cells."""
+    plain = make_targets((0.1, 0.1, 0.05, 0.05))
+    boxed = replace(plain, picture=torch.tensor([[0.375, 0.25, 0.75, 0.5]]))
+    _, background = cell_weights([boxed, plain], torch.ones(2, 4, 8, dtype=torch.bool))
+    assert (background[0] > 0).sum() == 12 - 4  # the box takes two by two cells
+    assert (background[1] > 0).sum() == 32 - 4
+    assert background[0, 2:].sum() == background[0, :, 6:].sum() == 0
 
 
 def test_the_weights_equal_a_loop_over_boxes_and_cells():

@@ -113,7 +113,8 @@ def test_padding_slots_change_nothing(family, make_model, images, targets):
     model = make_model(family)
 
     def answers(images, targets):
-        return model.decode(model.encode(images), target_queries(targets).queries(model))
+        memory = model.encode(images)
+        return model.decode(memory, target_queries(targets).queries(model, memory))
 
     with torch.no_grad():
         alone, padded = answers(images[1:], targets[1:]), answers(images, targets)

@@ -107,6 +107,8 @@ def test_the_pixel_terms_are_mean_squares_over_counted_cells(make_targets):
     target = make_targets(ignored=[(0.9, 0.5, 0.1, 0.9)])
     pixel, told = pixel_terms(pair_of(student, teacher, [target]), Same())
     assert pixel.item() == pytest.approx(9)
+    without, _ = pixel_terms(pair_of(student, teacher, [target]), Same(), plain_share=0)
+    assert without.item() == pytest.approx(9 / 2)  # what relations make of the cells alone
     # standardised, a channel without variance is 0, but Same says 3 and 0
     assert told.item() == pytest.approx(9 / 2)
 
@@ -332,6 +334,21 @@ def test_each_term_reaches_the_student_and_none_the_teacher(models, make_targets
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None for p in teacher.network.parameters())
     assert all(p.grad.abs().sum() > 0 for p in method.parameters() if p.ndim > 1)  # type: ignore[union-attr]
+
+
+def test_relations_alone_can_teach(models, make_targets, images):
+    """Without plain features the pixel term is smaller, and still reaches the student."""
+    batch = batch_of(*models, images, [make_targets(*THREE)] * 2)  # type: ignore[call-arg]
+    alone = Settings(instance_weight=0.0, plain_share=0.0)
+    terms = []
+    for settings in (Settings(), alone):
+        torch.manual_seed(0)
+        terms.append(Drkd(settings, *models)(batch))
+    assert terms[1]["pixel"] < terms[0]["pixel"]
+    assert terms[1]["instance"].item() == 0
+    assert torch.equal(terms[1]["relation"], terms[0]["relation"])
+    (gradient,) = torch.autograd.grad(terms[1]["pixel"], batch.memory.tokens)
+    assert gradient.abs().sum() > 0
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 
 from edgedetr.distill.detectors import Targets
@@ -43,6 +45,16 @@ def test_flipping_mirrors_half_of_the_pictures_and_their_boxes():
     flipped = sum(abs(c.item() - 0.7) < 1e-6 for c in centres)
     assert 30 < flipped < 70
     assert flipped + sum(abs(c.item() - 0.3) < 1e-6 for c in centres) == 100
+
+
+def test_the_picture_of_a_letterbox_moves_with_its_content():
+    """The white area is the whole picture: what is left of it is where the targets say."""
+    area = (0.4, 0.3, 0.8, 0.6)
+    truth = replace(truth_of(area), picture=torch.tensor([area]))
+    for seed in range(20):
+        _, found = augmented(picture_of(area), truth, "strong", seed)
+        assert found.picture is not None
+        torch.testing.assert_close(found.picture, found.boxes)
 
 
 def test_boxes_stay_on_their_object():

@@ -136,6 +136,16 @@ def test_every_image_that_flipping_makes_is_given_beside_its_mirror_image():
     torch.testing.assert_close(batches[0][2:], batches[0][:2].flip(-1), atol=0, rtol=0)
 
 
+def test_a_letterboxed_image_says_where_it_lies():
+    """A picture of 50 x 100 pixels takes the upper half of an input of 64 x 64."""
+    spec = ModelSpec(input_hw=(64, 64), class_names=("Car",), resize="letterbox")
+    picture = NetworkInputs(Frames(), spec)[0].targets.picture
+    assert picture is not None
+    assert picture.tolist() == [[0.5, 0.25, 1.0, 0.5]]
+    stretched = ModelSpec(input_hw=(64, 64), class_names=("Car",), resize="stretch")
+    assert NetworkInputs(Frames(), stretched)[0].targets.picture is None
+
+
 class Broken(Frames):
     """The fourth frame cannot be read."""
 

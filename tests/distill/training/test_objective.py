@@ -59,9 +59,9 @@ def test_a_teacher_answers_in_the_students_classes(make_model, images):
     teacher = make_model()
     turned = teacher.with_classes(("Cyclist", "Car"))
     assert turned.num_classes == 2
-    labels, boxes = torch.tensor([[0, 1, -1]]).repeat(2, 1), torch.full((2, 3, 4), 0.4)
+    labels, boxes = torch.tensor([[0, 1, 0]]).repeat(2, 1), torch.full((2, 3, 4), 0.4)
     content = turned.label_content(labels, boxes)
-    plain = teacher.label_content(torch.tensor([[2, 0, -1]]).repeat(2, 1), boxes)
+    plain = teacher.label_content(torch.tensor([[2, 0, 2]]).repeat(2, 1), boxes)
     assert torch.equal(content, plain)
     queries = Queries(content, boxes, torch.ones(2, 3, dtype=torch.bool))
     with torch.no_grad():

@@ -36,7 +36,7 @@ def test_learnt_images_answer_as_fresh_ones_and_are_encoded_once(family, counted
     torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
     if answers_queries(model.module):
         assert learnt.spatial_shapes == fresh.spatial_shapes
-        queries = target_queries(targets).queries(model)
+        queries = target_queries(targets).queries(model, learnt)
         with torch.no_grad():
             one, two = (model.decode(m, queries).logits for m in (learnt, fresh))
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)

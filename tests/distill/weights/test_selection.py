@@ -6,6 +6,11 @@ import torch
 from edgedetr.distill.weights.selection import evenly_spaced, inherit
 from edgedetr.runtime.errors import UsageError
 
+INTO_HEADS = tuple(
+    f"{layer}_proj.{kind}" for layer in ("q", "k", "v", "value") for kind in ("weight", "bias")
+)
+OUT_OF_HEADS = (".o_proj.weight", "output_proj.weight")
+
 
 def test_a_student_of_the_same_shape_becomes_its_teacher(make_model, images):
     student, teacher = make_model(seed=0), make_model(seed=1)
@@ -56,8 +61,33 @@ def test_fewer_sampling_points_are_whole_points_of_the_same_head(make_model):
             assert torch.equal(chosen, source[:, wanted] * factor), name
 
 
-def test_fewer_heads_are_whole_heads_of_the_teacher(make_model):
-    """RT-DETRv2's smallest preset has six heads of its teacher's eight, with as many points."""
+@pytest.mark.parametrize("family", ["rt_detr", "rt_detr_v2", "dino", "deformable_detr"])
+def test_every_head_is_one_whole_head_of_the_teacher(make_model, family):
+    """The smallest preset has six heads of its teacher's eight, each of 16 channels.
+
+    Each projection of the teacher's holds the number of its channel on the axis of the heads.
+    """
+    student, teacher = make_model(family), make_model(family, "edge-small", seed=1)
+    channel = torch.arange(128.0)
+    for name, tensor in teacher.network.state_dict().items():
+        if name.endswith(INTO_HEADS):
+            tensor.copy_(channel if tensor.ndim == 1 else channel[:, None].expand_as(tensor))
+        elif name.endswith(OUT_OF_HEADS):
+            tensor.copy_(channel.expand_as(tensor))
+    inherit(student, teacher)
+    wanted = channel.reshape(8, 16)[[0, 1, 2, 4, 5, 6]].flatten()
+    found = student.network.state_dict()
+    seen = [name for name in found if name.endswith((*INTO_HEADS, *OUT_OF_HEADS))]
+    for name in seen:
+        tensor = found[name]
+        by_head = tensor.T if name.endswith(OUT_OF_HEADS) else tensor
+        assert torch.equal(by_head.reshape(96, -1)[:, 0], wanted), name
+        assert torch.equal(by_head.reshape(96, -1)[:, -1], wanted), name
+    kinds = {name.rpartition(".")[0].rpartition(".")[2] for name in seen}
+    assert kinds == {"q_proj", "k_proj", "v_proj", "o_proj", "value_proj", "output_proj"}
+
+
+def test_sampling_points_come_from_the_same_whole_heads(make_model):
     student = make_model("rt_detr_v2", "edge-tiny")
     teacher = make_model("rt_detr_v2", "edge-small", seed=1)
     inherit(student, teacher)

@@ -174,7 +174,7 @@ def test_operators_tell_what_the_numbers_do_not(
     onnx.save(model, tmp_path / "m.onnx")
     (tmp_path / "s.toml").write_text(TOML, encoding="utf-8")
     status, _, err = edgedetr("export", "fp16", tmp_path / "m.onnx", "--spec", tmp_path / "s.toml")
-    assert (status, "logits come out of a Sigmoid, and the spec says" in err) == (1, True), err
+    assert (status, "logits is the output of a Sigmoid, but the spec has" in err) == (1, True), err
 
 
 def test_an_engine_is_built_without_other_inputs(tmp_path: Path, edgedetr: Command) -> None:
@@ -196,7 +196,7 @@ def test_fp16_of_a_typed_file_says_so(tmp_path: Path, edgedetr: Command) -> None
     assert edgedetr("export", "fp16", path, "--spec", tmp_path / "s.toml")[0] == 0
     status, _, err = edgedetr("export", "fp16", tmp_path / "m.fp16.onnx")
     assert status == 1
-    assert "m.fp16.onnx is typed in FP16 already; start from the FP32 model" in err
+    assert "m.fp16.onnx is in FP16 already; start from the FP32 model" in err
 
 
 @pytest.mark.parametrize(

@@ -301,12 +301,12 @@ def test_a_checkpoint_and_its_export_are_equal(checkpoint, exported):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["backbone", "encoder", "decoder"])
-def test_weights_that_changed_a_little_fail(exported, make_model, tmp_path, part):
+def test_weights_that_changed_a_little_fail(exported, settled_model, tmp_path, part):
     import torch
 
     from edgedetr.distill.weights.checkpoint import save_model
 
-    model = make_model()
+    model = settled_model()
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.network.named_parameters():

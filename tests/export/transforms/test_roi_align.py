@@ -72,8 +72,8 @@ def test_the_function_comes_back_after_an_error():
 
 
 @pytest.mark.slow
-def test_the_graph_has_the_node_only_where_it_was_asked_for(make_model, tmp_path):
-    model, counts = make_model("faster_rcnn"), dict[str, int]()
+def test_the_graph_has_the_node_only_where_it_was_asked_for(settled_model, tmp_path):
+    model, counts = settled_model("faster_rcnn"), dict[str, int]()
     for form in get_args(Form):
         trace(model, tmp_path / "m.onnx", form)
         nodes = onnx.load(tmp_path / "m.onnx").graph.node

@@ -1,4 +1,4 @@
-"""How often a student says what its teacher says, whatever the labels are."""
+"""How well a student's detections agree with its teacher's, whatever the labels are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MIN_SCORE = 0.3
-"""Detections below this score do not count as something that a model says."""
+"""Detections below this score do not count."""
 MIN_IOU = 0.5
 
 

@@ -20,7 +20,6 @@ from edgedetr.bench.report.page import page
 from edgedetr.bench.report.pictures import draw_frames
 from edgedetr.bench.report.run_folder import RunFolder, read_run_folder
 from edgedetr.bench.report.verdict import verdict
-from edgedetr.bench.versions import package_versions
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.data.kitti import label_path
 from edgedetr.distill.evaluation.coco import coco_ap
@@ -28,7 +27,7 @@ from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_ki
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.machine import machine_facts
+from edgedetr.runtime.machine import machine_facts, package_versions
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def write_report(
         teacher: The teacher's ONNX file, or its checkpoint, which is then exported for the time
             of the measurement, so that all models run the same way; None takes ``teacher.onnx`` of
             the run.
-        command: What the report names as its maker.
+        command: The command line that the report names.
 
     Raises:
         ArtifactError: If there is no student, a file is damaged, or the models do not know the
@@ -84,8 +83,8 @@ def write_report(
     missing = folder.missing + left_out
     if teacher_path is None:
         missing.append(
-            "The run has no teacher.onnx: the students stand alone (edgedetr export onnx TEACHER "
-            f"-o {run}/teacher.onnx, or --teacher)."
+            "The run has no teacher.onnx to compare the students with (edgedetr export onnx "
+            f"TEACHER -o {run}/teacher.onnx, or --teacher)."
         )
     report = Report(
         run=run.resolve().name,
@@ -136,7 +135,7 @@ class _Data:
 
 
 def _open(path: Path) -> Detector:
-    """Open a model as it runs beside others; it answers with whatever it finds."""
+    """Open a model to run beside others, without a lower limit of scores."""
     return Detector.open(path, threshold=0.0, backend="auto", steady=True)
 
 
@@ -156,7 +155,7 @@ def _noted(path: Path, left_out: list[str]) -> Iterator[None]:
     try:
         yield
     except (ArtifactError, BackendError) as error:
-        left_out.append(f"{path.name} is left out, for it cannot be run: {error}")
+        left_out.append(f"{path.name} is left out, because it cannot run: {error}")
 
 
 def _teacher(run: Path, given: Path | None, stack: ExitStack) -> Path | None:
@@ -178,7 +177,7 @@ def _common_classes(paths: Sequence[Path], detectors: Sequence[Detector]) -> tup
     for path, detector in zip(paths, detectors, strict=True):
         if detector.spec.class_names != first:
             raise ArtifactError(
-                f"{path} knows the classes {', '.join(detector.spec.class_names)}, {paths[0]} "
+                f"{path} has the classes {', '.join(detector.spec.class_names)}, {paths[0]} "
                 f"{', '.join(first)}; only models of the same classes can be compared"
             )
     return first

@@ -1,4 +1,4 @@
-"""What a report says, apart from how it looks."""
+"""The contents of a report, apart from its layout."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from edgedetr.runtime.types import Detections
 
 Word = Literal["passed", "failed", "undecided", "not compared"]
-"""What gates say; ``not compared`` where there was nothing to compare, which is no failure."""
+"""Verdicts of gates; ``not compared`` where there was nothing to compare, which is no failure."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What all gates of a run say together.
+    """The joint verdict of all gates of a run.
 
     Attributes:
-        word: The worst that a gate says.
+        word: The worst verdict of a gate.
         reasons: Why, and what else a reader must know of the gates, a sentence each.
     """
 
@@ -185,11 +185,11 @@ class DataFacts:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that was found out about a run.
+    """Everything that was measured and checked of a run.
 
     Attributes:
         run: Folder of the run.
-        verdict: What the gates say.
+        verdict: That of the gates.
         models: Teacher first where there is one, then the students.
         data: What they were measured on.
         training: The log, or None.
@@ -200,7 +200,7 @@ class Report:
         machine: What it was measured on.
         versions: ``name==version`` of the packages that measured.
         command: What made the report.
-        missing: What the report lacks and how to get it, a sentence each.
+        missing: What is missing and how to get it, a sentence each.
     """
 
     run: str

@@ -1,4 +1,4 @@
-"""Run several models over the same frames in turns, for accuracy and latency in one pass."""
+"""Run several models alternately over the same frames, for accuracy and latency in one pass."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIN_TIMED_FRAMES = 200
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What one model did.
+    """The measurements of one model.
 
     Attributes:
         ran_on: Library, version and device, and how they were chosen.

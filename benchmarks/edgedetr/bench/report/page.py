@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but itself."""
+"""The report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]
     """Write the page.
 
     Args:
-        report: What it says.
+        report: The contents.
         pictures: Frames with boxes.
         class_names: The classes, in the order of the models' labels.
 

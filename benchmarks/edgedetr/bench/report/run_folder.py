@@ -1,4 +1,4 @@
-"""What lies in the folder of a run, read and checked."""
+"""Read and check the files of a run."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class RunFolder:
 
     @property
     def missing(self) -> list[str]:
-        """Say what is not there and how to get it."""
+        """List what is missing and how to get it, a sentence each."""
         student = self.students[0]
         lacks = {
             "The run has no log.jsonl: the student was not trained here, so there are no training "
             "curves (edgedetr distill train CONFIG).": self.training is None,
             "The run has no quantized student (edgedetr calib collect, then edgedetr export qdq "
             f"{student}).": not self.coverage and not any(self.path.glob("student.int8*.onnx")),
-            "The run has no verify.*.json: whether the exported models compute what the checkpoint "
-            f"does was not checked (edgedetr verify A {student}).": not self.parity,
+            "The run has no verify.*.json: the exported models were not compared with the "
+            f"checkpoint (edgedetr verify A {student}).": not self.parity,
         }
         return [text for text, lacking in lacks.items() if lacking]
 

@@ -23,7 +23,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelsRow:
     """One figure of every model.
 
     Attributes:
@@ -48,12 +48,12 @@ class _Figure:
     higher_is_better: bool = False
 
 
-def comparison(report: Report) -> list[Row]:
+def comparison(report: Report) -> list[ModelsRow]:
     """Return the rows of the comparison."""
     models, teacher = report.models, report.teacher
     rows = [
-        Row("", "precision", tuple(Cell(m.precision) for m in models)),
-        Row("", "run by", tuple(Cell(m.ran_on.partition(",")[0]) for m in models)),
+        ModelsRow("", "precision", tuple(Cell(m.precision) for m in models)),
+        ModelsRow("", "run by", tuple(Cell(m.ran_on.partition(",")[0]) for m in models)),
     ]
     for figure in _figures(report):
         reference = figure.read(teacher) if teacher else math.nan
@@ -62,12 +62,12 @@ def comparison(report: Report) -> list[Row]:
             value = figure.read(model)
             beside = "" if model is teacher else _beside(value, reference, figure)
             cells.append(Cell(_number(value, figure.digits), beside))
-        rows.append(Row(figure.group, figure.label, tuple(cells)))
+        rows.append(ModelsRow(figure.group, figure.label, tuple(cells)))
     return rows
 
 
 def as_text(report: Report) -> str:
-    """Write it for a terminal: figures, and in brackets how they stand to the teacher's."""
+    """Lay it out for a terminal: figures, and in brackets their ratio to the teacher's."""
     lines = [["", *(m.name for m in report.models)]]
     for row in comparison(report):
         cells = [
@@ -82,7 +82,7 @@ def as_text(report: Report) -> str:
 
 
 def factor(value: float, reference: float) -> str:
-    """Say how many times smaller a value is than the reference, or greater.
+    """Return how many times smaller or greater a value is than the reference.
 
     >>> factor(2.0, 7.0), factor(7.0, 2.0)
     ('3.5x less', '3.5x more')
@@ -97,7 +97,7 @@ def factor(value: float, reference: float) -> str:
 
 
 def share(value: float, reference: float) -> str:
-    """Say which share of the reference a value is.
+    """Return a value as a share of the reference.
 
     >>> share(0.45, 0.5)
     '90 %'

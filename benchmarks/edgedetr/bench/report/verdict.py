@@ -1,13 +1,13 @@
-"""The report in a few words: what was made, and whether it is any good."""
+"""The summary of a report: what was made, and whether it passes its gates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.bench.report.contents import Verdict
 from edgedetr.bench.report.table import factor, share
+from edgedetr.pages.rendering import Tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,28 +16,13 @@ if TYPE_CHECKING:
     from edgedetr.export.search.coverage_record import CoverageRecord
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One answer.
-
-    Attributes:
-        question: What is answered.
-        answer: In a word or a figure.
-        detail: What stands behind it.
-    """
-
-    question: str
-    answer: str
-    detail: str
-
-
 def verdict(parity: Sequence[ParityResult], coverage: Sequence[CoverageRecord]) -> Verdict:
     """Judge a run by its gates: the worst of them counts.
 
     Args:
         parity: Every comparison of two of its models.
-        coverage: Every search for what may run in INT8. One that found too little counts as a gate
-            that failed, for an INT8 model was asked for and there is none.
+        coverage: Every search for INT8 coverage. One that found too little counts as a failed gate:
+            an INT8 model was wanted and there is none.
     """
     said = [_of_comparison(check) for check in parity] + [_of_search(record) for record in coverage]
     words = {word for word, _ in said}
@@ -51,7 +36,10 @@ def _of_comparison(check: ParityResult) -> tuple[Word, str]:
     if check.word == "passed":
         return "passed", ""
     if check.word == "not compared":
-        return "not compared", f"{check.models}: nothing to compare, for neither finds anything."
+        return (
+            "not compared",
+            f"{check.models}: nothing to compare, because neither finds anything.",
+        )
     reason = check.figures.get("reason") or f"see {check.name}"
     return check.word, f"{check.models}: {check.word}: {reason}"
 
@@ -59,7 +47,7 @@ def _of_comparison(check: ParityResult) -> tuple[Word, str]:
 def _of_search(record: CoverageRecord) -> tuple[Word, str]:
     if record.nothing_to_compare:
         return "not compared", (
-            f"{record.int8} was not made: {record.model} finds nothing in the frames, so that "
+            f"{record.int8} was not made: {record.model} finds nothing in the frames, so "
             "there is nothing to compare."
         )
     share = f"{record.coverage:.1%} of the multiply-accumulates"
@@ -67,14 +55,14 @@ def _of_search(record: CoverageRecord) -> tuple[Word, str]:
         return "failed", f"INT8 is not worth it here: {record.said or share}."
     rest = [block.name for block in record.blocks if block.name not in record.chosen]
     return "passed", (
-        f"{record.int8} has {share} in INT8; in {record.rest.upper()} stay {_listed(rest)}."
+        f"{record.int8} has {share} in INT8; kept in {record.rest.upper()}: {_listed(rest)}."
         if rest
         else ""
     )
 
 
 def headline(report: Report) -> str:
-    """Say what was made, from the settings of the training run."""
+    """Describe the students in a sentence, from the settings of the training run."""
     config = report.made_by
     if config is None:
         names = _listed([m.name for m in report.models])
@@ -87,7 +75,7 @@ def headline(report: Report) -> str:
         "trained without a teacher" if names == "none" else f"distilled from {teacher} with {names}"
     )
     if student.get("inherit"):
-        how += " after taking over a selection of its weights"
+        how += ", initialised with a selection of its weights"
     return (
         f"A {student['family']} {student['preset']} student for {width} x {height} px, {how}: "
         f"{config['epochs']} epochs on the {data['train_split']} split of {data['root']}."
@@ -95,7 +83,7 @@ def headline(report: Report) -> str:
 
 
 def tiles(report: Report) -> list[Tile]:
-    """Answer the questions that a reader has first; without a teacher there is none to answer."""
+    """Return accuracy, speed and size beside the teacher; nothing without a teacher."""
     teacher = report.teacher
     if teacher is None:
         return []
@@ -119,7 +107,7 @@ def tiles(report: Report) -> list[Tile]:
 def _beside(
     report: Report, question: str, compare: Callable[[ModelReport], str], of_what: str
 ) -> Tile:
-    """Answer for the last student, the smallest; the others stand in the detail."""
+    """Compare the last student, the smallest; the detail has the others."""
     *others, last = report.students
     rest = ", ".join(f"{m.name}: {compare(m) or 'not defined'}" for m in others)
     detail = f"{of_what}, by {last.name}" + (f" ({rest})" if rest else "")

@@ -182,17 +182,24 @@ class Targets:
         boxes: cxcywh in [0, 1], float32 (G, 4).
         ignored: Areas that are neither object nor background, cxcywh in [0, 1], float32 (M, 4).
         frame_id: Which image it is, for messages.
+        picture: The area that the image takes, cxcywh in [0, 1], float32 (1, 4); the rest is
+            padding. None where it takes all.
     """
 
     labels: Tensor
     boxes: Tensor
     ignored: Tensor
     frame_id: str = ""
+    picture: Tensor | None = None
 
     def to(self, device: torch.device) -> Targets:
         """Move the tensors."""
         return Targets(
-            self.labels.to(device), self.boxes.to(device), self.ignored.to(device), self.frame_id
+            self.labels.to(device),
+            self.boxes.to(device),
+            self.ignored.to(device),
+            self.frame_id,
+            None if self.picture is None else self.picture.to(device),
         )
 
 
@@ -247,11 +254,24 @@ class QueryDetectorModule(DetectorModule, Protocol):
     """What the file of a family of detection transformers defines besides."""
 
     def label_content(self, model: nn.Module, labels: Tensor, boxes: Tensor) -> Tensor:
-        """Make the content of queries, detached.
+        """Make the content of queries that stand for objects of known classes, detached.
 
         Args:
             model: The detector.
-            labels: Class indices (B, Q); -1 for a query of no class.
+            labels: Class indices (B, Q).
+            boxes: The queries' reference boxes, cxcywh in [0, 1], (B, Q, 4).
+
+        Returns:
+            Embeddings (B, Q, D).
+        """
+        ...
+
+    def place_content(self, model: nn.Module, memory: Memory, boxes: Tensor) -> Tensor:
+        """Make the content of queries of no class, as the model makes that of its own, detached.
+
+        Args:
+            model: The detector.
+            memory: What its encoder gave.
             boxes: The queries' reference boxes, cxcywh in [0, 1], (B, Q, 4).
 
         Returns:

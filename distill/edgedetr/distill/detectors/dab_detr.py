@@ -162,6 +162,12 @@ def label_content(model: PreTrainedModel, labels: Tensor, boxes: Tensor) -> Tens
     return boxes.new_zeros((*boxes.shape[:2], width(model)))
 
 
+def place_content(model: PreTrainedModel, memory: Memory, boxes: Tensor) -> Tensor:
+    """Return zeros (B, Q, D): a query is its box."""
+    del memory
+    return boxes.new_zeros((*boxes.shape[:2], width(model)))
+
+
 def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutputs:
     """Answer external queries with every decoder layer.
 

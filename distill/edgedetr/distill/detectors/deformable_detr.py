@@ -103,15 +103,25 @@ def encode(model: PreTrainedModel, images: Tensor) -> Memory:
     return _memory(model, captured)
 
 
-@torch.no_grad()
 def label_content(model: PreTrainedModel, labels: Tensor, boxes: Tensor) -> Tensor:
-    """Make the content of queries (B, Q, 2 D), detached.
-
-    A query of this family knows no class, whatever the label. A single-stage model gives those of
-    its learned queries whose references lie nearest to the boxes' centres; a two-stage one derives
-    both parts from the box, as it does for its own queries.
-    """
+    """Make the content of queries (B, Q, 2 D), detached; of this family none knows a class."""
     del labels
+    return _content(model, boxes)
+
+
+def place_content(model: PreTrainedModel, memory: Memory, boxes: Tensor) -> Tensor:
+    """Make the content of queries at boxes (B, Q, 4), (B, Q, 2 D), detached."""
+    del memory
+    return _content(model, boxes)
+
+
+@torch.no_grad()
+def _content(model: PreTrainedModel, boxes: Tensor) -> Tensor:
+    """Make position embeddings and content of boxes (B, Q, 4), (B, Q, 2 D).
+
+    A single-stage model gives those of its learned queries whose references lie nearest to the
+    boxes' centres; a two-stage one derives both parts from the box, as for its own queries.
+    """
     core = model.model
     if model.config.two_stage:
         embedding = core.get_proposal_pos_embed(inverse_sigmoid(boxes))
@@ -190,6 +200,7 @@ __all__ = [
     "embedding_width",
     "encode",
     "label_content",
+    "place_content",
     "predict",
     "regions",
     "training_pass",

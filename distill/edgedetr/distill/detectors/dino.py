@@ -161,14 +161,19 @@ def encode(model: Dino, images: Tensor) -> Memory:
 
 @torch.no_grad()
 def label_content(model: Dino, labels: Tensor, boxes: Tensor) -> Tensor:
-    """Embed class indices (B, Q) with the table of the denoising queries, (B, Q, D), detached.
-
-    A query of no class (-1) gets the mean of the learned queries' content.
-    """
+    """Embed class indices (B, Q) with the table of the denoising queries, (B, Q, D), detached."""
     del boxes
-    neutral = model.tgt_embed.weight.mean(0, keepdim=True)
-    rows = torch.cat([model.label_enc.weight[: model.config.num_labels], neutral])
-    return rows[labels]
+    table: Tensor = model.label_enc.weight
+    return table[labels]
+
+
+@torch.no_grad()
+def place_content(model: Dino, memory: Memory, boxes: Tensor) -> Tensor:
+    """Give boxes (B, Q, 4) the learned content of the model's own queries in turn, (B, Q, D)."""
+    del memory
+    learned: Tensor = model.tgt_embed.weight
+    slots = torch.arange(boxes.shape[1], device=boxes.device) % len(learned)
+    return learned[slots].expand(len(boxes), -1, -1)
 
 
 def decode(model: Dino, memory: Memory, queries: Queries) -> DetrOutputs:
@@ -237,6 +242,7 @@ __all__ = [
     "embedding_width",
     "encode",
     "label_content",
+    "place_content",
     "predict",
     "regions",
     "training_pass",

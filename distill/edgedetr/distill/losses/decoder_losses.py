@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from edgedetr.distill.losses.logit_losses import ClassLoss, corner_loss, query_losses
+from edgedetr.distill.networks.precision import in_float32
 from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def check_pair(settings: AnswerSettings, student: Model, teacher: Model) -> None
             )
 
 
+@in_float32
 def answer_losses(
     student: DetrOutputs, teacher: DetrOutputs, counts: Tensor, settings: AnswerSettings
 ) -> dict[str, Tensor]:

@@ -3,18 +3,17 @@
 They come from the ground truth (CLoCKDistill), from the teacher (KD-DETR's specific points) or from
 chance (its general points). Slot i of the student's answers pairs with slot i of the teacher's.
 
-Content follows one rule. Where both models are of one family and width, both get the teacher's: its
-own embeddings for its own queries, its `label_content` for all others. Otherwise each gets its own
-`label_content`, the teacher for its own queries too: a teacher that recognizes its own queries
-keeps one of several that lie on an object, by what lies in their content, which a student that
-only sees the boxes could not learn.
+Content is what each model sees at inference. A query of no class gets each model's own content for
+its place (`place_content`); the teacher's own queries keep theirs for the teacher. A query of an
+object's class gets the embedding of that class. Where both models are of one family and width, the
+student gets the teacher's embeddings, of classes and of the teacher's own queries alike.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -31,14 +30,22 @@ if TYPE_CHECKING:
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
 
+RandomBoxes = Literal["mixed", "uniform", "gaussian"]
+
 MIN_SIZE = 1e-3
 """Smallest width and height of a query's box, as a fraction of the input."""
 
 RANDOM_SIZES = (0.02, 0.8)
 """Width and height of a random query's box, as fractions of the input."""
 
-NO_CLASS = -1
-"""Label of a query of no class."""
+NEAR_SHARE = 0.5
+"""Share of mixed random queries that lie near a box of the truth or of the teacher."""
+
+NEAR_NOISE = 0.4
+"""How far these are moved, as a share of the box's half size (DN-DETR's noise)."""
+
+SIZE_NOISE = 0.2
+"""How far, as a logarithm, the sizes of the others lie from those of objects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,22 +53,30 @@ class SharedQueries:
     """One set of queries whose content depends on who is asked.
 
     Attributes:
-        labels: Class indices (B, Q); `NO_CLASS` where a query stands for no object.
+        labels: Class indices (B, Q); None where the queries stand for no object.
         boxes: cxcywh in [0, 1], (B, Q, 4).
         valid: False in slots that only fill up the batch, (B, Q).
         groups: Number of equal groups of slots that do not see one another.
         content: The teacher's own embeddings (B, Q, D) of them, if it has any.
     """
 
-    labels: Tensor
+    labels: Tensor | None
     boxes: Tensor
     valid: Tensor
     groups: int = 1
     content: Tensor | None = None
 
-    def queries(self, model: Model) -> Queries:
-        """Give the queries the content that a model makes from class and box."""
-        content = model.label_content(self.labels, self.boxes)
+    def queries(self, model: Model, memory: Memory) -> Queries:
+        """Give the queries the content that a model makes from class or place.
+
+        Args:
+            model: The model that is asked.
+            memory: What its encoder gave.
+        """
+        if self.labels is None:
+            content = model.place_content(memory, self.boxes)
+        else:
+            content = model.label_content(self.labels, self.boxes)
         return Queries(content, self.boxes, self.valid, self.groups)
 
 
@@ -125,13 +140,7 @@ def target_queries(
         other = torch.randint_like(labels, 0, noise.num_classes)
         noisy = torch.rand(labels.shape, device=labels.device) < noise.label
         labels = torch.where(noisy, other, labels)
-    if noise.box > 0:
-        size = boxes[..., 2:]
-        shift = (torch.rand_like(size) * 2 - 1) * size / 2 * noise.box
-        growth = 1 + (torch.rand_like(size) * 2 - 1) * noise.box
-        boxes = torch.cat([boxes[..., :2] + shift, size * growth], dim=-1)
-    boxes = torch.cat([boxes[..., :2].clamp(0, 1), boxes[..., 2:].clamp(MIN_SIZE, 1)], dim=-1)
-    return SharedQueries(labels, boxes, valid, groups)
+    return SharedQueries(labels, _moved(boxes, noise.box), valid, groups)
 
 
 def teacher_queries(memory: Memory, count: int | None = None) -> SharedQueries:
@@ -150,32 +159,37 @@ def teacher_queries(memory: Memory, count: int | None = None) -> SharedQueries:
         content, boxes = (
             x.gather(1, chosen.unsqueeze(-1).expand(-1, -1, x.shape[-1])) for x in (content, boxes)
         )
-    labels = torch.full(valid.shape, NO_CLASS, device=valid.device)
-    return SharedQueries(labels, boxes, valid, content=content)
+    return SharedQueries(None, boxes, valid, content=content)
 
 
 def random_queries(
-    memory: Memory, count: int, kind: Literal["uniform", "gaussian"] = "uniform"
+    memory: Memory, targets: Sequence[Targets], count: int, kind: RandomBoxes = "mixed"
 ) -> SharedQueries:
     """Draw queries of no class, new ones at each call.
 
     Args:
-        memory: Of the images that they are for.
+        memory: The teacher's, of the images that they are for.
+        targets: The truth of these images.
         count: Queries an image.
-        kind: ``uniform`` draws centres evenly over the image and sizes evenly on a logarithmic
-            scale over `RANDOM_SIZES`; ``gaussian`` is KD-DETR's code, the sigmoid of a standard
-            normal in all four coordinates: most boxes are large and lie in the middle.
+        kind: ``mixed`` draws `NEAR_SHARE` of them near boxes of the truth and of the teacher, as
+            many of each, and the others all over the image in the sizes of the batch's objects,
+            each as often as it occurs; ``uniform`` draws centres evenly over the image and sizes
+            evenly on a logarithmic scale over `RANDOM_SIZES`; ``gaussian`` is KD-DETR's code, the
+            sigmoid of a standard normal in all four coordinates: most boxes are large and lie in
+            the middle.
     """
-    tokens = memory.tokens
-    shape = (len(tokens), count)
-    if kind == "uniform":
-        low, high = map(math.log, RANDOM_SIZES)
-        centres, sizes = (torch.rand((*shape, 2), device=tokens.device) for _ in range(2))
-        boxes = torch.cat([centres, (low + (high - low) * sizes).exp()], -1)
+    shape, device = (len(memory.tokens), count), memory.tokens.device
+    if kind == "mixed":
+        near = round(NEAR_SHARE * count)
+        boxes = torch.cat(
+            [_near_boxes(memory, targets, near), _spread_boxes(targets, count - near)], 1
+        )
+    elif kind == "uniform":
+        centres = torch.rand((*shape, 2), device=device)
+        boxes = torch.cat([centres, _log_uniform((*shape, 2), device)], -1)
     else:
-        boxes = torch.randn((*shape, 4), device=tokens.device).sigmoid()
-    labels = torch.full(shape, NO_CLASS, device=tokens.device)
-    return SharedQueries(labels, boxes, torch.ones_like(labels, dtype=torch.bool))
+        boxes = torch.randn((*shape, 4), device=device).sigmoid()
+    return SharedQueries(None, boxes, torch.ones(shape, dtype=torch.bool, device=device))
 
 
 def shared_answers(
@@ -191,14 +205,19 @@ def shared_answers(
     """
     alike = student.family == teacher.family and student.width == teacher.width
     with torch.no_grad():
-        asked = [s.queries(teacher) for s in sets]
-        if alike:
-            asked = [
-                q if s.content is None else replace(q, content=s.content)
-                for q, s in zip(asked, sets, strict=True)
-            ]
+        asked = [
+            s.queries(teacher, batch.teacher_memory)
+            if s.content is None
+            else Queries(s.content, s.boxes, s.valid, s.groups)
+            for s in sets
+        ]
         taught = _answers(asked, teacher, batch.teacher_memory)
-    asked = asked if alike else [s.queries(student) for s in sets]
+    asked = [
+        q
+        if alike and (s.labels is not None or s.content is not None)
+        else s.queries(student, batch.memory)
+        for q, s in zip(asked, sets, strict=True)
+    ]
     learnt = _answers(asked, student, batch.memory)
     return [
         SharedAnswers(mine, theirs, _counts(s, theirs, batch.targets))
@@ -208,16 +227,66 @@ def shared_answers(
 
 def outside_ignored(boxes: Tensor, targets: Sequence[Targets]) -> Tensor:
     """Tell which boxes (B, Q, 4) do not lie in an ignored area of their image, (B, Q)."""
-    outside = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-    for row, target in enumerate(targets):
-        if len(target.ignored):
-            outside[row] = share_inside(boxes[row], target.ignored) < IGNORED_SHARE
-    return outside
+    if not any(len(t.ignored) for t in targets):
+        return torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
+    areas = pad_sequence([t.ignored for t in targets], batch_first=True)
+    return share_inside(boxes, areas) < IGNORED_SHARE
 
 
 def _counts(asked: SharedQueries, teacher: DetrOutputs, targets: Sequence[Targets]) -> Tensor:
-    known = (asked.labels != NO_CLASS) | outside_ignored(teacher.boxes[-1], targets)
-    return asked.valid & known
+    if asked.labels is not None:
+        return asked.valid
+    return asked.valid & outside_ignored(teacher.boxes[-1], targets)
+
+
+def _near_boxes(memory: Memory, targets: Sequence[Targets], count: int) -> Tensor:
+    """Draw boxes of the truth and of the teacher, as often each, and move them, (B, count, 4)."""
+    truth, own = target_queries(targets), memory.own
+    order = truth.boxes.sum(-1).argsort(1)  # a draw does not depend on the order of the objects
+    objects = truth.boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
+    chances = torch.cat(
+        [
+            truth.valid.gather(1, order) / truth.valid.sum(1, keepdim=True).clamp(min=1),
+            own.valid / own.valid.sum(1, keepdim=True),
+        ],
+        1,
+    )
+    chosen = torch.multinomial(chances, count, replacement=True).unsqueeze(-1)
+    boxes = torch.cat([objects, own.boxes.detach()], 1)
+    return _moved(boxes.gather(1, chosen.expand(-1, -1, 4)), NEAR_NOISE)
+
+
+def _spread_boxes(targets: Sequence[Targets], count: int) -> Tensor:
+    """Draw boxes all over each image in the sizes of all images' objects, (B, count, 4).
+
+    The sizes are stratified: of n boxes each comes from another n-th of the objects, by their area.
+    """
+    found = torch.cat([t.boxes for t in targets])[:, 2:]
+    shape = (len(targets), count)
+    centres = torch.rand((*shape, 2), device=found.device)
+    if len(found) == 0:
+        return torch.cat([centres, _log_uniform((*shape, 2), found.device)], -1)
+    by_area = found[found.prod(1).argsort()]
+    strata = torch.arange(count, device=found.device) + torch.rand(shape, device=found.device)
+    sizes = by_area[(strata * len(found) / max(1, count)).long().clamp(max=len(found) - 1)]
+    sizes = sizes * (SIZE_NOISE * (torch.rand_like(sizes) * 2 - 1)).exp()
+    return torch.cat([centres, sizes.clamp(MIN_SIZE, 1)], -1)
+
+
+def _log_uniform(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Draw sizes evenly on a logarithmic scale over `RANDOM_SIZES`."""
+    low, high = map(math.log, RANDOM_SIZES)
+    return (low + (high - low) * torch.rand(shape, device=device)).exp()
+
+
+def _moved(boxes: Tensor, noise: float) -> Tensor:
+    """Move centres by up to ``noise`` half sizes and sizes by up to that share, inside bounds."""
+    if noise > 0:
+        size = boxes[..., 2:]
+        shift = (torch.rand_like(size) * 2 - 1) * size / 2 * noise
+        growth = 1 + (torch.rand_like(size) * 2 - 1) * noise
+        boxes = torch.cat([boxes[..., :2] + shift, size * growth], dim=-1)
+    return torch.cat([boxes[..., :2].clamp(0, 1), boxes[..., 2:].clamp(MIN_SIZE, 1)], dim=-1)
 
 
 def _answers(asked: Sequence[Queries], model: Model, memory: Memory) -> list[DetrOutputs]:

@@ -10,9 +10,13 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from edgedetr.distill.losses.foreground_mask import cell_weights
+from edgedetr.distill.losses.least_squares import LeastSquares
+from edgedetr.distill.networks.precision import in_float32
 from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
 
@@ -76,9 +80,32 @@ class PairedLevels(nn.Module):
         mine, theirs = batch.memory.levels, batch.teacher_memory.levels
         masks = batch.teacher_memory.masks
         return tuple(
-            LevelPair(adapt(mine[s]), theirs[t].detach(), *cell_weights(batch.targets, masks[t]))
+            _pair(adapt, mine[s], theirs[t].detach(), cell_weights(batch.targets, masks[t]))
             for adapt, (s, t) in zip(self.adapters, self.pairs, strict=True)
         )
+
+    @torch.no_grad()
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set each adapter to the least squares over the cells of some batches.
+
+        Cells count as in `cell_weights`: all of a box's as much as all of an image's background.
+        """
+        for adapter, (s, t) in zip(self.adapters, self.pairs, strict=True):
+            if not isinstance(adapter, nn.Conv2d):
+                continue
+            squares = LeastSquares()
+            for batch in batches:
+                weights = cell_weights(batch.targets, batch.teacher_memory.masks[t])
+                mine, theirs = batch.memory.levels[s], batch.teacher_memory.levels[t]
+                squares.add(mine, theirs, weights[0] + weights[1])
+            squares.solve(adapter)
+
+
+@in_float32
+def _pair(
+    adapt: nn.Module, student: Tensor, teacher: Tensor, weights: tuple[Tensor, Tensor]
+) -> LevelPair:
+    return LevelPair(adapt(student), teacher, *weights)
 
 
 def _same_grids(student: Model, teacher: Model) -> tuple[tuple[int, int], ...]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from edgedetr.distill.networks.precision import in_float32
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,12 +21,14 @@ def cell_weights(targets: Sequence[Targets], mask: Tensor) -> tuple[Tensor, Tens
 
     A box of h x w cells (rounded outwards, both ends included, as FGD does) gives each of its cells
     ``1 / (h w)``; where boxes overlap the smallest wins. The background's cells share a mass of 1.
-    Cells in ignored areas, and padded ones, have no weight, unless a box lies there.
+    Cells in ignored areas have no weight, unless a box lies there; padded ones have none at all.
 
     Args:
         targets: Truth of each image; boxes cxcywh in [0, 1] of the grid.
-        mask: (B, H, W), True where a cell lies in the image.
+        mask: (B, H, W), True where the network has a cell; padding that the targets know of is
+            left out besides.
     """
+    mask = mask & _pictures(targets, mask)
     foreground = mask.new_zeros(mask.shape, dtype=torch.float32)
     neutral = ~mask
     if any(len(t.boxes) for t in targets):
@@ -38,6 +42,7 @@ def cell_weights(targets: Sequence[Targets], mask: Tensor) -> tuple[Tensor, Tens
     return foreground, background
 
 
+@in_float32
 def standardised(level: Tensor, mask: Tensor) -> Tensor:
     """Give each channel of (B, D, H, W) mean 0 and variance 1 over the cells of ``mask``.
 
@@ -51,6 +56,19 @@ def standardised(level: Tensor, mask: Tensor) -> Tensor:
     centred = cells - shares @ cells
     variance = shares @ centred.square()
     return (centred * torch.rsqrt(variance + 1e-6)).transpose(1, 2).reshape(level.shape)
+
+
+def _pictures(targets: Sequence[Targets], mask: Tensor) -> Tensor:
+    """Tell which cells have their centre in the picture of each image, (B, H, W)."""
+    if all(t.picture is None for t in targets):
+        return torch.ones_like(mask)
+    whole = torch.tensor([[0.5, 0.5, 1.0, 1.0]], device=mask.device)
+    areas = torch.stack([whole if t.picture is None else t.picture for t in targets])
+    inside = []
+    for axis, count in enumerate(mask.shape[:0:-1]):
+        centres = (torch.arange(count, device=mask.device) + 0.5) / count
+        inside.append((centres - areas[..., axis]).abs() * 2 <= areas[..., axis + 2])
+    return inside[1][:, :, None] & inside[0][:, None]
 
 
 def _cells(boxes: Sequence[Tensor], hw: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -44,9 +44,13 @@ class PixelRelations(nn.Module):
         projection = self.projection(level)
         graph = self.node_states(level, projection, counted)
         graph = F.leaky_relu(self.nodes(graph) + graph, LEAK)
+        return standardised(self.extended(graph, projection), counted[:, None])
+
+    def extended(self, graph: Tensor, projection: Tensor) -> Tensor:
+        """Return what the reasoned nodes (B, 2m, m) say of each cell, (B, D, H, W)."""
         graph = self.states(graph.transpose(1, 2)).transpose(1, 2)
-        related = self.extend(torch.einsum("bsm,bmhw->bshw", graph, projection))
-        return standardised(related, counted[:, None])
+        related: Tensor = self.extend(torch.einsum("bsm,bmhw->bshw", graph, projection))
+        return related
 
     def node_states(self, level: Tensor, projection: Tensor, counted: Tensor) -> Tensor:
         """Return what the nodes gather from the counted cells, a mean over them, (B, 2m, m)."""

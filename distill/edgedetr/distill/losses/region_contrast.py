@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from edgedetr.distill.networks.precision import in_float32
+
 
 class RegionContrast(nn.Module):
     """Contrastive distillation of regions (Yao et al., ICCV 2021, section 3.3).
@@ -41,6 +43,7 @@ class RegionContrast(nn.Module):
         return F.normalize(own, dim=1)
 
     @override
+    @in_float32
     def forward(
         self,
         learnt: tuple[Tensor, Tensor],

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from edgedetr.distill.losses.region_pooling import region_features
+from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,7 @@ class SemanticImitation(nn.Module):
         return F.softplus(self.raw_tau) + LOWEST_TAU
 
     @override
+    @in_float32
     def forward(self, levels: Sequence[Tensor], boxes: Sequence[Tensor], taught: Tensor) -> Tensor:
         """Return the loss.
 
@@ -75,6 +77,14 @@ class SemanticImitation(nn.Module):
         weights = self.level_weights(pooled, taught)
         gathered = torch.einsum("ln,lndhw->ndhw", weights, pooled)
         return (gathered - taught).square().sum() / max(1, taught.numel())
+
+    def of_all_levels(self, levels: Sequence[Tensor], boxes: Sequence[Tensor], size: int) -> Tensor:
+        """Return the mean over levels of what regions have in them, not adapted, (N, width, s, s).
+
+        That is what is adapted to the teacher's while all levels count alike.
+        """
+        pooled = [region_features(x, boxes, size, samples=1, aligned=False) for x in levels]
+        return torch.stack(pooled).mean(0)
 
     def level_weights(self, pooled: Tensor, taught: Tensor) -> Tensor:
         """Return how much each level counts for each region, (L, N); 1 over the levels."""

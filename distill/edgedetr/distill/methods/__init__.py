@@ -51,6 +51,12 @@ class DistillationMethod(nn.Module):
 
     terms: tuple[str, ...]
 
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set adapters to what maps the student's features of some batches to the teacher's best.
+
+        A method that has no adapters leaves it at that.
+        """
+
 
 class MethodModule(Protocol):
     """What a file in this folder must define.

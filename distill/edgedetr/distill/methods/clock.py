@@ -39,6 +39,7 @@ from edgedetr.distill.losses.distillation_points import (
 from edgedetr.distill.losses.feature_levels import PairedLevels
 from edgedetr.distill.losses.foreground_mask import standardised
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +103,11 @@ class Clock(DistillationMethod):
         self.levels = PairedLevels(student, teacher)
 
     @override
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the adapters of the levels, see `PairedLevels.fit`."""
+        self.levels.fit(batches)
+
+    @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher answers without gradient."""
         settings = self.settings
@@ -121,7 +127,9 @@ class Clock(DistillationMethod):
         if settings.teacher_queries:
             sets.append(teacher_queries(batch.teacher_memory))
         if settings.random_queries:
-            sets.append(random_queries(batch.teacher_memory, settings.random_queries))
+            sets.append(
+                random_queries(batch.teacher_memory, batch.targets, settings.random_queries)
+            )
         return sets
 
 
@@ -136,6 +144,7 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
     return Clock(settings, student, teacher)
 
 
+@in_float32
 def lcmd(levels: Sequence[LevelPair], settings: Settings) -> Tensor:
     """Return the location-and-context-aware memory loss (paper, section 3.1).
 

@@ -5,7 +5,8 @@ width:
 
 * ``pixel``: relations between cells. A graph unit a level (GloRe, Chen et al., CVPR 2019) projects
   the cells onto a few nodes, lets these reason and projects back (`PixelRelations`); the term is
-  the mean square of the difference of the cells plus that of what relations make of them.
+  the mean square of the difference of the cells (`plain_share` of it) plus that of what relations
+  make of them.
 * ``relation``: relations between objects. Ground-truth boxes are pooled to 3x3 from the two finest
   levels; each object x_i gathers ``sum_j softmax_j(w_ij * theta(x_i).phi(x_j) / sqrt(h)) g(x_j)``
   from the objects of its image (`ObjectRelations`), and the term is the mean square of the
@@ -34,6 +35,12 @@ Where this departs from the authors' code, and why:
 * Means of squares instead of the norm of the whole batch tensor, which grows with batch and input.
   The default weights therefore differ from the code's (1e-3 or 4e-3, 4e-3 or 5e-3, 2.4e-3 or 6e-3).
 
+``form="paper"`` is the paper's form instead: the unit of either side adds what relations say to the
+cells, and ``pixel`` compares the sums; ``relation`` compares the softmax itself, as a sum over the
+pairs of an image; the modules of both sides train to agree, by these terms, and ``modules`` is 0.
+What is left of ours in it: the filter keeps its weights, the student's levels are adapted before
+their unit and not after it, and squares are means over cells.
+
 Nodes are 1/4 of the width on the two finest levels and the width on the others: the authors' 64 and
 256 at width 256. Padded cells and cells in ignored areas count in no term.
 """
@@ -41,7 +48,7 @@ Nodes are 1/4 of the width on the two finest levels and the width on the others:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,11 +58,17 @@ from typing_extensions import override
 from edgedetr.distill.losses.feature_levels import LevelPair, PairedLevels
 from edgedetr.distill.losses.foreground_mask import standardised
 from edgedetr.distill.losses.object_relations import ObjectRelations, Objects, objects
+from edgedetr.distill.losses.paper_relations import (
+    PaperObjectRelations,
+    PaperPixelRelations,
+    relation_difference,
+)
 from edgedetr.distill.losses.pixel_relations import PixelRelations
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.methods import Batch
@@ -75,11 +88,23 @@ class Settings:
         pixel_weight: Factor of the relations between cells.
         relation_weight: Factor of the relations between objects.
         instance_weight: Factor of the objects' features.
+        plain_share: Factor, within the pixel term, of the cells' own difference; with 0, and an
+            ``instance_weight`` of 0, relations alone teach. Of the redesign alone.
+        form: ``redesign``, or the ``paper``'s.
     """
 
     pixel_weight: float = 0.1
     relation_weight: float = 0.1
     instance_weight: float = 0.1
+    plain_share: float = 1.0
+    form: Literal["redesign", "paper"] = "redesign"
+
+    def __post_init__(self) -> None:
+        if self.form == "paper" and self.plain_share != 1:
+            raise ValueError(
+                f"plain_share {self.plain_share} is of form 'redesign'; the paper's adds relations "
+                "to features and has no other term of these"
+            )
 
 
 class Drkd(DistillationMethod):
@@ -91,12 +116,16 @@ class Drkd(DistillationMethod):
         super().__init__()
         self.settings = settings
         self.levels = PairedLevels(student, teacher)
-        width, fine = teacher.width, min(OBJECT_LEVELS, len(self.levels))
-        self.pixel_relations = nn.ModuleList(
-            PixelRelations(width, max(1, width // 4) if index < OBJECT_LEVELS else width)
-            for index in range(len(self.levels))
+        nodes = _nodes(teacher.width, len(self.levels))
+        self.pixel_relations = nn.ModuleList(PixelRelations(teacher.width, n) for n in nodes)
+        self.object_relations = nn.ModuleList(
+            ObjectRelations(teacher.width) for _ in nodes[:OBJECT_LEVELS]
         )
-        self.object_relations = nn.ModuleList(ObjectRelations(width) for _ in range(fine))
+
+    @override
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the adapters of the levels, see `PairedLevels.fit`."""
+        self.levels.fit(batches)
 
     @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -105,7 +134,9 @@ class Drkd(DistillationMethod):
         levels: tuple[LevelPair, ...] = self.levels(batch)
         found = objects(batch.targets)
         by_pixel = zip(levels, self.pixel_relations, strict=True)
-        pixel, told = _means(pixel_terms(pair, relations) for pair, relations in by_pixel)
+        pixel, told = _means(
+            pixel_terms(pair, relations, settings.plain_share) for pair, relations in by_pixel
+        )
         by_object = zip(levels, self.object_relations, strict=False)
         relation, instance, told_by_others = _means(
             object_terms(pair, found, relations) for pair, relations in by_object
@@ -118,6 +149,50 @@ class Drkd(DistillationMethod):
         }
 
 
+class PaperDrkd(DistillationMethod):
+    """The paper's form: relation modules of both sides, which train to agree."""
+
+    terms = Drkd.terms
+
+    def __init__(self, settings: Settings, student: Model, teacher: Model) -> None:
+        super().__init__()
+        self.settings = settings
+        self.levels = PairedLevels(student, teacher)
+        nodes = _nodes(teacher.width, len(self.levels))
+        self.pixel_relations = nn.ModuleList(
+            nn.ModuleList(PaperPixelRelations(teacher.width, n) for _ in range(2)) for n in nodes
+        )
+        self.object_relations = nn.ModuleList(
+            nn.ModuleList(PaperObjectRelations(teacher.width) for _ in range(2))
+            for _ in nodes[:OBJECT_LEVELS]
+        )
+
+    @override
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the adapters of the levels, see `PairedLevels.fit`."""
+        self.levels.fit(batches)
+
+    @override
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted terms of one step, each a mean over levels."""
+        settings = self.settings
+        levels: tuple[LevelPair, ...] = self.levels(batch)
+        found = objects(batch.targets)
+        by_pixel = zip(levels, self.pixel_relations, strict=True)
+        (pixel,) = _means((paper_pixel_term(pair, *sides),) for pair, sides in by_pixel)  # type: ignore[misc]
+        by_object = zip(levels, self.object_relations, strict=False)
+        relation, instance = _means(
+            paper_object_terms(pair, found, *sides)  # type: ignore[misc]
+            for pair, sides in by_object
+        )
+        return {
+            "pixel": settings.pixel_weight * pixel,
+            "relation": settings.relation_weight * relation,
+            "instance": settings.instance_weight * instance,
+            "modules": pixel.new_zeros(()),
+        }
+
+
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
     """Take every pair of families: all have levels."""
     del student, teacher
@@ -126,19 +201,25 @@ def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
 
 def build(settings: Settings, student: Model, teacher: Model) -> DistillationMethod:
     """Make the method for a pair of models."""
-    return Drkd(settings, student, teacher)
+    form = PaperDrkd if settings.form == "paper" else Drkd
+    return form(settings, student, teacher)
 
 
-def pixel_terms(pair: LevelPair, relations: nn.Module) -> tuple[Tensor, Tensor]:
+@in_float32
+def pixel_terms(
+    pair: LevelPair, relations: nn.Module, plain_share: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Return one level's ``pixel`` and its share in ``modules``, unweighted."""
     counted = pair.counted
     taught = relations(pair.teacher, counted)
     learnt = _without_training(relations, pair.student, counted)
-    by_cell = (learnt - taught.detach()).square() + (pair.student - pair.teacher).square()
+    related, plain = learnt - taught.detach(), pair.student - pair.teacher
+    by_cell = related.square() + plain_share * plain.square()
     told = (taught - standardised(pair.teacher, counted[:, None])).square()
     return _mean(by_cell.mean(1), counted), _mean(told.mean(1), counted)
 
 
+@in_float32
 def object_terms(
     pair: LevelPair, found: Objects, relations: nn.Module
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,6 +233,28 @@ def object_terms(
         _mean((mine - theirs).square().mean(-1), found.valid),
         _mean(told.mean(-1), found.related),
     )
+
+
+@in_float32
+def paper_pixel_term(pair: LevelPair, mine: nn.Module, theirs: nn.Module) -> Tensor:
+    """Return one level's ``pixel`` of the paper's form, unweighted."""
+    difference = mine(pair.student, pair.counted) - theirs(pair.teacher, pair.counted)
+    return _mean(difference.square().mean(1), pair.counted)
+
+
+@in_float32
+def paper_object_terms(
+    pair: LevelPair, found: Objects, mine: nn.Module, theirs: nn.Module
+) -> tuple[Tensor, Tensor]:
+    """Return one level's ``relation`` and ``instance`` of the paper's form, unweighted."""
+    learnt, taught = (found.features(level) for level in (pair.student, pair.teacher))
+    relation = relation_difference(mine(learnt, found), theirs(taught, found), found)
+    return relation, _mean((learnt - taught).square().mean(-1), found.valid)
+
+
+def _nodes(width: int, levels: int) -> list[int]:
+    """Return how many nodes the graph unit of each level has."""
+    return [max(1, width // 4) if index < OBJECT_LEVELS else width for index in range(levels)]
 
 
 def _without_training(module: nn.Module, *inputs: object) -> Tensor:

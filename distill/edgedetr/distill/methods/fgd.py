@@ -33,8 +33,11 @@ from typing_extensions import override
 
 from edgedetr.distill.losses.feature_levels import LevelPair, PairedLevels
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
@@ -78,6 +81,11 @@ class Fgd(DistillationMethod):
             nn.ModuleList(ContextBlock(teacher.width) for _ in range(len(self.levels)))
             for _ in range(2)
         )
+
+    @override
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the adapters of the levels, see `PairedLevels.fit`."""
+        self.levels.fit(batches)
 
     @override
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -138,6 +146,7 @@ class ContextBlock(nn.Module):
         return level + added[..., None, None]
 
 
+@in_float32
 def focal_terms(pair: LevelPair, temperature: float) -> dict[str, Tensor]:
     """Return the unweighted ``foreground``, ``background`` and ``attention`` of one level."""
     learnt, taught = (attention(x, pair.counted, temperature) for x in (pair.student, pair.teacher))
@@ -152,6 +161,7 @@ def focal_terms(pair: LevelPair, temperature: float) -> dict[str, Tensor]:
     }
 
 
+@in_float32
 def global_term(pair: LevelPair, student: nn.Module, teacher: nn.Module) -> Tensor:
     """Return the unweighted squared difference of one level after the context blocks."""
     counted = pair.counted

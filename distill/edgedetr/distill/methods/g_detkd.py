@@ -29,16 +29,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import box_convert
 from typing_extensions import override
 
 from edgedetr.distill.detectors import answers_regions
+from edgedetr.distill.losses.least_squares import LeastSquares
 from edgedetr.distill.losses.region_contrast import RegionContrast
 from edgedetr.distill.losses.region_sampling import region_samples
 from edgedetr.distill.losses.semantic_imitation import SemanticImitation
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks.precision import in_float32
 from edgedetr.distill.weights.selection import inherit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgedetr.distill.detectors import DetectorModule, RegionAnswers, Regions
     from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
@@ -128,6 +133,18 @@ class GDetKd(DistillationMethod):
             **terms,
         }
 
+    @override
+    @torch.no_grad()
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the imitation's adapter, on the regions of the objects."""
+        squares = LeastSquares()
+        for batch in batches:
+            boxes = [box_convert(t.boxes, "cxcywh", "xyxy") for t in batch.targets]
+            taught = self.teacher.answer_regions(batch.teacher_memory, boxes).features
+            mine = self.imitation.of_all_levels(batch.memory.levels, boxes, taught.shape[-1])
+            squares.add(mine, taught, taught.new_ones(taught[:, 0].shape))
+        squares.solve(self.imitation.adapter)
+
     def _regions(self, batch: Batch) -> Regions:
         """Return the student's regions; a second stage answers the sampled ones later."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.two_stage):
@@ -159,6 +176,7 @@ def transfer_head(student: Model, teacher: Model) -> list[str]:
     return [name for part in fitting for name in inherit(student, teacher, part)]
 
 
+@in_float32
 def prediction_terms(student: RegionAnswers, teacher: RegionAnswers) -> tuple[Tensor, Tensor]:
     """Return the unweighted ``class`` and ``localization`` of the same regions' answers."""
     logits, deltas = teacher.logits.detach(), teacher.deltas.detach()

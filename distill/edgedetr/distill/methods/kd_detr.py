@@ -1,7 +1,8 @@
 """KD-DETR (Wang et al., CVPR 2024): teacher and student answer the same distillation points.
 
 *Specific* points are the teacher's own queries and cover what it attends to; *general* points are
-random, new at every step, and cover the image. The teacher's last layer teaches every layer of the
+random, new at every step, half of them near objects, half all over the image (`random_queries`).
+Each model gets its own content for a point. The teacher's last layer teaches every layer of the
 student's decoder. Most points are background, so each weighs as much as the teacher is sure of an
 object there (the paper's foreground rebalance weight, ``max_c sigmoid(z_c)``). There is no loss on
 features and nothing to train besides the student.
@@ -35,7 +36,7 @@ from edgedetr.distill.losses.decoder_losses import (
 )
 from edgedetr.distill.losses.distillation_points import (
     MIN_SIZE,
-    NO_CLASS,
+    RandomBoxes,
     SharedQueries,
     outside_ignored,
     random_queries,
@@ -44,6 +45,7 @@ from edgedetr.distill.losses.distillation_points import (
 )
 from edgedetr.distill.losses.logit_losses import box_losses, exclusive_divergence, weighted
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks.precision import in_float32
 from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -75,8 +77,8 @@ class Settings(AnswerSettings):
     layers: Literal["paired", "final"] = "final"
     specific_weight: float = 1.0
     general_weight: float = 1.0
-    point_share: float = 0.3
-    general_boxes: Literal["uniform", "gaussian"] = "uniform"
+    point_share: float = 0.5
+    general_boxes: RandomBoxes = "mixed"
 
     @override
     def __post_init__(self) -> None:
@@ -114,7 +116,7 @@ class KdDetr(DistillationMethod):
         count = max(1, round(settings.point_share * memory.own.boxes.shape[1]))
         if name == "specific":
             return teacher_queries(memory, count)
-        return random_queries(memory, count, settings.general_boxes)
+        return random_queries(memory, batch.targets, count, settings.general_boxes)
 
 
 class ProposalKdDetr(DistillationMethod):
@@ -142,7 +144,8 @@ class ProposalKdDetr(DistillationMethod):
             found = self.student.module.regions(self.student.network, batch.memory).boxes
             proposals = [boxes[:PROPOSALS] for boxes in found]
             asked = proposal_queries(proposals)
-            taught = self.teacher.decode(batch.teacher_memory, asked.queries(self.teacher))
+            memory = batch.teacher_memory
+            taught = self.teacher.decode(memory, asked.queries(self.teacher, memory))
             counts = outside_ignored(taught.boxes[-1], batch.targets)[asked.valid]
             logits, boxes = (x[-1][asked.valid] for x in (taught.logits, taught.boxes))
             weights = query_weights(logits, counts, settings)
@@ -199,9 +202,10 @@ def proposal_queries(proposals: Sequence[Tensor]) -> SharedQueries:
     boxes = box_convert(padded, "xyxy", "cxcywh")
     boxes = torch.cat([boxes[..., :2].clamp(0, 1), boxes[..., 2:].clamp(MIN_SIZE, 1)], -1)
     boxes = torch.where(valid.unsqueeze(-1), boxes, boxes.new_full((), 0.5))
-    return SharedQueries(torch.full(valid.shape, NO_CLASS, device=boxes.device), boxes, valid)
+    return SharedQueries(None, boxes, valid)
 
 
+@in_float32
 def proposal_losses(
     student: RegionAnswers,
     logits: Tensor,

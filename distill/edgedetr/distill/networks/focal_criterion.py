@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from edgedetr.distill.networks.criterion import silence_ignored
 from edgedetr.distill.networks.finite import require_finite
+from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +89,7 @@ class _Known:
         return self._matches
 
 
+@in_float32
 def focal_losses(
     weights: FocalWeights,
     logits: Tensor,

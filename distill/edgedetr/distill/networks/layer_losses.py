@@ -20,6 +20,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 from transformers.loss.loss_d_fine import weighting_function
 
+from edgedetr.distill.networks.precision import in_float32
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -90,6 +92,7 @@ def truth_of(targets: Sequence[Mapping[str, Tensor]]) -> Truth:
 
 
 @torch.no_grad()
+@in_float32
 def hungarian_matches(logits: Tensor, boxes: Tensor, truth: Truth, config: Any) -> Matches:  # noqa: ANN401
     """Match each layer's predictions to the objects at the least cost (`RTDetrHungarianMatcher`).
 
@@ -152,6 +155,7 @@ def denoising_matches(meta: Mapping[str, Any], truth: Truth, layers: int) -> Mat
     return Matches(*(torch.cat(x).expand(layers, -1) for x in (rows, objects)))
 
 
+@in_float32
 def layer_losses(
     layers: Layers,
     truth: Truth,

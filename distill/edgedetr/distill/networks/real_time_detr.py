@@ -22,12 +22,16 @@ from edgedetr.distill.networks.decoder_hook import (
     require_cells,
     self_attention_mask,
 )
+from edgedetr.distill.networks.layer_losses import overlaps
 from edgedetr.distill.networks.query_fade import faded_choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from transformers import PreTrainedModel
+
+PAIRS_AT_ONCE = 1 << 24
+"""Pairs of boxes and proposals that are compared at once, which bounds the memory that it takes."""
 
 
 def prepared(model: PreTrainedModel) -> PreTrainedModel:
@@ -82,14 +86,36 @@ def anchor_kinds(model: PreTrainedModel) -> int:
 
 
 def label_content(model: PreTrainedModel, labels: Tensor, boxes: Tensor) -> Tensor:
-    """Embed class indices (B, Q) with the table of the denoising queries, (B, Q, D), detached.
-
-    A query of no class (-1) gets the mean of the classes' embeddings.
-    """
+    """Embed class indices (B, Q) with the table of the denoising queries, (B, Q, D), detached."""
     del boxes
-    table = model.model.denoising_class_embed.weight.detach()[: model.config.num_labels]
-    rows = torch.cat([table, table.mean(0, keepdim=True)])
-    return rows[labels]
+    table: Tensor = model.model.denoising_class_embed.weight.detach()
+    return table[labels]
+
+
+@torch.no_grad()
+def place_content(model: PreTrainedModel, memory: Memory, boxes: Tensor) -> Tensor:
+    """Give each box (B, Q, 4) the projected encoder cell whose own proposal is nearest, (B, Q, D).
+
+    So the model makes the content of the queries that it chooses itself: a box that a cell proposed
+    gets the content of that cell. The cell under a box's centre is mostly another one. Nearest is
+    the largest generalized IoU.
+    """
+    core = model.model
+    anchors, inside = core.generate_anchors(
+        memory.spatial_shapes, device=boxes.device, dtype=memory.tokens.dtype
+    )
+    cells: Tensor = core.enc_output(inside.to(memory.tokens.dtype) * memory.tokens)
+    proposals = (core.enc_bbox_head(cells) + anchors).sigmoid()
+    at_once = max(1, PAIRS_AT_ONCE // (boxes.shape[1] * proposals.shape[1]))
+    nearest = torch.cat(
+        [
+            overlaps(own.unsqueeze(2), others.unsqueeze(1))[1].argmax(-1)
+            for own, others in zip(
+                torch.split(boxes, at_once), torch.split(proposals, at_once), strict=True
+            )
+        ]
+    )
+    return cells.gather(1, nearest.unsqueeze(-1).expand(-1, -1, cells.shape[-1]))
 
 
 def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutputs:

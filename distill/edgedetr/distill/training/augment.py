@@ -55,7 +55,11 @@ def _mirrored(image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         return torch.cat([1 - boxes[:, :1], boxes[:, 1:]], dim=1)
 
     return functional.horizontal_flip(image), Targets(
-        targets.labels, mirror(targets.boxes), mirror(targets.ignored), targets.frame_id
+        targets.labels,
+        mirror(targets.boxes),
+        mirror(targets.ignored),
+        targets.frame_id,
+        None if targets.picture is None else mirror(targets.picture),
     )
 
 
@@ -84,7 +88,8 @@ def _zoomed(image: Tensor, targets: Targets, rng: np.random.Generator) -> tuple[
     kept = (share >= MIN_VISIBLE) & (side_px >= MIN_SIDE_PX)
     rest = torch.cat([ignored, boxes[~kept]])
     rest = rest[rest[:, 2:].amin(1) > 0]
-    return image, Targets(targets.labels[kept], boxes[kept], rest, targets.frame_id)
+    picture = None if targets.picture is None else into_crop(targets.picture)[0]
+    return image, Targets(targets.labels[kept], boxes[kept], rest, targets.frame_id, picture)
 
 
 def _area(corners: Tensor) -> Tensor:

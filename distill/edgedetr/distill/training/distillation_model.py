@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,12 @@ class Trainee(nn.Module):
         with simulated(self.network, self.student.quantization):
             detection, memory = self.student.module.training_pass(self.network, images, targets)
             return detection, self.distillation(Batch(images, targets, memory, taught), detection)
+
+    def encode(self, images: Tensor) -> Any:  # noqa: ANN401 - what the family's `encode` gives
+        """Return the student's memory or pyramid of (B, 3, H, W), as training computes it."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        with simulated(self.network, self.student.quantization):
+            return self.student.encode(images)
 
     @override
     def train(self, mode: bool = True) -> Trainee:

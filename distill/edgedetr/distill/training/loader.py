@@ -111,6 +111,7 @@ class NetworkInputs:
             boxes=torch.from_numpy(place.to_input(truth.boxes)),
             ignored=torch.from_numpy(place.to_input(truth.ignored)),
             frame_id=sample.frame.frame_id,
+            picture=_picture(place),
         )
         inputs = Inputs(torch.from_numpy(pixels), targets, place)
         if self._kept is not None:
@@ -161,6 +162,16 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
             some = range(start, min(start + count, len(self)))
             images = torch.stack([self._inputs.normalised(self._inputs[i].pixels) for i in some])
             yield torch.cat([images, images.flip(-1)])
+
+
+def _picture(place: Placement) -> Tensor | None:
+    """Return where a letterboxed image lies, cxcywh in [0, 1], (1, 4); None where it fills all."""
+    if place.placed_hw == place.input_hw:
+        return None
+    height, width = (
+        placed / side for placed, side in zip(place.placed_hw, place.input_hw, strict=True)
+    )
+    return torch.tensor([[width / 2, height / 2, width, height]])
 
 
 class EpochOrder:

@@ -58,6 +58,11 @@ class Distillation(nn.Module):
         balanced: dict[str, Tensor] = self.balance(detection, terms, batch.memory.tensors())
         return balanced
 
+    def fit(self, batches: Sequence[Batch]) -> None:
+        """Set the adapters of every method, see `DistillationMethod.fit`."""
+        for module in self.methods.values():
+            module.fit(batches)  # type: ignore[operator]
+
 
 def distillation_of(
     configs: Sequence[MethodConfig], student: Model, teacher: Model | None

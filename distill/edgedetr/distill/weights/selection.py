@@ -2,14 +2,14 @@
 
 Weight selection (Xu et al., "Initializing Models with Larger Ones", ICLR 2024, arXiv:2311.18823):
 each tensor of the student is the teacher's tensor of the same name with evenly spaced channels of
-each axis, and so the whole tensor where both have the same shape. Of a deformable attention whole
-heads and whole sampling points are selected.
+each axis, and so the whole tensor where both have the same shape. Of an attention whole heads are
+selected, the same ones in all its projections, and of a deformable one whole sampling points.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -27,9 +27,9 @@ def inherit(student: Model, teacher: Model, part: str = "") -> list[str]:
     """Give every tensor of a student that fits evenly spaced channels of its teacher's.
 
     A tensor fits where the teacher has one of the same name with as many axes, none shorter and
-    kernels of the same size; where its rows are sampling points, each head needs as many in each
-    level. Whatever knows the classes is left out unless both models have the same classes in the
-    same order.
+    kernels of the same size; where an axis belongs to heads, the teacher needs as many heads, each
+    with as many channels, or sampling points in each level. Whatever knows the classes is left out
+    unless both models have the same classes in the same order.
 
     Args:
         student: The network that is written to.
@@ -43,15 +43,15 @@ def inherit(student: Model, teacher: Model, part: str = "") -> list[str]:
         UsageError: If there is none.
     """
     theirs = teacher.network.state_dict()
-    my_points, their_points = _sampling_points(student.network), _sampling_points(teacher.network)
+    my_heads, their_heads = _heads(student.network), _heads(teacher.network)
     same_classes = student.spec.class_names == teacher.spec.class_names
     left_out = set() if same_classes else class_tensors(student)
     taken = []
     for name, tensor in student.network.state_dict().items():
         if not name.startswith(part) or name not in theirs or name in left_out:
             continue
-        mine = _parts(tensor, my_points.get(name))
-        found = _parts(theirs[name], their_points.get(name))
+        mine = _parts(tensor, my_heads.get(name))
+        found = _parts(theirs[name], their_heads.get(name))
         if tensor.shape[2:] == theirs[name].shape[2:] and _fit(mine, found):
             for own, other in zip(mine, found, strict=True):
                 own.copy_(evenly_spaced(other, own.shape))
@@ -78,35 +78,69 @@ def evenly_spaced(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Points:
-    """Where a deformable attention reads: heads, and the points of each of them in each level."""
+class _Heads:
+    """How an axis of a tensor belongs to the heads of an attention, head by head.
 
-    heads: int
-    in_levels: tuple[int, ...]
+    Attributes:
+        axis: Which one.
+        count: Heads.
+        in_levels: Sampling points of a head in each level; empty where it has channels.
+    """
+
+    axis: int
+    count: int
+    in_levels: tuple[int, ...] = ()
 
 
-def _sampling_points(network: nn.Module) -> dict[str, _Points]:
-    """Name the tensors whose rows belong to points: head by head, in each level by level."""
+def _heads(network: nn.Module) -> dict[str, _Heads]:
+    """Name the tensors of a network of which an axis belongs to heads."""
+    found: dict[str, _Heads] = {}
+    for attention, module in network.named_modules():
+        if hasattr(module, "sampling_offsets"):
+            found |= _deformable(attention, module)
+        elif hasattr(module, "head_dim") and hasattr(module, "q_proj"):
+            count = module.q_proj.out_features // module.head_dim
+            found |= _projections(attention, count, ("q_proj", "k_proj", "v_proj"))
+            found |= {
+                f"{attention}.{out}.weight": _Heads(1, count) for out in ("o_proj", "out_proj")
+            }
+    return found
+
+
+def _deformable(attention: str, module: Any) -> dict[str, _Heads]:  # noqa: ANN401
+    """Name those of a deformable attention; D-FINE's has no projections of values."""
+    points = module.n_points
+    in_levels = tuple(points) if isinstance(points, list) else (points,) * module.n_levels
+    by_point = _Heads(0, module.n_heads, in_levels)
     return {
-        f"{attention}.{layer}.{name}": _Points(
-            module.n_heads,
-            tuple(module.n_points)
-            if isinstance(module.n_points, list)
-            else (module.n_points,) * module.n_levels,
-        )
-        for attention, module in network.named_modules()
-        if hasattr(module, "sampling_offsets")
-        for layer in ("sampling_offsets", "attention_weights")
-        for name, _ in module.get_submodule(layer).named_parameters()
+        **{
+            f"{attention}.{layer}.{name}": by_point
+            for layer in ("sampling_offsets", "attention_weights")
+            for name in ("weight", "bias")
+        },
+        **_projections(attention, module.n_heads, ("value_proj",)),
+        f"{attention}.output_proj.weight": _Heads(1, module.n_heads),
     }
 
 
-def _parts(tensor: Tensor, points: _Points | None) -> list[Tensor]:
-    """Return a tensor as it is, or its rows in each level, (heads, points, ...): views of it."""
-    if points is None:
+def _projections(attention: str, count: int, layers: tuple[str, ...]) -> dict[str, _Heads]:
+    return {
+        f"{attention}.{layer}.{name}": _Heads(0, count)
+        for layer in layers
+        for name in ("weight", "bias")
+    }
+
+
+def _parts(tensor: Tensor, heads: _Heads | None) -> list[Tensor]:
+    """Return a tensor as it is, or with an axis of heads, level by level: views of it."""
+    if heads is None:
         return [tensor]
-    apart = tensor.view(points.heads, sum(points.in_levels), -1, *tensor.shape[1:])
-    return list(torch.split(apart, list(points.in_levels), 1))
+    before, after = tensor.shape[: heads.axis], tensor.shape[heads.axis + 1 :]
+    apart = tensor.view(*before, heads.count, -1, *after)
+    if not heads.in_levels:
+        return [apart]
+    points = apart.view(heads.count, sum(heads.in_levels), -1, *after)
+    return list(torch.split(points, list(heads.in_levels), 1))
 
 
 def _fit(mine: list[Tensor], found: list[Tensor]) -> bool:

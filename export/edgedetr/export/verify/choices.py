@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from edgedetr.graph.wiring import replace_items
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -118,8 +119,7 @@ def choosing_graph(model: onnx.ModelProto, *, forced: bool) -> ChoosingGraph:
         scores.append(node.input[0])
         indices.append(f"{node.output[1]}::forced" if forced else node.output[1])
         nodes += _taking(node, indices[-1]) if forced else [node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_items(graph.node, nodes)
     places = graph.input if forced else graph.output
     places.extend(helper.make_tensor_value_info(n, TensorProto.INT64, None) for n in indices)
     known = {value.name for value in graph.output}

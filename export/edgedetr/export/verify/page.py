@@ -11,7 +11,7 @@ import numpy as np
 
 from edgedetr.pages.charts import DistributionChart, distribution_chart
 from edgedetr.pages.pictures import jpeg_uri
-from edgedetr.pages.rendering import rendered
+from edgedetr.pages.rendering import State, Tile, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,16 +25,6 @@ _TEMPLATE = Path(__file__).with_name("verify.html.jinja")
 
 LEAST_ERROR = 1e-6
 """Left end of the axis of relative errors, which ends at 1; smaller ones have no bar."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A question, its answer, what it rests on, and ``good``, ``bad``, ``undecided`` or nothing."""
-
-    question: str
-    answer: str
-    detail: str
-    state: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,11 +93,12 @@ def page(report: ParityReport) -> str:
 def tiles(report: ParityReport) -> list[Tile]:
     """Answer the first questions."""
     found, share = report.figures, report.share
+    states: dict[str, State] = {"passed": "good", "failed": "bad", "undecided": "undecided"}
     verdict = Tile(
         "Does it find the same objects?",
         report.verdict,
         f"{found.matched} pairs and {found.unmatched} without a partner in {found.frames} frames",
-        {"passed": "good", "failed": "bad", "undecided": "undecided"}[report.verdict],
+        states[report.verdict],
     )
     bounds = "" if report.limits.exact else f", surely below {share.high:.2%}"
     lost = Tile(

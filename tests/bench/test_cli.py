@@ -1,0 +1,87 @@
+"""The commands bench and report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgedetr.runtime import cli
+from edgedetr.runtime.cli import edgedetr
+from edgedetr.runtime.errors import GateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Tiny = Callable[..., Path]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), np.zeros((20, 40, 3), np.uint8))
+    return folder
+
+
+def test_the_command_writes_json(
+    tiny_onnx: Tiny,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "results" / "latency.json"
+    arguments = ["bench", "latency", tiny_onnx(), "--images", images, "--json", out, "--frames", 4]
+    monkeypatch.setattr(sys, "argv", ["edgedetr", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    figures = json.loads(out.read_text())
+    assert figures["end_to_end"]["p50_ms"] <= figures["end_to_end"]["p99_ms"]
+    assert figures["floor_ms"] == figures["model_only"]["p50_ms"]
+    assert figures["command"].startswith("edgedetr bench latency ")
+    assert "tiny.onnx: 4 frames, session p50 " in capsys.readouterr().out
+
+
+def test_command_prints_the_table_and_the_page(run: Path) -> None:
+    result = CliRunner().invoke(edgedetr, ["report", str(run), "--frames", "2"])
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.output.splitlines()]
+    assert ["COCO", "AP50", "1.000", "0.500", "(50", "%)", "0.500", "(50", "%)"] in rows
+    assert str(run / "report.html") in result.output
+
+
+def test_a_gate_that_did_not_pass_is_on_top_of_the_report_and_fails_the_command(run: Path) -> None:
+    path = run / "verify.int8.json"
+    found = {"passed": False, "verdict": "undecided", "reason": "40 more frames would decide"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **found}))
+    result = CliRunner().invoke(edgedetr, ["report", str(run)])
+    assert isinstance(result.exception, GateError)
+    assert "undecided: 40 more frames would decide" in str(result.exception)
+    report = json.loads((run / "report.json").read_text())
+    assert report["verdict"] == "undecided"
+    assert report["reasons"] == [
+        "student.int8.onnx against student.onnx: undecided: 40 more frames would decide"
+    ]
+    html = (run / "report.html").read_text()
+    assert html.index("verdict undecided") < html.index("40 more frames") < html.index("<main>")
+
+
+def test_check_measures_nothing_and_says_what_the_gates_say(run: Path) -> None:
+    path, command = run / "verify.int8.json", ["report", str(run), "--check"]
+    result = CliRunner().invoke(edgedetr, command)
+    assert (result.exit_code, result.output) == (0, f"{run}: passed.\n")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "passed": False, "reason": "far"}))
+    result = CliRunner().invoke(edgedetr, command)
+    assert isinstance(result.exception, GateError)
+    assert str(result.exception) == (
+        f"{run}: failed: student.int8.onnx against student.onnx: failed: far"
+    )
+    assert not list(run.glob("report.*"))
