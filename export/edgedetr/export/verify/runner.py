@@ -146,8 +146,8 @@ class TorchRunner:
         import tempfile
         from pathlib import Path
 
-        from edgedetr.export.to_onnx import trace
         from edgedetr.export.transforms.simplify import simplify
+        from edgedetr.export.transforms.trace import trace
         from edgedetr.export.transforms.trained_ranges import trained_graph
         from edgedetr.graph.exact import exact_graph
         from edgedetr.graph.model_file import load_onnx
