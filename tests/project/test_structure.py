@@ -23,7 +23,6 @@ CIRCLES = {
 }
 STRINGS = {
     ("edgedetr.runtime.cli", "edgedetr.*"),  # collects the commands of what is installed
-    ("edgedetr.distill.training.qat", "edgedetr.export"),
 }
 
 

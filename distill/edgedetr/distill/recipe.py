@@ -37,7 +37,7 @@ from edgedetr.distill.training.preflight import (
     warn_of_crowds,
     warn_of_warmup,
 )
-from edgedetr.distill.training.qat import quantized_student
+from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
 from edgedetr.distill.training.run_folder import (
     METRICS,
     STATE,
@@ -72,7 +72,12 @@ if TYPE_CHECKING:
     from edgedetr.distill.detectors import Targets
 
 
-def train(config: DistillConfig, out: str | os.PathLike[str], command: str) -> dict[str, float]:
+def train(
+    config: DistillConfig,
+    out: str | os.PathLike[str],
+    command: str,
+    calibrate: Calibrate = uncalibrated,
+) -> dict[str, float]:
     """Train the student that a config describes.
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
@@ -86,6 +91,7 @@ def train(config: DistillConfig, out: str | os.PathLike[str], command: str) -> d
         config: The run's settings.
         out: Folder of the run.
         command: What the manifest names as maker.
+        calibrate: Calibrates a student that is trained for INT8.
 
     Returns:
         COCO AP and AP50 on the validation split (NaN where it holds no object; null in the files),
@@ -100,10 +106,12 @@ def train(config: DistillConfig, out: str | os.PathLike[str], command: str) -> d
     """
     out = Path(out)
     with only_run_in(out):
-        return _train(config, out, command)
+        return _train(config, out, command, calibrate)
 
 
-def _train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
+def _train(
+    config: DistillConfig, out: Path, command: str, calibrate: Calibrate
+) -> dict[str, float]:
     accelerator = Accelerator()
     torch.manual_seed(config.seed)
     student, teacher = student_of(config), teacher_of(config)
@@ -129,6 +137,7 @@ def _train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
         config.qat,
         train_split,
         out / "quantization.json",
+        calibrate,
         resumed=(out / STATE).is_file(),
     )
     trainee = trainee_of(config, student, teacher)

@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,10 +11,10 @@ from edgedetr.distill import recipe
 from edgedetr.distill.config import QatConfig, load_config
 from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedLayer, simulated
 from edgedetr.distill.networks.reparameterize import merge_layers
-from edgedetr.distill.training import qat
 from edgedetr.distill.training.distillation_model import Trainee
 from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.export.qat import calibrated
 from edgedetr.runtime.errors import SettingsError, UsageError
 
 NORM = "model.backbone.model.embedder.stem2a.normalization"
@@ -50,12 +49,8 @@ def test_only_a_trained_student_is_trained_for_int8(tmp_path):
     assert asdict(plain) == {**plain.record(), "qat": asdict(QatConfig())}
 
 
-def test_without_the_export_stage_it_says_what_is_missing(quantized_config, tmp_path, monkeypatch):
-    def missing(package, name):
-        raise ModuleNotFoundError(f"No module named {package!r}", name=name)
-
-    monkeypatch.setattr(qat, "find", missing)
-    with pytest.raises(UsageError, match=r"needs the export stage.*edgedetr\[export\]"):
+def test_without_the_export_stage_it_says_what_is_missing(quantized_config, tmp_path):
+    with pytest.raises(UsageError, match=r"of the export stage.*edgedetr\[export\]"):
         recipe.train(quantized_config, tmp_path / "run", "a command")
 
 
@@ -99,7 +94,7 @@ def test_a_run_for_int8_trains_evaluates_and_saves_the_student(
 
     monkeypatch.setattr("edgedetr.distill.evaluation.predict.simulated", noted)
     out = tmp_path / "run"
-    recipe.train(quantized_config, out, "a command")
+    recipe.train(quantized_config, out, "a command", calibrated)
     quantization = load_model(out / "student.safetensors").quantization
     assert quantization is not None
     assert len(quantization.layers) > 50
@@ -119,9 +114,10 @@ def test_a_run_for_int8_trains_evaluates_and_saves_the_student(
 def test_a_killed_run_for_int8_goes_on_with_the_same_result(
     quantized_config, tmp_path, monkeypatch
 ):
-    stage = SimpleNamespace(calibrated=lambda *_: QUANTIZATION)
-    monkeypatch.setattr(qat, "find", lambda *_: stage)
-    recipe.train(quantized_config, tmp_path / "whole", "a command")
+    def calibrate(*_):
+        return QUANTIZATION
+
+    recipe.train(quantized_config, tmp_path / "whole", "a command", calibrate)
     real, calls = recipe._Run._step, []
 
     def killed(self, *args):
@@ -132,9 +128,8 @@ def test_a_killed_run_for_int8_goes_on_with_the_same_result(
 
     monkeypatch.setattr(recipe._Run, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        recipe.train(quantized_config, tmp_path / "killed", "a command")
-    monkeypatch.setattr(recipe._Run, "_step", real)
-    monkeypatch.setattr(qat, "find", None)  # what was calibrated is not asked again
+        recipe.train(quantized_config, tmp_path / "killed", "a command", calibrate)
+    monkeypatch.setattr(recipe._Run, "_step", real)  # and it is not calibrated again
     recipe.train(quantized_config, tmp_path / "killed", "a command")
     whole, then = (load_model(tmp_path / d / "student.safetensors") for d in ("whole", "killed"))
     assert then.quantization == whole.quantization == QUANTIZATION

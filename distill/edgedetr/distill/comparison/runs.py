@@ -19,6 +19,7 @@ from edgedetr.distill.data import open_dataset
 from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.distill.evaluation.predict import detections_on
 from edgedetr.distill.training.loader import NetworkInputs
+from edgedetr.distill.training.qat import Calibrate, uncalibrated
 from edgedetr.distill.training.run_folder import is_finished, read_metrics, refuse_other
 from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.runtime.errors import SettingsError, UsageError
@@ -88,7 +89,13 @@ class _PlannedRun:
         return is_finished(self.folder)
 
 
-def compare(plan: Plan, json_path: Path, command: str, say: Callable[[str], None]) -> Comparison:
+def compare(
+    plan: Plan,
+    json_path: Path,
+    command: str,
+    say: Callable[[str], None],
+    calibrate: Calibrate = uncalibrated,
+) -> Comparison:
     """Train what is not trained yet; write ``comparison.html`` and the figures after every seed.
 
     A run that is finished is taken as it is and one that was killed goes on, so that the same call
@@ -99,6 +106,7 @@ def compare(plan: Plan, json_path: Path, command: str, say: Callable[[str], None
         json_path: Where the figures go.
         command: What is named as maker.
         say: Takes a line of progress for each run.
+        calibrate: Calibrates the students, where they are trained for INT8.
 
     Raises:
         UsageError: If an arm is wrong; nothing was trained then.
@@ -114,7 +122,7 @@ def compare(plan: Plan, json_path: Path, command: str, say: Callable[[str], None
     for index, wanted in enumerate(planned, 1):
         state = "was there" if wanted.is_finished else "trained"
         if not wanted.is_finished:
-            recipe.train(wanted.config, wanted.folder, command)
+            recipe.train(wanted.config, wanted.folder, command, calibrate)
         run = _read_run(wanted.folder)
         runs[wanted.arm].append(run)
         say(
