@@ -32,9 +32,9 @@ from edgedetr.calib.stats import read_stats
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.export.search.trial import Trial, unlabelled_scenes
-from edgedetr.export.to_fp16 import prepared
 from edgedetr.export.to_onnx import export_onnx
-from edgedetr.export.to_qdq import quantize
+from edgedetr.export.transforms.halve import prepared
+from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.verify.activations import look_inside
 from edgedetr.export.verify.limits import FP16_LIMITS, INT8_LIMITS
 from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at, lost_share

@@ -25,7 +25,8 @@ from edgedetr.distill.config import load_config
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.export.search.trial import Trial, labelled_scenes
 from edgedetr.export.to_onnx import export_onnx
-from edgedetr.export.to_qdq import export_qdq, quantize, quantized_share
+from edgedetr.export.to_qdq import export_qdq
+from edgedetr.export.transforms.quantize import quantize, quantized_share
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.manifest import versions_of
 

@@ -16,10 +16,12 @@ import pytest
 from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.qat import calibrated
-from edgedetr.export.to_onnx import export_onnx, trace
-from edgedetr.export.to_qdq import export_qdq, quantize
+from edgedetr.export.to_onnx import export_onnx
+from edgedetr.export.to_qdq import export_qdq
+from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.transforms.stored_ranges import RANGES_KEY
 from edgedetr.export.transforms.textures import textured_frames
+from edgedetr.export.transforms.trace import trace
 from edgedetr.export.transforms.trained_ranges import (
     Int8Node,
     int8_nodes,

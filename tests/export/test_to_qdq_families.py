@@ -15,11 +15,13 @@ from edgedetr.calib.collect import collect
 from edgedetr.calib.placement import Wiring, label, points
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import element_types
-from edgedetr.export.to_fp16 import export_fp16, halve
-from edgedetr.export.to_onnx import trace
-from edgedetr.export.to_qdq import TYPED_OPSET, export_qdq, quantize
+from edgedetr.export.to_fp16 import export_fp16
+from edgedetr.export.to_qdq import export_qdq
+from edgedetr.export.transforms.halve import halve
+from edgedetr.export.transforms.quantize import TYPED_OPSET, quantize
 from edgedetr.export.transforms.simplify import simplify
 from edgedetr.export.transforms.textures import textured_frames
+from edgedetr.export.transforms.trace import trace
 from edgedetr.export.verify.runner import OnnxRunner
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.requirements import raise_opset

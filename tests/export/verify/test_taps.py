@@ -187,7 +187,7 @@ def stats(exported, tmp_path_factory):
 
 
 def quantized(exported, stats, folder):
-    from edgedetr.export.to_qdq import quantize
+    from edgedetr.export.transforms.quantize import quantize
     from edgedetr.graph.metadata import set_metadata
 
     model = quantize(onnx.load(exported[0]), stats)

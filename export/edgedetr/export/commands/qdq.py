@@ -12,7 +12,7 @@ from edgedetr.runtime.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.export.to_qdq import Rest
+    from edgedetr.export.transforms.quantize import Rest
 
 
 GATE_FRAMES, AP_FRAMES = 200, 500

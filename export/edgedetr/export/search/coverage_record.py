@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from edgedetr.export.search.sensitivity import BlockEffect
-from edgedetr.export.to_qdq import Rest
+from edgedetr.export.transforms.quantize import Rest
 from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.settings import settings_from_dict

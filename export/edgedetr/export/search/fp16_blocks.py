@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.export.search.trial import Effect
-    from edgedetr.export.to_fp16 import Halving
+    from edgedetr.export.transforms.halve import Halving
     from edgedetr.export.verify.limits import Limits
     from edgedetr.runtime.spec import ModelSpec
 

@@ -11,7 +11,7 @@ from edgedetr.export.search.coverage_record import CoverageRecord, coverage_path
 from edgedetr.export.search.int8_coverage import WORTH, find_coverage
 from edgedetr.export.search.sensitivity import patterns
 from edgedetr.export.search.trial import NothingToCompareError, Scenes, Trial, labelled_scenes
-from edgedetr.export.to_qdq import Rest, quantize, with_rest
+from edgedetr.export.transforms.quantize import Rest, quantize, with_rest
 from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.export.verify.lost_share import FIRST_LOOK
 from edgedetr.graph.checksum import model_sha256

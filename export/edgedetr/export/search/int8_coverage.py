@@ -22,7 +22,7 @@ from edgedetr.export.search.sensitivity import (
     measure_sensitivity,
     quantized,
 )
-from edgedetr.export.to_qdq import Rest, with_rest
+from edgedetr.export.transforms.quantize import Rest, with_rest
 from edgedetr.export.verify.limits import INT8_LIMITS
 
 if TYPE_CHECKING:
@@ -113,8 +113,9 @@ def find_coverage(
     decides. One that breaks the limit is left out and gets a second chance at the end, because AP
     also rises by chance. The first convolution and linear layers are tried only where they cost
     less than some other candidate. At last all other candidates are measured together, which is
-    what `edgedetr.export.to_qdq.quantize` takes by default. Where the rest shall be FP16, what was
-    chosen is measured so, and what cost most is taken out again until the limit holds.
+    what `edgedetr.export.transforms.quantize.quantize` takes by default. Where the rest shall be
+    FP16, what was chosen is measured so, and what cost most is taken out again until the limit
+    holds.
 
     Args:
         model: The float32 model.

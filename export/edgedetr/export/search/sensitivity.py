@@ -16,7 +16,7 @@ from edgedetr.calib.collect import choose_frames, collect, kitti_images
 from edgedetr.calib.placement import Wiring, label, points
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.search.trial import Trial, labelled_scenes, unlabelled_scenes
-from edgedetr.export.to_qdq import quantize
+from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.verify.figures import Figures
 from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.graph.blocks import block_names
