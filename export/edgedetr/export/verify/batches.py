@@ -155,7 +155,12 @@ def _rows(runner: Runner, images: NDArray[np.float32]) -> list[Outputs]:
 
 
 def _check(
-    runner: Runner, name: str, test: Test, rows: list[Outputs], targets: list[Outputs], size: int = 0
+    runner: Runner,
+    name: str,
+    test: Test,
+    rows: list[Outputs],
+    targets: list[Outputs],
+    size: int = 0,
 ) -> BatchCheck:
     """Match the detections of each row with its targets."""
     arrays = [array for pair in (*rows, *targets) for array in pair]

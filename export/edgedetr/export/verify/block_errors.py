@@ -27,7 +27,8 @@ EXPLAINED: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.25}
 """The largest relative error of a block's outputs that rounding to its precision explains; an INT8
 block has a lower limit where its ideally quantized twin does better, see `HEADROOM`."""
 HEADROOM = 3.0
-"""How many times as large as that of its ideally quantized twin the error of an INT8 block may be."""
+"""How many times the error of its ideally quantized twin that of an INT8 block may be."""
+
 
 @dataclass(frozen=True)
 class BlockError:

@@ -78,7 +78,7 @@ class LostShare:
         return not self.lost or self.verdict(allowed) == "passed"
 
     def frames_needed(self, allowed: float) -> int | None:
-        """Estimate how many more frames would decide; None where a thousand times as many would not.
+        """Estimate how many more frames would decide; None where even a thousand times would not.
 
         The same share and the same clustering are assumed for them.
         """

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from edgedetr.export.verify.figures import counted
-from edgedetr.export.verify.taps import Values
+    from edgedetr.export.verify.taps import Values
     from edgedetr.graph.exact import ExactGraph
 
 CLIPPED = 8.0

@@ -53,7 +53,7 @@ class ParityReport:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the candidate keeps the detections of the reference, as far as frames can tell."""
+        """Whether the candidate keeps the reference's detections, as far as frames can tell."""
         if self._faults():
             return "failed"
         if not self.limits.exact:
