@@ -26,8 +26,8 @@ from onnx import helper, numpy_helper
 from tqdm import tqdm
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames, collect, kitti_images
-from edgedetr.calib.placement import label
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.stats import read_stats
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.distill.weights.checkpoint import load_model, save_model
@@ -41,6 +41,7 @@ from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at, lost_share
 from edgedetr.export.verify.runner import open_runner
 from edgedetr.graph.blocks import block_names
 from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.spec import spec_from_toml

@@ -12,9 +12,8 @@ import pytest
 from onnx import TensorProto
 
 from edgedetr.calib.collect import collect
-from edgedetr.calib.placement import Wiring, label, points
+from edgedetr.calib.placement import points
 from edgedetr.calib.stats import CalibrationStats, TensorRange
-from edgedetr.calib.value_ranges import element_types
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_qdq import export_qdq
 from edgedetr.export.transforms.halve import halve
@@ -25,6 +24,7 @@ from edgedetr.export.transforms.trace import trace
 from edgedetr.export.verify.runners.onnx import OnnxRunner
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.requirements import raise_opset
+from edgedetr.graph.wiring import Wiring, element_types, label
 from edgedetr.runtime.backends import backend
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.preprocess import Preprocessor

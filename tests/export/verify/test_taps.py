@@ -6,13 +6,13 @@ import pytest
 from onnx import numpy_helper
 
 from edgedetr.calib.collect import collect
-from edgedetr.calib.placement import label
 from edgedetr.export.transforms.textures import textured_frames
 from edgedetr.export.verify.compare import Options, verify
 from edgedetr.export.verify.limits import Gate
 from edgedetr.export.verify.matching import Rule
 from edgedetr.export.verify.taps import FED, Tensor, activations, cut_into_blocks, parts, tapped
 from edgedetr.graph.blocks import block_names
+from edgedetr.graph.wiring import label
 
 FRAMES = textured_frames((64, 96), 2)
 BEST = Rule(threshold=0.0, top=20)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
-from edgedetr.calib.placement import label
 from edgedetr.export.verify.difference import Comparison
 from edgedetr.export.verify.int8_reference import ideally_quantized
 from edgedetr.export.verify.taps import FED, activations, cut_into_blocks, parts, tapped
 from edgedetr.graph.blocks import block_names
+from edgedetr.graph.wiring import label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

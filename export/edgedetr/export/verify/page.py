@@ -13,6 +13,7 @@ from edgedetr.export.verify.figures import counted
 from edgedetr.pages.charts import DistributionChart, distribution_chart
 from edgedetr.pages.pictures import jpeg_uri
 from edgedetr.pages.rendering import rendered
+from edgedetr.pages.tiles import State, Tile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,16 +27,6 @@ _TEMPLATE = Path(__file__).with_name("verify.html.jinja")
 
 LEAST_ERROR = 1e-6
 """Left end of the axis of relative errors, which ends at 1; smaller errors have no bar."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A name, its value, a detail, and ``good``, ``bad``, ``undecided`` or nothing."""
-
-    name: str
-    value: str
-    detail: str
-    state: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,11 +96,12 @@ def page(report: ParityReport) -> str:
 def tiles(report: ParityReport) -> list[Tile]:
     """Sum up the verdict, the lost detections, the errors and the blocks."""
     found, share = report.figures, report.share
+    states: dict[str, State] = {"passed": "good", "failed": "bad", "undecided": "undecided"}
     verdict = Tile(
         "Verdict",
         report.verdict,
         f"{found.matched} matched, {found.unmatched} unmatched in {counted(found.frames, 'frame')}",
-        {"passed": "good", "failed": "bad", "undecided": "undecided"}[report.verdict],
+        states[report.verdict],
     )
     bounds = "" if report.limits.exact else f", upper bound {share.high:.2%}"
     lost = Tile(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import numpy_helper
 
-from edgedetr.calib.placement import Wiring, label
 from edgedetr.export.verify.figures import counted
 from edgedetr.export.verify.taps import activations, parts, tapped
+from edgedetr.graph.wiring import Wiring, label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

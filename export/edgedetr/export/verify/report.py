@@ -88,18 +88,18 @@ class ParityReport:
         return self.activations.first_diverging if self.activations else ""
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[FigureRow]:
         """Return every figure as text, with its limit."""
         found, allowed, share = self.figures, self.limits, self.share
         exact = allowed.exact
         bounds = "" if exact else f", {share.low:.2%} to {share.high:.2%}"
         holds = not share.lost if exact else share.verdict(allowed.lost_share) == "passed"
         return [
-            Row("frames", str(found.frames)),
-            Row("tied frames", str(found.tied_frames)),
-            Row("matched", str(found.matched)),
-            Row("unmatched", f"{found.unmatched} ({found.unmatched_share:.2%})"),
-            Row(
+            FigureRow("frames", str(found.frames)),
+            FigureRow("tied frames", str(found.tied_frames)),
+            FigureRow("matched", str(found.matched)),
+            FigureRow("unmatched", f"{found.unmatched} ({found.unmatched_share:.2%})"),
+            FigureRow(
                 "lost",
                 f"{share.lost} ({share.share:.2%}{bounds})",
                 f"{allowed.lost_share:.2%}",
@@ -109,10 +109,10 @@ class ParityReport:
             _row("p99 box error", found.p99_box_error_px, None, " px"),
             _row("max score error", found.max_score_error, allowed.score_error if exact else None),
             _row("mean score error", found.mean_score_error, None),
-            Row("mean score drop", as_text(found.mean_score_drop)),
-            Row("max score drop", as_text(found.max_score_drop)),
-            Row("min IoU", as_text(found.min_iou)),
-            Row("non-finite values", str(found.non_finite), "0", not found.non_finite),
+            FigureRow("mean score drop", as_text(found.mean_score_drop)),
+            FigureRow("max score drop", as_text(found.max_score_drop)),
+            FigureRow("min IoU", as_text(found.min_iou)),
+            FigureRow("non-finite values", str(found.non_finite), "0", not found.non_finite),
         ]
 
     def to_dict(self) -> dict[str, object]:
@@ -210,7 +210,7 @@ class ParityReport:
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """A figure as text: its name, what was found, its limit or nothing, and whether that holds."""
 
     name: str
@@ -219,7 +219,7 @@ class Row:
     holds: bool = True
 
 
-def _row(name: str, found: float | None, limit: float | None, unit: str = "") -> Row:
+def _row(name: str, found: float | None, limit: float | None, unit: str = "") -> FigureRow:
     holds = found is None or limit is None or found <= limit
     text = as_text(found, digits=3 if holds else 4) + unit
-    return Row(name, text, "" if limit is None else f"{limit:g}{unit}", holds)
+    return FigureRow(name, text, "" if limit is None else f"{limit:g}{unit}", holds)

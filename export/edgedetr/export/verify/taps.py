@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from edgedetr.calib.placement import Wiring, label, reads
 from edgedetr.graph.exact import UNROUNDED, exact_session, run_session
 from edgedetr.graph.subgraph import ending_at
+from edgedetr.graph.wiring import Wiring, label, reads, replace_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -98,7 +98,7 @@ def tapped(
     if not names:
         return [{} for _ in feeds]
     part = ending_at(model, names)
-    session = exact_session(part, title, optimized=False)
+    session = exact_session(part, title, fused="basic")
     wanted = [i.name for i in session.get_inputs()]
     return [
         dict(
@@ -170,7 +170,7 @@ def cut_into_blocks(
     cut.graph.input.extend(
         helper.make_tensor_value_info(name + FED, own[name].kind, None) for name in given
     )
-    _replace_nodes(cut.graph, wiring.nodes)
+    replace_items(cut.graph.node, wiring.nodes)
     block_of = {label(node): block for node, block in zip(wiring.nodes, blocks, strict=True)}
     made = {b: names for b, names in outputs.items() if names}
     made = dict(sorted(made.items(), key=lambda item: wiring.producer[item[1][-1]]))
@@ -187,9 +187,3 @@ def _blocks_of(wiring: Wiring, named: Mapping[str, str], known: Mapping[str, Ten
         blocks[index] = named.get(label(node)) or next(filter(None, made), "")
         blocks[index] = blocks[index] or next(filter(None, read), "rest")
     return blocks
-
-
-def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)

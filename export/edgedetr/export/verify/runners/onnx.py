@@ -13,6 +13,7 @@ from edgedetr.export.verify.runners.query_selection import Selection, SelectionE
 from edgedetr.graph.contract import check_answers, check_declared
 from edgedetr.graph.exact import exact_graph, exact_session, run_session
 from edgedetr.graph.model_file import embedded_spec, load_onnx
+from edgedetr.graph.wiring import replace_items
 from edgedetr.runtime.decode import decode
 from edgedetr.runtime.meaning import example_input
 from edgedetr.runtime.spec import METADATA_KEY
@@ -122,8 +123,7 @@ def selection_graph(model: onnx.ModelProto, *, forced: bool) -> SelectionGraph:
         scores.append(node.input[0])
         indices.append(f"{node.output[1]}::forced" if forced else node.output[1])
         nodes += _gathering(node, indices[-1]) if forced else [node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_items(graph.node, nodes)
     places = graph.input if forced else graph.output
     places.extend(helper.make_tensor_value_info(n, TensorProto.INT64, None) for n in indices)
     known = {value.name for value in graph.output}
