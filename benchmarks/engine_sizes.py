@@ -23,7 +23,8 @@ from typing import Any
 import click
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames, collect
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine

@@ -26,8 +26,8 @@ from onnx import helper, numpy_helper
 from tqdm import tqdm
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames, collect, kitti_images
-from edgedetr.calib.placement import label
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.stats import read_stats
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.distill.weights.checkpoint import load_model, save_model
@@ -35,12 +35,13 @@ from edgedetr.export.search.trial import Trial, unlabelled_scenes
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.transforms.halve import prepared
 from edgedetr.export.transforms.quantize import quantize
-from edgedetr.export.verify.activations import look_inside
+from edgedetr.export.verify.activations import compare_activations
 from edgedetr.export.verify.limits import FP16_LIMITS, INT8_LIMITS
 from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at, lost_share
 from edgedetr.export.verify.runner import open_runner
 from edgedetr.graph.blocks import block_names
 from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.spec import spec_from_toml
@@ -234,7 +235,7 @@ class Pool:
             runners = open_runner(self._path, self._spec), open_runner(candidate, self._spec)
             drawn = (random.choice(len(self._images), 3, replace=False) for _ in range(INSIDE))
             frames = ([read_image(self._images[i]) for i in three] for three in drawn)
-            found = [look_inside(runners, ("a", "b"), f, traced=False) for f in frames]
+            found = [compare_activations(runners, ("a", "b"), f, traced=False) for f in frames]
         return [activations.reason if activations else "" for activations in found]
 
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames, collect, kitti_images
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.stats import default_stats_path
 from edgedetr.distill.data.kitti import image_paths, open_dataset
 from edgedetr.distill.synth.writer import write_synth

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames, collect, kitti_images
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.distill import recipe
 from edgedetr.distill.config import load_config
 from edgedetr.distill.weights.checkpoint import load_model

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.calib.collect import choose_frames
+from edgedetr.calib.frames import choose_frames
 from edgedetr.distill.networks.reparameterize import merge_layers
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.export.qat import calibrated

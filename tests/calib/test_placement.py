@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from edgedetr.calib.placement import (
-    Wiring,
-    calibration_tensors,
-    concat_inputs,
-    label,
-    points,
-    residuals,
-)
+from edgedetr.calib.placement import calibration_tensors, concat_inputs, points, residuals
+from edgedetr.graph.wiring import Wiring, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,8 +185,3 @@ def test_additions_that_no_convolution_can_absorb(onnx_model: Build) -> None:
     )
     wiring = Wiring(model.graph)
     assert residuals(wiring, points(wiring)) == {}
-
-
-def test_a_node_without_a_name_goes_by_its_output(onnx_model: Build) -> None:
-    model = onnx_model([conv("", "images", "a")], {"w": W}, inputs=IMAGES, outputs=["a"])
-    assert label(model.graph.node[0]) == "a"

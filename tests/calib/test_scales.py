@@ -10,7 +10,7 @@ import pytest
 
 from edgedetr.calib import cli
 from edgedetr.calib.histogram import BINS, Histogram
-from edgedetr.calib.scales import Method, _divergence, amax_from_histogram, scale_from_amax
+from edgedetr.calib.scales import Method, _divergence, amax_from_histogram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,17 +24,6 @@ def histogram_of(counts: Mapping[int, int], largest: float) -> Histogram:
     for position, count in counts.items():
         histogram.counts[position] = count
     return histogram
-
-
-def test_scale_is_a_127th() -> None:
-    assert scale_from_amax(12.7) == pytest.approx(0.1)
-    assert scale_from_amax(0.0) == 1.0
-
-
-def test_a_step_is_one_in_fp16_as_well() -> None:
-    """TensorRT refuses a scale of 0."""
-    assert scale_from_amax(127 * 2.0**-25) == 1.0
-    assert np.float16(scale_from_amax(127 * 2.0**-23)) == 2.0**-23
 
 
 def test_max_is_the_largest_magnitude() -> None:

@@ -31,7 +31,8 @@ from edgedetr.export.transforms.trained_ranges import (
 from edgedetr.export.verify.compare import verify
 from edgedetr.export.verify.limits import Gate
 from edgedetr.export.verify.matching import Rule
-from edgedetr.export.verify.runner import TorchRunner, open_runner
+from edgedetr.export.verify.runner import open_runner
+from edgedetr.export.verify.runners.torch import TorchRunner
 from edgedetr.graph.macs import count_nodes
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.errors import ArtifactError, UsageError

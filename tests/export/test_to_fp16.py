@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.calib.value_ranges import element_types
 from edgedetr.export.to_fp16 import export_fp16, frames_of
 from edgedetr.export.transforms.fp16_rounding import half_weights
 from edgedetr.export.transforms.halve import halve
 from edgedetr.graph.exact import exact_graph, exact_session
+from edgedetr.graph.wiring import element_types
 from edgedetr.runtime.errors import ArtifactError, DataError, UsageError
 from edgedetr.runtime.manifest import read_manifest
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json

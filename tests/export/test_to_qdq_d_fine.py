@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from edgedetr.calib.collect import collect
-from edgedetr.calib.placement import FLOAT_SCOPES, QUERY_CHOICE, Wiring, label
+from edgedetr.calib.placement import FLOAT_SCOPES, QUERY_CHOICE
 from edgedetr.distill.model import new_model
 from edgedetr.export.transforms.quantize import quantize, quantized_share
 from edgedetr.export.transforms.trace import trace
 from edgedetr.graph.metadata import set_metadata
+from edgedetr.graph.wiring import Wiring, label
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.export.verify.activations import look_inside
-from edgedetr.export.verify.compare import Looks, verify
+from edgedetr.export.verify.activations import compare_activations
+from edgedetr.export.verify.compare import Options, verify
 from edgedetr.export.verify.limits import FP16_LIMITS, Gate
 from edgedetr.export.verify.matching import Rule
-from edgedetr.export.verify.runner import OnnxRunner
+from edgedetr.export.verify.runners.onnx import OnnxRunner
 from edgedetr.graph.exact import Precision, exact_graph, exact_session
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
@@ -157,8 +157,8 @@ def test_without_frames_or_graphs_nobody_looks_inside(tiny_onnx):
 
     runner = OnnxRunner(tiny_onnx())
     names = ("a", "b")
-    assert look_inside((runner, runner), names, []) is None
-    assert look_inside((Told(), Told()), names, WHITE) is None
+    assert compare_activations((runner, runner), names, []) is None
+    assert compare_activations((Told(), Told()), names, WHITE) is None
 
 
 @pytest.fixture
@@ -193,11 +193,11 @@ def test_a_foreign_model_needs_a_spec(edgedetr, foreign, tmp_path):
 def test_one_of_two_models_may_be_foreign(foreign, tiny_onnx):
     model, *_ = foreign
     own = tiny_onnx()
-    looks = Looks(spec=ModelSpec((8, 16), ("Car", "Pedestrian")))
-    assert verify(model, own, WHITE, Rule(), Gate(), looks=looks).passed
-    other = Looks(spec=ModelSpec((8, 16), ("Car", "Cyclist")))
+    options = Options(spec=ModelSpec((8, 16), ("Car", "Pedestrian")))
+    assert verify(model, own, WHITE, Rule(), Gate(), options=options).passed
+    other = Options(spec=ModelSpec((8, 16), ("Car", "Cyclist")))
     with pytest.raises(ArtifactError, match=r"has the classes Car, Cyclist, tiny.onnx Car, Pedes"):
-        verify(model, own, WHITE, Rule(), Gate(), looks=other)
+        verify(model, own, WHITE, Rule(), Gate(), options=other)
 
 
 def test_a_drop_is_the_score_that_the_candidate_lost(tiny_onnx, tmp_path):
@@ -217,8 +217,8 @@ def test_the_worst_frame_is_named(tiny_onnx, tmp_path):
     a = tiny_onnx().rename(tmp_path / "a.onnx")
     b = tiny_onnx(bias=((-4.5, -9.0), (-9.0, -9.0))).rename(tmp_path / "b.onnx")
     frames = [np.full((20, 40, 3), grey, np.uint8) for grey in (255, 160, 200, 180)]
-    looks = Looks(frame_names=("255.png", "160.png", "200.png", "180.png"))
-    report = verify(a, b, frames, Rule(), Gate(), looks=looks)
+    options = Options(frame_names=("255.png", "160.png", "200.png", "180.png"))
+    report = verify(a, b, frames, Rule(), Gate(), options=options)
     assert report.evidence is not None
     worst = report.evidence.worst_figures
     assert report.to_dict()["worst_frames"] == worst

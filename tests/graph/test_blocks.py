@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from edgedetr.calib.placement import label
 from edgedetr.graph.blocks import block_names
+from edgedetr.graph.wiring import label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -106,11 +106,11 @@ def _frames(data: Path | None, images: Path | None, frames: int) -> tuple[int, l
     """Count a folder's images and choose some."""
     if (data is None) == (images is None):
         raise UsageError("give either --data KITTI_ROOT or --images DIR")
-    from edgedetr.calib import collect
+    from edgedetr.calib.frames import choose_frames, kitti_images
     from edgedetr.runtime.images import list_images
 
-    found = collect.kitti_images(data) if data else list_images(cast("Path", images))
-    return len(found), collect.choose_frames(found, frames)
+    found = kitti_images(data) if data else list_images(cast("Path", images))
+    return len(found), choose_frames(found, frames)
 
 
 COMMANDS: tuple[click.Command, ...] = (calib,)

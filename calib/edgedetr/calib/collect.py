@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
-import onnxruntime
 from tqdm import tqdm
 
+from edgedetr.calib.frames import choose_frames
 from edgedetr.calib.histogram import Histogram
 from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.scales import Method, amax_from_histogram
@@ -22,16 +22,18 @@ from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import RangeProbe
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.graph.contract import check_contract
+from edgedetr.graph.exact import exact_session
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.graph.subgraph import ending_at
 from edgedetr.runtime.errors import ArtifactError, DataError
-from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.images import read_image
 from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    import onnxruntime
     from numpy.typing import NDArray
 
     from edgedetr.calib.frame_variety import Variety
@@ -42,8 +44,6 @@ RANGE_FRAMES = 16
 
 _CHUNK_BYTES = 256 << 20
 """How much activation memory one run of the network may hand out."""
-
-_FATAL_ONLY = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,8 @@ def collect(
     if not tensors:
         raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")
     histograms = {name: Histogram() for name in tensors}
-    chunks = [_open_chunk(model, names) for names in _split(model, tensors, spec.input_name)]
+    parts = _split(model, tensors, spec.input_name)
+    chunks = [_Chunk(exact_session(ending_at(model, p), str(path)), p) for p in parts]
     probe, probed = RangeProbe(model), set(choose_frames(images, RANGE_FRAMES))
     del model
     digest = hashlib.sha256()
@@ -114,38 +115,6 @@ def collect(
         ),
         magnitudes={name: found.magnitude for name, found in probe.ranges().items()},
     )
-
-
-def choose_frames(images: Sequence[Path], count: int) -> list[Path]:
-    """Take at most ``count`` frames, evenly spread over all."""
-    if count >= len(images):
-        return list(images)
-    return [images[i * len(images) // count] for i in range(count)]
-
-
-def kitti_images(root: str | os.PathLike[str]) -> list[Path]:
-    """List the training split's images of a KITTI object folder; all where no split is given.
-
-    Raises:
-        DataError: If the folder is missing or the split names a frame that has no image.
-    """
-    root = Path(root)
-    folder = root / "training" / "image_2"
-    images = list_images(folder)
-    split = root / "ImageSets" / "train.txt"
-    if not split.is_file():
-        return images
-    by_name = {image.stem: image for image in images}
-    chosen = []
-    for number, line in enumerate(split.read_text(encoding="utf-8").splitlines(), 1):
-        name = line.strip()
-        if name and name not in by_name:
-            raise DataError(f"{split}:{number}: the frame {name!r} has no image in {folder}")
-        if name:
-            chosen.append(by_name[name])
-    if not chosen:
-        raise DataError(f"{split}: names no frame")
-    return chosen
 
 
 def _add_frame(
@@ -193,17 +162,3 @@ def _split(model: onnx.ModelProto, tensors: Sequence[str], given: str) -> list[l
         chunks[-1].append(name)
         used += size
     return [names for names in chunks if names]
-
-
-def _open_chunk(model: onnx.ModelProto, tensors: list[str]) -> _Chunk:
-    """Open a session that ends at ``tensors``: what comes after them is cut off."""
-    part = ending_at(model, tensors)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
-    try:
-        session = onnxruntime.InferenceSession(
-            part.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's errors share no class of their own
-        raise ArtifactError(f"ONNX Runtime cannot load the model: {error}") from error
-    return _Chunk(session, tensors)

@@ -1,7 +1,7 @@
 """Choose the clip of a tensor: the magnitude that the largest INT8 step, 127, stands for.
 
-INT8 here is symmetric: ``x ~ scale * clip(round(x / scale), -127, 127)`` with
-``scale = amax / 127``. A small amax rounds finely and clips much, a large one the reverse.
+INT8 is symmetric, see `edgedetr.graph.int8`: a small amax rounds finely and clips much, a large one
+the reverse.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
+
+from edgedetr.graph.int8 import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,19 +22,8 @@ if TYPE_CHECKING:
 Method = Literal["mse", "percentile", "entropy", "max"]
 METHODS: tuple[str, ...] = get_args(Method)
 
-LEVELS = 127
-SMALLEST_STEP = 2.0**-24
 _GROUPS = 128
 _STRIDE = 8
-
-
-def scale_from_amax(amax: float) -> float:
-    """Return the value of one INT8 step; 1 for a tensor that was never anything but 0.
-
-    A step below the smallest FP16 number counts as 0: in a typed FP16 graph it would become 0, and
-    TensorRT takes positive scales only.
-    """
-    return amax / LEVELS if amax / LEVELS > SMALLEST_STEP else 1.0
 
 
 def amax_from_histogram(

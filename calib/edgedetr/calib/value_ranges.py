@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper
 
-from edgedetr.runtime.errors import ArtifactError, DataError
+from edgedetr.graph.exact import exact_session
+from edgedetr.graph.wiring import element_types
+from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import onnxruntime
     from numpy.typing import NDArray
 
     from edgedetr.runtime.spec import ModelSpec
 
-_FATAL_ONLY = 4
 _ENDS = ("Min", "Max")
 
 
@@ -109,16 +110,6 @@ def value_ranges(
     return probe.ranges()
 
 
-def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the element type of each tensor whose type is known."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    types = {t.name: t.data_type for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        if value.type.tensor_type.elem_type:
-            types[value.name] = value.type.tensor_type.elem_type
-    return types
-
-
 def _finite(values: NDArray[np.float64]) -> list[float]:
     """Leave infinite values out: FP16 holds them as well."""
     return [float(v) for v in np.where(np.isfinite(values), values, 0.0)]
@@ -147,16 +138,7 @@ def _reducing(model: onnx.ModelProto, names: list[str]) -> onnxruntime.Inference
         for position in range(len(names))
         for end in _ENDS
     )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-    try:
-        return onnxruntime.InferenceSession(
-            reducing.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's errors share no class of their own
-        raise ArtifactError(f"ONNX Runtime cannot load the model: {error}") from error
+    return exact_session(reducing, "the model", fused="none", in_order=True)
 
 
 def _answer(position: int, end: str) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from edgedetr.calib.collect import RANGE_FRAMES, choose_frames
+from edgedetr.calib.collect import RANGE_FRAMES
+from edgedetr.calib.frames import choose_frames
 from edgedetr.export.transforms.halve import prepared
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata

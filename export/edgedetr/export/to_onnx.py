@@ -18,7 +18,8 @@ from edgedetr.export.verify.compare import compare
 from edgedetr.export.verify.limits import FP32_LIMITS
 from edgedetr.export.verify.matching import Rule
 from edgedetr.export.verify.report import ParityReport
-from edgedetr.export.verify.runner import OnnxRunner, TorchRunner
+from edgedetr.export.verify.runners.onnx import OnnxRunner
+from edgedetr.export.verify.runners.torch import TorchRunner
 from edgedetr.graph.lint import Finding, lint
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.model_file import load_onnx

@@ -11,14 +11,13 @@ from collections import Counter
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
-from edgedetr.calib.placement import Wiring, label, parameters, reads
+from edgedetr.graph.wiring import LAYERS, Wiring, label, parameters, reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import onnx
 
-LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 SHARE = 10
 """A block holds at most this part, a tenth, of a model's layers."""
 UNNAMED = 20
@@ -41,7 +40,7 @@ def block_names(model: onnx.ModelProto) -> dict[str, str]:
     ``block_01``.
 
     Returns:
-        Label of each node (see `edgedetr.calib.placement.label`) to the name of its block, in the
+        Label of each node (see `edgedetr.graph.wiring.label`) to the name of its block, in the
         order of the graph, constants last.
     """
     wiring = Wiring(model.graph)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import numpy_helper
 
+from edgedetr.graph.exact import exact_session, run_session
+from edgedetr.graph.wiring import replace_items
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.meaning import check_meaning, example_input
 from edgedetr.runtime.tensor_checks import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    import onnxruntime
     from numpy.typing import NDArray
 
     from edgedetr.runtime.spec import ModelSpec
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 ACTIVATIONS = {"Sigmoid": "sigmoid", "HardSigmoid": "sigmoid", "Softmax": "softmax"}
 
-_FATAL_ONLY = 4
 _MOVES = {
     *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice"),
     *("Gather", "GatherElements", "GatherND", "Split", "TopK", "ReduceMax", "Concat"),
@@ -61,8 +62,8 @@ def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     """
     batch = check_declared(model, spec, path)
     try:
-        session = _session(model)
-    except Exception:  # ONNX Runtime's errors share no class; whoever runs the model will say it
+        session = exact_session(model, str(path), fused="none")
+    except ArtifactError:  # whoever runs the model will say it
         _check_activation(model, spec, path)
         return batch
     answers = _run(session, spec, path, batch)
@@ -79,12 +80,7 @@ def answers_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str,
         ArtifactError: If the inputs are not what the spec says, or ONNX Runtime cannot run it.
     """
     batch = _check_inputs(model, spec, path)
-    try:
-        session = _session(model)
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise ArtifactError(f"{path}: ONNX Runtime cannot load it: {said}") from error
-    return _run(session, spec, path, batch)
+    return _run(exact_session(model, str(path), fused="none"), spec, path, batch)
 
 
 def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
@@ -173,26 +169,11 @@ def _run(
     session: onnxruntime.InferenceSession, spec: ModelSpec, path: Path, batch: int
 ) -> dict[str, NDArray[Any]]:
     feed = np.repeat(example_input(spec)[None], batch, axis=0)
-    try:
-        answers = session.run(None, {spec.input_name: feed})
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {said}") from error
+    answers = run_session(session, None, {spec.input_name: feed}, str(path))
     return dict(zip((o.name for o in session.get_outputs()), answers, strict=True))
 
 
 def _fix(model: onnx.ModelProto, name: str, value: NDArray[Any]) -> None:
     """Make a constant of an input."""
-    others = [i for i in model.graph.input if i.name != name]
-    del model.graph.input[:]
-    model.graph.input.extend(others)
+    replace_items(model.graph.input, [i for i in model.graph.input if i.name != name])
     model.graph.initializer.append(numpy_helper.from_array(value, name))
-
-
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )

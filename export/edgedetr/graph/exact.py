@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.calib.placement import label
+from edgedetr.graph.wiring import label, replace_items
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "fp16", "int8"]
 """What the coarsest numbers of a model are, finest first."""
+
+Fused = Literal["all", "basic", "none"]
+"""Which nodes ONNX Runtime may fuse."""
 
 MAX_FP16 = 65504.0
 """The largest finite number of FP16."""
@@ -68,20 +71,21 @@ def exact_graph(model: onnx.ModelProto) -> ExactGraph:
     for tensor in graph.initializer:
         _widen(tensor)
     nodes = [made for node in graph.node for made in _rounded(node, half)]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_items(graph.node, nodes)
     return ExactGraph(single, half, precision)
 
 
 def exact_session(
-    model: onnx.ModelProto, name: str, *, optimized: bool = True
+    model: onnx.ModelProto, name: str, *, fused: Fused = "all", in_order: bool = False
 ) -> onnxruntime.InferenceSession:
-    """Open a session that computes Q/DQ pairs as they are written.
+    """Open a session on the CPU that computes Q/DQ pairs as they are written.
 
     Args:
-        model: A graph of `exact_graph`.
+        model: A graph; with FP16 in it, one of `exact_graph`.
         name: What to call it in messages.
-        optimized: Whether a longer start shall buy faster runs.
+        fused: Which nodes may become one: a longer start buys faster runs.
+        in_order: Run the nodes in the order of the graph as far as it can, which frees each tensor
+            soon.
 
     Raises:
         ArtifactError: If ONNX Runtime refuses the graph.
@@ -89,9 +93,14 @@ def exact_session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    if not optimized:
-        basic = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.graph_optimization_level = basic
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = {
+        "all": levels.ORT_ENABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "none": levels.ORT_DISABLE_ALL,
+    }[fused]
+    if in_order:
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -104,17 +113,23 @@ def exact_session(
 
 def run_session(
     session: onnxruntime.InferenceSession,
-    names: Sequence[str],
+    names: Sequence[str] | None,
     feeds: dict[str, np.ndarray],
     name: str,
 ) -> list[np.ndarray]:
     """Run a session.
 
+    Args:
+        session: What `exact_session` opened.
+        names: The outputs to return; all when None.
+        feeds: The inputs by name.
+        name: What to call the model in messages.
+
     Raises:
         ArtifactError: If a node fails.
     """
     try:
-        answers: list[np.ndarray] = session.run(list(names), feeds)
+        answers: list[np.ndarray] = session.run(None if names is None else list(names), feeds)
     except Exception as error:
         raise ArtifactError(f"{name}: ONNX Runtime cannot run it: {_line(error)}") from error
     return answers

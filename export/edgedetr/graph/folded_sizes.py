@@ -9,8 +9,8 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edgedetr.calib.placement import Wiring, label
 from edgedetr.graph.requirements import opset_of
+from edgedetr.graph.wiring import Wiring, label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

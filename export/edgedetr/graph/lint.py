@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import onnx
 from typing_extensions import override
 
-from edgedetr.calib.placement import Wiring, label
-from edgedetr.calib.value_ranges import element_types
 from edgedetr.graph.folded_sizes import FoldedSizes
 from edgedetr.graph.requirements import opset_of
+from edgedetr.graph.wiring import Wiring, element_types, label
 from edgedetr.runtime.errors import GateError
 
 if TYPE_CHECKING:

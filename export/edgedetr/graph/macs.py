@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from edgedetr.calib.placement import label
+from edgedetr.graph.exact import exact_session, run_session
+from edgedetr.graph.wiring import LAYERS, label
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Shapes = dict[str, tuple[int, ...]]
-
-_COUNTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
 def macs(model: onnx.ModelProto) -> dict[str, int]:
@@ -25,13 +24,13 @@ def macs(model: onnx.ModelProto) -> dict[str, int]:
     Free sizes of the inputs count as 1. Twice the sum, in units of 1e9, are the GFLOPs.
 
     Returns:
-        Label of the node (see `edgedetr.calib.placement.label`) to its count, in graph order.
+        Label of the node (see `edgedetr.graph.wiring.label`) to its count, in graph order.
 
     Raises:
         ArtifactError: If a shape can be found neither by inference nor by running the model.
     """
     shapes = _inferred_shapes(model)
-    counted = [n for n in model.graph.node if n.op_type in _COUNTED]
+    counted = [n for n in model.graph.node if n.op_type in LAYERS]
     wanted = {name for node in counted for name in (*node.input[:2], node.output[0])}
     if not wanted <= shapes.keys():
         shapes |= _measured_shapes(model, wanted - shapes.keys())
@@ -88,19 +87,15 @@ def _inferred_shapes(model: onnx.ModelProto) -> Shapes:
 
 def _measured_shapes(model: onnx.ModelProto, names: set[str]) -> Shapes:
     """Run the model once on zeros, for graphs that nobody simplified."""
-    import onnxruntime
-
     traced = onnx.ModelProto()
     traced.CopyFrom(model)
     del traced.graph.output[:]
     traced.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(names))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(traced.SerializeToString(), options)
+        session = exact_session(traced, "the model", fused="none")
         feed = {i.name: _zeros(i.type.tensor_type) for i in model.graph.input}
-        values = session.run(None, feed)
-    except Exception as error:
+        values = run_session(session, None, feed, "the model")
+    except ArtifactError as error:
         raise ArtifactError(
             f"the shapes of {len(names)} tensors are unknown and the model does not run on zeros: "
             f"{error}"

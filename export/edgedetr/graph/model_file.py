@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 from google.protobuf.message import DecodeError
 
+from edgedetr.graph.wiring import replace_items
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
 
@@ -65,9 +66,7 @@ def _drop_constant_inputs(model: onnx.ModelProto) -> None:
     constants = {t.name for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in constants]
     if len(inputs) < len(model.graph.input):
-        kept = [onnx.ValueInfoProto.FromString(i.SerializeToString()) for i in inputs]
-        del model.graph.input[:]
-        model.graph.input.extend(kept)
+        replace_items(model.graph.input, inputs)
         model.ir_version = max(model.ir_version, _CONSTANTS_APART)
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import version_converter
 
-from edgedetr.calib.placement import label
 from edgedetr.graph.contract import check_contract
 from edgedetr.graph.exact import precision_of
 from edgedetr.graph.model_file import embedded_spec
+from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from edgedetr.calib.placement import reads
+from edgedetr.graph.wiring import reads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

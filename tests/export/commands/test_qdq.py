@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from edgedetr.calib.stats import CalibrationStats, TensorRange, read_stats
-from edgedetr.calib.value_ranges import element_types
 from edgedetr.export.to_qdq import export_qdq
 from edgedetr.graph.exact import exact_graph
+from edgedetr.graph.wiring import element_types
 from edgedetr.runtime.cli import edgedetr
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.files import sha256

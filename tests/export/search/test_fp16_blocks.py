@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 import pytest
 
-from edgedetr.calib.value_ranges import element_types
 from edgedetr.export.search.fp16_blocks import MOST, Request, find_blocks
 from edgedetr.export.search.trial import Effect
 from edgedetr.export.to_fp16 import export_fp16
@@ -22,6 +21,7 @@ from edgedetr.export.transforms.halve import prepared
 from edgedetr.export.verify.figures import figures_from_pairs
 from edgedetr.export.verify.limits import FP16_LIMITS
 from edgedetr.export.verify.matching import Pairs
+from edgedetr.graph.wiring import element_types
 from edgedetr.runtime.errors import GateError
 from edgedetr.runtime.manifest import read_manifest
 from edgedetr.runtime.spec import ModelSpec

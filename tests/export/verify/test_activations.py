@@ -33,7 +33,7 @@ def block(precision, own, limit=0.1):
 def test_an_int8_block_that_departs_is_a_fault_and_others_are_told(precision, own, fails):
     found = Activations(1, (), (block(precision, own),), "")
     assert bool(found.reason) == fails
-    assert found.first_departing == ("neck" if own > 0.1 else "")
+    assert found.first_diverging == ("neck" if own > 0.1 else "")
 
 
 def test_the_reasons_name_what_is_wrong_first():
@@ -93,7 +93,7 @@ def test_a_halved_scale_fails_though_no_detection_is_lost(pair):
     assert (report.share.lost, report.share.verdict(0.1)) == (0, "passed")
     assert (report.verdict, report.frames_needed) == ("failed", None)
     assert report.reason.startswith("1 INT8 blocks are not what was calibrated: ")
-    assert report.departs in report.reason
+    assert report.first_diverging in report.reason
     assert "FAILED: 1 INT8 blocks" in report.table()
 
 
@@ -108,6 +108,6 @@ def test_a_float_block_that_departs_is_named_and_passes(pair, kind):
     good, other = pair(nodes, {"factor": np.array(0.5, kind)})
     report = verify(good, other, WHITE, Rule(), ONE_IN_TEN)
     assert report.precisions[1] == {np.float32: "fp32", np.float16: "fp16"}[kind]
-    assert report.departs
+    assert report.first_diverging
     assert report.passed, report.reason
-    assert f"first block that departs: {report.departs}" in report.table()
+    assert f"first block that departs: {report.first_diverging}" in report.table()

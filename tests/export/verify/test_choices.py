@@ -14,11 +14,13 @@ from typing_extensions import override
 torch: Any = pytest.importorskip("torch")
 
 from edgedetr.export.verify.choices import Choice, ChoiceError, Chooser, choosing_graph, same_choice  # noqa: E402
+from edgedetr.export.verify.torch_choices import TorchChoices  # noqa: E402
+
 from edgedetr.export.verify.compare import compare  # noqa: E402
 from edgedetr.export.verify.limits import FP32_LIMITS, INT8_LIMITS  # noqa: E402
 from edgedetr.export.verify.matching import Rule  # noqa: E402
-from edgedetr.export.verify.runner import OnnxRunner, TorchRunner  # noqa: E402
-from edgedetr.export.verify.torch_choices import TorchChoices  # noqa: E402
+from edgedetr.export.verify.runners.onnx import OnnxRunner  # noqa: E402
+from edgedetr.export.verify.runners.torch import TorchRunner  # noqa: E402
 from edgedetr.graph.exact import exact_session  # noqa: E402
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec  # noqa: E402
 

@@ -139,13 +139,13 @@ def test_bars_lie_on_an_axis_of_equal_factors():
 
 def test_the_first_block_that_departs_is_named():
     fine = Activations(1, (Scan("m", 3, ()),), (block("a", 0.05, 0.1),), "")
-    assert fine.first_departing == ""
+    assert fine.first_diverging == ""
     assert fine.lines == [
         "m: 3 activations, all finite",
         "no block of 1 departs by more than its precision explains",
     ]
     worse = Activations(1, (), (block("a", 0.05, 0.1), block("b", 0.2, 0.1)), "")
-    assert worse.first_departing == worse.to_dict()["first_departing_block"] == "b"
+    assert worse.first_diverging == worse.to_dict()["first_departing_block"] == "b"
     assert worse.lines == [
         "first block that departs: b (int8): own error 0.2, explained 0.1, worst in t"
     ]

@@ -6,13 +6,13 @@ import pytest
 from onnx import numpy_helper
 
 from edgedetr.calib.collect import collect
-from edgedetr.calib.placement import label
 from edgedetr.export.transforms.textures import textured_frames
-from edgedetr.export.verify.compare import Looks, verify
+from edgedetr.export.verify.compare import Options, verify
 from edgedetr.export.verify.limits import Gate
 from edgedetr.export.verify.matching import Rule
 from edgedetr.export.verify.taps import FED, Tensor, activations, cut_into_blocks, parts, tapped
 from edgedetr.graph.blocks import block_names
+from edgedetr.graph.wiring import label
 
 FRAMES = textured_frames((64, 96), 2)
 BEST = Rule(threshold=0.0, top=20)
@@ -160,15 +160,15 @@ def test_the_block_that_was_changed_is_named(exported, tmp_path, change):
     good = exported[0]
     bad, node = changed(good, tmp_path, change)
     report = verify(good, bad, FRAMES, BEST, Gate())
-    assert report.departs == block_names(onnx.load(good))[node]
-    assert [b.block for b in inside(report).blocks if b.departs] == [report.departs]
-    assert f"first block that departs: {report.departs} (fp32)" in report.table()
+    assert report.first_diverging == block_names(onnx.load(good))[node]
+    assert [b.block for b in inside(report).blocks if b.diverges] == [report.first_diverging]
+    assert f"first block that departs: {report.first_diverging} (fp32)" in report.table()
 
 
 @pytest.mark.slow
 def test_no_block_of_an_equal_model_departs(exported):
     report = verify(exported[0], exported[0], FRAMES, BEST, Gate())
-    assert report.departs == ""
+    assert report.first_diverging == ""
     assert len(inside(report).blocks) > 10
     assert {b.own.relative for b in inside(report).blocks} == {0}
     assert {b.carried for b in inside(report).blocks} == {0}
@@ -201,7 +201,7 @@ def test_int8_explains_its_own_rounding_and_no_wrong_scale(exported, stats, tmp_
     int8 = quantized(exported, stats, tmp_path)
     report = verify(exported[0], int8, FRAMES, BEST, Gate())
     assert report.precisions == ("fp32", "int8")
-    assert report.departs == ""
+    assert report.first_diverging == ""
     assert {b.precision for b in inside(report).blocks} == {"fp32", "int8"}
 
     def clip(model):
@@ -217,17 +217,17 @@ def test_int8_explains_its_own_rounding_and_no_wrong_scale(exported, stats, tmp_
     bad, tensor = changed(int8, tmp_path, clip)
     report = verify(exported[0], bad, FRAMES, BEST, Gate())
     reader = next(n for n in onnx.load(exported[0]).graph.node if tensor in n.input)
-    assert report.departs == block_names(onnx.load(exported[0]))[label(reader)]
+    assert report.first_diverging == block_names(onnx.load(exported[0]))[label(reader)]
 
 
 @pytest.mark.slow
 def test_a_checkpoint_is_traced_when_asked(checkpoint, exported, tmp_path):
     bad, node = changed(exported[0], tmp_path, scale_weights)
     answers = verify(checkpoint, bad, FRAMES, BEST, Gate())
-    assert answers.departs == ""
+    assert answers.first_diverging == ""
     assert "student.safetensors was not read as a graph" in inside(answers).note
-    report = verify(checkpoint, bad, FRAMES, BEST, Gate(), looks=Looks(traced=True))
-    assert report.departs == block_names(onnx.load(exported[0]))[node]
+    report = verify(checkpoint, bad, FRAMES, BEST, Gate(), options=Options(traced=True))
+    assert report.first_diverging == block_names(onnx.load(exported[0]))[node]
 
 
 def test_graphs_without_common_names_are_not_compared(tiny_onnx, tmp_path):

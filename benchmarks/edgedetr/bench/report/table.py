@@ -23,7 +23,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelsRow:
     """One figure of every model.
 
     Attributes:
@@ -48,12 +48,12 @@ class _Figure:
     higher_is_better: bool = False
 
 
-def comparison(report: Report) -> list[Row]:
+def comparison(report: Report) -> list[ModelsRow]:
     """Return the rows of the comparison."""
     models, teacher = report.models, report.teacher
     rows = [
-        Row("", "precision", tuple(Cell(m.precision) for m in models)),
-        Row("", "run by", tuple(Cell(m.ran_on.partition(",")[0]) for m in models)),
+        ModelsRow("", "precision", tuple(Cell(m.precision) for m in models)),
+        ModelsRow("", "run by", tuple(Cell(m.ran_on.partition(",")[0]) for m in models)),
     ]
     for figure in _figures(report):
         reference = figure.read(teacher) if teacher else math.nan
@@ -62,7 +62,7 @@ def comparison(report: Report) -> list[Row]:
             value = figure.read(model)
             beside = "" if model is teacher else _beside(value, reference, figure)
             cells.append(Cell(_number(value, figure.digits), beside))
-        rows.append(Row(figure.group, figure.label, tuple(cells)))
+        rows.append(ModelsRow(figure.group, figure.label, tuple(cells)))
     return rows
 
 

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.bench.report.contents import Verdict
 from edgedetr.bench.report.table import factor, share
+from edgedetr.pages.tiles import Tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgedetr.bench.report.contents import ModelReport, ParityResult, Report, Word
     from edgedetr.export.search.coverage_record import CoverageRecord
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One answer.
-
-    Attributes:
-        question: What is answered.
-        answer: In a word or a figure.
-        detail: What stands behind it.
-    """
-
-    question: str
-    answer: str
-    detail: str
 
 
 def verdict(parity: Sequence[ParityResult], coverage: Sequence[CoverageRecord]) -> Verdict:

@@ -12,6 +12,7 @@ import numpy as np
 from edgedetr.distill.comparison.statistics import LEVEL_PERCENT, mean, std
 from edgedetr.pages.charts import LARGE, Series, distribution_chart, line_chart
 from edgedetr.pages.rendering import rendered
+from edgedetr.pages.tiles import Tile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ _COLOURS = 8
 
 
 @dataclass(frozen=True)
-class Row:
+class ArmRow:
     """One arm in the table, as text.
 
     Attributes:
@@ -54,15 +55,6 @@ class Row:
     memory: str
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One answer at a glance."""
-
-    question: str
-    answer: str
-    detail: str
-
-
 def comparison_page(comparison: Comparison, name: str) -> str:
     """Write the page.
 
@@ -84,7 +76,7 @@ def comparison_page(comparison: Comparison, name: str) -> str:
     )
 
 
-def table(comparison: Comparison) -> list[Row]:
+def table(comparison: Comparison) -> list[ArmRow]:
     """Return the arms, the highest mean AP first."""
     gains, reference = comparison.gains, comparison.reference
     rows = []
@@ -92,7 +84,7 @@ def table(comparison: Comparison) -> list[Row]:
         gain = gains.get(arm.name)
         memory = arm.peak_memory_mib
         rows.append(
-            Row(
+            ArmRow(
                 name=arm.name,
                 style=_style(index),
                 ap=_spread(arm.ap),

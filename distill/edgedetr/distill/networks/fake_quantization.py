@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
+from edgedetr.graph.int8 import LEVELS, SMALLEST_STEP
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError, SettingsError
 from edgedetr.runtime.settings import settings_from_dict
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 QUANTIZATION_KEY = "edgedetr.quantization"
 """Key of a `Quantization` in a checkpoint's metadata."""
 
-LEVELS = 127
 _LAYERS = {F.conv2d, F.linear}  # modules call them with positional arguments
 _ADDITIONS = {torch.add, Tensor.add, Tensor.add_}
 
@@ -131,7 +131,7 @@ def fake_quantized_weight(weight: Tensor) -> Tensor:
     """
     amax = weight.detach().flatten(1).abs().amax(1).double()
     steps = amax / LEVELS
-    steps = torch.where(steps > 2.0**-24, steps, 1.0).to(weight.dtype)
+    steps = torch.where(steps > SMALLEST_STEP, steps, 1.0).to(weight.dtype)
     steps = steps.reshape(-1, *[1] * (weight.ndim - 1))
     rounded: Tensor = _Rounding.apply(weight, steps, -LEVELS)
     return rounded

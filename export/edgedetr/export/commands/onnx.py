@@ -39,7 +39,7 @@ def onnx(
     deformable_attention: Form,
 ) -> None:
     """Write CHECKPOINT as ONNX, once it is checked against PyTorch."""
-    from edgedetr.calib.collect import choose_frames
+    from edgedetr.calib.frames import choose_frames
     from edgedetr.export.to_onnx import export_onnx
     from edgedetr.runtime.images import list_images, read_image
 

@@ -92,9 +92,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
 
     spec = spec_from_toml(spec_path) if spec_path else None
     paths = gate_images(images, data, frames)
-    looks = compare.Looks(spec, tuple(path.name for path in paths), traced=taps)
+    options = compare.Options(spec, tuple(path.name for path in paths), traced=taps)
     seen, rule = ImageFiles(paths, "verify"), Rule(threshold)
-    report = compare.verify(reference, candidate, seen, rule, Gate(**gate), command_line(), looks)
+    report = compare.verify(reference, candidate, seen, rule, Gate(**gate), command_line(), options)
     if out:
         write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     if html:
@@ -103,6 +103,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
         click.echo(report.activations.block_table() + "\n")
     click.echo(report.table())
     if not report.passed:
-        where = f"; the first block that departs is {report.departs}" if report.departs else ""
+        block = report.first_diverging
+        where = f"; the first diverging block is {block}" if block else ""
         says = {"failed": "does not find", "undecided": "may not find"}[report.verdict]
         raise GateError(f"{candidate} {says} what {reference} finds: {report.reason}{where}")

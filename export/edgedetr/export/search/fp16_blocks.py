@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from edgedetr.calib.placement import Wiring, label
 from edgedetr.export.search.trial import Trial, unlabelled_scenes
 from edgedetr.graph.blocks import block_names
 from edgedetr.graph.macs import macs
+from edgedetr.graph.wiring import Wiring, label
 from edgedetr.runtime.errors import GateError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedetr.calib.collect import choose_frames, kitti_images
+from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.search.coverage_record import CoverageRecord, coverage_path
 from edgedetr.export.search.int8_coverage import WORTH, find_coverage

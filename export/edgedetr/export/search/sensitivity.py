@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from edgedetr.calib.collect import choose_frames, collect, kitti_images
-from edgedetr.calib.placement import Wiring, label, points
+from edgedetr.calib.collect import collect
+from edgedetr.calib.frames import choose_frames, kitti_images
+from edgedetr.calib.placement import points
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.search.trial import Trial, labelled_scenes, unlabelled_scenes
 from edgedetr.export.transforms.quantize import quantize
@@ -22,6 +23,7 @@ from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.graph.blocks import block_names
 from edgedetr.graph.macs import macs
 from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.wiring import Wiring, label
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.images import list_images
 

@@ -12,7 +12,7 @@ import onnx
 from scipy.special import stdtrit
 from tqdm import tqdm
 
-from edgedetr.calib.collect import choose_frames
+from edgedetr.calib.frames import choose_frames
 from edgedetr.distill.data.kitti import image_paths, open_dataset
 from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.export.verify.compare import SPARE

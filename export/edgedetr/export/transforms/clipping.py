@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.calib.scales import LEVELS
+from edgedetr.graph.int8 import LEVELS
 from edgedetr.graph.subgraph import ending_at
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.health.clipping import SHARE_NAME

@@ -14,13 +14,13 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgedetr.calib.placement import reads
+from edgedetr.graph.wiring import reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from edgedetr.calib.placement import Wiring
     from edgedetr.calib.value_ranges import Range
+    from edgedetr.graph.wiring import Wiring
 
 LARGEST = 65504.0
 LEAST_NORMAL = 2.0**-14

@@ -11,11 +11,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgedetr.calib.placement import Wiring, label
-from edgedetr.calib.value_ranges import element_types, value_ranges
+from edgedetr.calib.value_ranges import value_ranges
 from edgedetr.export.transforms.fp32_rules import islands
 from edgedetr.export.transforms.typed_graph import Halves, typed
 from edgedetr.graph.macs import macs
+from edgedetr.graph.wiring import Wiring, element_types, label
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper, numpy_helper
 
-from edgedetr.calib.scales import LEVELS, scale_from_amax
+from edgedetr.graph.int8 import quantized_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -36,10 +36,7 @@ class NodeMaker:
 
     def weight(self, name: str, values: NDArray[np.float32], axis: int) -> onnx.NodeProto:
         """Store weights as INT8, symmetric for each output channel, and make their DQ."""
-        channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
-        scales = np.array([scale_from_amax(float(a)) for a in np.abs(channels).max(1)], np.float32)
-        shape = [-1 if i == axis else 1 for i in range(values.ndim)]
-        rounded = np.rint(values / scales.reshape(shape)).clip(-LEVELS, LEVELS).astype(np.int8)
+        rounded, scales = quantized_weights(values, axis)
         inputs = [
             self._constant(f"{name}_quantized", rounded),
             self._constant(f"{name}_scale", scales),

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Literal
 import onnx
 from onnx import numpy_helper
 
-from edgedetr.calib.placement import Point, Wiring, concat_inputs, points, reads, residuals
-from edgedetr.calib.scales import scale_from_amax
+from edgedetr.calib.placement import Point, concat_inputs, points, residuals
 from edgedetr.export.transforms.halve import HalfShare, halve
 from edgedetr.export.transforms.qdq_nodes import NodeMaker
+from edgedetr.graph.int8 import channel_axis, scale_from_amax
 from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.requirements import opset_of, raise_opset
+from edgedetr.graph.wiring import Wiring, reads, replace_items
 from edgedetr.runtime.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
@@ -217,19 +218,12 @@ def _quantize_weights(
     made: dict[tuple[str, int], onnx.NodeProto] = {}
     for point in chosen:
         node = wiring.nodes[point.index]
-        key = point.weight, _channel_axis(node)
+        values = numpy_helper.to_array(wiring.constants[point.weight])
+        key = point.weight, channel_axis(node, values.ndim)
         if key not in made:
-            values = numpy_helper.to_array(wiring.constants[point.weight])
             made[key] = maker.weight(point.weight, values, key[1])
         _replace_input(node, point.weight, made[key].output[0])
     return list(made.values())
-
-
-def _channel_axis(node: onnx.NodeProto) -> int:
-    """Return which axis of a node's weights counts the output channels."""
-    if node.op_type == "Conv":
-        return 0
-    return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
 
 
 def _replace_input(node: onnx.NodeProto, old: str, new: str) -> None:
@@ -255,6 +249,4 @@ def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     gone = {t.name for t in graph.initializer} - read
     inputs = [i for i in graph.input if i.name not in gone]
     for items, values in ((graph.node, nodes), (graph.initializer, kept), (graph.input, inputs)):
-        copies = [type(v).FromString(v.SerializeToString()) for v in values]
-        del items[:]
-        items.extend(copies)
+        replace_items(items, values)

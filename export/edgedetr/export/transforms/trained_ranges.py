@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from onnx import numpy_helper
 
-from edgedetr.calib.placement import Wiring, calibration_tensors, label
-from edgedetr.calib.scales import LEVELS
+from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.distill.networks.fake_quantization import used_layers
 from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.transforms.stored_ranges import StoredRanges
+from edgedetr.graph.int8 import LEVELS, channel_axis
+from edgedetr.graph.wiring import Wiring, label
 from edgedetr.runtime.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
@@ -232,5 +233,4 @@ def _joined(wiring: Wiring, tensor: str, pairs: Mapping[str, tuple[str, float]])
 def _weight(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> NDArray[np.float32]:
     """Return a node's weights, output channels first."""
     weight: NDArray[np.float32] = numpy_helper.to_array(constants[node.input[1]])
-    transposed = any(a.name == "transB" and a.i for a in node.attribute)
-    return weight.T if node.op_type in _LINEAR and not transposed else weight
+    return np.moveaxis(weight, channel_axis(node, weight.ndim), 0)

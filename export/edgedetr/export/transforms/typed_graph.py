@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper, numpy_helper
 
-from edgedetr.calib.placement import Wiring, reads
 from edgedetr.export.transforms.fp16_rounding import half_of, half_weights
 from edgedetr.export.transforms.fp32_rules import MULTIPLIERS
+from edgedetr.graph.int8 import channel_axis
 from edgedetr.graph.requirements import opset_of
+from edgedetr.graph.wiring import LAYERS, Wiring, reads, replace_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -195,9 +196,7 @@ class _Writer:
         kept = [t for t in self._graph.initializer if t.name in read]
         graph = self._graph
         for items, values in ((graph.node, self._nodes), (graph.initializer, kept)):
-            copies = [type(v).FromString(v.SerializeToString()) for v in values]
-            del items[:]
-            items.extend(copies)
+            replace_items(items, values)
         graph.initializer.extend(self._made)
         graph.ClearField("value_info")
 
@@ -218,9 +217,9 @@ class _Writer:
     def _weights(self, name: str, node: onnx.NodeProto) -> None:
         """Store the weights of a product the first time that one reads them in FP16."""
         values = numpy_helper.to_array(self._constants[name])
-        axis = _output_axis(node)
-        if axis is not None and values.ndim > 1 and (name, HALF) not in self._names:
-            self._names[name, HALF] = self._store(half_weights(values, axis), name, HALF)
+        if node.op_type in LAYERS and values.ndim > 1 and (name, HALF) not in self._names:
+            rounded = half_weights(values, channel_axis(node, values.ndim))
+            self._names[name, HALF] = self._store(rounded, name, HALF)
 
     def _constant(self, name: str, kind: int) -> str:
         if kind == FLOAT and name in self._stored:
@@ -243,13 +242,6 @@ class _Writer:
         )
         self._taken.add(name)
         return name
-
-
-def _output_axis(node: onnx.NodeProto) -> int | None:
-    """Return which axis of a product's weights counts the output channels, None for others."""
-    if node.op_type == "Gemm":
-        return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
-    return {"Conv": 0, "MatMul": -1}.get(node.op_type)
 
 
 def _make_half(node: onnx.NodeProto) -> None:

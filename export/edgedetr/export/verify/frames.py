@@ -1,4 +1,4 @@
-"""The frames that gates look at, in an order that favours nothing."""
+"""The frames of a gate, in an order that favours nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from edgedetr.calib.collect import choose_frames
+from edgedetr.calib.frames import choose_frames
 from edgedetr.distill.data.kitti import image_paths
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.images import list_images, read_image

@@ -1,7 +1,7 @@
-"""Quantize one graph at the places of another, with the scales that its own numbers ask for.
+"""Quantize one graph where another is quantized, with ideal scales.
 
-What such a graph gets wrong is what INT8 explains at these places. A graph that gets much more
-wrong has a wrong scale, wrong weights or a wrong wiring.
+The error of such a graph is what INT8 explains at these places. A graph with a much larger error
+has a wrong scale, wrong weights or a wrong wiring.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgedetr.calib.placement import Wiring, label
-from edgedetr.calib.scales import LEVELS
+from edgedetr.graph.int8 import LEVELS, channel_axis, dequantized, quantized_weights
+from edgedetr.graph.wiring import LAYERS, Wiring, label, replace_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,16 +43,13 @@ def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.Mod
             name = node.input[position] if position < len(node.input) else ""
             new = f"{label(node)}::ideal_{position}"
             if name in wiring.constants:
-                axis = _channel_axis(node)
-                values = numpy_helper.to_array(wiring.constants[name])
-                graph.initializer.append(numpy_helper.from_array(_rounded(values, axis), new))
+                values = _rounded(numpy_helper.to_array(wiring.constants[name]), node)
+                graph.initializer.append(numpy_helper.from_array(values, new))
             elif name:
                 nodes += _rounding(name, new)
             node.input[position] = new if name else ""
         nodes.append(node)
-    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
+    replace_items(graph.node, nodes)
     for name, value in (
         (_PER_LEVEL, np.float32(1 / LEVELS)),
         (_LEAST, np.finfo(np.float32).tiny),
@@ -63,7 +60,7 @@ def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.Mod
 
 
 def _quantized_inputs(node: onnx.NodeProto, wiring: Wiring) -> Iterator[int]:
-    """Return the positions at which a node reads what was dequantized."""
+    """Return the positions of a node's dequantized inputs."""
     for position, name in enumerate(node.input):
         source = wiring.producer.get(name)
         while source is not None and wiring.nodes[source].op_type == "Cast":
@@ -85,17 +82,10 @@ def _rounding(name: str, new: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _rounded(values: np.ndarray, axis: int) -> np.ndarray:
-    """Round weights to INT8, symmetric for each output channel."""
-    others = tuple(i for i in range(values.ndim) if i != axis)
-    steps = np.abs(values).max(axis=others, keepdims=True) / LEVELS
-    steps = np.maximum(steps, np.finfo(np.float32).tiny)
-    rounded: np.ndarray = (np.rint(values / steps) * steps).astype(np.float32)
-    return rounded
-
-
-def _channel_axis(node: onnx.NodeProto) -> int:
-    """Return which axis of a node's weights counts the output channels."""
-    if node.op_type == "Conv":
-        return 0
-    return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
+def _rounded(values: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
+    """Round what a node reads to INT8: weights for each output channel, others with one scale."""
+    if node.op_type in LAYERS and values.ndim > 1:
+        axis = channel_axis(node, values.ndim)
+        return dequantized(*quantized_weights(values, axis), axis)
+    flat = values.reshape(1, -1)
+    return dequantized(*quantized_weights(flat, 0), 0).reshape(values.shape)

@@ -1,4 +1,4 @@
-"""Read back what ``edgedetr verify --json`` wrote: the verdict, and of which two models."""
+"""Read a report of ``edgedetr verify --json``: the verdict, the figures, and which two models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class VerifyRecord:
 
     Attributes:
         path: The file.
-        verdict: ``undecided`` where the frames did not suffice for either answer.
+        verdict: ``undecided`` where the frames did not suffice for either verdict.
         reason: Why it is not ``passed``; empty where it is.
         reference: File name of the first model.
         reference_sha256: Hash of all its bytes, see `edgedetr.graph.checksum.model_sha256`.
@@ -47,7 +47,7 @@ class VerifyRecord:
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate is known to find what the reference finds."""
+        """Whether the candidate is known to keep the detections of the reference."""
         return self.verdict == "passed"
 
 
@@ -74,7 +74,7 @@ def read_verify_record(path: Path) -> VerifyRecord:
         )
     except (OSError, ValueError) as error:
         raise ArtifactError(
-            f"{path} is no report of edgedetr verify --json: {error}; make it again"
+            f"{path} is no report of edgedetr verify --json: {error}; run edgedetr verify again"
         ) from error
 
 
@@ -118,5 +118,5 @@ def _figures(values: dict[str, Any]) -> dict[str, str | float]:
 
 
 def _is_plain(value: object) -> bool:
-    """Tell a figure or a text that says something."""
+    """Tell whether a value is a number or a text that is not empty."""
     return isinstance(value, str | float | int) and not isinstance(value, bool) and value != ""

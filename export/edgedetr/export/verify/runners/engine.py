@@ -1,4 +1,4 @@
-"""Run an engine as the vehicle runs it, to compare it."""
+"""Run an engine as the vehicle does, to compare it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedetr.export.verify.runner import Answer
+    from edgedetr.export.verify.runners.query_selection import Outputs
     from edgedetr.graph.exact import Precision
     from edgedetr.runtime.manifest import Manifest
     from edgedetr.runtime.spec import ModelSpec
@@ -42,8 +42,8 @@ class EngineRunner:
         self.spec = self._session.spec
         self.precision: Precision = _precision(path, manifest)
 
-    def __call__(self, images: NDArray[np.float32]) -> Answer:
-        """Answer images (1, 3, H, W); see `edgedetr.export.verify.runner.Runner`."""
+    def __call__(self, images: NDArray[np.float32]) -> Outputs:
+        """Run the engine on images (1, 3, H, W); see `edgedetr.export.verify.runner.Runner`."""
         self._session.images[:] = images
         return self._session.infer()
 

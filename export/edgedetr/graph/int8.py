@@ -1,0 +1,75 @@
+"""INT8 as every stage rounds to it: symmetric, weights with one scale for each output channel.
+
+``x ~ scale * clip(round(x / scale), -127, 127)`` with ``scale = amax / 127``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+LEVELS = 127
+"""How many steps an INT8 number has on either side of zero."""
+
+SMALLEST_STEP = 2.0**-24
+"""The smallest number of FP16; no step is smaller."""
+
+
+def scale_from_amax(amax: float) -> float:
+    """Return the value of one INT8 step; 1 for a tensor that was never anything but 0.
+
+    A step below the smallest FP16 number counts as 0: in a typed FP16 graph it would become 0, and
+    TensorRT takes positive scales only.
+    """
+    return amax / LEVELS if amax / LEVELS > SMALLEST_STEP else 1.0
+
+
+def channel_axis(node: onnx.NodeProto, rank: int) -> int:
+    """Return the axis of a layer's weights that counts the output channels.
+
+    Args:
+        node: One of `edgedetr.graph.wiring.LAYERS`.
+        rank: How many axes the weights have.
+    """
+    if node.op_type == "MatMul":
+        return rank - 1
+    if node.op_type == "Gemm":
+        return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
+    return {"Conv": 0, "ConvTranspose": 1}[node.op_type]
+
+
+def quantized_weights(
+    values: NDArray[np.float32], axis: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round weights to INT8 with one scale for each output channel.
+
+    Args:
+        values: The weights.
+        axis: The axis that counts the output channels, see `channel_axis`.
+
+    Returns:
+        The INT8 weights, like ``values``, and the scales (C,).
+    """
+    channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    scales = np.array([scale_from_amax(float(a)) for a in np.abs(channels).max(1)], np.float32)
+    steps = _beside(scales, values, axis)
+    return np.rint(values / steps).clip(-LEVELS, LEVELS).astype(np.int8), scales
+
+
+def dequantized(
+    values: NDArray[np.int8], scales: NDArray[np.float32], axis: int
+) -> NDArray[np.float32]:
+    """Return what INT8 weights stand for; takes what `quantized_weights` returns."""
+    return values.astype(np.float32) * _beside(scales, values, axis)
+
+
+def _beside(
+    scales: NDArray[np.float32], values: NDArray[np.generic], axis: int
+) -> NDArray[np.float32]:
+    """Shape the scales of channels so that they broadcast over the weights."""
+    return scales.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
