@@ -14,6 +14,7 @@ from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedL
 from edgedetr.distill.networks.reparameterize import merge_layers
 from edgedetr.distill.training import qat
 from edgedetr.distill.training.distillation_model import Trainee
+from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.runtime.errors import SettingsError, UsageError
@@ -76,17 +77,6 @@ def test_batch_norms_stay_as_they_are_while_a_quantized_student_trains(make_mode
         assert changed is live
 
 
-def test_a_teacher_that_was_trained_for_int8_answers_in_float(config, make_model, tmp_path):
-    model = replace(make_model(), quantization=QUANTIZATION)
-    save_model(tmp_path / "teacher.safetensors", model, command="a test")
-    path = str(tmp_path / "teacher.safetensors")
-    teacher = recipe.teacher_of(replace(config, teacher=path))
-    assert teacher is not None
-    assert teacher.quantization is None
-    student = replace(config.student, init=path)
-    assert recipe.student_of(replace(config, student=student)).quantization is None
-
-
 @pytest.mark.slow
 def test_a_run_for_int8_trains_evaluates_and_saves_the_student(
     quantized_config, tmp_path, monkeypatch
@@ -122,7 +112,7 @@ def test_a_killed_run_for_int8_goes_on_with_the_same_result(
     stage = SimpleNamespace(calibrated=lambda *_: QUANTIZATION)
     monkeypatch.setattr(qat, "find", lambda *_: stage)
     recipe.train(quantized_config, tmp_path / "whole", "a command")
-    real, calls = recipe._Run._step, []
+    real, calls = TrainingLoop._step, []
 
     def killed(self, *args):
         calls.append(args)
@@ -130,10 +120,10 @@ def test_a_killed_run_for_int8_goes_on_with_the_same_result(
             raise KeyboardInterrupt
         return real(self, *args)
 
-    monkeypatch.setattr(recipe._Run, "_step", killed)
+    monkeypatch.setattr(TrainingLoop, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
         recipe.train(quantized_config, tmp_path / "killed", "a command")
-    monkeypatch.setattr(recipe._Run, "_step", real)
+    monkeypatch.setattr(TrainingLoop, "_step", real)
     monkeypatch.setattr(qat, "find", None)  # what was calibrated is not asked again
     recipe.train(quantized_config, tmp_path / "killed", "a command")
     whole, then = (load_model(tmp_path / d / "student.safetensors") for d in ("whole", "killed"))
