@@ -12,6 +12,7 @@ from edgedetr.distill.config import QatConfig, load_config
 from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedLayer, simulated
 from edgedetr.distill.networks.reparameterize import merge_layers
 from edgedetr.distill.training.distillation_model import Trainee
+from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.export.qat import calibrated
@@ -71,17 +72,6 @@ def test_batch_norms_stay_as_they_are_while_a_quantized_student_trains(make_mode
         assert changed is live
 
 
-def test_a_teacher_that_was_trained_for_int8_answers_in_float(config, make_model, tmp_path):
-    model = replace(make_model(), quantization=QUANTIZATION)
-    save_model(tmp_path / "teacher.safetensors", model, command="a test")
-    path = str(tmp_path / "teacher.safetensors")
-    teacher = recipe.teacher_of(replace(config, teacher=path))
-    assert teacher is not None
-    assert teacher.quantization is None
-    student = replace(config.student, init=path)
-    assert recipe.student_of(replace(config, student=student)).quantization is None
-
-
 @pytest.mark.slow
 def test_a_run_for_int8_trains_evaluates_and_saves_the_student(
     quantized_config, tmp_path, monkeypatch
@@ -118,7 +108,7 @@ def test_a_killed_run_for_int8_goes_on_with_the_same_result(
         return QUANTIZATION
 
     recipe.train(quantized_config, tmp_path / "whole", "a command", calibrate)
-    real, calls = recipe._Run._step, []
+    real, calls = TrainingLoop._step, []
 
     def killed(self, *args):
         calls.append(args)
@@ -126,10 +116,10 @@ def test_a_killed_run_for_int8_goes_on_with_the_same_result(
             raise KeyboardInterrupt
         return real(self, *args)
 
-    monkeypatch.setattr(recipe._Run, "_step", killed)
+    monkeypatch.setattr(TrainingLoop, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
         recipe.train(quantized_config, tmp_path / "killed", "a command", calibrate)
-    monkeypatch.setattr(recipe._Run, "_step", real)  # and it is not calibrated again
+    monkeypatch.setattr(TrainingLoop, "_step", real)  # and it is not calibrated again
     recipe.train(quantized_config, tmp_path / "killed", "a command")
     whole, then = (load_model(tmp_path / d / "student.safetensors") for d in ("whole", "killed"))
     assert then.quantization == whole.quantization == QUANTIZATION
