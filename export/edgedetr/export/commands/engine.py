@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, spec_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from edgedetr.export.engine.log import OnStep
+    from edgedetr.runtime.spec import ModelSpec
 
 
 @click.command()
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="GPU to build for, such as 8.6; may be given again. tensorrt_rtx: every GPU from 8.0 up.",
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@spec_option
 @click.option("--batch", help="MIN,OPT,MAX of a model whose batch is free.")
 @click.option(
     "--workspace-mib",
@@ -45,7 +46,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     output: Path | None,
     backend: str | None,
     compute_capabilities: tuple[str, ...],
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     batch: str | None,
     workspace_mib: int,
     timing_cache: Path | None,
@@ -59,7 +60,6 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
 
     from edgedetr.export.engine.options import EngineOptions, batch_from_text
     from edgedetr.export.to_engine import export_engine
-    from edgedetr.runtime.spec import spec_from_toml
 
     options = EngineOptions(
         compute_capabilities=compute_capabilities,
@@ -78,7 +78,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
             output,
             options,
             backend=backend,
-            spec=spec_from_toml(spec_path) if spec_path else None,
+            spec=spec,
             command=command_line(),
             on_step=_shown(bar),
         )

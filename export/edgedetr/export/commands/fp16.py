@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.runtime.spec import ModelSpec
+
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@spec_option
 @click.option("--images", type=PATH, help="Folder of images to measure on; made up if not given.")
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .fp16.onnx.")
 @click.option(
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 )
 def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     images: Path | None,
     output: Path | None,
     max_box_error_px: float | None,
@@ -53,7 +55,6 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.export.search.fp16_blocks import Request
     from edgedetr.export.to_fp16 import export_fp16, frames_of
     from edgedetr.export.verify.limits import Gate
-    from edgedetr.runtime.spec import spec_from_toml
 
     request = None
     if max_box_error_px is not None or max_score_error is not None:
@@ -62,7 +63,6 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
         gate = Gate(box_error_px=max_box_error_px, score_error=max_score_error)
         request = Request(images, frames, gate.limits("fp16"))
 
-    spec = spec_from_toml(spec_path) if spec_path else None
     output = output or model.with_suffix(".fp16.onnx")
     seen = frames_of(images) if images else None
     share = export_fp16(model, output, spec, seen, command_line(), request)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, spec_option
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edgedetr.runtime.spec import ModelSpec
 
 
 class PackageGroup(click.Group):
@@ -49,7 +51,7 @@ def package() -> None:
 @click.option("--engine", "engines", type=PATH, multiple=True, help="Engine built from MODEL.")
 @click.option("--report", type=PATH, help="The report.json of edgedetr report.")
 @click.option("--license", "licenses", type=PATH, multiple=True, help="Licence text to pack.")
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@spec_option
 @click.option("--golden-frame", type=PATH, help="Image of the self-test; made up if not given.")
 def create(  # noqa: PLR0913, PLR0917 - one argument per option
     models: tuple[Path, ...],
@@ -61,7 +63,7 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
     engines: tuple[Path, ...],
     report: Path | None,
     licenses: tuple[Path, ...],
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     golden_frame: Path | None,
 ) -> None:
     """Pack ONNX MODELS, the first of them to be run; exit 1 where a gate did not hold.
@@ -71,11 +73,10 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.export.package.write import Contents
     from edgedetr.export.package.write import package as run
     from edgedetr.runtime.images import read_image
-    from edgedetr.runtime.spec import spec_from_toml
 
     contents = Contents(
         models=models,
-        spec=spec_from_toml(spec_path) if spec_path else None,
+        spec=spec,
         engines=engines,
         parity=parity,
         references=references,

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, SPEC_FILE, command_line, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.export.transforms.quantize import Rest
+    from edgedetr.runtime.spec import ModelSpec
 
 
 GATE_FRAMES, AP_FRAMES = 200, 500
@@ -31,7 +32,7 @@ GATE_FRAMES, AP_FRAMES = 200, 500
     show_default=True,
     help="What the nodes that are not INT8 compute in; fp32 is faster on CPUs.",
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@spec_option
 @click.option(
     "--images",
     type=PATH,
@@ -64,7 +65,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     include: str,
     exclude: str,
     rest: Rest,
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     images: Path | None,
     max_ap_drop: float | None,
     gate: bool,
@@ -77,9 +78,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     from edgedetr.export.to_fp16 import frames_of
     from edgedetr.export.to_qdq import export_qdq
-    from edgedetr.runtime.spec import spec_from_toml
 
-    spec = spec_from_toml(spec_path) if spec_path else None
     seen = list(frames_of(images)) if images else None
     output = output or model.with_suffix(".int8.onnx")
     if gate or max_ap_drop is not None:
@@ -97,7 +96,8 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         chosen = choose_coverage(model, stats, output, request, command_line())
         include, exclude = chosen.include, chosen.exclude
         click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
-    named = {"--spec": spec_path, "--images": images}
-    given = {option: path.name for option, path in named.items() if path}
-    share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, given)
+    named = {"--images": images.name} if images else {}
+    if spec:
+        named["--spec"] = click.get_current_context().meta[SPEC_FILE]
+    share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named)
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edgedetr.runtime.spec import ModelSpec
 
 
 @click.command()
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Frames to measure on at most, evenly spread over all.",
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@spec_option
 @click.option("--json", "out", type=PATH, help="Where to write the figures.")
 def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -36,7 +38,7 @@ def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     images: Path | None,
     stats: Path | None,
     frames: int,
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     out: Path | None,
 ) -> None:
     """Measure what INT8 in each block of MODEL alone costs, in matched boxes and in AP.
@@ -49,9 +51,7 @@ def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
         raise UsageError("give either --data KITTI_ROOT or --images DIR")
     from edgedetr.export.search import sensitivity as measuring
     from edgedetr.runtime.files import write_text
-    from edgedetr.runtime.spec import spec_from_toml
 
-    spec = spec_from_toml(spec_path) if spec_path else None
     source = data or cast("Path", images)
     found = measuring.sensitivity(model, source, frames, stats, spec, labelled=data is not None)
     if out:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgedetr.graph.exact import precision_of
 from edgedetr.graph.model_file import load_onnx
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.cuda.preflight import builder_of
 from edgedetr.runtime.manifest import read_manifest
 
