@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
-from edgedetr.export.package.gates import precision_of
+from edgedetr.export.package.gates import precision_for_gates
 from edgedetr.export.package.write import Contents, package
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
@@ -278,16 +278,16 @@ def test_damaged_models(refuses, fp32, tmp_path):
 
 
 def test_the_precision_of_a_graph(onnx_model, fp32, int8):
-    assert precision_of(onnx.load(fp32)) == "fp32"
-    assert precision_of(onnx.load(int8)) == "int8"
+    assert precision_for_gates(onnx.load(fp32)) == "fp32"
+    assert precision_for_gates(onnx.load(int8)) == "int8"
     half = [("Cast", "c", ["x"], "h", {"to": TensorProto.FLOAT16})]
     half += [("Cast", "d", ["h"], "y", {"to": TensorProto.FLOAT})]
-    assert precision_of(onnx_model(half, {}, inputs={"x": (1,)}, outputs=["y"])) == "fp16"
+    assert precision_for_gates(onnx_model(half, {}, inputs={"x": (1,)}, outputs=["y"])) == "fp16"
     constant = [("Cast", "d", ["h"], "y", {"to": TensorProto.FLOAT})]
     numbers = {"h": np.zeros(1, np.float16)}
-    assert precision_of(onnx_model(constant, numbers, inputs={}, outputs=["y"])) == "fp16"
+    assert precision_for_gates(onnx_model(constant, numbers, inputs={}, outputs=["y"])) == "fp16"
     node = helper.make_node("DynamicQuantizeLinear", ["x"], ["a", "b", "c"])
-    assert precision_of(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
+    assert precision_for_gates(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
 
 
 def of_few_bits(kind):
@@ -313,14 +313,14 @@ def of_few_bits(kind):
 def test_weights_of_few_bits_are_not_fp32(kind, onnx_model):
     nodes, constants = of_few_bits(kind)
     model = onnx_model(nodes, constants, inputs={"x": (1, 32)}, outputs=["y"])
-    assert precision_of(model) == "int8"
+    assert precision_for_gates(model) == "int8"
 
 
 def test_an_operator_of_another_domain_is_not_fp32(fp32, refuses):
     """MatMulNBits holds weights of four bits in bytes."""
     model = onnx.load(fp32)
     node = helper.make_node("MatMulNBits", ["a", "b", "c"], ["d"], domain="com.microsoft")
-    assert precision_of(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
+    assert precision_for_gates(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
     model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 2), np.uint8), "packed"))
     onnx.save(model, fp32)
     refuses(r"m\.onnx is int8 and nothing says what it finds", [fp32])
@@ -334,4 +334,4 @@ def test_whole_numbers_that_are_no_weights_leave_fp32(onnx_model):
     ]
     constants = {"rows": np.arange(512) % 32, "two": np.array([2])}
     model = onnx_model(nodes, constants, inputs={"x": (1, 32)}, outputs=["y"])
-    assert precision_of(model) == "fp32"
+    assert precision_for_gates(model) == "fp32"

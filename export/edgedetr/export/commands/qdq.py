@@ -96,8 +96,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         chosen = choose_coverage(model, stats, output, request, command_line())
         include, exclude = chosen.include, chosen.exclude
         click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
-    named = {"--images": images.name} if images else {}
-    if spec:
-        named["--spec"] = click.get_current_context().meta[SPEC_FILE]
+    named = {"--spec": click.get_current_context().meta[SPEC_FILE]} if spec else {}
+    named |= {"--images": images.name} if images else {}
     share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named)
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")

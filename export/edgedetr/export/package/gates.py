@@ -94,10 +94,10 @@ def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
     manifest = read_manifest(path) if manifest_path(path).is_file() else None
     if manifest and manifest.spec != spec:
         raise GateError(f"the spec in {manifest_path(path)} is not that of {path}; export it again")
-    return Candidate(path, hashed, precision_of(model), spec, data, manifest)
+    return Candidate(path, hashed, precision_for_gates(model), spec, data, manifest)
 
 
-def precision_of(model: onnx.ModelProto) -> Precision:
+def precision_for_gates(model: onnx.ModelProto) -> Precision:
     """Tell the precision of a graph: FP32 is what nothing but known FP32 is.
 
     That are operators of ONNX that are not for few bits, and constants of whole types. All else is
