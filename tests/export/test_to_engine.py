@@ -131,8 +131,8 @@ def test_a_bad_model_is_one_line(edgedetr, tmp_path, content, message):
         (1, ("--compute-capability", "9.0"), (2, "choose from 7.5, 8.0, 8.6, 8.9, 12.0")),
         (1, ("--batch", "1,2"), (2, "wanted three numbers MIN,OPT,MAX")),
         (1, ("--batch", "4,2,1"), (2, "1 <= MIN <= OPT <= MAX")),
-        (1, ("--batch", "1,1,4"), (2, "takes batches of 1 and no others; leave out --batch")),
-        ("N", (), (2, "takes batches of any size (N); give --batch MIN,OPT,MAX")),
+        (1, ("--batch", "1,1,4"), (2, "has a static batch of 1; leave out --batch")),
+        ("N", (), (2, "has a dynamic batch (N); give --batch MIN,OPT,MAX")),
         (1, ("--timing-cache", "t"), (2, "has no timing cache; leave out --timing-cache")),
         (1, ("--version-compatible",), (2, "leave out --version-compatible")),
         (1, ("--hardware-compatible",), (2, "runs on every GPU from 8.0 up")),
@@ -193,7 +193,7 @@ def test_every_family_becomes_engines_of_three_precisions(family, calibration_im
 
 
 def test_a_graph_that_is_called_fp16_and_is_fp32_is_refused():
-    with pytest.raises(GateError, match=r"m\.fp16\.onnx is called FP16 and has none: .* 3 FP32;"):
+    with pytest.raises(GateError, match=r"m\.fp16\.onnx is named FP16 and has none: .* 3 FP32;"):
         check_claims({"FP16"}, {"FP32": 3}, "m.fp16.onnx")
     check_claims({"FP16"}, {"FP32": 3, "FP16": 1}, "m.fp16.onnx")
 

@@ -283,7 +283,7 @@ def test_a_builder_that_does_not_start_says_why(tensorrt, model, tmp_path):
 def test_a_name_that_lies_about_the_types_is_refused(tensorrt, model, tmp_path, output):
     tensorrt()
     kind = output.split(".")[1].upper()
-    with pytest.raises(GateError, match=f"is called {kind} and has none: it computes in 1 FP32"):
+    with pytest.raises(GateError, match=f"is named {kind} and has none: it computes in 1 FP32"):
         export_engine(model(), tmp_path / output)
     assert not (tmp_path / output).exists()
 

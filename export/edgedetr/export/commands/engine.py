@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     "--compute-capability",
     "compute_capabilities",
     multiple=True,
-    help="GPU to build for, such as 8.6; may be given again. tensorrt_rtx: every GPU from 8.0 up.",
+    help="GPU to build for, such as 8.6; repeatable. tensorrt_rtx: every GPU from 8.0 up.",
 )
 @spec_option
-@click.option("--batch", help="MIN,OPT,MAX of a model whose batch is free.")
+@click.option("--batch", help="MIN,OPT,MAX, for a model with a dynamic batch.")
 @click.option(
     "--workspace-mib",
     type=click.IntRange(1),
     default=1024,
     show_default=True,
-    help="Scratch memory that a layer may use.",
+    help="Scratch memory of a layer at most.",
 )
-@click.option("--timing-cache", type=PATH, help="File of kernel times; makes later builds faster.")
-@click.option("--version-compatible", is_flag=True, help="Later TensorRT versions may run it.")
-@click.option("--hardware-compatible", is_flag=True, help="Every GPU from 8.0 up may run it.")
-@click.option("--refit", is_flag=True, help="Weights can be replaced later.")
+@click.option("--timing-cache", type=PATH, help="File of kernel timings; speeds up later builds.")
+@click.option("--version-compatible", is_flag=True, help="Let later TensorRT versions run it.")
+@click.option("--hardware-compatible", is_flag=True, help="Let every GPU from 8.0 up run it.")
+@click.option("--refit", is_flag=True, help="Let the weights be replaced later.")
 @click.option("--strip-weights", is_flag=True, help="Leave the weights out of the engine.")
 def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -55,7 +55,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     refit: bool,
     strip_weights: bool,
 ) -> None:
-    """Build MODEL into an engine whose types are those of the ONNX graph."""
+    """Build a TensorRT engine from MODEL; its types are those of the ONNX graph."""
     from tqdm import tqdm
 
     from edgedetr.export.engine.options import EngineOptions, batch_from_text
@@ -90,7 +90,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
 
 
 def _shown(bar: tqdm[None]) -> OnStep:
-    """Show the phase that is at work."""
+    """Show the current phase."""
 
     def show(phase: str, done: int, steps: int) -> None:
         bar.set_description(phase, refresh=False)

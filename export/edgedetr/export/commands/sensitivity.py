@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 @click.argument("model", type=PATH)
 @click.option("--data", type=PATH, help="A KITTI object folder; its validation split is used.")
 @click.option("--images", type=PATH, help="A folder of images without labels, instead of --data.")
-@click.option(
-    "--stats", type=PATH, help="Ranges of calib collect; collected first where not given."
-)
+@click.option("--stats", type=PATH, help="Stats of calib collect; collected first if not given.")
 @click.option(
     "--frames",
     type=click.IntRange(1),
     default=500,
     show_default=True,
-    help="Frames to measure on at most, evenly spread over all.",
+    help="Frames to measure on at most, evenly spread.",
 )
 @spec_option
 @click.option("--json", "out", type=PATH, help="Where to write the figures.")
@@ -41,11 +39,10 @@ def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     spec: ModelSpec | None,
     out: Path | None,
 ) -> None:
-    """Measure what INT8 in each block of MODEL alone costs, in matched boxes and in AP.
+    """Measure what INT8 in one block of MODEL at a time costs, in matched boxes and AP.
 
-    Each block is measured with exact fake quantization while all others stay in FP32. Without
-    labels there is no AP. Ranges come from --stats, or from the training split of --data or from
-    the --images.
+    A block is measured with exact fake quantization while all others stay in FP32. AP needs
+    labels. Ranges come from --stats, or else from the training split of --data or from --images.
     """
     if (data is None) == (images is None):
         raise UsageError("give either --data KITTI_ROOT or --images DIR")
