@@ -279,7 +279,8 @@ def _answer(model: Candidate, frame: NDArray[np.uint8]) -> GoldenAnswer:
     if not kept:
         raise GateError(
             f"{model.path} has no stable detection of score {GOLDEN_SCORE:g} or more in the "
-            "golden frame, so its self-test could not fail; give a frame with objects: --golden-frame IMAGE"
+            "golden frame, so its self-test could not fail; give a frame with objects: "
+            "--golden-frame IMAGE"
         )
     return _golden_answer(model, found, kept)
 
