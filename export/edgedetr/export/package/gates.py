@@ -272,7 +272,7 @@ def check_engine(path: Path, models: Sequence[Candidate]) -> Candidate:
     """
     manifest = read_manifest(path)
     if manifest.kind != "engine":
-        raise GateError(f"{path} is a {manifest.kind} by its manifest, not an engine")
+        raise GateError(f"{path} is of the kind {manifest.kind} by its manifest, not an engine")
     parents = {p.sha256 for p in manifest.parents}
     for model in models:
         if sha256(model.path) in parents and manifest.spec == model.spec:
