@@ -42,7 +42,7 @@ def test_bad_private_keys(edgedetr, fp32, key, tmp_path):
     key.chmod(0o600)
     assert "not a private key in PEM" in edgedetr(*arguments)[2]
     key.unlink()
-    assert "no private key: No such file" in edgedetr(*arguments)[2]
+    assert "cannot read the private key: No such file" in edgedetr(*arguments)[2]
     assert not (tmp_path / "p.tar").exists()
 
 

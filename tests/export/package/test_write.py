@@ -172,7 +172,7 @@ def test_a_model_that_is_replaced_behind_the_gates(beside, tiny_onnx, tmp_path, 
         return check_parity(*arguments)
 
     monkeypatch.setattr("edgedetr.export.package.write.check_parity", judge)
-    with pytest.raises(GateError, match=r"m\.onnx was changed while it was packed; nothing was"):
+    with pytest.raises(GateError, match=r"m\.onnx changed while it was packed; nothing was"):
         package(Contents((path,)), tmp_path / "x.tar")
     assert not (tmp_path / "x.tar").exists()
 
