@@ -65,11 +65,10 @@ def test_a_failed_gate_writes_its_json_and_exits_with_1(edgedetr, pair, images, 
     arguments = ("verify", a, b, "--images", images, "--json", tmp_path / "v.json")
     status, out, error = edgedetr(*arguments)
     assert status == 1
-    assert "FAILED: worst box error 1 px, allowed 0.5 px" in out
+    assert "FAILED: max box error 1 px, allowed 0.5 px" in out
     assert (
-        error
-        == f"edgedetr: {b} does not find what {a} finds: worst box error 1 px, allowed 0.5 px; "
-        "the first block that departs is block_00\n"
+        error == f"edgedetr: {b} does not find what {a} finds: max box error 1 px, allowed 0.5 px; "
+        "the first diverging block is block_00\n"
     )
     values = json.loads((tmp_path / "v.json").read_text())
     assert (values["passed"], values["verdict"]) == (False, "failed")
@@ -86,10 +85,10 @@ def test_the_options_of_the_gate(edgedetr, pair, images):
     assert edgedetr(*arguments, "--min-iou", 0.5, "--max-score-error", 0.01)[0] == 0
     a, b = pair(**boxes_moved_by(0.025))
     assert edgedetr(*arguments, "--max-box-error-px", 1.1)[0] == 0
-    assert "worst box error 1 px" in edgedetr(*arguments)[2]
+    assert "max box error 1 px" in edgedetr(*arguments)[2]
     assert edgedetr(*arguments, "--max-box-error-px", 1.1, "--min-iou", 0.95)[0] == 1
     a, b = pair(**boxes_moved_by(0.3))
-    assert "8 of 12 detections have no partner" in edgedetr(*arguments)[2]
+    assert "8 of 12 detections unmatched" in edgedetr(*arguments)[2]
 
 
 def test_with_a_share_that_may_be_lost_fp32_is_tested_too(edgedetr, pair, images):
@@ -98,7 +97,7 @@ def test_with_a_share_that_may_be_lost_fp32_is_tested_too(edgedetr, pair, images
     status, _, error = edgedetr(*arguments, 0.5)
     assert status == 1
     assert "may not find what" in error
-    assert "4 of 4 detections are lost" in error
+    assert "4 of 4 detections lost" in error
     assert edgedetr(*arguments, 1)[0] == 0
     assert edgedetr(*arguments, 1.1)[0] == 2
 
@@ -153,7 +152,7 @@ def test_what_failed_stops_early(edgedetr, half_pair, white, tmp_path):
     arguments = ("verify", a, b, "--images", white, "--json", out)
     status, text, error = edgedetr(*arguments, "--max-score-error", 0.005)
     assert status == 1
-    assert "FAILED: 40 of 40 detections are lost (100.00%" in text
+    assert "FAILED: 40 of 40 detections lost (100.00%" in text
     assert error.startswith(f"edgedetr: {b} does not find what {a} finds: 40 of 40 detections")
     values = told(out)
     assert (values["verdict"], values["passed"], values["frames_needed"]) == ("failed", False, None)
@@ -171,7 +170,7 @@ def test_what_is_undecided_says_how_many_frames_it_needs(edgedetr, half_pair, wh
     assert (values["verdict"], values["passed"], values["frames"]) == ("undecided", False, 45)
     more = values["frames_needed"]
     assert 0.98 ** (45 + more) <= 0.025 < 0.98 ** (45 + more / 1.2)
-    assert "UNDECIDED: 0 of 45 detections are lost" in text
+    assert "UNDECIDED: 0 of 45 detections lost" in text
     assert error.startswith(f"edgedetr: {b} may not find what {a} finds: 0 of 45 detections")
     assert f"about {more} more frames would decide" in error
     assert error.count("\n") == 1
@@ -211,7 +210,7 @@ def test_nothing_found_decides_nothing_and_a_lower_threshold_helps(edgedetr, hal
     status, _, error = edgedetr(*arguments, 0.99)
     assert status == 1
     assert "may not find what" in error
-    assert "no detection above 0.99 in any of 45 frames: nothing was compared" in error
+    assert "no detection above 0.99 in 45 frames, so nothing was compared" in error
     assert edgedetr(*arguments, 0.9)[0] == 0
 
 
@@ -235,9 +234,9 @@ def test_an_int8_model_is_held_to_its_own_limits(pair):
     assert not found.limits.exact
     assert found.share.verdict(found.limits.lost_share) == "passed"
     assert 0 < (found.figures.max_score_error or 0) < 8 / 127  # the gain is 8, a step 1 / 127
-    # a block that answers something else is a fault, whatever is lost
+    # a block with other outputs is a fault, whatever is lost
     assert found.verdict == "failed"
-    assert found.reason.startswith("1 INT8 blocks are not what was calibrated: block_00 (int8)")
+    assert found.reason.startswith("1 INT8 block diverges from its calibration: block_00 (int8)")
     for gate in (Gate(iou=0.6, box_error_px=3.99), Gate(iou=0.7), Gate()):
         share = verify(a, b, frames, BOTH, gate).share  # the boxes of one of two queries
         assert (share.verdict(0.1), share.share) == ("failed", 0.5)

@@ -101,6 +101,4 @@ def test_infinity_that_the_reference_has_too_is_meant(pair, tmp_path):
     onnx.save(model, tmp_path / "finite.onnx")
     report = verify(tmp_path / "finite.onnx", masked, WHITE, Rule(), Gate())
     assert "first at mask (0 NaN, 1 Inf)" in report.reason
-    assert verify(
-        good, masked, WHITE, Rule(), Gate()
-    ).passed  # a tensor of one graph only is not judged
+    assert verify(good, masked, WHITE, Rule(), Gate()).passed  # of one graph only

@@ -177,7 +177,7 @@ def test_models_that_select_elsewhere_or_not_at_all_have_no_common_selection(exp
     images = np.ones((1, 3, 4, 8), np.float32)
     network = runner(Selects())
 
-    class Twice(Chooses):
+    class Twice(Selects):
         @override
         def forward(self, images: Any) -> tuple[Any, Any]:
             super().forward(images)
@@ -231,7 +231,7 @@ def test_a_model_of_a_larger_batch_has_no_selection_of_one_image(onnx_model, tmp
 def test_scores_of_other_places_are_no_common_selection():
     """The same k of twice as many places: nothing that could be compared."""
 
-    class Doubled(Chooses):
+    class Doubled(Selects):
         @override
         def forward(self, images: Any) -> tuple[Any, Any]:
             return super().forward(torch.cat([images, images], 3)[..., :16])
