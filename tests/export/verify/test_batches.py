@@ -62,9 +62,7 @@ def test_equal_images_must_get_equal_outputs():
     found = checks((4,), last_row_wrong)
     assert not found[4, "equal rows"].holds
     assert found[4, "equal rows"].max_box_error_px == pytest.approx(0.64, abs=0.01)
-    assert (
-        "net: equal images of a batch of 4 get different outputs: " in found[4, "equal rows"].reason
-    )
+    assert "net: equal images of a batch of 4 get different" in found[4, "equal rows"].reason
 
 
 def test_images_must_not_affect_each_other():
@@ -74,9 +72,7 @@ def test_images_must_not_affect_each_other():
     found = checks((2,), averaged)
     assert found[2, "equal rows"].holds
     assert not found[2, "different rows"].holds
-    assert (
-        "net: the images of a batch of 2 affect each other: " in found[2, "different rows"].reason
-    )
+    assert "net: the images of a batch of 2 affect each" in found[2, "different rows"].reason
 
 
 def test_a_batch_must_give_the_outputs_of_one_image():

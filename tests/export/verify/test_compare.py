@@ -178,7 +178,7 @@ def judged(limits, *others, frames=40, looks=1):
     """Give a candidate these detections frame by frame, and else those of the reference."""
     answers = iter(others)
 
-    class Changing(Told):
+    class Changing(Fixed):
         @override
         def __call__(self, images):
             other = next(answers, None)
