@@ -184,5 +184,5 @@ def test_where_nothing_holds_the_least_is_named(
     found = find_coverage(network, stats, trial, None)
     assert (found.chosen, found.best, found.is_worth_it) == ((), None, False)
     assert found.describe().startswith("no block holds the gate (10% of the detections lost")
-    assert "the least is 30.00% of the detections for " in found.describe()
+    assert "the smallest loss is 30.00% of the detections for " in found.describe()
     assert "(backbone/body), on 100 frames" in found.describe()

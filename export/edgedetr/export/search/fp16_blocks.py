@@ -103,8 +103,8 @@ def find_blocks(halving: Halving, trial: Trial, limits: Limits) -> Blocks:
         least = min(least, (found, where), key=lambda pair: pair[0].share)
     raise GateError(
         f"FP16 does not keep {1 - limits.lost_share:.2%} of the detections with "
-        f"{limits.describe()} with at most {MOST:.0%} of the multiply-accumulates in FP32; at best, "
-        f"with {least[1]} in FP32, {least[0].describe()}. Use FP32, or allow more"
+        f"{limits.describe()} with at most {MOST:.0%} of the multiply-accumulates in FP32; at "
+        f"best, with {least[1]} in FP32, {least[0].describe()}. Use FP32, or allow more"
     )
 
 

@@ -156,7 +156,8 @@ class Sensitivity:
         ]
         return "\n".join(
             [
-                f"{counted(self.frames, 'frame')}, {fp32}; each block alone in INT8, the rest in FP32",
+                f"{counted(self.frames, 'frame')}, {fp32}; each block alone in INT8, "
+                "the rest in FP32",
                 *lines,
                 "score error: mean; box px: p99 of the largest shift of a side; IoU: lowest",
             ]

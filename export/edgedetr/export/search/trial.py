@@ -189,8 +189,9 @@ class Trial:
     def _error_of_drop(self, found: list[Detections]) -> float:
         """Return the distance of the upper bound of a drop of AP at 95 % confidence.
 
-        The standard error is that of the jackknife, which leaves out one group of frames at a time (Efron and
-        Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), times Student's t.
+        The standard error is that of the jackknife, which leaves out one group of frames at a time
+        (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), times Student's
+        t.
         """
         groups = min(GROUPS, len(self))
         if groups < 2:
@@ -240,14 +241,14 @@ class Trial:
         """Raise an error where nothing could be lost."""
         if self.ap is not None and not self.ap > 0:
             raise NothingToCompareError(
-                f"the model has AP {self.ap:.1f} on {counted(len(self), 'labelled frame')}, so that "
-                "INT8 cannot lower it; give frames with objects of the classes that it was trained on"
+                f"the model has AP {self.ap:.1f} on {counted(len(self), 'labelled frame')}, which "
+                "INT8 cannot lower; give frames with objects of its classes"
             )
         if self.ap is None and not any(len(_above(found)) for found in self._reference):
             raise NothingToCompareError(
                 f"the model has no detection above {RULE.threshold:g} in "
                 f"{counted(len(self), 'frame')}, so that nothing can be compared; give frames with "
-                "objects of the classes that it was trained on"
+                "objects of its classes"
             )
 
 
