@@ -18,7 +18,6 @@ TESTS = sorted(p for name in PACKAGES for p in (ROOT / "tests" / name).rglob("te
 
 # These may only shrink.
 CIRCLES = {
-    ("edgedetr.export.verify.runner", "edgedetr.export.verify.runners.engine"),
     ("edgedetr.runtime.sources.camera", "edgedetr.runtime.sources.recordings"),
 }
 STRINGS = {
