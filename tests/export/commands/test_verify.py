@@ -127,7 +127,7 @@ def white(images):
     return images
 
 
-def told(path):
+def written(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -139,7 +139,7 @@ def test_what_passed_stops_early(edgedetr, half_pair, white, tmp_path):
     status, text, error = edgedetr(*arguments, "--max-lost", 0.1)
     assert (status, error) == (0, "")
     assert text.endswith("passed\n")
-    values = told(out)
+    values = written(out)
     assert (values["verdict"], values["passed"], values["frames_needed"]) == ("passed", True, None)
     assert (values["frames"], values["compared"], values["lost"]) == (40, 40, 0)
     assert values["error_rate"] == 0.025
@@ -154,19 +154,19 @@ def test_what_failed_stops_early(edgedetr, half_pair, white, tmp_path):
     assert status == 1
     assert "FAILED: 40 of 40 detections lost (100.00%" in text
     assert error.startswith(f"edgedetr: {b} does not find what {a} finds: 40 of 40 detections")
-    values = told(out)
+    values = written(out)
     assert (values["verdict"], values["passed"], values["frames_needed"]) == ("failed", False, None)
     assert (values["frames"], values["lost_share"], values["lost_share_high"]) == (40, 1, 1)
     assert edgedetr(*arguments, "--max-lost", 0.1)[0] == 0  # within FP16's 0.01
 
 
-def test_what_is_undecided_says_how_many_frames_it_needs(edgedetr, half_pair, white, tmp_path):
+def test_an_undecided_verdict_estimates_the_frames_it_needs(edgedetr, half_pair, white, tmp_path):
     """FP16 may lose 2 %: 45 frames with one detection each are too few to tell."""
     a, b = half_pair()
     out = tmp_path / "v.json"
     status, text, error = edgedetr("verify", a, b, "--images", white, "--json", out)
     assert status == 1
-    values = told(out)
+    values = written(out)
     assert (values["verdict"], values["passed"], values["frames"]) == ("undecided", False, 45)
     more = values["frames_needed"]
     assert 0.98 ** (45 + more) <= 0.025 < 0.98 ** (45 + more / 1.2)
@@ -182,7 +182,7 @@ def test_frames_come_in_an_order_of_their_own(edgedetr, pair, white, tmp_path):
     seen = []
     for name in ("v.json", "w.json"):
         assert edgedetr("verify", a, b, "--images", white, "--json", tmp_path / name)[0] == 0
-        seen.append([frame["frame"] for frame in told(tmp_path / name)["worst_frames"]])
+        seen.append([frame["frame"] for frame in written(tmp_path / name)["worst_frames"]])
     assert seen[0] == seen[1] == [path.name for path in gate_images(white, None, 400)[:3]]
     assert seen[0] != sorted(path.name for path in white.iterdir())[:3]
 
@@ -196,7 +196,7 @@ def test_the_frames_of_a_kitti_folder_are_its_validation_split(edgedetr, pair, w
     (root / "ImageSets" / "train.txt").write_text("a\nc00\n", encoding="utf-8")
     (root / "ImageSets" / "val.txt").write_text("b\nc01\nc02\n", encoding="utf-8")
     assert edgedetr("verify", a, b, "--data", root, "--json", out)[0] == 0
-    values = told(out)
+    values = written(out)
     assert values["frames"] == 3
     assert {f["frame"] for f in values["worst_frames"]} == {"b.png", "c01.png", "c02.png"}
     for wrong in ((), ("--data", root, "--images", white)):
@@ -204,7 +204,9 @@ def test_the_frames_of_a_kitti_folder_are_its_validation_split(edgedetr, pair, w
         assert (status, "give either --data KITTI_ROOT or --images DIR" in error) == (2, True)
 
 
-def test_nothing_found_decides_nothing_and_a_lower_threshold_helps(edgedetr, half_pair, white):
+def test_without_detections_nothing_is_decided_and_a_lower_threshold_helps(
+    edgedetr, half_pair, white
+):
     a, b = half_pair()
     arguments = ("verify", a, b, "--images", white, "--max-lost", 0.1, "--threshold")
     status, _, error = edgedetr(*arguments, 0.99)

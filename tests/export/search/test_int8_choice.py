@@ -61,7 +61,7 @@ def test_the_largest_coverage_leaves_the_bad_block_out(
     assert "--exclude" in read_manifest(output).command
 
 
-def test_int8_that_is_not_worth_it_is_said(
+def test_int8_that_is_not_worth_it_is_refused(
     grey_onnx: Path,
     kitti: Path,
     write_grey_stats: Callable[..., Path],

@@ -49,7 +49,7 @@ def search(
     return tuple(c.block for c in found.chosen), [step.tried for step in found.steps]
 
 
-def test_the_answer_is_measured_with_the_rest_that_is_asked_for(
+def test_the_chosen_set_is_measured_with_the_requested_rest(
     grey_onnx: Path, write_grey_stats: Callable[..., Path]
 ) -> None:
     """Each layer loses 0.1 points and FP16 0.35: both convolutions hold 0.5 beside FP32 only."""

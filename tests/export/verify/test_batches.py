@@ -111,7 +111,7 @@ def test_one_wrong_row_is_not_excused_by_the_others(precision, size):
 
 @pytest.mark.parametrize(("queries", "holds"), [(9, True), (8, False)])
 def test_a_fifth_of_a_row_may_fall_the_other_way(queries, holds):
-    """One query moves in the last row: its two classes lose their partners in both rows.
+    """One query moves in the last row: its two classes lose their matches in both rows.
 
     With nine queries that are four of 16 + 4 detections, a fifth; with eight four of 14 + 4.
     """

@@ -123,7 +123,7 @@ def test_the_first_tile_is_the_verdict(lost, limits, answer, state):
     assert f"<strong>{answer}</strong>" in page(report)
 
 
-def test_an_undecided_page_says_how_many_frames_it_takes():
+def test_an_undecided_page_estimates_the_frames_that_decide():
     html = page(report_of(0, FP16_LIMITS))
     assert "0 of 40 detections lost" in html
     assert "more frames would decide." in html
