@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.errors import BackendError, UsageError
 from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.plugins import names
@@ -27,7 +27,7 @@ from edgedetr.runtime.self_test import golden_frame
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:
-    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.session import Session
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "backends.json"

@@ -1,8 +1,5 @@
 """Untrained detectors that answer as trained ones do, and one of them as ONNX."""
 
-import runpy
-from pathlib import Path
-
 import cv2
 import numpy as np
 import onnx
@@ -79,12 +76,6 @@ def calibration_images(tmp_path_factory):
     for index, frame in enumerate(textured_frames((64, 96), 2)):
         cv2.imwrite(str(folder / f"{index}.png"), frame)
     return sorted(folder.iterdir())
-
-
-@pytest.fixture(scope="session")
-def fake_tensorrt():
-    """`fake_tensorrt` of the file of that name."""
-    return runpy.run_path(str(Path(__file__).with_name("fake_tensorrt.py")))["fake_tensorrt"]
 
 
 GREY, CHANNELS, GREY_HW = 127, 8, (32, 64)

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.export.spec_draft import draft_spec
 from edgedetr.export.verify.runners.onnx import OnnxRunner
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Placement

@@ -25,7 +25,7 @@ from edgedetr.export.verify.runners.onnx import OnnxRunner
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.requirements import raise_opset
 from edgedetr.graph.wiring import Wiring, element_types, label
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.preprocess import Preprocessor
 

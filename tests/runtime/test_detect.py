@@ -101,7 +101,7 @@ def test_results_of_other_images_are_not_mixed(
     out.mkdir()
     (out / "000007.txt").write_text("")
     assert _edgedetr(monkeypatch, "detect", tiny_onnx(), "--images", images, "--out", out) == 2
-    assert "holds results of other images (000007.txt)" in capsys.readouterr().err
+    assert "holds other results (000007.txt)" in capsys.readouterr().err
     assert _tree(out) == ["000007.txt"]
 
 

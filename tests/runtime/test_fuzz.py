@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.errors import ArtifactError, DataError, EdgeDetrError
 from edgedetr.runtime.health.digest import read_digest
-from edgedetr.runtime.images import MOST_PIXELS, image_hw, list_images, read_image
+from edgedetr.runtime.images.reading import MOST_PIXELS, image_hw, list_images, read_image
 from edgedetr.runtime.manifest import Manifest, manifest_path, read_manifest
 from edgedetr.runtime.spec import ModelSpec, spec_from_json, spec_from_toml
 
@@ -210,5 +210,6 @@ def test_numbers_that_no_float_holds_are_refused(values):
     ],
 )
 def test_specs_that_nothing_could_be_done_with_are_refused(values):
-    with pytest.raises(ArtifactError, match=f"{next(iter(values))} of a model spec cannot be"):
+    name = next(iter(values))
+    with pytest.raises(ArtifactError, match=f"{name} of a model spec cannot be|{name}: wanted a"):
         spec_from_json(json.dumps(asdict(SPEC) | values), "student.onnx")

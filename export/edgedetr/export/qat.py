@@ -1,7 +1,4 @@
-"""Calibrate a torch network at the points at which its INT8 export rounds.
-
-The recipe of training finds this file by its name: see `edgedetr.distill.training.qat`.
-"""
+"""Calibrate a torch network at the points at which its INT8 export rounds."""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ def export_fp16(
     Args:
         path: A float32 ONNX model.
         output: Where to write.
-        spec: The contract of a model that carries none.
-        frames: RGB images, uint8 (H, W, 3), on which ranges are measured; made up when None.
+        spec: The spec of a model that holds none.
+        frames: RGB images, uint8 (H, W, 3), on which ranges are measured; generated when None.
         command: What made it, for the manifest.
         request: Limits to hold by keeping blocks in FP32, and images to measure on; rules and
             ranges alone decide when None.

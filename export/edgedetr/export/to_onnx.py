@@ -87,13 +87,13 @@ def export_onnx(
 
     Raises:
         ArtifactError: If the checkpoint is missing or damaged.
-        UsageError: If ``output`` is no name for an ONNX file.
+        UsageError: If ``output`` does not end in ``.onnx``.
         GateError: If the two do not find the same objects.
     """
     checkpoint = Path(checkpoint)
     output = Path(output)
     if output.suffix != ".onnx":
-        raise UsageError(f"{output} is no name for an ONNX file; wanted one that ends in .onnx")
+        raise UsageError(f"{output} is not the name of an ONNX file; give one that ends in .onnx")
     model, versions = load_model(checkpoint), versions_of(PACKAGES)
     with atomic_path(output) as temporary:
         trace(model, temporary, deformable_attention)

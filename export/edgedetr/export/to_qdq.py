@@ -59,9 +59,9 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         include: See `quantize`.
         exclude: See `quantize`.
         rest: What computes where INT8 does not; see decision 0007.
-        spec: The contract of a model that carries none, as calibration was given it.
+        spec: The spec of a model that holds none, as calibration was given it.
         frames: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges, beside what the
-            stats hold; made up when None.
+            stats hold; generated when None.
         named: Options that named spec and frames, and what they named, for the manifest.
 
     Raises:

@@ -60,7 +60,7 @@ class ExactGraph:
 
 def exact_graph(model: onnx.ModelProto) -> ExactGraph:
     """Rewrite what ONNX Runtime would compute in another precision than it is typed in."""
-    precision = precision_of(model)
+    precision = coarsest_precision(model)
     if not _holds_fp16(model):
         return ExactGraph(model, frozenset(), precision)
     half = _half_tensors(model)
@@ -135,7 +135,7 @@ def run_session(
     return answers
 
 
-def precision_of(model: onnx.ModelProto) -> Precision:
+def coarsest_precision(model: onnx.ModelProto) -> Precision:
     """Tell what the coarsest numbers of a graph are: those of its Q/DQ pairs and its FP16."""
     if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
         return "int8"

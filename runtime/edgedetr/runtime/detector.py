@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from edgedetr.runtime.backends import Session
     from edgedetr.runtime.inference.loaded_model import Prepared
     from edgedetr.runtime.preprocess import Placement
+    from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
     from edgedetr.runtime.types import Detections, Frame
 
 BACKEND = ""
-"""What suits the file, see `edgedetr.runtime.backends.suited_backend`, or the package."""
+"""What suits the file, see `edgedetr.runtime.backend_lookup.suited_backend`, or the package."""
 FAILURES_IN_A_ROW = 3
 """After how many failed frames in a row a detector counts as failed."""
 TIME_LIMIT_S = 10.0

@@ -21,7 +21,7 @@ from edgedetr.runtime.preprocess import Preprocessor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
     from edgedetr.runtime.types import Detections
 

@@ -126,7 +126,7 @@ def test_names_in_the_package(refuses, fp32, tmp_path):
     folder = tmp_path / "deep"
     folder.mkdir()
     again = shutil.copy(fp32, folder / "m.onnx")
-    refuses("two files would be called models/m.onnx", [fp32, again], error=UsageError)
+    refuses("two files would have the name models/m.onnx", [fp32, again], error=UsageError)
     odd = shutil.copy(fp32, tmp_path / "my model.onnx")
     refuses("may be called 'models/my model.onnx'", [odd], error=ArtifactError)
 

@@ -144,7 +144,7 @@ def test_limits_need_images(onnx_model: Build, tmp_path: Path, edgedetr: Run) ->
     path = tmp_path / "model.onnx"
     onnx.save(grey_model(onnx_model), path)
     status, _, error = edgedetr("export", "fp16", path, "--max-box-error-px", 2)
-    assert (status, "want --images DIR" in error) == (2, True)
+    assert (status, "need --images DIR" in error) == (2, True)
 
 
 class Pretended:

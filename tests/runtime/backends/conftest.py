@@ -11,7 +11,8 @@ from types import ModuleType, SimpleNamespace
 import onnxruntime as ort
 import pytest
 
-from edgedetr.runtime.backends import backend, onnxruntime
+from edgedetr.runtime.backend_lookup import backend
+from edgedetr.runtime.backends import onnxruntime
 from edgedetr.runtime.cuda import frame_kernel, graph
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import ModelSpec

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.spec import ModelSpec

@@ -86,7 +86,8 @@ def test_sighup_and_then_sigterm(tiny_onnx, tmp_path, wait_s):
 
 HANGING = """
 import threading
-from edgedetr.runtime import detector, swapping
+from edgedetr.runtime import detector
+from edgedetr.runtime.inference import swapping
 from edgedetr.runtime.cli import main
 swapping.END_S = 0.1
 detector.Detector.swap = lambda *_, **__: threading.Event().wait()

@@ -223,7 +223,7 @@ def test_a_digest_of_another_model_is_refused(digest):
         ("layout_deviations", (1.0,) * 127, "128 means"),
         ("size_counts", (1,), "6 sizes"),
         ("class_counts", (1, -1, 3), "counts objects"),
-        ("means", (1.0, 2, 3, 4, float("nan")), "finite numbers"),
+        ("means", (1.0, 2, 3, 4, float("nan")), "wanted a finite number"),
         ("deviations", (1.0, 2, 3, 4, -1), "negative"),
     ],
 )

@@ -107,7 +107,7 @@ def test_a_broken_image_is_told_and_passed_over(edgedetr, tiny_onnx, images, tmp
         (("--source", "nowhere"), 1, "nowhere: no such folder"),
         (("--source", "images", "--rate", "0"), 2, "--rate"),
         (("--source", "images", "--backend", "onnxruntim"), 2, "did you mean 'onnxruntime"),
-        (("--source", "images", "--out", "used"), 2, "used holds results already"),
+        (("--source", "images", "--out", "used"), 2, "used holds other results (000.txt)"),
         (("--source", "images", "--out", "images/000.png"), 2, "000.png is a file"),
         (("--source", "images", "--public-key", "k.pub"), 2, "is no package"),
         (("--source", "images", "--deadline-ms", "0"), 2, "--deadline-ms"),

@@ -43,7 +43,7 @@ def model_facts(path: Path) -> ModelFacts:
     model = load_onnx(path)
     return ModelFacts(
         sha256=model_sha256(path),
-        precision=precision_of(model),
+        precision=weight_precision(model),
         params_m=count_weights(model) / 1e6,
         gflops=2 * sum(macs(model).values()) / 1e9,
         file_mib=path.stat().st_size / 2**20,
@@ -71,7 +71,7 @@ def count_weights(model: onnx.ModelProto) -> int:
     )
 
 
-def precision_of(model: onnx.ModelProto) -> str:
+def weight_precision(model: onnx.ModelProto) -> str:
     """Name the number format: ``int8`` where anything is quantized, else that of most weights."""
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         return "int8"

@@ -50,14 +50,14 @@ class HalfShare:
     kept: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """Say it in a line."""
+        """Return a one-line summary."""
         return (
             f"{self.nodes} of {self.float_nodes} nodes and {self.half_macs / self.macs:.1%} of "
             f"{self.macs / 1e9:.3f} GMACs in FP16, {self.casts} casts; FP32: {self.in_fp32()}"
         )
 
     def in_fp32(self) -> str:
-        """Say how many nodes stay in FP32, and why."""
+        """Return how many nodes stay in FP32, and why."""
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.islands.items())
         found = f"{self.float_nodes - self.nodes} nodes ({reasons})" if reasons else "none"
         return f"{found}; for their error: {', '.join(self.kept)}" if self.kept else found
@@ -100,7 +100,7 @@ def halve(
     Args:
         model: The graph; it is left as it is.
         spec: How to feed it, and which output holds the boxes.
-        frames: RGB images, uint8 (H, W, 3); made up when None.
+        frames: RGB images, uint8 (H, W, 3); generated when None.
         magnitudes: What tensors were seen to reach before, at calibration.
 
     Raises:

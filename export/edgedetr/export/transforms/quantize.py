@@ -61,7 +61,7 @@ class QuantizedShare:
     rest: HalfShare | None = None
 
     def describe(self) -> str:
-        """Say it in a line."""
+        """Return a one-line summary."""
         share = self.int8_macs / self.macs
         rest = f"; the rest FP16, in FP32 {self.rest.in_fp32()}" if self.rest else ""
         return (

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from edgedetr.runtime.backends import backend, suited_backend
+from edgedetr.runtime.backend_lookup import backend, suited_backend
 from edgedetr.runtime.cuda.device import find_device
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
 from edgedetr.runtime.self_test import GoldenAnswer, best_detections, golden_frame, lost_detections
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
 
 SUFFIXES = (".onnx", ".engine")

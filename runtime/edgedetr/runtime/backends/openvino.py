@@ -12,14 +12,14 @@ from openvino.frontend import FrontEndManager
 
 from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import ArtifactError, BackendError
-from edgedetr.runtime.meaning import check_meaning, example_input
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
-from edgedetr.runtime.tensor_checks import (
+from edgedetr.runtime.spec_checks.tensors import (
     check_inputs,
     check_output_names,
     check_outputs,
     extra_feeds,
 )
+from edgedetr.runtime.spec_checks.values import check_values, example_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,7 +57,7 @@ def open_session(
         path: The ONNX file.
         spec: Replaces the spec in the file's metadata, for foreign models.
         threads: Threads that compute one frame; as many as there are cores when None.
-        steady: Nothing more; see `edgedetr.runtime.backends.BackendModule`.
+        steady: Nothing more; see `edgedetr.runtime.session.BackendModule`.
 
     Raises:
         ArtifactError: If the file is missing, damaged, without a spec or not what the spec says.
@@ -227,7 +227,7 @@ def _first_answers(request: ov.InferRequest, spec: ModelSpec, path: Path) -> lis
         raise ArtifactError(f"{path}: OpenVINO cannot run it: {_reason(error)}") from error
     found = {n: (str(a.dtype), a.shape) for n, a in zip(names, answers, strict=True)}
     check_outputs(found, spec, path)
-    check_meaning(answers, spec, path)
+    check_values(answers, spec, path)
     return [np.zeros(a.shape, a.dtype) for a in answers]
 
 

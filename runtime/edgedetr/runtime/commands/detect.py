@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.runtime.commands.conversion import runnable
-from edgedetr.runtime.commands.model_options import model_options
-from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.options import PATH, model_options, threshold_option
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=PATH)
 @click.option("--images", type=PATH, required=True, help="PNG or JPEG image, or a folder of them.")
 @click.option("--out", type=PATH, required=True, help="Folder for the result files.")
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
-)
+@threshold_option
 @click.option("--overlays/--no-overlays", default=True, help="Draw what was found.")
 @model_options
 @click.pass_obj
@@ -43,7 +40,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     from edgedetr.runtime.detect import detect as run
     from edgedetr.runtime.detector import Detector
-    from edgedetr.runtime.images import list_images
+    from edgedetr.runtime.images.reading import list_images
 
     paths = list_images(images)
     with (

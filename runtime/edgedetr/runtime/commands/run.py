@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.runtime.commands.conversion import runnable
-from edgedetr.runtime.commands.health_options import health_options
-from edgedetr.runtime.commands.model_options import model_options
-from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.options import (
+    PATH,
+    health_options,
+    model_options,
+    threshold_option,
+)
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -45,9 +48,7 @@ if TYPE_CHECKING:
 @click.option("--video", type=PATH, help="MP4 file with what was found drawn in.")
 @click.option("--tracker", "with_tracker", is_flag=True, help="Number objects across frames.")
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many results.")
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
-)
+@threshold_option
 @click.option(
     "--time-limit-s",
     type=click.FloatRange(0, min_open=True),
@@ -82,13 +83,14 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.health.watch import watched
     from edgedetr.runtime.inference.swapping import Swapper, SwapRequests
-    from edgedetr.runtime.sources.recordings import FOLDER_RATE_HZ, open_source
+    from edgedetr.runtime.sources.capture import DEFAULT_RATE_HZ
+    from edgedetr.runtime.sources.opening import open_source
     from edgedetr.runtime.stream.result_files import ResultFiles
     from edgedetr.runtime.stream.run import run as run_stream
     from edgedetr.runtime.stream.stream import Stream
     from edgedetr.runtime.stream.tracking import Tracker
 
-    deadline_ns = round((deadline_ms or 1000 / (rate_hz or FOLDER_RATE_HZ)) * 1e6)
+    deadline_ns = round((deadline_ms or 1000 / (rate_hz or DEFAULT_RATE_HZ)) * 1e6)
     notes, requests = _Notes(), SwapRequests()
     with ExitStack() as stack:
         stack.enter_context(handled("SIGHUP", once=False, action=requests.ask))

@@ -21,7 +21,7 @@ from edgedetr.runtime.cuda.preflight import TITLES, check_engine, runs_host_code
 from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import BackendError, UsageError
 from edgedetr.runtime.manifest import read_manifest
-from edgedetr.runtime.tensor_checks import FLOAT
+from edgedetr.runtime.spec_checks.tensors import FLOAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

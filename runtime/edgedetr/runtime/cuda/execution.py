@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedetr.runtime.cuda.trt_log import TrtLog
 from edgedetr.runtime.errors import ArtifactError, BackendError
-from edgedetr.runtime.tensor_checks import FLOAT, check_inputs, check_outputs
+from edgedetr.runtime.spec_checks.tensors import FLOAT, check_inputs, check_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

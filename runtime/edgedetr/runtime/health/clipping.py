@@ -34,15 +34,14 @@ class ClippingProbe:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         import onnxruntime
 
+        from edgedetr.runtime.backends.onnxruntime import CPU, session_options
+
         path = Path(path)
         if not path.is_file():
             raise ArtifactError(f"{path} is missing; make it: edgedetr export clipping")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4  # errors are also raised
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                str(path), session_options(threads=1), providers=[CPU]
             )
         except Exception as error:  # ONNX Runtime's errors share no class of their own
             raise ArtifactError(f"{path}: ONNX Runtime cannot load it: {error}") from error

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgedetr.runtime.backends import Session
     from edgedetr.runtime.preprocess import Placement
+    from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
 
     DeviceFeed = Callable[[NDArray[np.uint8]], Placement]

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.runtime.backends import backend as find_backend
-from edgedetr.runtime.backends import suited_backend
+from edgedetr.runtime.backend_lookup import backend as find_backend
+from edgedetr.runtime.backend_lookup import suited_backend
 from edgedetr.runtime.cuda.preflight import builder_of
 from edgedetr.runtime.errors import (
     ArtifactError,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from edgedetr.runtime.backends import Session
     from edgedetr.runtime.package.reader import Package, PackedModel
+    from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
 
 AUTO = "auto"

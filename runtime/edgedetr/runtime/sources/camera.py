@@ -12,7 +12,7 @@ import cv2
 
 from edgedetr.runtime.clock import MonotonicClock
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.sources.recordings import FOLDER_RATE_HZ, Capture, silence_libraries
+from edgedetr.runtime.sources.capture import DEFAULT_RATE_HZ, Capture, silence_libraries
 from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class CameraSource:
         deadline_ns: int,
         clock: Clock | None = None,
         silence_s: float = SILENCE_S,
-        rate_hz: float = FOLDER_RATE_HZ,
+        rate_hz: float = DEFAULT_RATE_HZ,
     ) -> None:
         self.rate_hz = rate_hz
         self._camera = camera

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.runtime.clock import Clock
-    from edgedetr.runtime.sources.recordings import Source
+    from edgedetr.runtime.sources.capture import Source
     from edgedetr.runtime.stream.tracking import Tracker
     from edgedetr.runtime.timing import Latency
     from edgedetr.runtime.types import Detections, Frame

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgedetr.graph.exact import precision_of
+from edgedetr.graph.exact import coarsest_precision
 from edgedetr.graph.model_file import load_onnx
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.cuda.preflight import builder_of
 from edgedetr.runtime.manifest import read_manifest
 
@@ -52,4 +52,4 @@ def _precision(path: Path, manifest: Manifest) -> Precision:
     """Return the precision of the ONNX file that an engine was built from."""
     beside = [path.with_name(parent.name) for parent in manifest.parents]
     models = [p for p in beside if p.suffix == ".onnx" and p.is_file()]
-    return precision_of(load_onnx(models[0])) if models else "fp32"
+    return coarsest_precision(load_onnx(models[0])) if models else "fp32"

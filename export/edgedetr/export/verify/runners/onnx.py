@@ -15,8 +15,8 @@ from edgedetr.graph.exact import exact_graph, exact_session, run_session
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.graph.wiring import replace_items
 from edgedetr.runtime.decode import decode
-from edgedetr.runtime.meaning import example_input
 from edgedetr.runtime.spec import METADATA_KEY
+from edgedetr.runtime.spec_checks.values import example_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

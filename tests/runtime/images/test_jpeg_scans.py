@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.image_headers import jpeg_end
 from edgedetr.runtime.images import read_image
-from edgedetr.runtime.jpeg_scans import ends_early
+from edgedetr.runtime.images.headers import jpeg_end
+from edgedetr.runtime.images.jpeg_scans import ends_early
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

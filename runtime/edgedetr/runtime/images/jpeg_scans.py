@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from edgedetr.runtime.image_headers import JPEG_MAGIC, jpeg_end
+from edgedetr.runtime.images.headers import JPEG_MAGIC, jpeg_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Folders, videos and cameras as sources."""
+"""Cameras that are slow, silent, odd or stuck, and what a message holds of their URL."""
 
 import queue
 import threading
@@ -10,98 +10,14 @@ import pytest
 
 from edgedetr.runtime.clock import StopFlag
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.sources.camera import CameraSource, open_camera
-from edgedetr.runtime.sources.recordings import (
-    FolderRecording,
-    PacedSource,
-    VideoRecording,
-    open_source,
-)
+from edgedetr.runtime.sources.camera import CameraSource, is_live, open_camera
 
 MS = 1_000_000
 SECONDS = 10
 
 
-class StillClock:
-    """Time passes only while somebody waits."""
-
-    def __init__(self):
-        self.ns = 0
-
-    def now_ns(self):
-        return self.ns
-
-    def wait_until(self, time_ns, _):
-        self.ns = max(self.ns, time_ns)
-
-
 def grey(level, hw=(32, 48)):
     return np.full((*hw, 3), level, np.uint8)
-
-
-@pytest.fixture
-def video(tmp_path):
-    """An MP4 of ten frames, each redder than the one before."""
-    path = tmp_path / "drive.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (48, 32))
-    for k in range(10):
-        writer.write(np.dstack([np.zeros((32, 48, 2), np.uint8), grey(20 * k)[..., :1]]))
-    writer.release()
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for k in range(3):
-        cv2.imwrite(str(tmp_path / f"{k:03d}.png"), grey(k))
-    return tmp_path
-
-
-def test_a_folder_is_played_in_the_order_of_its_names(folder):
-    source = open_source(str(folder), 10, 1000 * MS)
-    stop, names = StopFlag(), []
-    while (capture := source.next(stop)) is not None and capture.frame is not None:
-        names.append(capture.frame.frame_id)
-        assert capture.frame.image[0, 0, 0] == int(names[-1])
-    source.close()
-    assert names[-1] == "002"
-
-
-def test_a_video_is_played_as_rgb_and_skipped_through(video):
-    clock = StillClock()
-    source = PacedSource(VideoRecording(video), 10, 1000 * MS, clock)
-    stop, seen = StopFlag(), []
-    while (capture := source.next(stop)) is not None and capture.frame is not None:
-        seen.append((capture.frame.frame_id, capture.dropped))
-        number = int(capture.frame.frame_id)
-        red, green, _ = capture.frame.image.reshape(-1, 3).mean(axis=0)
-        assert red == pytest.approx(20 * number, abs=12)
-        assert green < 12
-        clock.ns += 250 * MS
-    assert capture is not None
-    assert capture.dropped == 2  # 8 and 9 came while 7 was looked at, and nothing after them
-    assert source.next(stop) is None
-    source.close()
-    assert seen == [("000000", 0), ("000002", 1), ("000005", 2), ("000007", 1)]
-
-
-def test_what_is_no_source_is_said(tmp_path, folder):
-    (tmp_path / "x.mp4").write_bytes(b"no video")
-    with pytest.raises(DataError, match=r"x\.mp4: OpenCV cannot play it"):
-        open_source(str(tmp_path / "x.mp4"), 30, MS)
-    with pytest.raises(DataError, match="nowhere: no such folder"):
-        open_source(str(tmp_path / "nowhere"), 30, MS)
-    with pytest.raises(DataError, match="no such video"):
-        VideoRecording(tmp_path / "y.mp4")
-    cv2.imwrite(str(folder / "001.jpg"), grey(1))
-    with pytest.raises(DataError, match="two images are called 001"):
-        open_source(str(folder), 30, MS)
-
-
-def test_a_missing_camera_is_said(monkeypatch):
-    monkeypatch.setattr(cv2, "VideoCapture", lambda _: ClosedCamera())
-    with pytest.raises(DataError, match="camera 7: OpenCV cannot open it"):
-        open_source("7", 30, MS)
 
 
 def test_a_camera_is_asked_for_its_rate(monkeypatch):
@@ -153,8 +69,8 @@ def camera():
 
 
 @pytest.fixture
-def source(camera):
-    found = CameraSource(camera, 100 * MS, StillClock(), silence_s=SECONDS)
+def source(camera, clock):
+    found = CameraSource(camera, 100 * MS, clock, silence_s=SECONDS)
     yield found
     camera.pictures.put(None)
     camera.pictures.put(None)
@@ -222,14 +138,40 @@ def test_stop_ends_the_wait_for_a_camera(source):
     assert source.next(stop) is None
 
 
-def test_a_camera_whose_driver_hangs_does_not_hang_the_end(camera, monkeypatch):
+def test_a_camera_whose_driver_hangs_does_not_hang_the_end(camera, clock, monkeypatch):
     monkeypatch.setattr("edgedetr.runtime.sources.camera._JOIN_S", 0.05)
-    source = CameraSource(camera, 100 * MS, StillClock())
+    source = CameraSource(camera, 100 * MS, clock)
     source.close()
     assert not camera.is_released
     camera.pictures.put(None)
 
 
-def test_an_empty_list_is_over_at_once():
-    source = PacedSource(FolderRecording([]), 10, MS, StillClock())
-    assert source.next(StopFlag()) is None
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("rtsp://admin:hush@127.0.0.1:1/s?token=hush", "camera rtsp://127.0.0.1:1"),
+        ("rtsp://admin:hu/sh@127.0.0.1:1/hush", "camera rtsp://..."),
+        ("http://127.0.0.1:1/user=a_password=hush", "camera http://127.0.0.1:1"),
+        ("ftp://a:hush@127.0.0.1/x.mp4", "camera ftp://127.0.0.1: wanted a URL of rtsp,"),
+        (
+            "rtspsrc location=rtsp://a:hush@h ! decodebin name=hush ! appsink",
+            "pipeline rtspsrc ! decodebin ! appsink",
+        ),
+    ],
+)
+def test_no_message_holds_a_password(text, name, capfd):
+    with pytest.raises(DataError) as error:
+        open_camera(text, 30)
+    assert str(error.value).startswith(name)
+    out, err = capfd.readouterr()
+    assert "hush" not in str(error.value) + out + err
+
+
+def test_a_file_is_no_camera_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a ! b").mkdir()
+    assert not is_live("a ! b")
+    assert not is_live(str(tmp_path))
+    assert not is_live("/dev/shm")  # noqa: S108
+    assert is_live("/dev/video7")
+    assert is_live("rtsp://127.0.0.1/")

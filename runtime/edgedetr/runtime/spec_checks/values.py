@@ -42,7 +42,7 @@ def example_input(spec: ModelSpec) -> NDArray[np.float32]:
     return np.ascontiguousarray(((tiles + noise) / 255 - mean) / std, np.float32)
 
 
-def check_meaning(outputs: Sequence[NDArray[Any]], spec: ModelSpec, path: Path | str) -> None:
+def check_values(outputs: Sequence[NDArray[Any]], spec: ModelSpec, path: Path | str) -> None:
     """Stop where numbers contradict the spec; numbers that are not finite are not looked at.
 
     Args:

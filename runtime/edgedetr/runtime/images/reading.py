@@ -11,8 +11,8 @@ import numpy as np
 
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import read_bytes
-from edgedetr.runtime.image_headers import UPRIGHT, header_of, image_header, is_whole
-from edgedetr.runtime.jpeg_scans import ends_early
+from edgedetr.runtime.images.headers import UPRIGHT, header_of, image_header, is_whole
+from edgedetr.runtime.images.jpeg_scans import ends_early
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
