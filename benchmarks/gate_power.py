@@ -79,6 +79,7 @@ the worst three; the draws of frames take these in turns."""
 MEASURES = (
     "benchmarks/gate_power.py",
     "export/edgedetr/export/verify/block_errors.py",
+    "export/edgedetr/export/verify/difference.py",
     "export/edgedetr/export/verify/limits.py",
     "export/edgedetr/export/verify/lost_share.py",
     "export/edgedetr/export/verify/matching.py",

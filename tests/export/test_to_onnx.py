@@ -121,7 +121,7 @@ def test_a_model_that_finds_something_else_is_not_written(
     shutil.copy(exported[0], path)
     before = sha256(path)
     monkeypatch.setattr(to_onnx, "simplify", moved)
-    with pytest.raises(GateError, match=r"was not written: .* worst box error 0\.96"):
+    with pytest.raises(GateError, match=r"was not written: .* max box error 0\.96"):
         export_onnx(checkpoint, path)
     assert sha256(path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["student.onnx"]

@@ -285,11 +285,14 @@ def check_engine(path: Path, models: Sequence[Candidate]) -> Candidate:
 
 def _figures(record: VerifyRecord) -> str:
     """Return what a report measured, in one line."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:.4g}"
-        for name in ("frames", "matched", "unmatched", "p99_box_error_px", "mean_score_error")
-        if isinstance(value := record.figures.get(name), int | float)
-    )
+    figures = {
+        "frames": record.frames,
+        "matched": record.matched,
+        "unmatched": record.unmatched,
+        "p99 box error px": record.p99_box_error_px,
+        "mean score error": record.mean_score_error,
+    }
+    return ", ".join(f"{k} {v:.4g}" for k, v in figures.items() if v is not None)
 
 
 def _check_all_concern(packed: set[str], verdicts: Sequence[VerifyRecord]) -> None:
