@@ -327,7 +327,7 @@ def test_json_of_a_plain_spec_names_no_convention() -> None:
         (
             "corners in pixels of a size that is fed",
             {"extra_inputs": ()},
-            "say in the spec what to feed orig_target_sizes",
+            "set in the spec what to feed orig_target_sizes",
         ),
         ("one output of boxes and scores", {"fused": False}, "fused = true"),
         (

@@ -65,5 +65,5 @@ def test_a_model_is_never_its_own_output(path: Path) -> None:
 
 def test_outputs_that_the_spec_does_not_know(path: Path) -> None:
     other = ModelSpec((4, 4), ("Car",), logits_name="scores")
-    with pytest.raises(ArtifactError, match="answers logits, boxes, its spec wants scores"):
+    with pytest.raises(ArtifactError, match="outputs logits, boxes, its spec wants scores"):
         export_fp16(path, path.with_name("out.onnx"), other)

@@ -107,16 +107,13 @@ def test_each_test_file_lies_and_is_named_as_what_it_tests(path):
     Beside these there are
 
     - ``test_contract*.py``: what every component of the folder must do;
-    - tests of a file beside them (``fuzz.py``) or of a script of ``benchmarks/``;
-    - tests of ``runtime.cuda``, which lie in ``runtime/backends`` with the fakes that they run on,
-      and the fakes' own.
+    - tests of a file beside them (``fuzz.py``), of the fakes in ``runtime/cuda``, or of a script of
+      ``benchmarks/``.
     """
     folder = path.parent.relative_to(ROOT / "tests")
     homes = [PACKAGES[folder.parts[0]].joinpath(*folder.parts[1:]), path.parent]
-    if folder == Path("runtime/backends"):
-        homes.append(PACKAGES["runtime"] / "cuda")
-        if path.stem == "test_fakes":  # of all of them
-            return
+    if path.stem == "test_fakes":  # of all of them
+        return
     if folder == Path("bench"):
         homes.append(ROOT / "benchmarks")
     known = {p.stem for home in homes for p in home.iterdir()} | {"contract"}

@@ -37,14 +37,14 @@ def backend(name: str) -> BackendModule:
 
 
 def suited_backend(path: Path) -> str:
-    """Return the backend that runs an artifact when nobody names one; nothing is measured.
+    """Return the backend that runs an artifact when none is named; nothing is measured.
 
     An engine's library is the one that built it. An ONNX file runs in ONNX Runtime, or in OpenVINO
-    where only that is installed, so that one artifact answers alike at every start; ``auto`` is
-    for who wants the fastest and takes the time to measure.
+    where only that is installed, so that an artifact gives the same outputs after every start;
+    ``auto`` measures which one is the fastest.
 
     Raises:
-        ArtifactError: If the manifest of an engine is missing or does not say what built it.
+        ArtifactError: If the manifest of an engine is missing or names no builder.
     """
     if path.suffix == ".engine":
         return builder_of(read_manifest(path), path)

@@ -1,4 +1,4 @@
-"""Run a detector over a folder of images and write what it found."""
+"""Run a detector on a folder of images and write the results."""
 
 from __future__ import annotations
 

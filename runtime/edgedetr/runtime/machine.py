@@ -1,4 +1,4 @@
-"""What a measurement ran on: processor, memory and system; no names of hosts or users."""
+"""The machine of a measurement: processor, memory and system; no names of hosts or users."""
 
 from __future__ import annotations
 

@@ -73,12 +73,12 @@ BROKEN: dict[str, tuple[tuple[Any, ...], str, str]] = {
     "float16": (
         ({"logits": logits(1, 8, 2), "boxes": boxes(1, 8, 4)}, (), HALF),
         "",
-        "answers float16 (1, 8, 2) and float16 (1, 8, 4)",
+        "outputs float16 (1, 8, 2) and float16 (1, 8, 4)",
     ),
     "a second input": (
         ({"logits": logits(1, 8, 2), "boxes": boxes(1, 8, 4)}, (SIZES,)),
         "",
-        "say in the spec what to feed orig_target_sizes: [[extra_inputs]]",
+        "set in the spec what to feed orig_target_sizes: [[extra_inputs]]",
     ),
     "one output named twice": (
         ({"output0": boxes(1, 8, 6)},),
@@ -88,7 +88,7 @@ BROKEN: dict[str, tuple[tuple[Any, ...], str, str]] = {
     "an output missing": (
         ({"logits": logits(1, 8, 2), "dets": boxes(1, 8, 4)},),
         "",
-        "m.onnx answers x, logits, dets, its spec wants boxes",
+        "m.onnx outputs x, logits, dets, its spec wants boxes",
     ),
     "dense anchors": (
         ({"output0": boxes(1, 84, 7)},),

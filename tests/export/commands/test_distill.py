@@ -1,6 +1,7 @@
 """What the commands of distillation take from the export stage."""
 
 import sys
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -38,5 +39,6 @@ def test_training_for_int8_calibrates_where_the_export_rounds(
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.delattr(edgedetr.export, "qat", raising=False)
     monkeypatch.setitem(sys.modules, "edgedetr.export.qat", None)
+    model: Any = None
     with pytest.raises(UsageError, match=r"qat\.enabled needs .*edgedetr\[export\]"):
-        calibrated(None, [], "", "")
+        calibrated(model, [], "", "")

@@ -128,7 +128,7 @@ def test_the_measured_coverage_is_that_of_the_model(refuses, fp32, int8, report,
     given = {"parity": (report(fp32, int8),), "calibration": stats}
     path = int8.with_name("m.int8.onnx.coverage.json")
     path.write_text("{}", encoding="utf-8")
-    refuses("no measured coverage", [int8, fp32], error=ArtifactError, **given)
+    refuses("is no coverage record", [int8, fp32], error=ArtifactError, **given)
     coverage(path, tmp_path / "n.onnx", sha256(fp32))
     refuses(r"coverage\.json is not about", [int8, fp32], **given)
     coverage(path, int8, "12" * 32)

@@ -47,7 +47,7 @@ def test_the_way_of_a_model(edgedetr, fp32, int8, stats, key, tmp_path):
             *("package", "verify", tmp_path / name, "--public-key", f"{key}.pub")
         )
         assert (status, error) == (0, "")
-        assert "signature is good, and each ONNX model finds its golden detections" in out
+        assert "signature is valid, and each ONNX model finds its golden detections" in out
         with read_package(tmp_path / name, key.with_name("k.pub")) as opened:
             models = opened.manifest.models
             assert [(m.name, m.precision) for m in models] == [

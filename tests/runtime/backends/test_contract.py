@@ -155,7 +155,7 @@ def test_a_damaged_file_is_named(opener, damage, tmp_path, capfd):
     ],
 )
 def test_a_model_that_is_not_what_the_spec_says_is_refused(opener, wrong):
-    with pytest.raises(ArtifactError, match=r"tiny\.(onnx|engine) (takes|answers) .* its\s+spec"):
+    with pytest.raises(ArtifactError, match=r"tiny\.(onnx|engine) (takes|outputs) .* its\s+spec"):
         opener[1](wrong, spec=SPEC)
 
 

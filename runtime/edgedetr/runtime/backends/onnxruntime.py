@@ -34,7 +34,7 @@ TENSORRT = "TensorrtExecutionProvider"
 
 _AS_WRITTEN = "session.disable_quant_qdq"
 _WIDE_SUMS = "session.x64quantprecision"
-_FATAL_ONLY = 4  # every error is also raised, so what ONNX Runtime would log is said once
+_FATAL_ONLY = 4  # every error is also raised; logging it would repeat it
 _TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",

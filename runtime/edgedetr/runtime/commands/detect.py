@@ -9,7 +9,7 @@ import click
 
 from edgedetr.runtime.commands.conversion import runnable
 from edgedetr.runtime.commands.options import PATH, model_options, threshold_option
-from edgedetr.runtime.printable import printable
+from edgedetr.runtime.printable import counted, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--images", type=PATH, required=True, help="PNG or JPEG image, or a folder of them.")
 @click.option("--out", type=PATH, required=True, help="Folder for the result files.")
 @threshold_option
-@click.option("--overlays/--no-overlays", default=True, help="Draw what was found.")
+@click.option("--overlays/--no-overlays", default=True, help="Draw the detections.")
 @model_options
 @click.pass_obj
 def detect(  # noqa: PLR0913, PLR0917 - one argument per option
@@ -34,7 +34,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
     overlays: bool,
     opening: dict[str, Any],
 ) -> None:
-    """Run MODEL over images: KITTI result files, and overlays in OUT/overlays.
+    """Run MODEL on images: KITTI result files in OUT, and overlays in OUT/overlays.
 
     A .safetensors checkpoint is exported first, into the user's cache.
     """
@@ -49,5 +49,5 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
     ):
         latency = run(detector, paths, out, overlays=overlays, on_frame=lambda: bar.update(1))
         ran_on = detector.backend
-    frames = "1 frame" if latency.samples == 1 else f"{latency.samples} frames"
+    frames = counted(latency.samples, "frame")
     click.echo(f"{printable(str(out))}: {frames}, p50 {latency.p50_ms:.1f} ms, {ran_on}")

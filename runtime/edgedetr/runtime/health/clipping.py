@@ -1,4 +1,4 @@
-"""Measure on a frame now and then which share of the INT8 activations it clips."""
+"""Measure the share of INT8 activations that a frame clips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARE_NAME = "clipped_share"
-"""Name of the graph's answer."""
+"""Name of the graph's output."""
 _TRIAL_LIMIT_S = 60.0
 
 
@@ -48,7 +48,9 @@ class ClippingProbe:
         stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         names = [output.name for output in self._session.get_outputs()]
         if stored is None or names != [SHARE_NAME]:
-            raise ArtifactError(f"{path} is no clipping graph; make it: edgedetr export clipping")
+            raise ArtifactError(
+                f"{path} is not a clipping graph; make it: edgedetr export clipping"
+            )
         spec = spec_from_json(stored, str(path))
         self._name = spec.input_name
         self._preprocess = Preprocessor(spec)
@@ -67,10 +69,12 @@ class ClippingProbe:
             share = watchdog.run(partial(self, image))
         except Exception as error:
             raise ArtifactError(
-                f"{path} does not measure a blank image, make it again with edgedetr export "
+                f"{path} cannot measure a blank image, make it again with edgedetr export "
                 f"clipping: {error}"
             ) from error
         finally:
             watchdog.close()
         if not 0 <= share <= 1:
-            raise ArtifactError(f"{path} answers {share:g}, which is no share; make it again")
+            raise ArtifactError(
+                f"{path} outputs {share:g}, wanted a share in [0, 1]; make it again"
+            )

@@ -1,7 +1,7 @@
-"""What a PNG or JPEG file says of its picture before it is decoded: size, orientation, its end.
+"""Headers of PNG and JPEG files: size, orientation, and whether the file is complete.
 
 The bytes are walked chunk by chunk (PNG, third edition, section 5) or marker by marker (ITU-T T.81,
-annex B), as a decoder does: what stands before, between or behind them does not matter.
+annex B), as a decoder does: bytes before, between or behind them are ignored.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _MOST_EXIF = 1 << 16
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the file says.
+    """Size and orientation of an image file.
 
     Attributes:
         stored_hw: Height and width of the pixels as they are stored; 0 where it is not known.
-        orientation: EXIF's, 1 to 8; 1 where nothing is said.
+        orientation: EXIF's, 1 to 8; 1 where the file has none.
     """
 
     stored_hw: tuple[int, int]
@@ -60,7 +60,7 @@ def image_header(path: Path) -> ImageHeader:
         DataError: If the file cannot be read, or is no PNG or JPEG image with a size.
     """
     if path.exists() and not path.is_file():  # to open a pipe would wait for who writes it
-        raise DataError(f"{path}: no ordinary file; wanted a PNG or JPEG image")
+        raise DataError(f"{path}: not a regular file; wanted a PNG or JPEG image")
     try:
         with path.open("rb") as file:
             header = header_of(file)
@@ -72,7 +72,7 @@ def image_header(path: Path) -> ImageHeader:
 
 
 def header_of(data: bytes | IO[bytes]) -> ImageHeader:
-    """Return what the header says; a size of 0 x 0 where there is no header.
+    """Parse a header; the size is 0 x 0 where there is none.
 
     Args:
         data: The whole file, or a file open for reading at its start.
@@ -88,7 +88,7 @@ def header_of(data: bytes | IO[bytes]) -> ImageHeader:
 
 
 def is_whole(data: bytes) -> bool:
-    """Tell whether a file reaches its end; what stands behind the end (a trailer) is no matter."""
+    """Return whether a file reaches its end marker; a trailer behind it is ignored."""
     if data.startswith(PNG_MAGIC):
         return any(kind == b"IEND" for kind, _ in _chunks(BytesIO(data[8:])))
     return data.startswith(JPEG_MAGIC) and jpeg_end(data) >= 0
@@ -163,7 +163,7 @@ def _jpeg_header(file: IO[bytes]) -> ImageHeader:
 def _segments(file: IO[bytes]) -> Iterator[tuple[int, int]]:
     """Yield each marker with the length of its body, the file standing at that body.
 
-    As libjpeg does, bytes before a marker are skipped. Whoever iterates moves on to the next one.
+    As libjpeg does, bytes before a marker are skipped. The caller moves on to the next one.
     """
     while byte := file.read(1):
         if byte != b"\xff":

@@ -1,4 +1,4 @@
-"""Whether the scans of a JPEG file hold all pixels, though a decoder would fill in what is lacking.
+"""Find JPEG files whose scans lack pixels, which a decoder would silently fill in.
 
 A file that was cut and given an end marker decodes without an error: blocks that are not there
 become middle grey, and refinements of a progressive file stay undone (ITU-T T.81, annexes F and G).
@@ -32,11 +32,11 @@ def ends_early(
     bgr: NDArray[np.uint8],
     decode: Callable[[bytes], NDArray[np.uint8] | None],
 ) -> bool:
-    """Tell a JPEG file whose scans lack pixels though an end marker follows.
+    """Return whether the scans of a JPEG file lack pixels although an end marker follows.
 
     A progressive file must refine every coefficient; what its very last scan lacks is not found.
     Of another one the last block must be of the grey that a decoder fills in. A scan may end in
-    grey itself: then its last bits say so, or it decodes to the same pixels with more bytes before
+    grey itself: then its last bits show it, or it decodes to the same pixels with more bytes before
     the end marker.
 
     Args:
@@ -53,7 +53,7 @@ def ends_early(
             return _lacks_refinements(segments)
         if not _ends_in_grey(bgr) or _repeats_at_its_end(segments, data[:end]):
             return False
-    except (IndexError, ValueError):  # a header shorter than its own counts say
+    except (IndexError, ValueError):  # a header shorter than its own counts
         return True
     other = decode(data[:end] + _MORE_SCANS + data[end:])
     return other is None or not np.array_equal(bgr, other)
@@ -74,7 +74,7 @@ def _segments(data: bytes, end: int) -> Iterator[_Segment]:
 
 
 def _lacks_refinements(segments: list[_Segment]) -> bool:
-    """Tell a progressive file some of whose coefficients never come to full precision."""
+    """Return whether some coefficients of a progressive file never reach full precision."""
     frames = [s.body for s in segments if s.marker in _PROGRESSIVE]
     wanted = {(i, k) for i in frames[0][6 : 6 + 3 * frames[0][5] : 3] for k in range(64)}
     for segment in segments:
@@ -88,14 +88,14 @@ def _lacks_refinements(segments: list[_Segment]) -> bool:
 
 
 def _ends_in_grey(bgr: NDArray[np.uint8]) -> bool:
-    """Tell middle luma throughout the last block; colours that bleed into it keep its luma."""
+    """Return whether the last block is middle grey in luma, which bleeding colours keep."""
     height, width = ((side - 1) // 8 * 8 for side in bgr.shape[:2])
     luma = bgr[height:, width:] @ np.array([0.114, 0.587, 0.299])
     return bool((abs(luma - _GREY) <= _NEAR).all())
 
 
 def _repeats_at_its_end(segments: list[_Segment], scans: bytes) -> bool:
-    """Tell a sequential scan whose last bits are a unit that is just like the one before it."""
+    """Return whether the last bits of a sequential scan repeat the unit before them."""
     frames = [s.body for s in segments if s.marker in _SEQUENTIAL]
     if not frames:
         return False

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-"""What counts as an image, in lower case."""
+"""Suffixes of image files, in lower case."""
 MOST_BYTES = 256 << 20
 """Largest file that is read."""
 MOST_PIXELS = 1 << 27
@@ -33,7 +33,7 @@ def list_images(path: str | os.PathLike[str]) -> list[Path]:
     """List a folder's images, sorted by name; of an image itself, that one.
 
     Hidden files, such as macOS's ``._a.png``, are no images. Pipes, devices and folders that are
-    called like one are passed over, with a warning that names them.
+    named like one are skipped, with a warning.
 
     Raises:
         DataError: If there is no such folder or image, or the folder holds no image.
@@ -42,7 +42,7 @@ def list_images(path: str | os.PathLike[str]) -> list[Path]:
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return [path]
     if not path.is_dir():
-        problem = "no image by its name" if path.is_file() else "no such folder or image"
+        problem = "not an image file" if path.is_file() else "no such folder or image"
         raise DataError(f"{path}: {problem}; wanted {', '.join(SUFFIXES)} or a folder of them")
     found = []
     for named in sorted(path.iterdir()):
@@ -51,7 +51,7 @@ def list_images(path: str | os.PathLike[str]) -> list[Path]:
         if named.is_file() or not named.exists():  # a link to nothing is an image that is missing
             found.append(named)
         else:
-            _LOG.warning("%s is no ordinary file and is passed over", printable(str(named)))
+            _LOG.warning("%s is not a regular file and is skipped", printable(str(named)))
     if not found:
         raise DataError(f"{path}: holds no image; wanted {', '.join(SUFFIXES)} files")
     return found
@@ -63,11 +63,11 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     It is turned upright as EXIF's orientation says, in a JPEG as in a PNG file.
 
     Raises:
-        DataError: If the file is missing, empty, cut off, no image or no ordinary file.
+        DataError: If the file is missing, empty, cut off, not an image or not a regular file.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # to open a pipe would wait for who writes it
-        raise DataError(f"{path}: no ordinary file; wanted a PNG or JPEG image")
+        raise DataError(f"{path}: not a regular file; wanted a PNG or JPEG image")
     try:
         data = read_bytes(path, MOST_BYTES)
     except OSError as error:
@@ -86,7 +86,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     if image is None or image.shape[:2] != header.stored_hw:
         raise DataError(f"{path}: cannot be decoded as an image; replace the file")
     if ends_early(data, image, _decoded):
-        raise DataError(f"{path}: its pixels end before the image does; replace the file")
+        raise DataError(f"{path}: its pixel data is cut off; replace the file")
     rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return _upright(cast("NDArray[np.uint8]", rgb), header.orientation)
 

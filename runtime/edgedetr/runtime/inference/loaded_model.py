@@ -1,4 +1,4 @@
-"""A model in memory with all that feeds and guards it, so that it can be exchanged as one."""
+"""A loaded model with its preprocessing, buffers and watchdog, swapped as one."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def open_source(
     source: str | os.PathLike[str], rate_hz: float | None, deadline_ns: int
 ) -> RatedSource:
-    """Open a folder of images, a video file, or something live.
+    """Open a folder of images, a video file, a camera or a network stream.
 
     Args:
         source: A folder or file, or the number of a camera, ``/dev/video*``, a URL such as
             ``rtsp://...``, or a GStreamer pipeline that ends in ``appsink``.
-        rate_hz: How fast to play a folder or video; what to ask a camera for. A video plays by its
-            own time stamps if None.
-        deadline_ns: How old a frame may be to be worth a start.
+        rate_hz: Frames per second at which a folder or video plays, or requested of a camera. A
+            video plays by its own time stamps if None.
+        deadline_ns: Age from which a frame is dropped.
 
     Raises:
         DataError: If there is no such folder, video or camera, or it holds no frame.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class PacedSource:
     """Plays a recording at a steady rate, as a camera would deliver it.
 
-    Frame k is captured k periods after the first. Whoever asks gets the newest that is captured,
-    or the next one when that is younger than the deadline no more: it could not be in time.
+    Frame k is captured k periods after the first. `next` returns the newest one captured,
+    or the one after it when that is already as old as the deadline and could not be in time.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class Recording(Protocol):
     problem: str
 
     def skip(self) -> bool:
-        """Pass over a frame; tell whether there was one."""
+        """Skip a frame; return whether there was one."""
         ...
 
     def read(self) -> tuple[str, NDArray[np.uint8]] | None:
@@ -80,7 +80,7 @@ class VideoRecording:
 
     Attributes:
         rate_hz: Its frames per second, on average.
-        problem: At the end: that it held no frame, or fewer than it says.
+        problem: At the end: that it held no frame, or fewer than its header counts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,7 +141,7 @@ class VideoRecording:
         self._video.release()
 
     def _find(self) -> bool:
-        """Go to the next frame that can be decoded; tell whether there is one."""
+        """Go to the next frame that can be decoded; return whether there is one."""
         if self._is_grabbed:
             return True
         for damaged in range(0 if self.problem else MOST_DAMAGED):
@@ -161,7 +161,7 @@ class VideoRecording:
         self._stamp_ns = max(0, stamp_ns)
 
     def _end(self) -> str:
-        """Say whether the end came early."""
+        """Return what is wrong where the end came early."""
         seen = self._index + 1
         if not seen:
             return f"{self._path}: holds no frame that can be decoded"

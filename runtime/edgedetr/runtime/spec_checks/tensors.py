@@ -1,4 +1,4 @@
-"""Hold what an artifact takes and answers to what its spec says, the same for every backend."""
+"""Check inputs and outputs of an artifact against its spec, the same for every backend."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FLOAT = "float32"
 
 MOST_QUERIES = 3000
-"""More answers than any detection transformer gives."""
+"""More queries than any detection transformer has."""
 
 _INTEGERS = ("int64", "int32")
 _GRIDS = ((8, 32), (8, 64), (8, 128), (4, 32))  # finest and coarsest stride of a dense head
@@ -108,7 +108,7 @@ def check_outputs(found: Tensors, spec: ModelSpec, path: Path, batch: int | str 
     shape = outputs[min(1, len(outputs) - 1)][1]
     if any(0 in sizes for _, sizes in outputs):
         listed = _listed(dict(zip(spec.output_names, outputs, strict=True)))
-        raise ArtifactError(f"{path} answers {listed}, without a single query; export it again")
+        raise ArtifactError(f"{path} outputs {listed}, without a single query; export it again")
     wanted = output_shapes(spec, shape[1] if len(shape) == 3 else "Q", batch)
     if any(not _fits(f, w) for f, w in zip(outputs, wanted, strict=True)):
         names = _roles(spec)
@@ -118,7 +118,7 @@ def check_outputs(found: Tensors, spec: ModelSpec, path: Path, batch: int | str 
             for i, (name, (kind, shape)) in enumerate(zip(names, wanted, strict=True))
         )
         raise ArtifactError(
-            f"{path} answers {answers}, its spec wants {says}{_output_advice(outputs, spec)}"
+            f"{path} outputs {answers}, its spec wants {says}{_output_advice(outputs, spec)}"
         )
 
 
@@ -133,17 +133,17 @@ def check_output_names(found: Tensors, spec: ModelSpec, path: Path) -> None:
         refuse_dense(name, found[name][1], spec, path)
     if missing:
         raise ArtifactError(
-            f"{path} answers {', '.join(found)}, its spec wants {' and '.join(sorted(missing))}"
+            f"{path} outputs {', '.join(found)}, its spec wants {' and '.join(sorted(missing))}"
         )
     if len(set(spec.output_names)) < len(spec.output_names):
         raise ArtifactError(
             f"{path}: the spec names {spec.logits_name} twice, as logits and as boxes; where one "
-            "output holds both, four columns of boxes and then the classes, say fused = true"
+            "output holds both, four columns of boxes and then the classes, set fused = true"
         )
 
 
 def refuse_dense(name: str, shape: Shape, spec: ModelSpec, path: Path) -> None:
-    """Stop at an output that answers for each cell of a grid.
+    """Stop at an output with a row for each cell of a grid.
 
     Raises:
         ArtifactError: If it does.
@@ -152,9 +152,9 @@ def refuse_dense(name: str, shape: Shape, spec: ModelSpec, path: Path) -> None:
     dense = [c for c in counts if c > MOST_QUERIES or c in _dense_counts(spec.input_hw)]
     if (len(shape) == 3 and dense) or len(shape) > 4:
         raise ArtifactError(
-            f"{path} answers {name} {tuple(shape)}, so one for each cell of a grid: dense anchors, "
-            "which need non-maximum suppression. This is no DETR; EdgeDETR takes models that "
-            "answer with some hundred queries"
+            f"{path} outputs {name} {tuple(shape)}, so one row for each cell of a grid: dense "
+            "anchors, which need non-maximum suppression. This is no DETR; EdgeDETR takes models "
+            "with some hundred queries"
         )
 
 
@@ -197,13 +197,13 @@ def _roles(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def _input_advice(images: Tensors, spec: ModelSpec) -> str:
-    """Say what to do about inputs that do not fit."""
+    """Return what to do about inputs that do not fit."""
     others = [name for name in images if name != spec.input_name]
     if spec.input_name not in images:
         return f"set input_name to the image's name ({', '.join(others) or 'it has none'})"
     if others:
         return (
-            f"say in the spec what to feed {' and '.join(others)}: [[extra_inputs]] name = "
+            f"set in the spec what to feed {' and '.join(others)}: [[extra_inputs]] name = "
             f'"{others[0]}", value = "width_height", "height_width" or "ones"'
         )
     kind, shape = images[spec.input_name]
@@ -218,7 +218,7 @@ def _input_advice(images: Tensors, spec: ModelSpec) -> str:
 
 
 def _output_advice(outputs: Sequence[tuple[str, Shape]], spec: ModelSpec) -> str:
-    """Say what to do about outputs that do not fit, where that is known; empty otherwise."""
+    """Return what to do about outputs that do not fit, where that is known; else empty."""
     kinds = {kind for kind, _ in outputs[:2]}
     if kinds != {FLOAT}:
         return f"; cast {' and '.join(sorted(kinds - {FLOAT}))} to float32 inside the graph"
@@ -229,8 +229,8 @@ def _output_advice(outputs: Sequence[tuple[str, Shape]], spec: ModelSpec) -> str
     extra = columns - 4 * spec.fused - len(spec.class_names) if isinstance(columns, int) else 0
     if extra == 1 and spec.no_object is None:
         return (
-            "; if one column stands for no object, say which: no_object = -1 is the last; or name "
-            "every class"
+            "; if one column stands for no object, set its index (no_object = -1 is the last); or "
+            "name every class"
         )
     return "; name every class that it was trained on, in class_names" if columns else ""
 

@@ -1,8 +1,8 @@
-"""Hold the numbers that a model answers to what its spec says of them.
+"""Check the numbers that a model outputs against its spec.
 
-Types and shapes do not tell logits from scores, fractions from pixels or classes from no object;
-read wrongly, they give hundreds of detections or none. So a model is run once on an image made up
-for it, and what cannot be true is refused with the key to change.
+Types and shapes do not distinguish logits from scores, fractions from pixels or classes from no
+object; decoded wrongly, they give hundreds of detections or none. So a model is run once on a
+synthetic image, and numbers that contradict its spec are refused with the key to change.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def check_values(outputs: Sequence[NDArray[Any]], spec: ModelSpec, path: Path | 
     """Stop where numbers contradict the spec; numbers that are not finite are not looked at.
 
     Args:
-        outputs: What the model answered, in the order of ``spec.output_names``.
-        spec: What it says of them.
+        outputs: Of the model, in the order of ``spec.output_names``.
+        spec: How to decode them.
         path: The artifact, for the message.
 
     Raises:

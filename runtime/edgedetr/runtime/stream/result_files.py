@@ -1,4 +1,4 @@
-"""Write what a stream finds: KITTI files, JSON lines, a video. A full disk does not stop it."""
+"""Write a stream's results: KITTI files, JSON lines, a video. A full disk does not stop it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.kitti import check_folder, result_path, results_text
+from edgedetr.runtime.printable import counted
 from edgedetr.runtime.stream.result_video import ResultVideo
 
 if TYPE_CHECKING:
@@ -96,10 +97,10 @@ class ResultFiles:
             self._end(error)
 
     def _end(self, error: OSError) -> None:
-        """Keep and tell the first problem."""
+        """Keep and report the first problem."""
         if not self.problem:
             self.problem = (
-                f"results are no longer written, after {self.written} frames: "
+                f"results are no longer written, after {counted(self.written, 'frame')}: "
                 f"{error.filename or LINES}: {error.strerror or error}"
             )
             self._on_problem(self.problem)

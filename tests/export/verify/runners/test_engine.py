@@ -75,7 +75,7 @@ def test_an_engine_has_the_precision_of_its_onnx_file(engine):
 @pytest.mark.usefixtures("with_gpu")
 def test_an_engine_must_say_what_built_it(engine):
     _write_manifest(engine, versions=("edgedetr==0.1.0",))
-    with pytest.raises(ArtifactError, match="does not say what built it"):
+    with pytest.raises(ArtifactError, match="names no builder"):
         EngineRunner(engine)
 
 

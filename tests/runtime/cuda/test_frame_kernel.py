@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgedetr.runtime.cuda.frame_kernel import BLOCK, grid, kernel_source, kernel_steps
-from edgedetr.runtime.cuda.nvrtc import CompileError, compile_cuda
+from edgedetr.runtime.cuda.frame_kernel import BLOCK, grid, kernel_steps
 from edgedetr.runtime.preprocess import Preprocessor, normalisation_tables, placement
 from edgedetr.runtime.spec import ModelSpec
 
@@ -88,29 +87,3 @@ def test_real_sizes_give_the_bits_of_the_cpu(kernels, source_hw, input_hw):
     image = np.random.default_rng(3).integers(0, 256, (*source_hw, 3), dtype=np.uint8)
     found = preprocess_with(kernels, image, spec)
     np.testing.assert_array_equal(found, wanted_by_the_cpu(image, spec))
-
-
-@pytest.fixture
-def nvrtc():
-    try:
-        compile_cuda("", "8.7")
-    except CompileError as error:
-        pytest.skip(str(error))
-
-
-@pytest.mark.usefixtures("nvrtc")
-@pytest.mark.parametrize("capability", ["8.7", "11.0"])
-def test_nvrtc_compiles_the_kernels_for_orin_and_thor(capability):
-    assert compile_cuda(kernel_source(), capability)[:4] == b"\x7fELF"
-
-
-@pytest.mark.usefixtures("nvrtc")
-def test_nvrtc_names_what_is_wrong():
-    with pytest.raises(CompileError, match=r"NVRTC stopped with .*undefined"):
-        compile_cuda('extern "C" __global__ void f() { g(); }', "8.7")
-
-
-@pytest.mark.usefixtures("nvrtc")
-def test_nvrtc_names_a_gpu_that_it_does_not_know():
-    with pytest.raises(CompileError, match="NVRTC stopped with"):
-        compile_cuda(kernel_source(), "3.5")
