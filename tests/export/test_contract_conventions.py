@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.export.spec_draft import draft_spec
-from edgedetr.export.verify.runner import OnnxRunner
+from edgedetr.export.verify.runners.onnx import OnnxRunner
 from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.postprocess import postprocess

@@ -12,10 +12,10 @@ import onnx
 import torch
 
 from edgedetr.distill.detectors import Pyramid, faster_rcnn
-from edgedetr.export.to_onnx import trace
 from edgedetr.export.transforms import roi_align
 from edgedetr.export.transforms.deformable_attention import Form
 from edgedetr.export.transforms.roi_align import pooled_by_gather, regions_pooled_by
+from edgedetr.export.transforms.trace import trace
 from edgedetr.runtime.errors import UsageError
 
 HW = (64, 96)

@@ -42,11 +42,17 @@ class _SpecFile(_HomePath):
     ) -> Any:  # noqa: ANN401 - as in click
         from edgedetr.runtime.spec import spec_from_toml
 
-        return spec_from_toml(super().convert(value, param, ctx))
+        path = super().convert(value, param, ctx)
+        if ctx:
+            ctx.meta[SPEC_FILE] = path.name
+        return spec_from_toml(path)
 
 
 PATH = _HomePath(path_type=Path)
 """Type of a parameter that names a file or folder; the code that opens it reports errors."""
+
+SPEC_FILE = "edgedetr.spec"
+"""Key in a command's ``Context.meta`` of the name of the file that ``--spec`` was given."""
 
 spec_option = click.option(
     "--spec", type=_SpecFile(path_type=Path), help="TOML spec, for a model that holds none."

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.stats import CalibrationStats, TensorRange
-from edgedetr.export.to_qdq import quantize, quantized_share
+from edgedetr.export.transforms.quantize import quantize, quantized_share
 from edgedetr.graph.macs import count_nodes
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.spec import ModelSpec

@@ -1,4 +1,4 @@
-"""Two FP32 models that choose otherwise among equals are compared with one choice."""
+"""Two FP32 models that select otherwise among tied scores are compared with one selection."""
 
 import warnings
 from dataclasses import replace
@@ -8,18 +8,22 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from typing_extensions import override
 
 torch: Any = pytest.importorskip("torch")
 
-from edgedetr.export.verify.choices import Choice, ChoiceError, Chooser, choosing_graph, same_choice  # noqa: E402
 from edgedetr.export.verify.compare import compare  # noqa: E402
 from edgedetr.export.verify.limits import FP32_LIMITS, INT8_LIMITS  # noqa: E402
 from edgedetr.export.verify.matching import Rule  # noqa: E402
-from edgedetr.export.verify.runner import OnnxRunner, TorchRunner  # noqa: E402
-from edgedetr.export.verify.torch_choices import TorchChoices  # noqa: E402
-from edgedetr.graph.exact import exact_session  # noqa: E402
+from edgedetr.export.verify.runners.onnx import OnnxRunner  # noqa: E402
+from edgedetr.export.verify.runners.query_selection import (  # noqa: E402
+    SelectingRunner,
+    Selection,
+    SelectionError,
+    with_same_selection,
+)
+from edgedetr.export.verify.runners.torch import TorchRunner  # noqa: E402
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec  # noqa: E402
 
 SPEC = ModelSpec((4, 8), ("Car", "Pedestrian"), resize="stretch")
@@ -29,7 +33,7 @@ GREYS = np.random.default_rng(0).permutation(PLACES).astype(np.uint8)
 SHADED = np.repeat(100 + 3 * GREYS.reshape(4, 8, 1), 3, axis=2)  # no two places are alike
 
 
-class Chooses(torch.nn.Module):  # type: ignore[misc]
+class Selects(torch.nn.Module):  # type: ignore[misc]
     """Takes the four brightest places; each has a box of its own."""
 
     def __init__(self, queries: int = QUERIES) -> None:
@@ -94,7 +98,7 @@ def noise(size):
 
 
 def shifted(graph):
-    """Move every box by a quarter of its width, after the choice."""
+    """Move every box by a quarter of its width, behind the selection."""
     for node in graph.node:
         node.output[:] = ["before" if name == "boxes" else name for name in node.output]
     step = np.array([1 / 32, 0, 0, 0], np.float32)
@@ -118,88 +122,88 @@ def lost(evidence, limits=FP32_LIMITS):
     return evidence.share(limits).lost
 
 
-def chosen(one):
-    (choice,) = one.choose(np.ones((1, 3, 4, 8), np.float32))[1]
-    return sorted(choice.indices[0].tolist())
+def selected(one):
+    (selection,) = one.select(np.ones((1, 3, 4, 8), np.float32))[1]
+    return sorted(selection.indices[0].tolist())
 
 
-def test_equal_scores_are_chosen_from_otherwise_and_that_is_no_fault(export):
-    network, other = runner(Chooses()), export(Chooses(), noise(1e-6))
-    assert chosen(other) == [28, 29, 30, 31]
-    assert chosen(network) != chosen(other)
+def test_another_selection_among_tied_scores_is_no_fault(export):
+    network, other = runner(Selects()), export(Selects(), noise(1e-6))
+    assert selected(other) == [28, 29, 30, 31]
+    assert selected(network) != selected(other)
     for a, b in ((network, other), (other, network)):
         evidence = seen(a, b, (WHITE, SHADED))
         assert (lost(evidence), evidence.figures.unmatched) == (0, 0)
         assert evidence.figures.tied_frames == 1
         assert [frame.tied for frame in evidence.frames] == [True, False]
-        assert "1 frames with tied queries" in evidence.figures.summary()
+        assert "1 frame with tied queries" in evidence.figures.summary()
 
 
 def test_where_no_two_places_are_alike_nothing_is_tied(export):
-    evidence = seen(runner(Chooses()), export(Chooses()), (SHADED,))
+    evidence = seen(runner(Selects()), export(Selects()), (SHADED,))
     assert (lost(evidence), evidence.figures.tied_frames, evidence.figures.matched) == (0, 0, 8)
 
 
 @pytest.mark.parametrize("frame", [WHITE, SHADED])
-def test_what_differs_before_the_choice_is_not_excused(export, frame):
+def test_what_differs_ahead_of_the_selection_is_not_excused(export, frame):
     """A hundredth more from place to place is no rounding."""
-    evidence = seen(runner(Chooses()), export(Chooses(), noise(1e-2)), (frame,))
+    evidence = seen(runner(Selects()), export(Selects(), noise(1e-2)), (frame,))
     assert lost(evidence) > 0
     assert evidence.figures.tied_frames == 0
 
 
 @pytest.mark.parametrize("change", [shifted, both(noise(1e-6), shifted)])
-def test_what_differs_after_the_choice_is_not_excused(export, change):
+def test_what_differs_behind_the_selection_is_not_excused(export, change):
     """Each box is ten pixels wide in this frame, and moves by 2.5 of them."""
     large = np.full((40, 80, 3), 255, np.uint8)
-    evidence = seen(runner(Chooses()), export(Chooses(), change), (large,))
+    evidence = seen(runner(Selects()), export(Selects(), change), (large,))
     assert lost(evidence) > 0
     assert evidence.figures.tied_frames == 0
 
 
 def test_only_exact_gates_know_ties(export):
-    evidence = seen(runner(Chooses()), export(Chooses(), noise(1e-6)), limits=INT8_LIMITS)
+    evidence = seen(runner(Selects()), export(Selects(), noise(1e-6)), limits=INT8_LIMITS)
     assert lost(evidence, INT8_LIMITS) > 0
     assert evidence.figures.tied_frames == 0
 
 
 def test_models_that_see_the_frame_otherwise_are_not_excused(export):
-    other = export(Chooses(), noise(1e-6))
-    network = runner(Chooses(), replace(SPEC, mean=(0.5, 0.5, 0.5)))
+    other = export(Selects(), noise(1e-6))
+    network = runner(Selects(), replace(SPEC, mean=(0.5, 0.5, 0.5)))
     assert seen(network, other).figures.tied_frames == 0
 
 
-def test_models_that_choose_elsewhere_or_not_at_all_have_no_common_choice(export, tiny_onnx):
+def test_models_that_select_elsewhere_or_not_at_all_have_no_common_selection(export, tiny_onnx):
     images = np.ones((1, 3, 4, 8), np.float32)
-    network = runner(Chooses())
+    network = runner(Selects())
 
-    class Twice(Chooses):
+    class Twice(Selects):
         @override
         def forward(self, images: Any) -> tuple[Any, Any]:
             super().forward(images)
             return super().forward(images)
 
-    assert same_choice(network, runner(Chooses()), images) is not None
-    twice, fewer = runner(Twice()), runner(Chooses(3))
+    assert with_same_selection(network, runner(Selects()), images) is not None
+    twice, fewer = runner(Twice()), runner(Selects(3))
     for a, b in ((network, twice), (twice, network), (network, fewer)):
-        assert same_choice(a, b, images) is None
-    other = export(Chooses())
-    assert same_choice(twice, other, images) is None
+        assert with_same_selection(a, b, images) is None
+    other = export(Selects())
+    assert with_same_selection(twice, other, images) is None
     without = OnnxRunner(tiny_onnx(spec=SPEC))
-    pairs: tuple[tuple[Chooser, Chooser], ...] = (
+    pairs: tuple[tuple[SelectingRunner, SelectingRunner], ...] = (
         (without, without),
         (without, network),
         (network, without),
         (other, without),
     )
     for one, two in pairs:
-        assert same_choice(one, two, images) is None
+        assert with_same_selection(one, two, images) is None
 
 
-def test_a_model_of_a_larger_batch_has_no_choice_of_one_image(onnx_model, tmp_path):
-    """Its answers are compared as they are, and what differs is lost."""
+def test_a_model_of_a_larger_batch_has_no_selection_of_one_image(onnx_model, tmp_path):
+    """Its outputs are compared as they are, and what differs is lost."""
     runners = []
-    for name, score in (("a", 0.0), ("b", 0.5)):
+    for name, score in (("a", 4.0), ("b", 4.5)):
         model = onnx_model(
             [
                 ("ReduceMean", "mean", ["images"], "m", {"axes": [1, 2], "keepdims": 0}),
@@ -218,16 +222,16 @@ def test_a_model_of_a_larger_batch_has_no_choice_of_one_image(onnx_model, tmp_pa
         onnx.save(model, tmp_path / f"{name}.onnx")
         runners.append(OnnxRunner(tmp_path / f"{name}.onnx"))
     a, b = runners
-    with pytest.raises(ChoiceError):
-        a.choose(np.ones((1, 3, 4, 8), np.float32))
+    with pytest.raises(SelectionError):
+        a.select(np.ones((1, 3, 4, 8), np.float32))
     evidence = seen(a, b)
     assert (lost(evidence), evidence.figures.tied_frames) == (4, 0)
 
 
-def test_scores_of_other_places_are_no_common_choice():
+def test_scores_of_other_places_are_no_common_selection():
     """The same k of twice as many places: nothing that could be compared."""
 
-    class Doubled(Chooses):
+    class Doubled(Selects):
         @override
         def forward(self, images: Any) -> tuple[Any, Any]:
             return super().forward(torch.cat([images, images], 3)[..., :16])
@@ -235,77 +239,17 @@ def test_scores_of_other_places_are_no_common_choice():
     wide = Doubled()
     wide.boxes = torch.nn.Parameter(wide.boxes.repeat(2, 1))
     images = np.ones((1, 3, 4, 8), np.float32)
-    assert same_choice(runner(Chooses()), runner(wide), images) is None
+    assert with_same_selection(runner(Selects()), runner(wide), images) is None
 
 
-def test_forced_choices_are_taken_by_both(export):
+def test_forced_selections_are_used_by_both(export):
     images = np.random.default_rng(1).random((1, 3, 4, 8), np.float32)
-    forced = [Choice(np.zeros(0, np.float32), np.array([[3, 9, 1, 30]]))]
-    both_ways: tuple[Chooser, ...] = (runner(Chooses()), export(Chooses()))
+    forced = [Selection(np.zeros(0, np.float32), np.array([[3, 9, 1, 30]]))]
+    both_ways: tuple[SelectingRunner, ...] = (runner(Selects()), export(Selects()))
     for one in both_ways:
-        (logits, boxes), (made,) = one.choose(images, forced)
+        (logits, boxes), (made,) = one.select(images, forced)
         scores = images.mean(1).reshape(-1)
         assert made.indices.tolist() == [[3, 9, 1, 30]]
         np.testing.assert_allclose(made.scores[0], scores, atol=1e-6)
         np.testing.assert_allclose(logits[0, :, 0], scores[[3, 9, 1, 30]], atol=1e-6)
         np.testing.assert_allclose(boxes[0, :, 0], [3.5 / 8, 1.5 / 8, 1.5 / 8, 6.5 / 8])
-
-
-@pytest.mark.parametrize("positional", [True, False])
-def test_every_way_of_calling_topk_is_seen(positional):
-    x = torch.tensor([[1.0, 5.0], [4.0, 2.0], [3.0, 3.0]])
-    with TorchChoices() as choices:
-        first = x.topk(2, 0) if positional else torch.topk(x, 2, dim=0)
-        x.topk(1)
-    assert [c.indices.tolist() for c in choices.made] == [[[1, 0], [2, 2]], [[1], [0], [0]]]
-    assert first.values.tolist() == [[4, 5], [3, 3]]
-    other = [replace(choices.made[0], indices=np.array([[0, 1], [0, 1]])), choices.made[1]]
-    with TorchChoices(other):
-        again = x.topk(2, 0) if positional else torch.topk(x, 2, dim=0)
-        last = x.topk(1)
-    assert again.values.tolist() == [[1, 2], [1, 2]]
-    assert last.values.tolist() == [[5], [4], [3]]
-    with TorchChoices(other), pytest.raises(ChoiceError):
-        x.topk(1)
-
-
-@pytest.fixture
-def chain(onnx_model):
-    """Chooses two of four numbers twice by the same scores."""
-    return onnx_model(
-        [
-            ("Mul", "double", ["x", "two"], "a", {}),
-            ("TopK", "first", ["a", "k"], ("top", "which"), {"axis": 1}),
-            ("TopK", "second", ["a", "k"], ("unused", "again"), {}),
-            ("GatherElements", "take", ["x", "again"], "y", {"axis": 1}),
-        ],
-        {"two": [2.0], "k": np.array([2])},
-        inputs={"x": (1, 4)},
-        outputs=("top", "y"),
-    )
-
-
-def test_the_choices_of_a_graph_become_outputs(chain):
-    made = choosing_graph(chain, forced=False)
-    assert (made.scores, made.indices) == (("a", "a"), ("which", "again"))
-    assert [o.name for o in made.model.graph.output] == ["top", "y", "which", "again", "a"]
-    session = exact_session(made.model, "chain")
-    x = np.array([[1, 4, 2, 3]], np.float32)
-    top, _, which, again, a = session.run(None, {"x": x})
-    assert (top.tolist(), which.tolist(), again.tolist()) == ([[8, 6]], [[1, 3]], [[1, 3]])
-    assert a.tolist() == [[2, 8, 4, 6]]
-    assert len(chain.graph.output) == 2  # the graph itself is left as it is
-
-
-def test_the_choices_of_a_graph_become_inputs(chain):
-    made = choosing_graph(chain, forced=True)
-    assert made.indices == ("which::forced", "again::forced")
-    assert {i.name: i.type.tensor_type.elem_type for i in made.model.graph.input} == {
-        "x": TensorProto.FLOAT,
-        "which::forced": TensorProto.INT64,
-        "again::forced": TensorProto.INT64,
-    }
-    feeds = {"x": np.array([[1, 4, 2, 3]], np.float32)}
-    feeds |= dict(zip(made.indices, (np.array([[0, 2]]), np.array([[3, 3]])), strict=True))
-    top, y, a = exact_session(made.model, "chain").run(None, feeds)
-    assert (top.tolist(), y.tolist(), a.tolist()) == ([[2, 4]], [[3, 3]], [[2, 8, 4, 6]])

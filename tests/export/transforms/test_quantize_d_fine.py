@@ -13,8 +13,8 @@ import torch
 from edgedetr.calib.collect import collect
 from edgedetr.calib.placement import FLOAT_SCOPES, QUERY_CHOICE
 from edgedetr.distill.model import new_model
-from edgedetr.export.to_onnx import trace
-from edgedetr.export.to_qdq import quantize, quantized_share
+from edgedetr.export.transforms.quantize import quantize, quantized_share
+from edgedetr.export.transforms.trace import trace
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.wiring import Wiring, label
 from edgedetr.runtime.spec import ModelSpec
