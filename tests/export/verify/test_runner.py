@@ -58,7 +58,7 @@ def test_a_foreign_model_needs_a_spec(edgedetr, foreign, tmp_path):
     status, _, error = edgedetr(*arguments)
     assert status == 1
     assert "foreign.onnx holds no model spec" in error
-    assert "give --spec SPEC.toml, which edgedetr spec" in error
+    assert "give --spec SPEC.toml, drafted by edgedetr spec" in error
     assert edgedetr(*arguments, "--spec", spec)[0] == 0
     values = json.loads(out.read_text())
     assert (values["mean_score_drop"], values["max_score_drop"], values["min_iou"]) == (0, 0, 1)
