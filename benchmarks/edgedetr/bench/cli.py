@@ -28,7 +28,7 @@ def bench() -> None:
 @click.option("--json", "out", type=PATH, required=True, help="Where to write the figures.")
 @click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
 @click.option(
-    "--threads", type=click.IntRange(1), help="Of the network; one per core if not given."
+    "--threads", type=click.IntRange(1, 1024), help="Of the network; one per core if not given."
 )
 @model_options
 def latency(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.options import PATH, Number
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def calib() -> None:
 @click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True)
 @click.option(
     "--percentile",
-    type=click.FloatRange(0, 100, min_open=True),
+    type=Number(0, 100, min_open=True),
     default=99.99,
     show_default=True,
     help="Share of values, in per cent, that the method percentile does not clip.",
@@ -73,7 +73,7 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
 @click.option("--images", type=PATH, help="A folder of images, instead of --data.")
 @click.option("--frames", type=click.IntRange(1), default=256, show_default=True)
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+    "--threshold", type=Number(0, 1), default=0.3, show_default=True, help="Lowest score."
 )
 @click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .health.json.")

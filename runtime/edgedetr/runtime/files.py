@@ -132,6 +132,7 @@ def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> dict
             object_pairs_hook=_each_once,
             parse_constant=_no_number,
             parse_float=_finite,
+            parse_int=_int64,
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
@@ -252,4 +253,11 @@ def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"the number {text} is too large")
+    return value
+
+
+def _int64(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"a number of {len(text)} digits is too large")
     return value

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, Number, command_line
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .fp16.onnx.")
 @click.option(
     "--max-box-error-px",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Keep blocks in FP32 until 98 % of the boxes on --images are no farther off.",
 )
 @click.option(
     "--max-score-error",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Likewise of the scores; 0.01 with --max-box-error-px.",
 )
 @click.option(

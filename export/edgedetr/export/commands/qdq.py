@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, Number, command_line
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ GATE_FRAMES, AP_FRAMES = 200, 500
 )
 @click.option(
     "--max-ap-drop",
-    type=click.FloatRange(0),
+    type=Number(0, 100),
     help="Quantize as much as loses at most so many points of AP (0 to 100) on --data.",
 )
 @click.option(

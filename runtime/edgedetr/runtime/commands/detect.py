@@ -9,7 +9,7 @@ import click
 
 from edgedetr.runtime.commands.conversion import runnable
 from edgedetr.runtime.commands.model_options import model_options
-from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.options import PATH, Number
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--images", type=PATH, required=True, help="PNG or JPEG image, or a folder of them.")
 @click.option("--out", type=PATH, required=True, help="Folder for the result files.")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+    "--threshold", type=Number(0, 1), default=0.3, show_default=True, help="Lowest score."
 )
 @click.option("--overlays/--no-overlays", default=True, help="Draw what was found.")
 @model_options

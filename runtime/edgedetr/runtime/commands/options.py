@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -25,6 +26,20 @@ class _HomePath(click.Path):
         ctx: click.Context | None,
     ) -> Any:  # noqa: ANN401 - as in click
         return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 - keeps ~nobody
+
+
+class Number(click.FloatRange):
+    """A number in a range; ``nan`` and ``inf`` are none, which no comparison with a bound finds."""
+
+    # typing.override is Python 3.12's
+    def convert(  # type: ignore[explicit-override]
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # noqa: ANN401 - as in click
+        """Read a number; stop where it is not finite or out of range."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 PATH = _HomePath(path_type=Path)

@@ -13,7 +13,7 @@ import click
 from edgedetr.runtime.commands.conversion import runnable
 from edgedetr.runtime.commands.health_options import health_options
 from edgedetr.runtime.commands.model_options import model_options
-from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.options import PATH, Number
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 @click.option(
     "--rate",
     "rate_hz",
-    type=click.FloatRange(0, 1000, min_open=True),
+    type=Number(0.001, 1000),
     help="Frames per second at which a folder or video plays; 30, or a video's own time stamps.",
 )
 @click.option(
     "--deadline-ms",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, 3_600_000, min_open=True),
     help="From capture to detections; one period of --rate if not given, or of 30 Hz.",
 )
 @click.option("--out", type=PATH, help="New folder: KITTI files, frames.jsonl, summary.json.")
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 @click.option("--tracker", "with_tracker", is_flag=True, help="Number objects across frames.")
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many results.")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+    "--threshold", type=Number(0, 1), default=0.3, show_default=True, help="Lowest score."
 )
 @click.option(
     "--time-limit-s",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, 86_400, min_open=True),
     default=10.0,
     show_default=True,
     help="After how long without an answer the backend counts as stuck.",
