@@ -162,3 +162,8 @@ def test_json_with_the_largest_whole_number_is_read(tmp_path):
     path = tmp_path / "figures.json"
     path.write_text('{"a": 9223372036854775807, "b": -1}')
     assert read_json(path) == {"a": 2**63 - 1, "b": -1}
+
+
+def test_the_root_is_no_file_to_write():
+    with pytest.raises(IsADirectoryError, match="Is a directory: '/'"):
+        write_text("/", "text")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.runtime.commands.model_options import model_options
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, require_apart
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def latency(
     """Time MODEL, a file or package, bare and end to end, in turns, on the same frames."""
     from edgedetr.bench.latency import measure_latency
 
+    require_apart([out], [model])
     command = command_line()
     report = measure_latency(model, images, frames, threads, opening=opening, command=command)
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")

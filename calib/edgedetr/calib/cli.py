@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, Number
+from edgedetr.runtime.commands.options import PATH, Number, require_apart
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,11 +53,12 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.calib.stats import default_stats_path
     from edgedetr.runtime.spec import spec_from_toml
 
+    output = output or default_stats_path(model)
+    require_apart([output], [model, spec_path])
     found, chosen = _frames(data, images, frames)
     spec = spec_from_toml(spec_path) if spec_path else None
     variety = Variety()
     stats = collection.collect(model, chosen, spec, cast("Method", method), percentile, variety)
-    output = output or default_stats_path(model)
     stats.write(output)
     if variety.warning():
         click.echo(f"Warning: {variety.warning()}", err=True)
@@ -93,10 +94,11 @@ def digest(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.calib.health_digest import digest as digest_frames
     from edgedetr.runtime.spec import spec_from_toml
 
+    output = output or model.with_suffix(".health.json")
+    require_apart([output], [model, spec_path])
     found, chosen = _frames(data, images, frames)
     spec = spec_from_toml(spec_path) if spec_path else None
     noted = digest_frames(model, chosen, spec, threshold)
-    output = output or model.with_suffix(".health.json")
     noted.write(output)
     objects = sum(noted.class_counts)
     click.echo(f"{output}: {noted.frames} of {found} frames, {objects} objects")

@@ -221,6 +221,8 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
 
 def _unfinished_name(target: Path) -> Path:
     """Name a hidden file beside another; short, since the other's name may be as long as can be."""
+    if not target.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     return target.with_name(f".{secrets.token_hex(6)}{UNFINISHED}")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, Number, command_line
+from edgedetr.runtime.commands.options import PATH, Number, command_line, require_apart
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
 
     spec = spec_from_toml(spec_path) if spec_path else None
     output = output or model.with_suffix(".fp16.onnx")
+    require_apart([output], [model, spec_path])
     seen = frames_of(images) if images else None
     share = export_fp16(model, output, spec, seen, command_line(), request)
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, Number, command_line
+from edgedetr.runtime.commands.options import PATH, Number, command_line, require_apart
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,6 +90,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.files import write_text
     from edgedetr.runtime.spec import spec_from_toml
 
+    require_apart([out, html], [reference, candidate, spec_path])
     spec = spec_from_toml(spec_path) if spec_path else None
     paths = gate_images(images, data, frames)
     looks = compare.Looks(spec, tuple(path.name for path in paths), traced=taps)

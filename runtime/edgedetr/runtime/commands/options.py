@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgedetr.runtime.errors import UsageError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 
@@ -49,3 +52,15 @@ PATH = _HomePath(path_type=Path)
 def command_line() -> str:
     """Return the command that is running, as it can be typed again."""
     return shlex.join(["edgedetr", *sys.argv[1:]])
+
+
+def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+    """Refuse to write over what the same command reads, by whatever name, before it does any work.
+
+    Raises:
+        UsageError: If an output is an input.
+    """
+    there = [path for path in inputs if path is not None and path.is_file()]
+    for output in outputs:
+        if output is not None and output.is_file() and any(map(output.samefile, there)):
+            raise UsageError(f"{output} is an input of the same command; choose another output")
