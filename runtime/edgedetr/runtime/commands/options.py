@@ -36,7 +36,7 @@ class Number(click.FloatRange):
 
     # typing.override is Python 3.12's
     def convert(  # type: ignore[explicit-override]
-        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+        self, value: float, param: click.Parameter | None, ctx: click.Context | None
     ) -> Any:  # noqa: ANN401 - as in click
         """Read a number; stop where it is not finite or out of range."""
         number = super().convert(value, param, ctx)
