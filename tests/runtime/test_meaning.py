@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.meaning import check_meaning
 from edgedetr.runtime.spec import ModelSpec
 
-SPEC = {"input_hw": (96, 320), "class_names": ("Car", "Pedestrian", "Cyclist")}
+SPEC = ModelSpec(input_hw=(96, 320), class_names=("Car", "Pedestrian", "Cyclist"))
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 3, (1, 40, 3)).astype(np.float32)
 BOXES = RNG.uniform(0.2, 0.4, (1, 40, 4)).astype(np.float32)
@@ -17,9 +18,9 @@ BOXES = RNG.uniform(0.2, 0.4, (1, 40, 4)).astype(np.float32)
 def test_a_log_softmax_is_no_logits_of_a_sigmoid():
     shares = np.log(softmax(LOGITS))
     with pytest.raises(ArtifactError, match="as a log-softmax gives them"):
-        check_meaning([shares, BOXES], ModelSpec(**SPEC), Path("m.onnx"))
-    check_meaning([shares, BOXES], ModelSpec(**SPEC, activation="softmax_logits"), Path("m.onnx"))
+        check_meaning([shares, BOXES], SPEC, Path("m.onnx"))
+    check_meaning([shares, BOXES], replace(SPEC, activation="softmax_logits"), Path("m.onnx"))
 
 
 def test_logits_are_what_they_are():
-    check_meaning([LOGITS, BOXES], ModelSpec(**SPEC), Path("m.onnx"))
+    check_meaning([LOGITS, BOXES], SPEC, Path("m.onnx"))

@@ -23,7 +23,7 @@ def test_what_is_not_finite_is_refused_in_one_line(text):
 
 
 def test_a_number_in_its_range_is_taken():
-    assert Number(0, 1).convert("0.25", None, None) == 0.25
+    assert Number(0, 1)("0.25") == 0.25
 
 
 def test_every_option_that_takes_a_number_refuses_nan():
