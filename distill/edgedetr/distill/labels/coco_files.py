@@ -142,6 +142,9 @@ def read_annotations(source: Source) -> AnnotationFile:
         if problem:
             name = short(annotation.get("id", "?")) if isinstance(annotation, dict) else "?"
             file.problems.append(f"annotations[{index}] (id {name}): {problem}")
+    corners = [max(o.box) for image in file.images for o in image.objects]
+    if corners and max(corners) <= 1:
+        file.problems.append("no box reaches beyond 1: shares of the image? wanted pixels, x y w h")
     return file
 
 
