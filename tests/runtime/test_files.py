@@ -146,7 +146,7 @@ def test_what_no_utf_8_holds_is_escaped(tmp_path):
         ('{"a": 9223372036854775808}', "a number of 19 digits is too large"),
         ('{"a": 1e999}', "1e999 is too large"),
         ('{"a": NaN}', "NaN is no number"),
-        ('{"a": 1, "a": 2}', "'a' is there twice"),
+        ('{"a": 1, "a": 2}', "'a' occurs twice"),
         ('{"a":' * 90_000, "nested too deeply"),
         ("[1]", "wanted a JSON object"),
     ],

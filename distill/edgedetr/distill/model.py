@@ -118,7 +118,17 @@ def new_model(family: str, preset: str, spec: ModelSpec) -> Model:
     Raises:
         UnknownNameError: If there is no such family or preset.
     """
+    module = family_with(preset, family)
+    return Model(family, preset, spec, module.build(preset, len(spec.class_names)))
+
+
+def family_with(preset: str, family: str) -> DetectorModule:
+    """Return the module of a family that has a preset.
+
+    Raises:
+        UnknownNameError: If there is no such family or preset.
+    """
     module = detector(family)
     if preset not in module.PRESETS:
         raise UnknownNameError(f"no preset {preset!r} in {family}{nearest(preset, module.PRESETS)}")
-    return Model(family, preset, spec, module.build(preset, len(spec.class_names)))
+    return module

@@ -25,7 +25,7 @@ from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.models import open_student, open_teacher
 from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.optimizer import optimizer_of
-from edgedetr.distill.training.preflight import check_inputs
+from edgedetr.distill.training.preflight import check_inputs, check_names
 from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
 from edgedetr.distill.training.run_folder import STATE, finish, finished_metrics, only_run_in
 from edgedetr.distill.training.run_identity import identity_of
@@ -78,6 +78,7 @@ def train(
 def _train(
     config: DistillConfig, out: Path, command: str, calibrate: Calibrate
 ) -> dict[str, float]:
+    check_names(config.student, config.teacher)
     splits = train_split, val_split = open_splits(config.data)
     identity = identity_of(config, *splits)
     finished = finished_metrics(out, identity)

@@ -81,7 +81,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     """
     path = Path(path)
     if not path.is_file():
-        raise ArtifactError(f"no checkpoint {path}; train one with: edgedetr distill train CONFIG")
+        raise missing_checkpoint(path)
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -111,6 +111,11 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     _require_finite(model, path)
     model.network.eval()
     return model
+
+
+def missing_checkpoint(path: Path) -> ArtifactError:
+    """Return the error of a checkpoint that does not exist."""
+    return ArtifactError(f"no checkpoint {path}; train one with: edgedetr distill train CONFIG")
 
 
 def _require_finite(model: Model, path: Path) -> None:

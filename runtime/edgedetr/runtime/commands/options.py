@@ -163,7 +163,8 @@ def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
     Raises:
         UsageError: If an output is an input.
     """
-    spec = click.get_current_context().meta.get(SPEC_FILE)
+    context = click.get_current_context(silent=True)
+    spec = context.meta.get(SPEC_FILE) if context else None
     there = [path for path in (*inputs, spec) if path is not None and path.is_file()]
     for output in outputs:
         if output is not None and output.is_file() and any(map(output.samefile, there)):
