@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
-from edgedetr.distill.detectors import Targets
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.networks import query_fade
+from edgedetr.distill.types import Targets
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.spec import ModelSpec
 

@@ -39,7 +39,7 @@ def settled_model(family="d_fine", seed=0, preset="edge-tiny", spec=SPEC):
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.train()
                 module.momentum = None
-        model.module.predict(model.network, images)
+        model.predict(images)
     model.network.eval()
     return model
 

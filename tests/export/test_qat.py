@@ -141,7 +141,7 @@ def follow(model, quantization, quantized, nodes, images, monkeypatch):
     follower = Follower(nodes, values)
     monkeypatch.setattr(simulation, "fake_quantized", follower)
     with torch.inference_mode(), simulated(model.network, quantization):
-        answer = model.module.predict(model.network, torch.from_numpy(images))
+        answer = model.predict(torch.from_numpy(images))
     return follower, [a.numpy() for a in answer], [values[name] for name in outputs]
 
 

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Queries, dab_detr
+from edgedetr.distill.detectors import dab_detr
+from edgedetr.distill.types import Queries
 
 
 @pytest.fixture

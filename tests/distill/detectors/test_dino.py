@@ -4,9 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Queries, dino
+from edgedetr.distill.detectors import dino
 from edgedetr.distill.networks.decoder_hook import decoder_call
+from edgedetr.distill.types import LossTerm, Queries
 
+KINDS = ("loss_ce", "loss_bbox", "loss_giou")
 SMALL_OBJECTS = (0.4, 0.5, 0.1, 0.2), (0.6, 0.5, 0.2, 0.1)
 
 
@@ -153,7 +155,7 @@ def test_nobody_sees_the_answers(model, images, targets):
     """Groups see themselves, without padding, and the own queries; those see only one another."""
     model.network.train()
     with decoder_call(model.network.model.decoder) as call:
-        model.module.training_pass(model.network, images, targets)
+        model.training_pass(images, targets)
     seen = call["attention_mask"][:, 0] == 0
     assert seen.shape == (2, 80, 80)
     for image, holes in enumerate(([], [1, 3])):  # in every group of four
@@ -170,15 +172,14 @@ def test_denoising_does_not_change_the_own_queries(model, images, targets):
 
     def losses(seed):
         torch.manual_seed(seed)
-        return model.module.training_pass(model.network, images, targets)[0]
+        return model.training_pass(images, targets)[0]
 
     one, two = losses(0), losses(1)
-    kinds = ("loss_ce", "loss_bbox", "loss_giou")
     ends = ("", "_0", "_encoder", "_denoising", "_0_denoising")
-    assert one.keys() == {kind + end for kind in kinds for end in ends}
-    for name, value in one.items():
-        same = value.item() == pytest.approx(two[name].item(), rel=1e-4)
-        assert same != name.endswith("_denoising"), name
+    assert {t.log_name for t in one} == {kind + end for kind in KINDS for end in ends}
+    for term, value in one.items():
+        same = value.item() == pytest.approx(two[term].item(), rel=1e-4)
+        assert same != (term.part == "denoising"), term
 
 
 @pytest.mark.usefixtures("noiseless")
@@ -189,18 +190,19 @@ def test_denoising_losses_by_hand(model, images, targets):
         for layer in (decoder.bbox_embed.layers[-1], decoder.class_embed):
             layer.weight.zero_()
             layer.bias.zero_()
-        losses, _ = model.module.training_pass(model.network, images, targets)
-    assert losses["loss_bbox_denoising"].item() == pytest.approx(0, abs=1e-3)
-    assert losses["loss_giou_denoising"].item() == pytest.approx(0, abs=1e-3)
+        losses, _ = model.training_pass(images, targets)
+    last = {t.name: v for t, v in losses.items() if (t.layer, t.part) == (None, "denoising")}
+    assert last["loss_bbox"].item() == pytest.approx(0, abs=1e-3)
+    assert last["loss_giou"].item() == pytest.approx(0, abs=1e-3)
     undecided = math.log(2) / 4
     positive, negative = (0.25 + 2 * 0.75) * undecided, 3 * 0.75 * undecided
-    assert losses["loss_ce_denoising"].item() == pytest.approx(positive + negative)
+    assert last["loss_ce"].item() == pytest.approx(positive + negative)
 
 
 def test_without_objects_nothing_is_denoised(model, images, make_targets):
-    losses, _ = model.module.training_pass(model.network, images, [make_targets()] * 2)
-    assert not [name for name in losses if name.endswith("_denoising")]
-    assert losses["loss_ce"].item() > 0
+    losses, _ = model.training_pass(images, [make_targets()] * 2)
+    assert {term.part for term in losses} == {"decoder", "encoder"}
+    assert losses[LossTerm("loss_ce", apart=True)].item() > 0
 
 
 def test_the_grid_of_stride_64_rounds_up(make_model, monkeypatch, images, targets):
@@ -209,6 +211,6 @@ def test_the_grid_of_stride_64_rounds_up(make_model, monkeypatch, images, target
     monkeypatch.setitem(dino.PRESETS, "four-levels", four)
     model = make_model("dino", "four-levels")
     model.network.train()
-    losses, memory = model.module.training_pass(model.network, images, targets)
+    losses, memory = model.training_pass(images, targets)
     assert memory.spatial_shapes == ((8, 12), (4, 6), (2, 3), (1, 2))
     assert all(v.isfinite() for v in losses.values())

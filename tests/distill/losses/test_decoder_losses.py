@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from edgedetr.distill.detectors import DetrOutputs
 from edgedetr.distill.losses.decoder_losses import ANSWER_TERMS, AnswerSettings, answer_losses
+from edgedetr.distill.types import DetrOutputs
 
 EVEN = [0.0, 0.0]
 SURE = [math.log(3.0), -math.log(3.0)]  # scores 0.75 and 0.25

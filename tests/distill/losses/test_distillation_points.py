@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Memory, Queries, answers_queries, detector
+from edgedetr.distill.detectors import answers_queries, detector
 from edgedetr.distill.losses.distillation_points import (
     Noise,
     outside_ignored,
@@ -10,8 +10,8 @@ from edgedetr.distill.losses.distillation_points import (
     target_queries,
     teacher_queries,
 )
-from edgedetr.distill.methods import Batch
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch, Memory, Queries
 from edgedetr.runtime.plugins import names
 
 FAMILIES = [f for f in names("edgedetr.distill.detectors") if answers_queries(detector(f))]
@@ -174,7 +174,7 @@ def test_models_of_one_width_get_the_teachers_content(family, make_model, images
     asked = teacher_queries(batch.teacher_memory)
     with torch.no_grad():
         (answer,) = shared_answers([asked], student, teacher, batch)
-        logits, _ = teacher.module.predict(teacher.network, images)
+        logits, _ = teacher.predict(images)
         learnt = student.decode(batch.memory, batch.teacher_memory.own)
     torch.testing.assert_close(answer.teacher.logits[-1], logits, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(answer.student.logits, learnt.logits, atol=1e-5, rtol=1e-4)

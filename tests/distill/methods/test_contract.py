@@ -9,10 +9,10 @@ import torch
 from torchvision.ops import box_area, box_convert
 
 from edgedetr.distill.config import MethodConfig
-from edgedetr.distill.detectors import Targets
-from edgedetr.distill.methods import Batch, method, supported_pairs
+from edgedetr.distill.methods import method, supported_pairs
 from edgedetr.distill.training.gradient_balance import gradient_norm
 from edgedetr.distill.training.objective import Distillation, distillation_of
+from edgedetr.distill.types import Batch, Targets
 from edgedetr.runtime.plugins import names
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def found_objects(pupil: Model, images: torch.Tensor) -> list[Targets]:
     Some methods teach it nothing before it finds one.
     """
     with torch.no_grad():
-        boxes = pupil.module.regions(pupil.network, pupil.encode(images)).boxes
+        boxes = pupil.regions(pupil.encode(images)).boxes
     whole = [each.clamp(0, 1) for each in boxes]
     largest = [each[box_area(each).argmax()][None] for each in whole]
     return [

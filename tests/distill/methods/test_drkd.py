@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Targets
 from edgedetr.distill.losses.feature_levels import LevelPair
 from edgedetr.distill.losses.foreground_mask import cell_weights
 from edgedetr.distill.losses.object_relations import (
@@ -15,9 +14,10 @@ from edgedetr.distill.losses.object_relations import (
     pair_geometry,
 )
 from edgedetr.distill.losses.pixel_relations import PixelRelations
-from edgedetr.distill.methods import Batch, supported_pairs
+from edgedetr.distill.methods import supported_pairs
 from edgedetr.distill.methods.drkd import Drkd, Settings, object_terms, pixel_terms
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch, Targets
 from edgedetr.runtime.plugins import names
 
 

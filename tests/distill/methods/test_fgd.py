@@ -6,7 +6,7 @@ import torch
 
 from edgedetr.distill.losses.feature_levels import LevelPair, PairedLevels
 from edgedetr.distill.losses.foreground_mask import cell_weights
-from edgedetr.distill.methods import Batch, supported_pairs
+from edgedetr.distill.methods import supported_pairs
 from edgedetr.distill.methods.fgd import (
     ContextBlock,
     Fgd,
@@ -16,6 +16,7 @@ from edgedetr.distill.methods.fgd import (
     global_term,
 )
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.plugins import names
 

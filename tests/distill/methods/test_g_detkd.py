@@ -5,11 +5,11 @@ import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
-from edgedetr.distill.detectors import RegionAnswers, answers_regions, detector
+from edgedetr.distill.detectors import answers_regions, detector
 from edgedetr.distill.losses.region_contrast import RegionContrast, info_nce
 from edgedetr.distill.losses.region_pooling import region_features
 from edgedetr.distill.losses.semantic_imitation import LOWEST_TAU, SemanticImitation
-from edgedetr.distill.methods import Batch, supported_pairs
+from edgedetr.distill.methods import supported_pairs
 from edgedetr.distill.methods.g_detkd import (
     GDetKd,
     Settings,
@@ -18,6 +18,7 @@ from edgedetr.distill.methods.g_detkd import (
     transfer_head,
 )
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch, RegionAnswers
 from edgedetr.runtime.plugins import names
 
 FAMILIES = names("edgedetr.distill.detectors")
@@ -44,7 +45,7 @@ def batch_of(student, teacher, images, targets):
 
 def targets_on(student, images, make_targets):
     """Objects where the student has regions, so that some are positive."""
-    found = student.module.regions(student.network, student.encode(images))
+    found = student.regions(student.encode(images))
     boxes = [b[((b[:, 2:] - b[:, :2]) > 0.01).all(1)][:2] for b in found.boxes]
     return [
         make_targets(*torch.cat([(b[:, :2] + b[:, 2:]) / 2, b[:, 2:] - b[:, :2]], 1).tolist())

@@ -4,17 +4,12 @@ import pytest
 import torch
 from torchvision.ops import box_convert, generalized_box_iou
 
-from edgedetr.distill.detectors import (
-    RegionAnswers,
-    Regions,
-    answers_queries,
-    answers_regions,
-    detector,
-)
+from edgedetr.distill.detectors import answers_queries, answers_regions, detector
 from edgedetr.distill.losses.distillation_points import shared_answers, teacher_queries
-from edgedetr.distill.methods import Batch, kd_detr, supported_pairs
+from edgedetr.distill.methods import kd_detr, supported_pairs
 from edgedetr.distill.methods.kd_detr import Settings, proposal_losses, proposal_queries
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch, RegionAnswers, Regions
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.plugins import names
 

@@ -14,6 +14,7 @@ from edgedetr.distill.networks.anchor_heads import (
 )
 from edgedetr.distill.networks.fpn import PyramidAnchors
 from edgedetr.distill.networks.static_nms import SILENT
+from edgedetr.distill.types import LossTerm
 
 FAMILIES = ("faster_rcnn", "fcos", "retinanet")
 DENSE = ("fcos", "retinanet")
@@ -34,7 +35,7 @@ def from_torchvision(model, image):
     if model.family == "fcos":
         scores = (scores * outputs["bbox_ctrness"].sigmoid()).sqrt()
     network.score_thresh = scores.flatten().topk(301).values[-1]
-    counts = [x.shape[2] * x.shape[3] * model.module.anchor_kinds(network) for x in levels]
+    counts = [x.shape[2] * x.shape[3] * model.anchor_kinds for x in levels]
     outputs = {k: v.split(counts, 1) for k, v in outputs.items()}
     anchors = list(network.anchor_generator.on(levels).split(counts))
     return network.postprocess_detections(outputs, [anchors], [HW])[0]
@@ -103,7 +104,7 @@ def test_cells_in_ignored_areas_teach_no_class_but_objects_there_do(
     model.network.head.register_forward_hook(lambda _, __, outputs: seen.update(outputs))
 
     def gradients(target):
-        losses, _ = model.module.training_pass(model.network, images[:1], [target])
+        losses, _ = model.training_pass(images[:1], [target])
         (gradient,) = torch.autograd.grad(losses["classification"], seen["cls_logits"])
         return gradient[0].abs().sum(-1)
 
@@ -142,14 +143,14 @@ def test_classes_of_the_second_stage_come_after_the_background(make_model, make_
     with torch.no_grad():
         predictor.cls_score.weight.zero_()
         predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.0, 4.0, 0.0]))
-        logits, _ = model.module.predict(model.network, images)
+        logits, _ = model.predict(images)
     # a softmax of 4 against three zeros: exp(4) / 3 to one
     assert logits[:, 0].argmax(-1).tolist() == [1, 1]
     torch.testing.assert_close(logits[0, 0, 1], torch.tensor(4 - torch.tensor(3.0).log().item()))
     model.network.train()
     target = make_targets((0.3, 0.4, 0.4, 0.5), (0.7, 0.6, 0.4, 0.5))
     losses = [
-        model.module.training_pass(model.network, images, [t, t])[0]["loss_classifier"]
+        model.training_pass(images, [t, t])[0][LossTerm("loss_classifier")]
         for t in (
             make_targets(),
             type(target)(torch.tensor([1, 1]), target.boxes, target.ignored),
@@ -166,7 +167,7 @@ def test_predictions_are_those_of_torchvision(family, make_model, images):
     if family == "faster_rcnn":  # torchvision takes the best of each level, we take the best of all
         model.network.rpn._pre_nms_top_n = {"testing": 2000}
     with torch.no_grad():
-        logits, boxes = model.module.predict(model.network, images)
+        logits, boxes = model.predict(images)
         expected = [from_torchvision(model, image[None]) for image in images]
     for z, b, wanted in zip(logits, boxes, expected, strict=True):
         alive = z.amax(-1) > SILENT
@@ -194,7 +195,7 @@ def test_the_number_of_queries_does_not_depend_on_the_picture(family, make_model
         shapes = {
             tuple(x.shape)
             for x in (images, torch.zeros_like(images), 9 * images)
-            for x in model.module.predict(model.network, x)
+            for x in model.predict(x)
         }
     assert shapes == {(2, 100, 3), (2, 100, 4)}
 
@@ -229,7 +230,7 @@ def test_region_answers_are_those_of_torchvisions_second_stage(make_model, image
             faster_rcnn._features(pyramid), [b * scale for b in boxes], [HW] * len(boxes)
         )
     scores = answers.logits.softmax(-1)[:, 1:]
-    assert answers.embeddings.shape == (3, model.module.embedding_width(model.network))
+    assert answers.embeddings.shape == (3, model.embedding_width)
     for rows, wanted in zip((slice(0, 2), slice(2, 3)), expected, strict=True):
         order = scores[rows].flatten().argsort(descending=True)
         torch.testing.assert_close(scores[rows].flatten()[order], wanted["scores"])
@@ -270,8 +271,8 @@ def test_the_best_cells_worked_by_hand():
 def test_regions_are_the_most_certain_predictions(family, make_model, images):
     model = make_model(family)
     with torch.no_grad():
-        found = model.module.regions(model.network, model.encode(images))
-        _, boxes = model.module.predict(model.network, images)
+        found = model.regions(model.encode(images))
+        _, boxes = model.predict(images)
     assert [len(b) for b in found.boxes] == [300, 300]
     for regions, predicted in zip(found.boxes, boxes, strict=True):
         best = box_convert(predicted[0], "cxcywh", "xyxy")
@@ -288,7 +289,7 @@ def test_training_on_two_images_lowers_the_loss(family, make_model, images, targ
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for _ in range(15):
-            losses, _ = model.module.training_pass(model.network, images, targets)
+            losses, _ = model.training_pass(images, targets)
             total = torch.stack(list(losses.values())).sum()
             optimizer.zero_grad()
             total.backward()

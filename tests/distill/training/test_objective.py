@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from edgedetr.distill.config import MethodConfig
-from edgedetr.distill.detectors import Queries
-from edgedetr.distill.methods import Batch, clock
+from edgedetr.distill.methods import clock
 from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch, Queries
 from edgedetr.runtime.errors import UsageError
 
 

@@ -11,8 +11,8 @@ from edgedetr.runtime.errors import SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgedetr.distill.detectors import DetrOutputs
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import DetrOutputs
 
 ANSWER_TERMS = ("class", "l1", "giou", "corners")
 """The names of what `answer_losses` gives."""

@@ -21,15 +21,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from edgedetr.distill.detectors import DetrOutputs, Queries
 from edgedetr.distill.networks.criterion import IGNORED_SHARE, share_inside
+from edgedetr.distill.types import DetrOutputs, Queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import Memory, Targets
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch, Memory, Targets
 
 MIN_SIZE = 1e-3
 """Smallest width and height of a query's box, as a fraction of the input."""
@@ -179,7 +178,7 @@ def random_queries(
 
 
 def shared_answers(
-    sets: Sequence[SharedQueries], student: Model, teacher: Model, batch: Batch
+    sets: Sequence[SharedQueries], student: Model, teacher: Model, batch: Batch[Memory, Memory]
 ) -> list[SharedAnswers]:
     """Ask student and teacher the same sets of queries; no set sees another.
 

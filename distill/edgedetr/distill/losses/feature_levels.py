@@ -13,8 +13,8 @@ from edgedetr.distill.losses.foreground_mask import cell_weights
 from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch
 
 Grid = tuple[int, int]
 

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import Targets
+    from edgedetr.distill.types import Targets
 
 
 def cell_weights(targets: Sequence[Targets], mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.losses.feature_levels import LevelPair
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch, Memory
 
 NEEDS_TEACHER = True
 
@@ -102,7 +102,7 @@ class Clock(DistillationMethod):
         self.levels = PairedLevels(student, teacher)
 
     @override
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch[Memory, Memory]) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher answers without gradient."""
         settings = self.settings
         terms = {name: batch.images.new_zeros(()) for name in self.terms}
@@ -113,7 +113,7 @@ class Clock(DistillationMethod):
                 terms[f"tcld_{name}"] = terms[f"tcld_{name}"] + settings.tcld_weight * value
         return terms
 
-    def _asked(self, batch: Batch) -> list[SharedQueries]:
+    def _asked(self, batch: Batch[Memory, Memory]) -> list[SharedQueries]:
         """Build the sets of queries; the loss of each is a mean of its own."""
         settings = self.settings
         noise = Noise(self.student.num_classes, settings.label_noise, settings.box_noise)

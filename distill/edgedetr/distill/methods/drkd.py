@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from edgedetr.distill.detectors import DetectorModule
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch
 
 NEEDS_TEACHER = True
 

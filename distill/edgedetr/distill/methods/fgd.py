@@ -36,8 +36,8 @@ from edgedetr.distill.methods import DistillationMethod
 
 if TYPE_CHECKING:
     from edgedetr.distill.detectors import DetectorModule
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch
 
 NEEDS_TEACHER = True
 

@@ -24,7 +24,7 @@ paper. 16 regions of 96x320 pixels are as many a pixel as the 512 of 800x1333 th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -39,9 +39,9 @@ from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.weights.selection import inherit
 
 if TYPE_CHECKING:
-    from edgedetr.distill.detectors import DetectorModule, RegionAnswers, Regions
-    from edgedetr.distill.methods import Batch
+    from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch, Features, Pyramid, RegionAnswers, Regions
 
 NEEDS_TEACHER = True
 
@@ -95,14 +95,14 @@ class GDetKd(DistillationMethod):
             self.terms += ("class", "localization")
         self.imitation = SemanticImitation(student.width, teacher.width)
         self.contrast = RegionContrast(
-            student.module.embedding_width(student.network),
-            teacher.module.embedding_width(teacher.network),
-            1 if self.two_stage else student.module.anchor_kinds(student.network),
+            student.embedding_width,
+            teacher.embedding_width,
+            1 if self.two_stage else student.anchor_kinds,
             settings.queue,
         )
 
     @override
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch[Features, Pyramid]) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher answers without gradient."""
         settings = self.settings
         found = self._regions(batch)
@@ -111,7 +111,7 @@ class GDetKd(DistillationMethod):
             taught = self.teacher.answer_regions(batch.teacher_memory, samples.boxes)
         terms, learnt = {}, (found.embeddings[samples.rows], found.kinds[samples.rows])
         if self.two_stage:
-            answers = self.student.answer_regions(batch.memory, samples.boxes)
+            answers = self.student.answer_regions(cast("Pyramid", batch.memory), samples.boxes)
             learnt = (answers.embeddings, learnt[1])
             classes, localization = prediction_terms(answers, taught)
             terms = {
@@ -128,10 +128,10 @@ class GDetKd(DistillationMethod):
             **terms,
         }
 
-    def _regions(self, batch: Batch) -> Regions:
+    def _regions(self, batch: Batch[Features, Pyramid]) -> Regions:
         """Return the student's regions; a second stage answers the sampled ones later."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.two_stage):
-            return self.student.module.regions(self.student.network, batch.memory)
+            return self.student.regions(batch.memory)
 
 
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:

@@ -49,9 +49,9 @@ from edgedetr.runtime.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import DetectorModule, RegionAnswers
-    from edgedetr.distill.methods import Batch
+    from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch, Memory, Pyramid, RegionAnswers
 
 NEEDS_TEACHER = True
 
@@ -97,7 +97,7 @@ class KdDetr(DistillationMethod):
         self.teacher = teacher
 
     @override
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch[Memory, Memory]) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher answers without gradient."""
         settings = self.settings
         factors = {"specific": settings.specific_weight, "general": settings.general_weight}
@@ -109,7 +109,7 @@ class KdDetr(DistillationMethod):
             terms |= {f"{name}_{k}": factors[name] * v for k, v in losses.items()}
         return terms
 
-    def _points(self, name: str, batch: Batch) -> SharedQueries:
+    def _points(self, name: str, batch: Batch[Memory, Memory]) -> SharedQueries:
         settings, memory = self.settings, batch.teacher_memory
         count = max(1, round(settings.point_share * memory.own.boxes.shape[1]))
         if name == "specific":
@@ -135,11 +135,11 @@ class ProposalKdDetr(DistillationMethod):
         self.teacher = teacher
 
     @override
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch[Pyramid, Memory]) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher answers without gradient."""
         settings = self.settings
         with torch.no_grad():
-            found = self.student.module.regions(self.student.network, batch.memory).boxes
+            found = self.student.regions(batch.memory).boxes
             proposals = [boxes[:PROPOSALS] for boxes in found]
             asked = proposal_queries(proposals)
             taught = self.teacher.decode(batch.teacher_memory, asked.queries(self.teacher))

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgedetr.distill.detectors import DetectorModule
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch
 
 NEEDS_TEACHER = False
 

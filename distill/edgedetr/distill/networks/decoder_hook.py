@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from edgedetr.distill.detectors import Queries
+    from edgedetr.distill.types import Queries
 
 
 @contextmanager

@@ -24,9 +24,9 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
     DeformableDetrSelfAttention,
 )
 
-from edgedetr.distill.detectors import Memory, Queries
 from edgedetr.distill.networks.backbones import Backbone, ResNet, hgnet_config, resnet_config
 from edgedetr.distill.networks.decoder_hook import require_cells
+from edgedetr.distill.types import Memory, Queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

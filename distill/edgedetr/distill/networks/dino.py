@@ -22,9 +22,9 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
 )
 from typing_extensions import override
 
-from edgedetr.distill.detectors import DetrOutputs
 from edgedetr.distill.networks.decoder_hook import inverse_sigmoid
 from edgedetr.distill.networks.deformable_detr import start_fresh, start_heads
+from edgedetr.distill.types import DetrOutputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -120,7 +120,7 @@ def layers_of(model: Model, nodes: Sequence[Int8Node]) -> list[Layer]:
     """
     images = torch.zeros(1, 3, *model.spec.input_hw)
     model.network.eval()
-    layers = used_layers(model.network, lambda: model.module.predict(model.network, images))
+    layers = used_layers(model.network, lambda: model.predict(images))
     return [_layer_of(node, layers, f"{model.family}/{model.preset}") for node in nodes]
 
 
