@@ -6,7 +6,7 @@ import torch
 
 from edgedetr.distill.detectors import dino
 from edgedetr.distill.networks.decoder_hook import decoder_call
-from edgedetr.distill.types import LossTerm, Queries
+from edgedetr.distill.types import LossTerm
 
 KINDS = ("loss_ce", "loss_bbox", "loss_giou")
 SMALL_OBJECTS = (0.4, 0.5, 0.1, 0.2), (0.6, 0.5, 0.2, 0.1)
@@ -53,37 +53,6 @@ def test_queries_are_the_best_cells_with_learned_content(model, images):
         torch.testing.assert_close(memory.own.boxes[row], boxes[row, best])
         assert torch.equal(memory.own.content[row], network.tgt_embed.weight)
     assert not memory.own.boxes.requires_grad
-
-
-def test_the_encoder_has_heads_of_its_own(model):
-    network = model.network
-    assert network.class_embed is not network.model.decoder.class_embed
-    assert network.bbox_embed is not network.model.decoder.bbox_embed
-
-
-def test_a_layer_looks_forward_twice(make_model, images):
-    """The third box teaches the third correction and the second, alike, and not the first."""
-    model = make_model("dino", "edge-small")
-    corrections = []
-
-    def keep(_module, _inputs, correction):
-        correction.retain_grad()
-        corrections.append(correction)
-
-    with model.network.model.decoder.bbox_embed.register_forward_hook(keep):
-        boxes = torch.tensor([[[0.3, 0.4, 0.2, 0.3], [0.7, 0.5, 0.3, 0.4]]] * 2)
-        content = model.label_content(torch.tensor([[0, 1]] * 2), boxes)
-        queries = Queries(content, boxes, torch.ones(2, 2, dtype=torch.bool))
-        answers = model.decode(model.encode(images), queries)
-    reference = torch.logit(boxes)
-    for layer, correction in enumerate(corrections):
-        reference = reference + correction.detach()
-        torch.testing.assert_close(answers.boxes[layer], reference.sigmoid())
-    answers.boxes[2].sum().backward()
-    first, second, third = (c.grad for c in corrections)
-    assert third.abs().sum() > 0
-    torch.testing.assert_close(second, third)
-    assert first is None or not first.any()
 
 
 def test_boxes_alone_place_a_query(model, images):

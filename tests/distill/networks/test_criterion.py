@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from edgedetr.distill.networks.criterion import share_inside, silence_ignored
-from edgedetr.distill.types import Targets
+from edgedetr.distill.networks.criterion import share_inside, silence_ignored, terms_from_names
+from edgedetr.distill.types import LossTerm, Targets
 
 
 def test_share_inside_of_hand_worked_boxes():
@@ -37,3 +37,15 @@ def test_an_area_over_the_whole_image_leaves_no_background(family, make_model, i
 
     assert class_loss(none) > 0.1
     assert class_loss(whole) == 0
+
+
+def test_terms_of_transformers_names():
+    """Two inner layers: the third auxiliary output is the encoder's."""
+    names = ("loss_mal", "loss_mal_aux_0", "loss_mal_aux_2", "loss_giou_dn_1")
+    losses = {name: torch.tensor(float(i)) for i, name in enumerate(names)}
+    assert terms_from_names(losses, 2) == {
+        LossTerm("loss_mal"): 0,
+        LossTerm("loss_mal", 0): 1,
+        LossTerm("loss_mal", None, "encoder"): 2,
+        LossTerm("loss_giou", 1, "denoising"): 3,
+    }
