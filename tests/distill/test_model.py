@@ -33,5 +33,5 @@ def test_predictions_have_the_chosen_classes_in_the_chosen_order(family, make_mo
 
 
 def test_a_preset_that_is_not_there_is_named_with_the_nearest(make_model):
-    with pytest.raises(UnknownNameError, match="no preset 'edge-tony' in d_fine.*edge-tiny"):
+    with pytest.raises(UnknownNameError, match=r"no preset 'edge-tony' in d_fine.*edge-tiny"):
         new_model("d_fine", "edge-tony", make_model().spec)

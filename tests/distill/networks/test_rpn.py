@@ -27,7 +27,7 @@ def test_without_an_anchor_to_judge_both_losses_are_zero(make_model):
 
 
 @torch.no_grad()
-def test_proposals_have_a_fixed_number_lie_in_the_image_and_do_not_overlap_much(make_model, images):
+def test_proposals_have_a_fixed_number_and_lie_in_the_image(make_model, images):
     model = make_model("faster_rcnn")
     boxes, alive = model.network.rpn.propose(model.encode(images))
     assert boxes.shape == (2, 100, 4)
