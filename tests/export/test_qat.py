@@ -46,7 +46,7 @@ from edgedetr.distill.networks.fake_quantization import (  # noqa: E402
     fake_quantized,
     simulated,
 )
-from edgedetr.distill.networks.reparameterize import merge_layers  # noqa: E402
+from edgedetr.distill.networks.reparameterize import reparameterize  # noqa: E402
 from edgedetr.distill.weights.checkpoint import load_model, save_model  # noqa: E402
 
 ALL = names("edgedetr.distill.detectors")
@@ -151,7 +151,7 @@ def test_every_point_of_the_graph_is_simulated_and_no_other(
     family, make_model, tmp_path, monkeypatch
 ):
     model = make_model(family)
-    merge_layers(model.network)
+    reparameterize(model.network)
     trace(model, tmp_path / "traced.onnx")
     graph = load_onnx(tmp_path / "traced.onnx")
     images = network_input(model, textured_frames(model.spec.input_hw, 1)[0])
@@ -181,7 +181,7 @@ def trained(make_model, tmp_path_factory):
     """A checkpoint with a quantization, its ONNX file and its INT8 file."""
     folder = tmp_path_factory.mktemp("trained")
     model = make_model()
-    merge_layers(model.network)
+    reparameterize(model.network)
     frames = textured_frames(model.spec.input_hw, 3)
     model = replace(model, quantization=calibrated(model, frames, r"stem1|mlp"))
     paths = [folder / f"student.{suffix}" for suffix in ("safetensors", "onnx", "int8.onnx")]

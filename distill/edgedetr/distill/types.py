@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """What a decoder is asked.
+    """The queries of a decoder.
 
     Attributes:
         content: Embeddings (B, Q, D); a family may keep more than one part of width D in them.
@@ -40,7 +40,7 @@ class Memory:
         spatial_shapes: Height and width of each level, L pairs; their products add up to P.
         mask: True where a cell lies in the image, (B, P).
         own: The queries that the model chose itself.
-        decoder_inputs: What else the family's decoder wants, the same for every image.
+        decoder_inputs: Further inputs of the family's decoder, the same for every image.
     """
 
     tokens: Tensor
@@ -109,7 +109,7 @@ Features = Memory | Pyramid
 
 @dataclass(frozen=True, eq=False)
 class DetrOutputs:
-    """What a decoder answers, layer by layer.
+    """The outputs of a decoder, layer by layer.
 
     Attributes:
         logits: Class logits, (E, B, Q, K).
@@ -133,11 +133,11 @@ class DetrOutputs:
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The boxes that a detector found in training, before suppression, and what it made them from.
+    """The boxes that a detector found in training, before suppression, and their features.
 
     Attributes:
         boxes: xyxy in [0, 1] of the network's input, (n, 4) an image, without gradient.
-        embeddings: The feature that each box's class was told from, all images in turn, (N, C),
+        embeddings: The feature that each box's class comes from, all images in turn, (N, C),
             with gradient.
         kinds: Index of the anchor that each box comes from at its cell, int64 (N,); 0 where a cell
             has one.
@@ -150,7 +150,7 @@ class Regions:
 
 @dataclass(frozen=True, eq=False)
 class RegionAnswers:
-    """What a two-stage detector says of given boxes, all images in turn.
+    """The outputs of a two-stage detector for given boxes, all images in turn.
 
     Attributes:
         features: What was pooled from the level that the box's size chooses, (N, D, 7, 7).

@@ -3,7 +3,11 @@ import math
 import pytest
 import torch
 
-from edgedetr.distill.losses.decoder_losses import ANSWER_TERMS, AnswerSettings, answer_losses
+from edgedetr.distill.losses.decoder_losses import (
+    DECODER_TERMS,
+    DecoderLossSettings,
+    decoder_losses,
+)
 from edgedetr.distill.types import DetrOutputs
 
 EVEN = [0.0, 0.0]
@@ -20,8 +24,8 @@ def outputs(logits, sizes):
 
 def losses(student, teacher, counts=True, **choices):
     counted = torch.full(student.logits.shape[1:3], counts)
-    found = answer_losses(student, teacher, counted, AnswerSettings(**choices))
-    assert tuple(found) == ANSWER_TERMS
+    found = decoder_losses(student, teacher, counted, DecoderLossSettings(**choices))
+    assert tuple(found) == DECODER_TERMS
     return {k: v.item() for k, v in found.items()}
 
 
@@ -87,11 +91,13 @@ def test_slots_that_do_not_count_cost_nothing():
 def test_no_gradient_reaches_the_teacher():
     student, teacher = (outputs([z], [s]) for z, s in ((EVEN, 0.2), (SURE, 0.4)))
     tensors = [x.requires_grad_() for o in (student, teacher) for x in (o.logits, o.boxes)]
-    found = answer_losses(student, teacher, torch.ones(1, 1, dtype=torch.bool), AnswerSettings())
+    found = decoder_losses(
+        student, teacher, torch.ones(1, 1, dtype=torch.bool), DecoderLossSettings()
+    )
     torch.stack([*found.values()]).sum().backward()
     assert [x.grad is not None for x in tensors] == [True, True, False, False]
 
 
 def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match="temperature must be positive"):
-        AnswerSettings(temperature=0.0)
+        DecoderLossSettings(temperature=0.0)

@@ -6,7 +6,7 @@ from edgedetr.distill.losses.distillation_points import (
     Noise,
     outside_ignored,
     random_queries,
-    shared_answers,
+    shared_outputs,
     target_queries,
     teacher_queries,
 )
@@ -152,8 +152,8 @@ def test_sets_that_are_asked_together_do_not_see_one_another(family, make_model,
         random_queries(batch.teacher_memory, 7),
     ]
     with torch.no_grad():
-        together = shared_answers(sets, student, teacher, batch)
-        alone = [shared_answers([s], student, teacher, batch)[0] for s in sets]
+        together = shared_outputs(sets, student, teacher, batch)
+        alone = [shared_outputs([s], student, teacher, batch)[0] for s in sets]
     for queries, one, two in zip(sets, together, alone, strict=True):
         assert torch.equal(one.counts, two.counts)
         for mine, theirs in ((one.student, two.student), (one.teacher, two.teacher)):
@@ -173,7 +173,7 @@ def test_models_of_one_width_get_the_teachers_content(family, make_model, images
     batch = batch_of(student, teacher, images, targets)
     asked = teacher_queries(batch.teacher_memory)
     with torch.no_grad():
-        (answer,) = shared_answers([asked], student, teacher, batch)
+        (answer,) = shared_outputs([asked], student, teacher, batch)
         logits, _ = teacher.predict(images)
         learnt = student.decode(batch.memory, batch.teacher_memory.own)
     torch.testing.assert_close(answer.teacher.logits[-1], logits, atol=1e-5, rtol=1e-4)
@@ -185,7 +185,7 @@ def test_models_of_other_widths_get_each_its_own_content_of_no_class(make_model,
     batch = batch_of(student, teacher, images, targets)
     asked = teacher_queries(batch.teacher_memory)
     with torch.no_grad():
-        (answer,) = shared_answers([asked], student, teacher, batch)
+        (answer,) = shared_outputs([asked], student, teacher, batch)
         for found, model, memory in (
             (answer.student, student, batch.memory),
             (answer.teacher, teacher, batch.teacher_memory),
@@ -201,7 +201,7 @@ def test_only_queries_of_no_class_stop_counting_in_ignored_areas(make_model, mak
     batch = batch_of(student, teacher, images, [everywhere, make_targets((0.3, 0.4, 0.2, 0.3))])
     memory = batch.teacher_memory
     sets = [target_queries(batch.targets), teacher_queries(memory), random_queries(memory, 9)]
-    truth, own, random = shared_answers(sets, student, teacher, batch)
+    truth, own, random = shared_outputs(sets, student, teacher, batch)
     assert truth.counts.tolist() == [[True], [True]]
     for answer in (own, random):
         assert not answer.counts[0].any()

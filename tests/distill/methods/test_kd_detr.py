@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import box_convert, generalized_box_iou
 
 from edgedetr.distill.detectors import answers_queries, answers_regions, detector
-from edgedetr.distill.losses.distillation_points import shared_answers, teacher_queries
+from edgedetr.distill.losses.distillation_points import shared_outputs, teacher_queries
 from edgedetr.distill.methods import kd_detr, supported_pairs
 from edgedetr.distill.methods.kd_detr import Settings, proposal_losses, proposal_queries
 from edgedetr.distill.training.teacher_cache import TeacherMemory
@@ -41,7 +41,7 @@ def test_the_papers_literal_loss_written_out(pair, images, targets):
     batch = batch_of(student, teacher, images, targets)
     with torch.no_grad():
         terms = kd_detr.build(settings, student, teacher)(batch)
-        (answer,) = shared_answers([teacher_queries(batch.teacher_memory)], student, teacher, batch)
+        (answer,) = shared_outputs([teacher_queries(batch.teacher_memory)], student, teacher, batch)
     z, b = answer.teacher.logits[-1].flatten(0, 1), answer.teacher.boxes[-1].flatten(0, 1)
     w = z.sigmoid().max(-1).values
     cls = l1 = giou = 0.0

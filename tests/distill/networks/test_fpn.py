@@ -2,6 +2,7 @@ import torch
 
 from edgedetr.distill.detectors import detector
 from edgedetr.distill.networks.fpn import PyramidAnchors
+from edgedetr.distill.types import Pyramid
 
 
 def test_the_published_backbones_have_five_levels_of_the_right_strides():
@@ -11,6 +12,7 @@ def test_the_published_backbones_have_five_levels_of_the_right_strides():
             pyramid = detector(family).encode(model, torch.zeros(1, 3, 128, 256))
         grids = [tuple(x.shape[1:]) for x in pyramid.levels]
         assert grids == [(256, 128 // s, 256 // s) for s in (finest << i for i in range(5))]
+        assert isinstance(pyramid, Pyramid)
         assert pyramid.hw == (128, 256)
 
 

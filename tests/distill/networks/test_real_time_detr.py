@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from edgedetr.distill.networks import real_time_detr
+from edgedetr.distill.networks.criterion import real_time_detr_loss
 
 
 @pytest.mark.parametrize("family", ["d_fine", "rt_detr"])
@@ -31,4 +31,4 @@ def test_denoising_queries_are_no_queries_of_the_memory(make_model, images, targ
 
 
 def test_a_fresh_model_has_the_loss_of_this_project(make_model):
-    assert make_model("d_fine").network.loss_function is real_time_detr.real_time_detr_loss
+    assert make_model("d_fine").network.loss_function is real_time_detr_loss

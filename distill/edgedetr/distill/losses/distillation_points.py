@@ -1,7 +1,7 @@
-"""Queries that student and teacher are asked alike: distillation points.
+"""Distillation points: queries that student and teacher decode alike.
 
 They come from the ground truth (CLoCKDistill), from the teacher (KD-DETR's specific points) or from
-chance (its general points). Slot i of the student's answers pairs with slot i of the teacher's.
+chance (its general points). Slot i of the student's outputs pairs with slot i of the teacher's.
 
 Content follows one rule. Where both models are of one family and width, both get the teacher's: its
 own embeddings for its own queries, its `label_content` for all others. Otherwise each gets its own
@@ -42,7 +42,7 @@ NO_CLASS = -1
 
 @dataclass(frozen=True, eq=False)
 class SharedQueries:
-    """One set of queries whose content depends on who is asked.
+    """One set of queries whose content depends on the model.
 
     Attributes:
         labels: Class indices (B, Q); `NO_CLASS` where a query stands for no object.
@@ -80,8 +80,8 @@ class Noise:
 
 
 @dataclass(frozen=True, eq=False)
-class SharedAnswers:
-    """What both models say of one set of queries.
+class SharedOutputs:
+    """The outputs of both models for one set of queries.
 
     Attributes:
         student: With gradient.
@@ -177,15 +177,15 @@ def random_queries(
     return SharedQueries(labels, boxes, torch.ones_like(labels, dtype=torch.bool))
 
 
-def shared_answers(
+def shared_outputs(
     sets: Sequence[SharedQueries], student: Model, teacher: Model, batch: Batch[Memory, Memory]
-) -> list[SharedAnswers]:
-    """Ask student and teacher the same sets of queries; no set sees another.
+) -> list[SharedOutputs]:
+    """Decode the same sets of queries with student and teacher; no set sees another.
 
     Args:
-        sets: What to ask.
-        student: Answers with gradient to its weights and memory.
-        teacher: Answers without gradient.
+        sets: The queries.
+        student: Decodes with gradient to its weights and memory.
+        teacher: Decodes without gradient.
         batch: Both memories, and the truth with its ignored areas.
     """
     alike = student.family == teacher.family and student.width == teacher.width
@@ -200,7 +200,7 @@ def shared_answers(
     asked = asked if alike else [s.queries(student) for s in sets]
     learnt = _answers(asked, student, batch.memory)
     return [
-        SharedAnswers(mine, theirs, _counts(s, theirs, batch.targets))
+        SharedOutputs(mine, theirs, _counts(s, theirs, batch.targets))
         for s, mine, theirs in zip(sets, learnt, taught, strict=True)
     ]
 

@@ -49,8 +49,8 @@ class PairedLevels(nn.Module):
     agree nothing is adapted.
 
     Args:
-        student: The model that learns.
-        teacher: The model that teaches.
+        student: The model whose levels are adapted.
+        teacher: The model whose levels are the targets.
 
     Raises:
         SettingsError: If no level has the same grid.
@@ -101,7 +101,7 @@ def _same_grids(student: Model, teacher: Model) -> tuple[tuple[int, int], ...]:
 
 @torch.no_grad()
 def _grids(model: Model, hw: Grid) -> tuple[Grid, ...]:
-    """Look at what the model makes of a black image; leave no trace in its batch norms."""
+    """Return the grids of a model's levels, from a black image; batch norms stay as they are."""
     network = model.network
     training = network.training
     network.eval()

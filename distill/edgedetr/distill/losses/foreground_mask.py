@@ -1,4 +1,4 @@
-"""How much each cell of a feature level counts: objects, background, and neither."""
+"""Foreground mask: what each cell of a feature level weighs as object and as background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of a student's regions a method learns from."""
+"""Which of a student's regions have a loss."""
 
 from __future__ import annotations
 

@@ -140,8 +140,9 @@ class ContextBlock(nn.Module):
 
 def focal_terms(pair: LevelPair, temperature: float) -> dict[str, Tensor]:
     """Return the unweighted ``foreground``, ``background`` and ``attention`` of one level."""
-    learnt, taught = (attention(x, pair.counted, temperature) for x in (pair.student, pair.teacher))
-    (own_cells, own_channels), (cells, channels) = learnt, taught
+    (own_cells, own_channels), (cells, channels) = (
+        attention(x, pair.counted, temperature) for x in (pair.student, pair.teacher)
+    )
     difference = (pair.student - pair.teacher).square()
     by_cell = cells * (channels[..., None, None] * difference).sum(1)
     apart = (own_cells - cells).abs().sum((1, 2)) + (own_channels - channels).abs().sum(1)

@@ -21,7 +21,7 @@ from edgedetr.distill.networks.decoder_hook import (
     require_cells,
     self_attention_mask,
 )
-from edgedetr.distill.networks.query_fade import faded_choice
+from edgedetr.distill.networks.query_fade import query_fade
 from edgedetr.distill.types import DetrOutputs, Losses, Memory, Queries, Regions, Targets
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def prepared(model: PreTrainedModel) -> PreTrainedModel:
 
 def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
-    with faded_choice(model):
+    with query_fade(model):
         outputs = model(pixel_values=images)
     return outputs.logits, outputs.pred_boxes
 

@@ -8,14 +8,14 @@ where its export will, and its steps can be handed on to that export.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from onnx import numpy_helper
 
 from edgedetr.calib.placement import Wiring, calibration_tensors, label
-from edgedetr.calib.scales import LEVELS
+from edgedetr.calib.scales import LEVELS, METHODS
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.distill.networks.fake_quantization import used_layers
 from edgedetr.export.to_qdq import quantize
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from edgedetr.calib.scales import Method
     from edgedetr.distill.model import Model
     from edgedetr.distill.networks.fake_quantization import Layer, Quantization
 
@@ -66,7 +67,8 @@ def trained_ranges(
         quantization: Its steps.
 
     Raises:
-        ArtifactError: If the graph rounds elsewhere than the network was trained to.
+        ArtifactError: If the graph rounds elsewhere than the network was trained to, or the method
+            of its ranges is unknown.
     """
     nodes = int8_nodes(graph, quantize(graph, _unit_stats(graph, model), *quantization.choice))
     steps = {layer.path: layer for layer in quantization.layers}
@@ -86,7 +88,7 @@ def trained_ranges(
     return StoredRanges(
         include=quantization.include,
         exclude=quantization.exclude,
-        method=quantization.method,
+        method=_method(quantization),
         percentile=quantization.percentile,
         frames=quantization.frames,
         frames_sha256=quantization.frames_sha256,
@@ -101,6 +103,16 @@ def trained_graph(
     found = trained_ranges(graph, model, quantization)
     stats = replace(_unit_stats(graph, model), ranges=found.ranges)
     return quantize(graph, stats, *quantization.choice)
+
+
+def _method(quantization: Quantization) -> Method:
+    """Return the method of calibration that a checkpoint names."""
+    if quantization.method not in METHODS:
+        raise ArtifactError(
+            f"the network's ranges come from method {quantization.method!r}; wanted one of "
+            f"{', '.join(METHODS)}; train it again with this version"
+        )
+    return cast("Method", quantization.method)
 
 
 _RETRAIN = "unlike the network when it was trained for INT8; train it again with this version"
