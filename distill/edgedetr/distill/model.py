@@ -127,16 +127,16 @@ class Model:
     def answer_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionAnswers:
         """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""
         module = cast("RegionDetectorModule", self.module)
-        answers = module.answer_regions(self.network, pyramid, boxes)
+        outputs = module.answer_regions(self.network, pyramid, boxes)
         if self.class_order:
             order = list(self.class_order)
-            answers = replace(
-                answers,
-                logits=answers.logits[:, [0, *(1 + i for i in order)]],
-                deltas=answers.deltas[:, order],
-                boxes=answers.boxes[:, order],
+            outputs = replace(
+                outputs,
+                logits=outputs.logits[:, [0, *(1 + i for i in order)]],
+                deltas=outputs.deltas[:, order],
+                boxes=outputs.boxes[:, order],
             )
-        return answers
+        return outputs
 
 
 def new_model(family: str, preset: str, spec: ModelSpec) -> Model:

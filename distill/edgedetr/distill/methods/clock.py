@@ -107,8 +107,8 @@ class Clock(DistillationMethod):
         settings = self.settings
         terms = {name: batch.images.new_zeros(()) for name in self.terms}
         terms["lcmd"] = settings.lcmd_weight * lcmd(self.levels(batch), settings)
-        for answers in shared_outputs(self._points(batch), self.student, self.teacher, batch):
-            losses = decoder_losses(answers.student, answers.teacher, answers.counts, settings)
+        for outputs in shared_outputs(self._points(batch), self.student, self.teacher, batch):
+            losses = decoder_losses(outputs.student, outputs.teacher, outputs.counts, settings)
             for name, value in losses.items():
                 terms[f"tcld_{name}"] = terms[f"tcld_{name}"] + settings.tcld_weight * value
         return terms

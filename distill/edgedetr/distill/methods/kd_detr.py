@@ -104,10 +104,10 @@ class KdDetr(DistillationMethod):
         settings = self.settings
         factors = {"specific": settings.specific_weight, "general": settings.general_weight}
         points = {name: self._points(name, batch) for name, factor in factors.items() if factor > 0}
-        answers = shared_outputs([*points.values()], self.student, self.teacher, batch)
+        outputs = shared_outputs([*points.values()], self.student, self.teacher, batch)
         terms = {name: batch.memory.tokens.new_zeros(()) for name in self.terms}
-        for name, answer in zip(points, answers, strict=True):
-            losses = decoder_losses(answer.student, answer.teacher, answer.counts, settings)
+        for name, output in zip(points, outputs, strict=True):
+            losses = decoder_losses(output.student, output.teacher, output.counts, settings)
             terms |= {f"{name}_{k}": factors[name] * v for k, v in losses.items()}
         return terms
 
