@@ -6,7 +6,7 @@ from edgedetr.distill.types import Queries
 from edgedetr.runtime.errors import UnknownNameError
 
 
-def test_a_teacher_answers_in_the_students_classes(make_model, images):
+def test_a_teachers_outputs_are_in_the_chosen_classes(make_model, images):
     teacher = make_model()
     turned = teacher.with_classes(("Cyclist", "Car"))
     assert turned.num_classes == 2

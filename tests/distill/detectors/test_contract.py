@@ -13,7 +13,7 @@ REGION_FAMILIES = [f for f in FAMILIES if answers_regions(detector(f))]
 
 @pytest.mark.usefixtures("unfaded")
 @pytest.mark.parametrize("family", QUERY_FAMILIES)
-def test_decoding_its_own_queries_gives_its_own_answer(family, make_model, images):
+def test_decoding_its_own_queries_gives_its_predictions(family, make_model, images):
     model = make_model(family)
     with torch.no_grad():
         memory = model.encode(images)
@@ -82,7 +82,7 @@ def test_a_prediction_has_one_row_a_query(family, make_model, images):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_training_passes_teach_every_parameter(family, make_model, images, targets):
+def test_training_passes_reach_every_parameter(family, make_model, images, targets):
     model = make_model(family)
     model.network.train()
     losses, memory = model.training_pass(images, targets)
@@ -105,7 +105,7 @@ def test_images_without_objects_train(family, make_model, make_targets, images):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_predictions_in_ignored_areas_are_no_background(family, make_model, make_targets, images):
-    """With the whole image ignored and nothing labelled, no class is taught anything."""
+    """With the whole image ignored and nothing labelled, no class has a target."""
     model = make_model(family)
     model.network.train()
     everywhere = make_targets(ignored=[(0.5, 0.5, 1.0, 1.0)])
@@ -141,7 +141,7 @@ def test_regions_are_boxes_with_embeddings(family, make_model, images):
 
 
 @pytest.mark.parametrize("family", REGION_FAMILIES)
-def test_given_boxes_are_answered_one_by_one(family, make_model, images):
+def test_given_boxes_do_not_see_one_another(family, make_model, images):
     model = make_model(family)
     boxes = [torch.tensor([[0.1, 0.2, 0.5, 0.8], [0.3, 0.3, 0.9, 0.9]]), torch.zeros(0, 4)]
     with torch.no_grad():

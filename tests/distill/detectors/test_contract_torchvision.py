@@ -35,7 +35,7 @@ def from_torchvision(model, image):
 
 
 @pytest.mark.parametrize("family", DENSE)
-def test_cells_in_ignored_areas_teach_no_class_but_objects_there_do(
+def test_cells_in_ignored_areas_have_no_class_loss_but_objects_there_do(
     family, make_model, make_targets, images
 ):
     model = make_model(family)
@@ -58,8 +58,8 @@ def test_cells_in_ignored_areas_teach_no_class_but_objects_there_do(
     assert (plain[inside] > 0).all()
     assert (blind[inside] == 0).all()
     torch.testing.assert_close(blind[outside], plain[outside])
-    taught = gradients(make_targets((0.2, 0.5, 0.12, 0.2), ignored=left))
-    assert 0 < (taught[inside] > 0).sum() < 40
+    learned = gradients(make_targets((0.2, 0.5, 0.12, 0.2), ignored=left))
+    assert 0 < (learned[inside] > 0).sum() < 40
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -36,7 +36,7 @@ def test_the_presets_have_the_published_sizes(preset, published):
     assert millions == pytest.approx(published, rel=0.01)
 
 
-def test_a_fresh_model_answers_its_references_and_the_prior(images):
+def test_a_fresh_model_predicts_its_references_and_the_prior(images):
     """The references lie all over the image; transformers' start would leave them in its middle."""
     torch.manual_seed(0)
     network = deformable_detr.build("edge-tiny", 3).eval()
@@ -93,7 +93,7 @@ def test_a_two_stage_model_derives_content_from_the_box(make, images):
     assert (queries_of(model).content[0, 0] - queries_of(model).content[0, 1]).abs().max() > 0.1
 
 
-def test_a_two_stage_model_asks_about_its_best_cells(make, images):
+def test_the_queries_of_a_two_stage_model_are_its_best_cells(make, images):
     model = make(two_stage=True)
     with torch.no_grad():
         outputs = model.network.model(pixel_values=images)
@@ -118,7 +118,7 @@ def test_groups_of_a_two_stage_model_do_not_see_one_another(make, images):
 
 
 @pytest.mark.parametrize("two_stage", [False, True])
-def test_each_layer_corrects_the_box_before_and_teaches_itself_alone(make, images, two_stage):
+def test_each_layer_corrects_the_box_before_and_trains_itself_alone(make, images, two_stage):
     model = make(two_stage=two_stage)
     heads = model.network.bbox_embed
     answers = model.decode(model.encode(images), queries_of(model))
@@ -141,7 +141,7 @@ def test_a_two_stage_model_learns_all_over(make, images, targets):
     assert {term.log_name for term in losses} == names
 
 
-def test_encoder_cells_are_taught_objects_of_no_class(make, images, targets):
+def test_the_targets_of_encoder_cells_have_no_class(make, images, targets):
     model = make(two_stage=True)
     other = [replace(t, labels=2 - t.labels) for t in targets]
     with torch.no_grad():

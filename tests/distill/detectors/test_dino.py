@@ -120,7 +120,7 @@ def test_a_quarter_of_the_labels_is_drawn_anew(model, make_targets):
     assert same == pytest.approx(1 - 1 / 6, abs=0.02)
 
 
-def test_nobody_sees_the_answers(model, images, targets):
+def test_own_queries_do_not_see_the_truth(model, images, targets):
     """Groups see themselves, without padding, and the own queries; those see only one another."""
     model.network.train()
     with decoder_call(model.network.model.decoder) as call:

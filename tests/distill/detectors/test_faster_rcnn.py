@@ -56,7 +56,7 @@ def test_pooling_by_selection_is_pooling_by_size(make_model, images):
     assert len(pool.map_levels(list(boxes)).unique()) >= 3
 
 
-def test_region_answers_are_those_of_torchvisions_second_stage(make_model, images):
+def test_region_outputs_are_those_of_torchvisions_second_stage(make_model, images):
     model = make_model("faster_rcnn")
     heads = model.network.roi_heads
     heads.nms_thresh, heads.detections_per_img = 1.0, 1000

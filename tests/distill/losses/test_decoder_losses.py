@@ -38,7 +38,7 @@ def test_a_hand_worked_case():
     assert found["corners"] == 0
 
 
-def test_the_last_layer_teaches_all_or_layers_pair():
+def test_the_last_layer_is_the_target_of_all_or_layers_pair():
     student = outputs([EVEN, EVEN], [0.2, 0.2])
     teacher = outputs([EVEN, SURE], [0.2, 0.4])
     final = losses(student, teacher, layers="final")
@@ -73,7 +73,7 @@ def test_sure_queries_weigh_more():
     assert losses(student, teacher)["l1"] == pytest.approx(0.2, rel=1e-5)
 
 
-def test_corners_count_where_they_are_asked_for():
+def test_corners_count_where_they_have_a_weight():
     student, teacher = outputs([EVEN, EVEN], [0.2, 0.2]), outputs([EVEN, EVEN], [0.2, 0.2])
     teacher.corners[1, ..., 0] = 5 * math.log(3)  # one edge of the last layer: (0.75, 0.25)
     kl = 25 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)) / 4

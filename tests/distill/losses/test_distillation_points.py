@@ -141,7 +141,7 @@ def test_a_box_lies_in_an_ignored_area_from_half_of_itself_on(make_targets):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_sets_that_are_asked_together_do_not_see_one_another(family, make_model, images, targets):
+def test_sets_that_are_decoded_together_do_not_see_one_another(family, make_model, images, targets):
     """Each set answers as if it had been asked alone, whether or not it shares a decoder call."""
     student, teacher = make_model(family), make_model(family, "edge-small", seed=1)
     batch = batch_of(student, teacher, images, targets)

@@ -34,19 +34,19 @@ def identity_contrast(length=4):
     return module
 
 
-def contrast(module, learnt, taught, positive=None, alike=None):
-    positive = torch.ones(len(learnt), dtype=torch.bool) if positive is None else positive
+def contrast(module, student, target, positive=None, alike=None):
+    positive = torch.ones(len(student), dtype=torch.bool) if positive is None else positive
     if alike is None:
-        alike = torch.zeros(int(positive.sum()), len(learnt), dtype=torch.bool)
-    kinds = torch.zeros(len(learnt), dtype=torch.long)
-    return module((learnt, kinds), taught, positive, alike, 0.5)
+        alike = torch.zeros(int(positive.sum()), len(student), dtype=torch.bool)
+    kinds = torch.zeros(len(student), dtype=torch.long)
+    return module((student, kinds), target, positive, alike, 0.5)
 
 
 def test_contrast_of_two_hand_worked_regions():
     """Cosines 1 to their own and 0 to the other, temperature 0.5; only the first learns."""
-    learnt, taught = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [0.0, 4.0]])
+    student, target = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [0.0, 4.0]])
     positive = torch.tensor([True, False])
-    loss = contrast(identity_contrast(), learnt, taught, positive)
+    loss = contrast(identity_contrast(), student, target, positive)
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
 
 

@@ -57,18 +57,18 @@ def test_tau_is_one_at_first_and_stays_positive():
     with torch.no_grad():
         module.raw_tau.fill_(-100.0)
     assert module.tau.item() == pytest.approx(LOWEST_TAU)
-    pooled, taught = noise(2, 3, 4, 7, 7), noise(3, 4, 7, 7, seed=1)
-    assert module.level_weights(pooled, taught).isfinite().all()
+    pooled, target = noise(2, 3, 4, 7, 7), noise(3, 4, 7, 7, seed=1)
+    assert module.level_weights(pooled, target).isfinite().all()
 
 
-def test_a_student_of_the_teachers_level_has_nothing_to_learn_from_its_regions():
+def test_a_student_with_the_teachers_level_has_no_loss():
     """Both pool at the same places; on a ramp one point of a bin says what four do."""
     level = torch.arange(16.0).repeat(16, 1)[None, None]
     boxes = torch.tensor([[0.1, 0.2, 0.7, 0.9]])
-    taught = MultiScaleRoIAlign(["level"], 7, 2)({"level": level}, [boxes * 64], [(64, 64)])
+    target = MultiScaleRoIAlign(["level"], 7, 2)({"level": level}, [boxes * 64], [(64, 64)])
     module = SemanticImitation(1, 1)
     with torch.no_grad():
         for parameter, value in zip(module.adapter.parameters(), (1, 0), strict=True):
             parameter.fill_(value)
-    loss = module([level], [boxes], taught)
+    loss = module([level], [boxes], target)
     assert loss.item() == pytest.approx(0, abs=1e-6)

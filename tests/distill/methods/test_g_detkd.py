@@ -121,7 +121,7 @@ def test_each_term_reaches_the_student_and_none_the_teacher(
         assert parameter.grad.abs().sum() > 0, name  # type: ignore[union-attr]
 
 
-def test_only_a_two_stage_student_is_told_classes_and_boxes(make_pair):
+def test_only_a_two_stage_student_has_class_and_localization_terms(make_pair):
     kinds = {}
     for family in ("faster_rcnn", "retinanet", "fcos", "d_fine"):
         method = GDetKd(Settings(), *make_pair(family))
@@ -144,7 +144,7 @@ def test_batches_without_objects_or_regions_are_finite(family, make_pair, make_t
     assert all(g.isfinite().all() for g in gradients)
 
 
-def test_teachers_of_other_classes_answer_in_the_students(make_pair, make_targets, images):
+def test_a_teachers_outputs_are_in_the_students_classes(make_pair, make_targets, images):
     student, teacher = make_pair()
     one = replace(student, class_order=(1,))
     method = GDetKd(Settings(), one, teacher.with_classes(("Pedestrian",)))

@@ -107,7 +107,7 @@ def test_both_sets_of_points_share_one_decoder_call_of_each_model(pair, asked, i
     assert asked == [(2 * 18, 2)] * 2
 
 
-def test_points_without_weight_are_not_asked(pair, asked, images, targets):
+def test_points_without_weight_are_not_decoded(pair, asked, images, targets):
     settings = Settings(specific_weight=0.0, point_share=1.0)
     terms = kd_detr.build(settings, *pair)(batch_of(*pair, images, targets))  # type: ignore[call-arg]
     assert asked == [(60, 1)] * 2
@@ -137,7 +137,7 @@ def test_a_share_of_points_out_of_range_is_refused(share):
         Settings(point_share=share)
 
 
-def test_a_two_stage_answer_of_a_hand_worked_case():
+def test_a_two_stage_output_of_a_hand_worked_case():
     """Scores (0.6, 0.2) become (0.4, 0.45, 0.15); the best class's box of 0.2 is to be 0.4 wide."""
     logits = torch.logit(torch.tensor([[0.6, 0.2], [0.9, 0.1]]))
     boxes = torch.tensor([[[0.4, 0.4, 0.6, 0.6], [0.0, 0.0, 0.1, 0.1]]]).repeat(2, 1, 1)
@@ -191,7 +191,7 @@ def test_a_two_stage_student_learns_from_each_term(family, make_model, images, t
 
 
 @pytest.mark.parametrize("family", REGION_FAMILIES)
-def test_at_most_300_proposals_are_asked_and_gradient_does_not_reach_them(
+def test_at_most_300_proposals_are_decoded_and_gradient_does_not_reach_them(
     family, make_model, images, targets, asked, monkeypatch
 ):
     student, teacher = make_model(family), make_model("d_fine", "edge-small", seed=1)

@@ -54,7 +54,7 @@ def tied_choices(model):
     return first, second
 
 
-def test_whichever_of_two_equals_is_chosen_last_the_others_answer_alike(model, request):
+def test_whichever_of_two_equals_is_chosen_last_the_other_outputs_agree(model, request):
     first, second = tied_choices(model)
     faded = (answers(model, first) - answers(model, second)).abs().max()
     request.getfixturevalue("unfaded")

@@ -56,7 +56,7 @@ def test_two_branches_are_one_convolution_by_hand():
 
 
 @pytest.mark.parametrize("family", ["d_fine", "rt_detr", "rt_detr_v2", "deimv2"])
-def test_a_merged_network_answers_alike_with_fewer_layers(family):
+def test_a_reparameterized_network_has_the_same_outputs_with_fewer_layers(family):
     torch.manual_seed(0)
     model = new_model(family, "edge-tiny", ModelSpec((64, 96), ("Car", "Pedestrian")))
     network = settle(model.network)
