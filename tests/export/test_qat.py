@@ -236,7 +236,7 @@ def test_the_export_answers_as_the_simulation(trained, monkeypatch):
         for a, b in zip(found, wanted, strict=True):
             np.testing.assert_allclose(np.sort(a, 1), np.sort(b, 1), atol=2e-3)
         with torch.inference_mode(), simulated(model.network, model.quantization):
-            alone = model.encode(torch.from_numpy(images)).tokens.numpy()
+            alone = model.encode(torch.from_numpy(images)).tensors()[0].numpy()
         exact = values_of(quantized, [tokens], images)[tokens]
         plain = values_of(graph, [tokens], images)[tokens]
         assert np.abs(alone - exact).mean() < 0.7 * np.abs(plain - exact).mean()
