@@ -228,5 +228,7 @@ def test_proposals_in_ignored_areas_and_no_proposals_cost_nothing(
     "choice", [{"class_loss": "softmax_kl"}, {"layers": "paired"}, {"point_share": 1.0}]
 )
 def test_settings_that_a_two_stage_student_has_no_use_for_are_refused(family, choice, make_model):
-    with pytest.raises(SettingsError, match=f"{next(iter(choice))} is for students that decode queries"):
+    with pytest.raises(
+        SettingsError, match=f"{next(iter(choice))} is for students that decode queries"
+    ):
         kd_detr.build(Settings(**choice), make_model(family), make_model())
