@@ -13,10 +13,13 @@ from edgedetr.distill.config import OptimizerConfig
 from edgedetr.distill.training import loader, run_state
 from edgedetr.distill.training.distillation_model import Trainee
 from edgedetr.distill.training.run_log import RunLog
+from edgedetr.distill.types import LossTerm
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.runtime.commands.signals import handled
 from edgedetr.runtime.errors import ArtifactError, DataError, EdgeDetrError
 from edgedetr.runtime.manifest import read_manifest
+
+GIOU = LossTerm("loss_giou")
 
 
 @pytest.mark.slow
@@ -115,7 +118,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(config, tmp_
 
     def broken(self, images, targets):
         detection, distillation = real(self, images, targets)
-        return detection | {"loss_giou": detection["loss_giou"] * torch.nan}, distillation
+        return detection | {GIOU: detection[GIOU] * torch.nan}, distillation
 
     monkeypatch.setattr(Trainee, "forward", broken)
     with pytest.raises(
@@ -132,8 +135,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_are_lost
 
     def broken(self, images, targets):
         detection, distillation = real(self, images, targets)
-        root = detection["loss_giou"].clamp(min=0) * 0  # sqrt'(0) is infinite, times 0 not a number
-        return detection | {"loss_giou": detection["loss_giou"] + root.sqrt()}, distillation
+        root = detection[GIOU].clamp(min=0) * 0  # sqrt'(0) is infinite, times 0 not a number
+        return detection | {GIOU: detection[GIOU] + root.sqrt()}, distillation
 
     monkeypatch.setattr(Trainee, "forward", broken)
     with pytest.raises(

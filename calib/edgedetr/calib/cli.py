@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from edgedetr.calib.scales import METHODS
 from edgedetr.runtime.commands.options import PATH
 from edgedetr.runtime.errors import UsageError
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.calib.scales import Method
-
-METHODS = ("mse", "percentile", "entropy", "max")
 
 
 @click.group()

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.config import DistillConfig, OptimizerConfig
     from edgedetr.distill.data import Dataset
-    from edgedetr.distill.detectors import Targets
+    from edgedetr.distill.types import Losses, Targets
 
 
 def train(config: DistillConfig, out: str | os.PathLike[str], command: str) -> dict[str, float]:
@@ -368,13 +368,13 @@ class _Run:
         return {"ap": result.ap, "ap50": result.ap50}
 
 
-def _summary(detection: dict[str, Tensor], distillation: dict[str, Tensor]) -> dict[str, float]:
-    """Sum a loss over the decoder layers it was taken at, and everything to ``loss``."""
+def _summary(detection: Losses, distillation: dict[str, Tensor]) -> dict[str, float]:
+    """Name the terms as the log does, and sum everything to ``loss``."""
     sums: dict[str, float] = defaultdict(float)
-    names = [*detection, *distillation]
+    names = [*(term.log_name for term in detection), *distillation]
     values = torch.stack([*detection.values(), *distillation.values()]).detach().cpu().tolist()
     for name, value in zip(names, values, strict=True):
-        sums[name.partition("_aux_")[0].partition("_dn_")[0]] += value
+        sums[name] += value
     return {"loss": sum(values), **sums}
 
 

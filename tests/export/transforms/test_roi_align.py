@@ -11,7 +11,8 @@ pytest.importorskip("torch")
 import onnx
 import torch
 
-from edgedetr.distill.detectors import Pyramid, faster_rcnn
+from edgedetr.distill.detectors import faster_rcnn
+from edgedetr.distill.types import Pyramid
 from edgedetr.export.to_onnx import trace
 from edgedetr.export.transforms import roi_align
 from edgedetr.export.transforms.deformable_attention import Form

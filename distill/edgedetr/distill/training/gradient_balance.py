@@ -16,6 +16,7 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from edgedetr.distill.types import Losses
 EVERY = 10
 """Training passes between two measurements, each of which costs a backward pass to the memory."""
 
@@ -41,7 +42,7 @@ class Balance(nn.Module):
     @override
     def forward(
         self,
-        detection: Mapping[str, Tensor],
+        detection: Losses,
         distillation: Mapping[str, Tensor],
         memory: Sequence[Tensor],
     ) -> dict[str, Tensor]:

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 from typing_extensions import override
 
-from edgedetr.distill.detectors import Targets
 from edgedetr.distill.training.augment import augmented
 from edgedetr.distill.training.worker_processes import end_with_parent
+from edgedetr.distill.types import Targets
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.preprocess import Preprocessor, normalisation_tables
 

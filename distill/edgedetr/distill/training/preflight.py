@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from edgedetr.distill.detectors import Memory
+from edgedetr.distill.types import Memory
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
