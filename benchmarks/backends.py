@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.bench.result_file import result_option, write_result
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.errors import BackendError, UsageError
 from edgedetr.runtime.machine import machine_facts
 from edgedetr.runtime.plugins import names
@@ -27,7 +27,7 @@ from edgedetr.runtime.self_test import golden_frame
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:
-    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.session import Session
 
 FIRST, COUNTED = 3, 10
 """Frames of a turn: those that do not count, and those that do."""

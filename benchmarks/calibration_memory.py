@@ -150,7 +150,7 @@ def _export(path: Path) -> None:
     import torch
 
     from edgedetr.distill.model import new_model
-    from edgedetr.export.to_onnx import trace
+    from edgedetr.export.transforms.trace import trace
 
     torch.manual_seed(0)
     model = new_model("d_fine", "edge-tiny", SPEC)

@@ -32,10 +32,10 @@ from edgedetr.calib.stats import read_stats
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.export.search.trial import Trial, unlabelled_scenes
-from edgedetr.export.to_fp16 import prepared
 from edgedetr.export.to_onnx import export_onnx
-from edgedetr.export.to_qdq import quantize
-from edgedetr.export.verify.activations import look_inside
+from edgedetr.export.transforms.halve import prepared
+from edgedetr.export.transforms.quantize import quantize
+from edgedetr.export.verify.activations import compare_activations
 from edgedetr.export.verify.limits import FP16_LIMITS, INT8_LIMITS
 from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at, lost_share
 from edgedetr.export.verify.runner import open_runner
@@ -79,6 +79,7 @@ the worst three; the draws of frames take these in turns."""
 MEASURES = (
     "benchmarks/gate_power.py",
     "export/edgedetr/export/verify/block_errors.py",
+    "export/edgedetr/export/verify/difference.py",
     "export/edgedetr/export/verify/limits.py",
     "export/edgedetr/export/verify/lost_share.py",
     "export/edgedetr/export/verify/matching.py",
@@ -235,7 +236,7 @@ class Pool:
             runners = open_runner(self._path, self._spec), open_runner(candidate, self._spec)
             drawn = (random.choice(len(self._images), 3, replace=False) for _ in range(INSIDE))
             frames = ([read_image(self._images[i]) for i in three] for three in drawn)
-            found = [look_inside(runners, ("a", "b"), f, traced=False) for f in frames]
+            found = [compare_activations(runners, ("a", "b"), f, traced=False) for f in frames]
         return [activations.reason if activations else "" for activations in found]
 
 

@@ -29,7 +29,8 @@ from edgedetr.distill.synth.writer import write_synth
 from edgedetr.export.search.coverage_record import coverage_path, read_coverage
 from edgedetr.export.search.int8_choice import Request, choose_coverage
 from edgedetr.export.search.trial import Scenes, Trial, labelled_scenes
-from edgedetr.export.to_qdq import export_qdq, quantized_share
+from edgedetr.export.to_qdq import export_qdq
+from edgedetr.export.transforms.quantize import quantized_share
 from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.manifest import versions_of
@@ -52,6 +53,7 @@ MEASURES = (
     "export/edgedetr/export/transforms/trained_ranges.py",
     "export/edgedetr/export/transforms/qdq_nodes.py",
     "export/edgedetr/export/to_qdq.py",
+    "export/edgedetr/export/transforms/quantize.py",
 )
 """What makes these figures: once it changes, they are stale."""
 

@@ -24,7 +24,8 @@ import torch
 from edgedetr.bench.latency import measure_latency
 from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.distill.model import Model, new_model
-from edgedetr.export.to_onnx import PACKAGES, trace
+from edgedetr.export.to_onnx import PACKAGES
+from edgedetr.export.transforms.trace import trace
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.runtime.manifest import versions_of
 from edgedetr.runtime.spec import ModelSpec

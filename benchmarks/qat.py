@@ -24,9 +24,11 @@ from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.distill import recipe
 from edgedetr.distill.config import load_config
 from edgedetr.distill.weights.checkpoint import load_model
+from edgedetr.export import qat
 from edgedetr.export.search.trial import Trial, labelled_scenes
 from edgedetr.export.to_onnx import export_onnx
-from edgedetr.export.to_qdq import export_qdq, quantize, quantized_share
+from edgedetr.export.to_qdq import export_qdq
+from edgedetr.export.transforms.quantize import quantize, quantized_share
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.manifest import versions_of
 
@@ -91,7 +93,7 @@ def main(student: Path, data: Path, overrides: tuple[str, ...], out: Path) -> No
 
 def trained(folder: Path, settings: list[str]) -> Path:
     """Train the student on; return its ONNX file."""
-    recipe.train(load_config(CONFIG, settings), folder, "python benchmarks/qat.py")
+    recipe.train(load_config(CONFIG, settings), folder, "python benchmarks/qat.py", qat.calibrated)
     export_onnx(folder / "student.safetensors", folder / "student.onnx")
     return folder / "student.onnx"
 

@@ -25,7 +25,7 @@ from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.runtime.clock import MonotonicClock
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.machine import package_versions
-from edgedetr.runtime.sources.recordings import Capture
+from edgedetr.runtime.sources.capture import Capture
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
 from edgedetr.runtime.stream.result_files import ResultFiles
 from edgedetr.runtime.stream.stream import Stream

@@ -60,6 +60,7 @@ _PACED_FRAMES = 105
 MEASURES = (
     "runtime/edgedetr/runtime/detector.py",
     "runtime/edgedetr/runtime/inference/pipeline.py",
+    "runtime/edgedetr/runtime/sources/playback.py",
     "runtime/edgedetr/runtime/sources/recordings.py",
     "runtime/edgedetr/runtime/stream/stream.py",
 )

@@ -35,6 +35,7 @@ COMMAND = "python benchmarks/training_kills.py"
 
 MEASURES = (
     "distill/edgedetr/distill/recipe.py",
+    "distill/edgedetr/distill/training/loop.py",
     "distill/edgedetr/distill/training/run_folder.py",
     "distill/edgedetr/distill/training/run_log.py",
     "distill/edgedetr/distill/training/run_state.py",

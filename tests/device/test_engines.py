@@ -8,7 +8,8 @@ import pytest
 
 from edgedetr.export.to_engine import export_engine
 from edgedetr.runtime import Detector, Frame
-from edgedetr.runtime.backends import backend, onnxruntime
+from edgedetr.runtime.backend_lookup import backend
+from edgedetr.runtime.backends import onnxruntime
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
 

@@ -1,6 +1,6 @@
 import pytest
 
-from edgedetr.distill.config import MethodConfig, load_config
+from edgedetr.distill.config import MethodConfig, StudentConfig, load_config
 from edgedetr.distill.methods.clock import Settings
 from edgedetr.runtime.errors import SettingsError, UnknownNameError
 
@@ -124,3 +124,8 @@ def test_a_missing_or_damaged_file_is_one_line(tmp_path):
         load_config(write(tmp_path / "bad.toml", "epochs = = 2"))
     with pytest.raises(SettingsError, match="the key 'data' is missing"):
         load_config(write(tmp_path / "empty.toml", ""))
+
+
+def test_a_student_has_one_start():
+    with pytest.raises(ValueError, match="init, which has a backbone, or backbone_weights"):
+        StudentConfig(init="a", backbone_weights="b")

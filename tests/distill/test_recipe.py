@@ -3,23 +3,18 @@ import os
 import signal
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from edgedetr.distill import recipe
-from edgedetr.distill.config import OptimizerConfig
 from edgedetr.distill.training import loader, run_state
-from edgedetr.distill.training.distillation_model import Trainee
+from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.run_log import RunLog
-from edgedetr.distill.types import LossTerm
-from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.runtime.commands.signals import handled
-from edgedetr.runtime.errors import ArtifactError, DataError, EdgeDetrError
+from edgedetr.runtime.errors import ArtifactError, DataError
 from edgedetr.runtime.manifest import read_manifest
-
-GIOU = LossTerm("loss_giou")
 
 
 @pytest.mark.slow
@@ -47,7 +42,7 @@ def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, tea
 def test_a_killed_run_goes_on_with_the_same_result(config, teacher, tmp_path, monkeypatch):
     config = replace(config, teacher=str(teacher), methods=("clock",))
     recipe.train(config, tmp_path / "whole", "a command")
-    real, calls = recipe._Run._step, []
+    real, calls = TrainingLoop._step, []
 
     def killed(self, *args):
         calls.append(args)
@@ -55,10 +50,10 @@ def test_a_killed_run_goes_on_with_the_same_result(config, teacher, tmp_path, mo
             raise KeyboardInterrupt
         return real(self, *args)
 
-    monkeypatch.setattr(recipe._Run, "_step", killed)
+    monkeypatch.setattr(TrainingLoop, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
         recipe.train(config, tmp_path / "killed", "a command")
-    monkeypatch.setattr(recipe._Run, "_step", real)
+    monkeypatch.setattr(TrainingLoop, "_step", real)
     recipe.train(config, tmp_path / "killed", "a command")
     whole, killed_then = (
         load_file(tmp_path / d / "student.safetensors") for d in ("whole", "killed")
@@ -80,11 +75,11 @@ def test_a_state_of_another_config_is_refused(config, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     short = replace(config, epochs=2, eval_every=5)
-    real = recipe._Run._evaluate
-    monkeypatch.setattr(recipe._Run, "_evaluate", stop)
+    real = TrainingLoop._evaluate
+    monkeypatch.setattr(TrainingLoop, "_evaluate", stop)
     with pytest.raises(KeyboardInterrupt):
         recipe.train(short, tmp_path / "run", "a command")
-    monkeypatch.setattr(recipe._Run, "_evaluate", real)
+    monkeypatch.setattr(TrainingLoop, "_evaluate", real)
     with pytest.raises(ArtifactError, match="another config \\(seed was 0, is 1\\)"):
         recipe.train(replace(short, seed=1), tmp_path / "run", "a command")
 
@@ -96,93 +91,9 @@ def test_a_damaged_state_is_one_line(config, tmp_path):
         recipe.train(config, tmp_path / "run", "a command")
 
 
-@pytest.mark.slow
-def test_training_changes_the_student_and_lowers_the_loss(config, tmp_path):
-    config = replace(config, epochs=12, eval_every=12)
-    recipe.train(config, tmp_path / "run", "a command")
-    lines = [json.loads(x) for x in (tmp_path / "run/log.jsonl").read_text().splitlines()]
-    losses = [x["loss"] for x in lines if x["kind"] == "step"]
-    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
-
-
-def test_splits_without_any_object_train_and_evaluate(config, kitti, tmp_path):
-    for name in ("train", "val"):
-        (kitti / f"ImageSets/{name}.txt").write_text("000005\n", encoding="utf-8")
-    metrics = recipe.train(replace(config, epochs=1), tmp_path / "run", "a command")
-    assert np.isnan(metrics["ap50"])
-    assert json.loads((tmp_path / "run/metrics.json").read_text())["metrics"]["ap50"] is None
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(config, tmp_path, monkeypatch):
-    real = Trainee.forward
-
-    def broken(self, images, targets):
-        detection, distillation = real(self, images, targets)
-        return detection | {GIOU: detection[GIOU] * torch.nan}, distillation
-
-    monkeypatch.setattr(Trainee, "forward", broken)
-    with pytest.raises(
-        EdgeDetrError, match=r"step 0: the loss is not finite \(loss_giou\) on frames 00000"
-    ):
-        recipe.train(config, tmp_path / "run", "a command")
-    assert not (tmp_path / "run" / "student.safetensors").exists()
-
-
-def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_are_lost(
-    config, tmp_path, monkeypatch
-):
-    real = Trainee.forward
-
-    def broken(self, images, targets):
-        detection, distillation = real(self, images, targets)
-        root = detection[GIOU].clamp(min=0) * 0  # sqrt'(0) is infinite, times 0 not a number
-        return detection | {GIOU: detection[GIOU] + root.sqrt()}, distillation
-
-    monkeypatch.setattr(Trainee, "forward", broken)
-    with pytest.raises(
-        EdgeDetrError, match=r"step 0: the loss is not finite \(gradient\) on frames"
-    ):
-        recipe.train(config, tmp_path / "run", "a command")
-
-
-def test_a_teacher_of_other_classes_is_refused(config, teacher, tmp_path):
-    other = replace(config.data, classes=("Car", "Van"))
-    config = replace(config, data=other, teacher=str(teacher), methods=("clock",))
-    with pytest.raises(
-        ArtifactError, match=r"knows the classes Car, Pedestrian, Cyclist, not Van; .*\[class_map\]"
-    ):
-        recipe.train(config, tmp_path / "run", "a command")
-
-
-def test_a_checkpoint_of_another_preset_is_refused(config, teacher, tmp_path):
-    config = replace(config, student=replace(config.student, init=str(teacher)))
-    with pytest.raises(
-        ArtifactError, match="holds d_fine/edge-small, the config wants d_fine/edge"
-    ):
-        recipe.train(config, tmp_path / "run", "a command")
-
-
-def test_training_starts_from_a_checkpoint(config, tmp_path, make_model):
-    model = make_model(seed=9)
-    save_model(tmp_path / "init.safetensors", model, command="a test")
-    init = str(tmp_path / "init.safetensors")
-    started = recipe.student_of(replace(config, student=replace(config.student, init=init)))
-    for key, value in model.network.state_dict().items():
-        assert torch.equal(started.network.state_dict()[key], value), key
-
-
-def test_the_learning_rate_rises_and_falls():
-    config = OptimizerConfig(warmup_steps=4)
-    factors = [recipe.learning_rate_factor(s, 12, config) for s in range(12)]
-    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert factors[4] == 1.0
-    assert factors[8] == pytest.approx(0.5)
-    assert 0 < factors[11] < 0.05
-
-
 def stopped_in(step, out, config, monkeypatch):
     """Train until the optimizer step of that number is to be taken."""
-    real = recipe._Run._step
+    real = TrainingLoop._step
 
     def stop(self, images, targets, number, total):
         if number == step:
@@ -190,7 +101,7 @@ def stopped_in(step, out, config, monkeypatch):
         return real(self, images, targets, number, total)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe._Run, "_step", stop)
+        patch.setattr(TrainingLoop, "_step", stop)
         with pytest.raises(KeyboardInterrupt):
             recipe.train(config, out, "a command")
 
@@ -246,24 +157,6 @@ def test_resume_cares_for_what_was_learnt_from_and_not_for_what_changes_no_weigh
     assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.slow
-def test_an_evaluation_that_a_kill_cut_short_is_made_up_for(config, tmp_path, monkeypatch):
-    config = replace(config, epochs=2, eval_every=1)
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(recipe._Run, "_measure", stop)
-        with pytest.raises(KeyboardInterrupt):
-            recipe.train(config, tmp_path / "run", "a command")
-    recipe.train(config, tmp_path / "run", "a command")
-    lines = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    seen = [(r["kind"], r["epoch"]) for r in map(json.loads, lines)]
-    epochs = [[("step", epoch), ("step", epoch), ("evaluation", epoch)] for epoch in (0, 1)]
-    assert seen == [*epochs[0], *epochs[1]]
-
-
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_a_cut_validation_picture_is_met_before_the_first_step(
     config, kitti, tmp_path, monkeypatch, limit
@@ -274,41 +167,6 @@ def test_a_cut_validation_picture_is_met_before_the_first_step(
     with pytest.raises(DataError, match=r"000004\.png: not a whole PNG"):
         recipe.train(config, tmp_path / "run", "a command")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("family", "preset"),
-    [
-        ("d_fine", "edge-micro"),
-        ("deimv2", "edge-tiny"),
-        ("dab_detr", "edge-tiny"),
-        ("faster_rcnn", "edge-small"),
-        ("fcos", "edge-small"),
-    ],
-)
-def test_a_run_that_diverges_is_one_line_and_goes_on_from_its_last_epoch(
-    config, tmp_path, family, preset
-):
-    student = replace(config.student, family=family, preset=preset)
-    optimizer = replace(config.optimizer, learning_rate=1e30, warmup_steps=0)
-    config = replace(config, student=student, optimizer=optimizer, epochs=2)
-    with pytest.raises(
-        EdgeDetrError, match=r"step \d: the loss is not finite \(.+\) on frames 00000\d.*lower"
-    ) as caught:
-        recipe.train(config, tmp_path / "run", "a command")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("family", ["fcos", "faster_rcnn"])
-def test_a_run_that_diverged_in_its_last_step_is_one_line_when_it_is_evaluated(
-    config, tmp_path, family
-):
-    student = replace(config.student, family=family, preset="edge-small")
-    optimizer = replace(config.optimizer, learning_rate=1e30, warmup_steps=0)
-    config = replace(config, student=student, optimizer=optimizer, epochs=1, batch_size=4)
-    with pytest.raises(EdgeDetrError, match=r"the student's .* are not finite on the validation"):
-        recipe.train(config, tmp_path / "run", "a command")
-    assert not (tmp_path / "run" / "student.safetensors").exists()
 
 
 @pytest.mark.slow

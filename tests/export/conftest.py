@@ -22,7 +22,7 @@ from edgedetr.runtime.spec import ModelSpec
 if TYPE_CHECKING:
     from edgedetr.distill.model import Model
     from edgedetr.export.to_onnx import Exported
-    from edgedetr.export.to_qdq import QuantizedShare
+    from edgedetr.export.transforms.quantize import QuantizedShare
 
 
 @pytest.fixture(scope="session")
@@ -102,8 +102,9 @@ def family_files(settled_model, calibration_images, tmp_path_factory):
         from edgedetr.calib.collect import collect
         from edgedetr.distill.weights.checkpoint import save_model
         from edgedetr.export.to_fp16 import export_fp16
-        from edgedetr.export.to_onnx import export_onnx, trace
+        from edgedetr.export.to_onnx import export_onnx
         from edgedetr.export.to_qdq import export_qdq
+        from edgedetr.export.transforms.trace import trace
 
         folder = tmp_path_factory.mktemp(family)
         names = ("m.safetensors", "traced.onnx", "m.calib.json", "m.onnx", "m.fp16.onnx")

@@ -17,8 +17,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.export.spec_draft import draft_spec
-from edgedetr.export.verify.runner import OnnxRunner
-from edgedetr.runtime.backends import backend
+from edgedetr.export.verify.runners.onnx import OnnxRunner
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Placement
@@ -327,7 +327,7 @@ def test_json_of_a_plain_spec_names_no_convention() -> None:
         (
             "corners in pixels of a size that is fed",
             {"extra_inputs": ()},
-            "say in the spec what to feed orig_target_sizes",
+            "set in the spec what to feed orig_target_sizes",
         ),
         ("one output of boxes and scores", {"fused": False}, "fused = true"),
         (

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.export.verify.runner import OnnxRunner
+from edgedetr.export.verify.runners.onnx import OnnxRunner
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec

@@ -6,8 +6,6 @@ import copy
 import json
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,11 +16,11 @@ from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.qat import calibrated
 from edgedetr.export.to_onnx import export_onnx
-from edgedetr.export.to_qdq import export_qdq, quantize
+from edgedetr.export.to_qdq import export_qdq
+from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.transforms.stored_ranges import RANGES_KEY
 from edgedetr.export.transforms.textures import textured_frames
 from edgedetr.export.transforms.trained_ranges import (
-    Int8Node,
     int8_nodes,
     layers_of,
     trained_ranges,
@@ -30,13 +28,13 @@ from edgedetr.export.transforms.trained_ranges import (
 from edgedetr.export.verify.compare import verify
 from edgedetr.export.verify.limits import Gate
 from edgedetr.export.verify.matching import Rule
-from edgedetr.export.verify.runner import TorchRunner, open_runner
+from edgedetr.export.verify.runner import open_runner
+from edgedetr.export.verify.runners.torch import TorchRunner
 from edgedetr.graph.macs import count_nodes
 from edgedetr.graph.model_file import load_onnx
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.preprocess import Preprocessor
-from edgedetr.runtime.spec import ModelSpec
 
 torch = pytest.importorskip("torch")
 
@@ -51,7 +49,6 @@ from edgedetr.distill.networks.reparameterize import reparameterize  # noqa: E40
 from edgedetr.distill.weights.checkpoint import load_model, save_model  # noqa: E402
 
 ALL = names("edgedetr.distill.detectors")
-SPEC = ModelSpec((4, 4), ("Car",), logits_name="y", boxes_name="y")
 
 
 def session(model):
@@ -291,45 +288,6 @@ def test_a_graph_that_rounds_elsewhere_than_the_training_is_refused(trained):
     )
     ranges = trained_ranges(graph, model, replace(whole, layers=changed)).ranges
     assert 9.0 * 127 in [r.amax for r in ranges]
-
-
-def test_what_the_simulation_does_not_cover_is_named(onnx_model):
-    """The float Relu reads a Concat whose parts are rounded for the convolution beside it."""
-    weight = np.array([[1.0, 0.0], [0.0, 1.0]]).reshape(2, 2, 1, 1)
-    model = onnx_model(
-        [
-            ("Conv", "stem", ["images", "w"], "x", {}),
-            ("Concat", "join", ["x", "x"], "joined", {"axis": 1}),
-            ("Conv", "after", ["joined", "w4"], "y", {}),
-            ("Relu", "float", ["joined"], "z", {}),
-        ],
-        {"w": weight, "w4": np.ones((2, 4, 1, 1))},
-        inputs={"images": (1, 2, 4, 4)},
-        outputs=["y", "z"],
-    )
-    ranges = tuple(TensorRange(name, 1.0, 1.0) for name in calibration_tensors(model))
-    stats = CalibrationStats("", "", SPEC, "max", 100.0, 1, "", ranges)
-    with pytest.raises(UsageError, match="does not cover that join reads x rounded"):
-        int8_nodes(model, quantize(model, stats))
-
-
-def test_a_layer_that_is_called_twice_is_named():
-    conv = torch.nn.Conv2d(3, 3, 1)
-    twin = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.Conv2d(3, 3, 1))
-    twin[1].load_state_dict(twin[0].state_dict())
-    whole = torch.nn.ModuleDict({"conv": conv, "twin": twin})
-    predict = SimpleNamespace(predict=lambda net, x: (net["conv"](net["conv"](x)), net["twin"](x)))
-    model: Any = SimpleNamespace(family="f", preset="p", spec=SPEC, network=whole, module=predict)
-    for weight, label, reason in (
-        (conv.weight, "/network/conv/Conv_1", r"its module conv is called 2 times"),
-        (twin[0].weight, "/network/other/Conv", r"0 modules have its weights and name"),
-        (conv.weight + 1, "/network/conv/Conv", r"0 modules have its weights and name"),
-    ):
-        node = Int8Node(label, weight.detach().numpy(), ("x",), 0.1)
-        with pytest.raises(UsageError, match=f"not cover {label} of f/p: {reason}; keep it float"):
-            layers_of(model, [node])
-    node = Int8Node("/network/twin/twin.1/Conv", twin[0].weight.detach().numpy(), ("x",), 0.1)
-    assert [layer.path for layer in layers_of(model, [node])] == ["twin.1"]
 
 
 def test_rounding_is_that_of_onnx_runtime(onnx_model):

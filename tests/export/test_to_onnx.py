@@ -118,7 +118,7 @@ def test_a_model_that_finds_something_else_is_not_written(
     shutil.copy(exported[0], path)
     before = sha256(path)
     monkeypatch.setattr(to_onnx, "simplify", moved)
-    with pytest.raises(GateError, match=r"was not written: .* worst box error 0\.96"):
+    with pytest.raises(GateError, match=r"was not written: .* max box error 0\.96"):
         export_onnx(checkpoint, path)
     assert sha256(path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["student.onnx"]
@@ -155,7 +155,7 @@ def test_the_command_stops_at_the_gate(edgedetr, checkpoint, tmp_path, monkeypat
         (None, "o.onnx", 1, "no checkpoint"),
         (b"", "o.onnx", 1, "is no readable safetensors file"),
         (b"\x10" + 7 * b"\0" + b'{"a":{}}        ', "o.onnx", 1, "is no readable safetensors file"),
-        (b"", "o.pt", 2, "is no name for an ONNX file; wanted one that ends in .onnx"),
+        (b"", "o.pt", 2, "is not the name of an ONNX file; give one that ends in .onnx"),
     ],
 )
 def test_a_wrong_request_is_one_line(edgedetr, tmp_path, content, output, status, message):

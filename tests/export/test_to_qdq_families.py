@@ -13,13 +13,13 @@ from onnx import TensorProto
 
 from edgedetr.calib.placement import points
 from edgedetr.calib.stats import CalibrationStats, TensorRange
-from edgedetr.export.to_fp16 import halve
-from edgedetr.export.to_qdq import TYPED_OPSET, quantize
+from edgedetr.export.transforms.halve import halve
+from edgedetr.export.transforms.quantize import TYPED_OPSET, quantize
 from edgedetr.export.transforms.textures import textured_frames
-from edgedetr.export.verify.runner import OnnxRunner
+from edgedetr.export.verify.runners.onnx import OnnxRunner
 from edgedetr.graph.requirements import raise_opset
 from edgedetr.graph.wiring import Wiring, element_types, label
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.preprocess import Preprocessor
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
-    from edgedetr.export.verify.runner import Answer
+    from edgedetr.export.verify.runners.query_selection import Outputs
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +154,7 @@ def test_every_typed_file_runs_on_cpus_as_it_is_written(
     assert own < 0.2
 
 
-def rows(answer: Answer) -> NDArray[np.float32]:
+def rows(answer: Outputs) -> NDArray[np.float32]:
     """Scores and box of each query."""
     logits, boxes = answer
     return np.concatenate([1 / (1 + np.exp(-logits[0])), boxes[0]], axis=-1)

@@ -12,7 +12,7 @@ import pytest
 
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_qdq import export_qdq
-from edgedetr.export.verify.runner import OnnxRunner
+from edgedetr.export.verify.runners.onnx import OnnxRunner
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.boxes import iou
 from edgedetr.runtime.errors import ArtifactError

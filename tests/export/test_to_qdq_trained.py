@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.session import Session
 
 SIDE_PX = 416
 SPEC = ModelSpec(

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.graph.exact import exact_graph, exact_session, precision_of, run_session
+from edgedetr.graph.exact import coarsest_precision, exact_graph, exact_session, run_session
 from edgedetr.runtime.errors import ArtifactError
 
 
@@ -69,9 +69,10 @@ def test_the_coarsest_numbers_are_the_precision(onnx_model, tiny_onnx):
         ("DequantizeLinear", "", ["w", "scale", "zero"], "d", {}),
         ("Add", "", ["x", "d"], "y", {}),
     ]
-    assert precision_of(onnx_model(nodes, constants, inputs={"x": (3,)}, outputs=["y"])) == "int8"
-    assert precision_of(half_model(2)) == "fp16"
-    assert precision_of(onnx.load(tiny_onnx())) == "fp32"
+    int8 = onnx_model(nodes, constants, inputs={"x": (3,)}, outputs=["y"])
+    assert coarsest_precision(int8) == "int8"
+    assert coarsest_precision(half_model(2)) == "fp16"
+    assert coarsest_precision(onnx.load(tiny_onnx())) == "fp32"
 
 
 def test_what_cannot_be_loaded_or_run_is_named(onnx_model):

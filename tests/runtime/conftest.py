@@ -1,17 +1,28 @@
-"""Packages as `edgedetr package` writes them, and such as nobody should."""
+"""Packages as `edgedetr package` writes them and as nobody should, and a GPU that is a fake."""
 
+import ctypes
+import gc
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import asdict
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from edgedetr.runtime.backend_lookup import backend
+from edgedetr.runtime.cuda import frame_kernel, graph
+from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.package.archive import TAR_END, padding, tar_header
 from edgedetr.runtime.package.reader import ppm_header
 from edgedetr.runtime.self_test import Golden, GoldenAnswer, golden_inputs
 from edgedetr.runtime.spec import ModelSpec
 
-PACKED_SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))
+SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +43,7 @@ def package_files(keys):
 
     def make(*, key=keys[0], changes=None, **manifest):
         files = {
-            "spec.json": PACKED_SPEC.to_json().encode(),
+            "spec.json": SPEC.to_json().encode(),
             "golden.json": json.dumps(asdict(golden())).encode(),
             "golden.ppm": ppm_header((4, 6)) + bytes(range(72)),
             "models/m.onnx": b"graph " * 300,
@@ -102,7 +113,7 @@ def packed_tar(package_files, tar_bytes):
 
 def golden():
     return Golden(
-        inputs=golden_inputs(PACKED_SPEC),
+        inputs=golden_inputs(SPEC),
         frame_hw=(4, 6),
         answers=(GoldenAnswer("models/m.onnx", ((0, 0, 3, 3),), (0.5,), (1,), 0.5, 1e-3),),
     )
@@ -118,3 +129,124 @@ def _keys(folder):
         key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
     return key, public
+
+
+def _fake(name):
+    loader = SourceFileLoader(name, str(Path(__file__).parent / "cuda" / f"{name}.py"))
+    module = sys.modules[name] = ModuleType(name)
+    loader.exec_module(module)
+    return module
+
+
+fake_cuda = _fake("fake_cuda")
+fake_graphs = _fake("fake_graphs")
+fake_trt = _fake("fake_trt")
+
+SHIMS = """
+#include <cstddef>
+#define __device__
+#define __global__
+struct Index { int x, y; };
+static thread_local Index blockIdx, blockDim, threadIdx;
+"""
+LAUNCHERS = """
+#define FOR_EVERY_THREAD                                                  \\
+    blockDim = {block_x, block_y};                                        \\
+    for (blockIdx.y = 0; blockIdx.y < grid_y; ++blockIdx.y)               \\
+    for (blockIdx.x = 0; blockIdx.x < grid_x; ++blockIdx.x)               \\
+    for (threadIdx.y = 0; threadIdx.y < block_y; ++threadIdx.y)           \\
+    for (threadIdx.x = 0; threadIdx.x < block_x; ++threadIdx.x)
+extern "C" void launch_resize(int grid_x, int grid_y, int block_x, int block_y,
+    const unsigned char *image, unsigned char *made, const int *a, const int *b, int c, int d,
+    int e)
+{ FOR_EVERY_THREAD resize(image, made, a, b, c, d, e); }
+extern "C" void launch_resize_into_input(int grid_x, int grid_y, int block_x, int block_y,
+    const unsigned char *image, float *out, const int *a, const int *b, int c, int d, int e,
+    const float *levels, int f, int g, int h)
+{ FOR_EVERY_THREAD resize_into_input(image, out, a, b, c, d, e, levels, f, g, h); }
+"""
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A fake GPU whose every use is checked, and which must be left as it was found."""
+    made = fake_cuda.FakeGpu()
+    monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", made.driver)
+    libcuda = fake_graphs.libcuda(made)
+    monkeypatch.setattr(graph, "_load", lambda: libcuda)
+    monkeypatch.setattr(frame_kernel, "compile_cuda", lambda *_: b"\x7fELF")
+    gc.freeze()  # the check then searches what the test made, and not all that is imported
+    yield made
+    try:
+        made.check_clean()
+    finally:
+        gc.unfreeze()
+
+
+@pytest.fixture
+def install_trt(gpu, monkeypatch):
+    """Put a fake TensorRT in place; see `fake_trt.fake_trt`."""
+
+    def install(name="tensorrt", version="10.3.0", **faults):
+        module = fake_trt.fake_trt(gpu, name, version, **faults)
+        monkeypatch.setitem(sys.modules, name, module)
+        return module
+
+    return install
+
+
+@pytest.fixture
+def tiny_engine(tmp_path):
+    """Write an engine of the network of `tiny_onnx`, with its manifest."""
+
+    def write(*, builder="tensorrt==10.3.0", targets=("sm_87",), data=None, spec=SPEC, **changes):
+        path = tmp_path / "tiny.engine"
+        version = builder.partition("=")[2].lstrip("=")
+        changes = {"version": version} | changes
+        path.write_bytes(fake_trt.engine_bytes(**changes) if data is None else data)
+        parent = tmp_path / "student.onnx"
+        parent.write_bytes(b"onnx")
+        write_manifest(
+            path,
+            kind="engine",
+            command="",
+            spec=spec,
+            versions=("edgedetr==0.1.0", builder),
+            parents=[parent],
+            targets=targets,
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory):
+    """The kernels as functions of the CPU."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler (g++ or clang++) to compile the kernels with")
+    folder = tmp_path_factory.mktemp("kernels")
+    (folder / "kernels.cpp").write_text(SHIMS + frame_kernel.kernel_source() + LAUNCHERS)
+    flags = ["-std=c++11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"]
+    library = folder / "kernels.so"
+    subprocess.run([compiler, *flags, folder / "kernels.cpp", "-o", library], check=True)
+    return ctypes.CDLL(str(library))
+
+
+@pytest.fixture
+def opened(install_trt, tiny_engine):
+    """Open the tiny engine; every session is closed at the end."""
+    sessions = []
+
+    def open_one(*, library="tensorrt", version="10.3.0", faults=None, **engine):
+        install_trt(library, version, **(faults or {}))
+        path = tiny_engine(**{"builder": f"{library}=={version}"} | engine)
+        sessions.append(backend(library).open_session(path))
+        return sessions[-1]
+
+    yield open_one
+    for session in sessions:
+        session.close()
+    sessions.clear()

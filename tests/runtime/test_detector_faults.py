@@ -8,7 +8,6 @@ import pytest
 from edgedetr.runtime import Detector, Frame, ModelSpec
 from edgedetr.runtime.detector import FAILURES_IN_A_ROW, State
 from edgedetr.runtime.errors import ArtifactError, BackendError, StuckError
-from edgedetr.runtime.inference.watchdog import Watchdog
 from edgedetr.runtime.types import MAX_SIDE_PX
 
 NAMES = ("Car", "Pedestrian")
@@ -61,24 +60,6 @@ def faulty():
 
 
 @pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        (np.zeros((0, 5, 3), np.uint8), r"got uint8 \(0, 5, 3\)"),
-        (np.zeros((5, 5), np.uint8), r"got uint8 \(5, 5\)"),
-        (np.zeros((5, 5, 4), np.uint8), r"got uint8 \(5, 5, 4\)"),
-        (np.full((5, 5, 3), np.nan, np.float32), r"got float32 \(5, 5, 3\)"),
-        (np.zeros((5, 5, 3), np.uint16), r"got uint16 \(5, 5, 3\)"),
-        (np.zeros((1, MAX_SIDE_PX + 1, 3), np.uint8), r"at most 16384 pixels, got \(1, 16385, 3\)"),
-        (None, "got NoneType None"),
-        ([[[1, 2, 3]]], "got list None"),
-    ],
-)
-def test_a_bad_frame_is_refused(image, message):
-    with pytest.raises(ValueError, match=message):
-        Frame(image)
-
-
-@pytest.mark.parametrize(
     "image",
     [
         np.zeros((1, 1, 3), np.uint8),
@@ -128,7 +109,7 @@ def test_a_submitted_frame_fails_alone(faulty):
 def test_a_stuck_backend_is_reported_in_time_and_refuses(faulty):
     detector = faulty("hang")
     for _ in range(3):
-        with pytest.raises(StuckError, match=r"did not answer within 0\.5 s"):
+        with pytest.raises(StuckError, match=r"did not return within 0\.5 s"):
             detector.detect(WHITE)
     with pytest.raises(StuckError):
         detector.submit(WHITE).result(10)
@@ -146,26 +127,6 @@ def test_a_late_answer_belongs_to_nobody(faulty):
     detector._model.session.release.set()
     with pytest.raises(StuckError):
         detector.detect(BLACK)
-
-
-class Interrupted:
-    """A queue whose reader is interrupted, as by Ctrl-C."""
-
-    def get(self, **_):
-        raise KeyboardInterrupt
-
-
-def test_an_interrupted_call_does_not_answer_the_next_one(monkeypatch):
-    watchdog, release = Watchdog(10), threading.Event()
-    with monkeypatch.context() as patched:
-        patched.setattr(watchdog, "_answers", Interrupted())
-        with pytest.raises(KeyboardInterrupt):
-            watchdog.run(lambda: release.wait(10) and "old")
-    release.set()
-    assert watchdog.run(lambda: "new") == "new"
-    watchdog.close()
-    with pytest.raises(ValueError, match="the watchdog is closed"):
-        watchdog.run(lambda: "late")
 
 
 def test_swapping_heals_a_stuck_detector(faulty, tiny_onnx):
@@ -211,7 +172,7 @@ def test_a_bad_model_is_not_swapped_in(tiny_onnx, tmp_path):
         with pytest.raises(ArtifactError, match="cut"):
             detector.swap(tmp_path / "cut.onnx")
         others = tiny_onnx(spec=ModelSpec((8, 16), ("Bus", "Tram")))
-        with pytest.raises(ArtifactError, match=r"Bus, Tram, the model at work Car, Pedestrian"):
+        with pytest.raises(ArtifactError, match=r"Bus, Tram, the model in use Car, Pedestrian"):
             detector.swap(others)
         nan = tiny_onnx(bias=((np.nan, -9.0), (-9.0, -9.0)))
         with pytest.raises(ArtifactError, match="not finite"):
@@ -227,8 +188,3 @@ def test_no_model_is_swapped_into_a_closed_detector(tiny_onnx):
     with pytest.raises(ValueError, match="the session is closed"):
         detector.swap(tiny_onnx())
     assert set(threading.enumerate()) <= before
-
-
-def test_a_time_limit_is_a_time():
-    with pytest.raises(ValueError, match="a time limit must be above 0 s, got 0"):
-        Detector(FaultySession(), time_limit_s=0)

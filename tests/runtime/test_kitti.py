@@ -1,9 +1,16 @@
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-from edgedetr.runtime.kitti import results_text
+import numpy as np
+import pytest
+
+from edgedetr.runtime.errors import DataError, UsageError
+from edgedetr.runtime.kitti import check_folder, check_names, result_path, results_text
 from edgedetr.runtime.types import Detections
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_file_by_hand() -> None:
@@ -21,3 +28,19 @@ def test_a_file_by_hand() -> None:
 def test_no_detection_is_an_empty_file() -> None:
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int))
     assert results_text(nothing, ("Car",)) == ""
+
+
+def test_a_result_folder_holds_no_other_results(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new")
+    result_path(tmp_path, "000007").write_text("")
+    check_folder(tmp_path, replaced=["000007", "000008"])
+    with pytest.raises(UsageError, match=r"holds other results \(000007\.txt\)"):
+        check_folder(tmp_path, replaced=["000008"])
+    with pytest.raises(UsageError, match=r"000007\.txt is a file"):
+        check_folder(tmp_path / "000007.txt")
+
+
+def test_two_frames_of_one_name_are_refused() -> None:
+    check_names(["a", "b"])
+    with pytest.raises(DataError, match="two images are called a;"):
+        check_names(["a", "b", "a"])

@@ -85,7 +85,7 @@ def test_a_box_without_area_in_the_image_is_no_detection(box: list[float]) -> No
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
-    with pytest.raises(ArtifactError, match="1 numbers that are not finite among its 2 logits"):
+    with pytest.raises(ArtifactError, match="1 of the model's 2 logits are not finite"):
         _run([[0.0], [bad]])
-    with pytest.raises(ArtifactError, match="1 numbers that are not finite among its 8 boxes"):
+    with pytest.raises(ArtifactError, match="1 of the model's 8 boxes are not finite"):
         _run([[0.0], [1.0]], [HALF, [bad, 0.5, 0.1, 0.1]])

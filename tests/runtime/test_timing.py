@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from edgedetr.runtime.timing import Latency, latency_from_samples
+from edgedetr.runtime.timing import Latency, LatencyHistogram, latency_from_samples
 
 
 def test_percentiles_are_samples() -> None:
@@ -17,3 +18,18 @@ def test_one_sample_is_every_percentile() -> None:
 def test_no_sample_is_refused() -> None:
     with pytest.raises(ValueError, match="no duration was measured"):
         latency_from_samples([])
+
+
+def test_percentiles_of_the_histogram_are_within_a_percent():
+    samples = (np.random.default_rng(0).lognormal(17, 1.5, 5000)).astype(int).tolist()
+    histogram = LatencyHistogram()
+    for sample in samples:
+        histogram.add(sample)
+    found, wanted = histogram.latency(), latency_from_samples(samples)
+    assert found.samples == 5000
+    assert found.max_ms == wanted.max_ms
+    for name in ("p50_ms", "p90_ms", "p99_ms", "p999_ms"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=0.01)
+    histogram.add(0)
+    histogram.add(10**18)
+    assert histogram.latency().max_ms == 10**12

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.commands.model_options import model_options
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, model_options
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:

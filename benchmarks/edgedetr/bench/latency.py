@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
-    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.session import Session
 
 _WARM_UP_FRAMES = 5
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from edgedetr.calib.scales import METHODS
-from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.options import PATH, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.calib.scales import Method
+    from edgedetr.runtime.spec import ModelSpec
 
 
 @click.group()
@@ -34,7 +35,7 @@ def calib() -> None:
     show_default=True,
     help="Share of values that the method percentile keeps, in per cent.",
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model without one.")
+@spec_option
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .calib.json.")
 def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -43,17 +44,15 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     frames: int,
     method: str,
     percentile: float,
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     output: Path | None,
 ) -> None:
     """Run MODEL over camera frames and write the range of every activation to a JSON file."""
     from edgedetr.calib import collect as collection
     from edgedetr.calib.frame_variety import Variety
     from edgedetr.calib.stats import default_stats_path
-    from edgedetr.runtime.spec import spec_from_toml
 
     found, chosen = _frames(data, images, frames)
-    spec = spec_from_toml(spec_path) if spec_path else None
     variety = Variety()
     stats = collection.collect(model, chosen, spec, cast("Method", method), percentile, variety)
     output = output or default_stats_path(model)
@@ -78,7 +77,7 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     show_default=True,
     help="Lowest score of a detection.",
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model without one.")
+@spec_option
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .health.json.")
 def digest(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -86,7 +85,7 @@ def digest(  # noqa: PLR0913, PLR0917 - one argument per option
     images: Path | None,
     frames: int,
     threshold: float,
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     output: Path | None,
 ) -> None:
     """Summarize frames and MODEL's detections, the baseline of edgedetr run --health.
@@ -94,10 +93,8 @@ def digest(  # noqa: PLR0913, PLR0917 - one argument per option
     Use frames from many drives: conditions missing from them will raise alarms.
     """
     from edgedetr.calib.health_digest import digest as digest_frames
-    from edgedetr.runtime.spec import spec_from_toml
 
     found, chosen = _frames(data, images, frames)
-    spec = spec_from_toml(spec_path) if spec_path else None
     noted = digest_frames(model, chosen, spec, threshold)
     output = output or model.with_suffix(".health.json")
     noted.write(output)

@@ -6,11 +6,16 @@ import json
 import math
 from pathlib import Path
 from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedetr.runtime.commands.options import PATH, command_line
 from edgedetr.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from edgedetr.distill.networks.fake_quantization import Quantization
+    from edgedetr.distill.training.qat import Calibrate
 
 
 @click.group()
@@ -51,7 +56,13 @@ def check(root: Path, kind: str | None) -> int:
     return 1 if found.problems else 0
 
 
-@click.group()
+def _calibrate(*arguments: Any) -> Quantization:  # noqa: ANN401 - those of `Calibrate`
+    from edgedetr.distill.training.qat import uncalibrated
+
+    return uncalibrated(*arguments)
+
+
+@click.group(context_settings={"obj": _calibrate})  # the export stage gives its own
 def distill() -> None:
     """Train a student with or without a teacher."""
 
@@ -60,14 +71,15 @@ def distill() -> None:
 @click.argument("config", type=PATH)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
 @click.option("--out", type=PATH, help="Folder of the run: runs/CONFIG.")
-def train(config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
+@click.pass_obj
+def train(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     """Train the student that CONFIG describes; a killed run goes on where it was."""
     from edgedetr.distill.config import load_config
     from edgedetr.distill.recipe import train as run
 
     out = out or Path("runs") / config.stem
     command = command_line()
-    metrics = run(load_config(config, overrides), out, command)
+    metrics = run(load_config(config, overrides), out, command, calibrate)
     click.echo(
         f"{out / 'student.safetensors'}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} "
         f"on the validation split, {metrics['seconds']:.0f} s"
@@ -87,7 +99,9 @@ def train(config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
 @click.option("--out", type=PATH, help="Folder of the runs and the page: runs/compare-CONFIG.")
 @click.option("--json", "json_path", type=PATH, help="The figures: OUT/comparison.json.")
-def compare(
+@click.pass_obj
+def compare(  # noqa: PLR0913, PLR0917 - one argument per option
+    calibrate: Calibrate,
     config: Path,
     arms: str,
     seeds: int,
@@ -105,7 +119,7 @@ def compare(
     names = tuple(name.strip() for name in arms.split(","))
     plan = Plan(load_config(config, overrides), names, seeds, out)
     command = command_line()
-    found = run(plan, json_path or out / "comparison.json", command, click.echo)
+    found = run(plan, json_path or out / "comparison.json", command, click.echo, calibrate)
     click.echo(as_text(found))
     click.echo(f"Open {out / 'comparison.html'}")
 

@@ -180,6 +180,40 @@ class QatConfig:
 
 
 @dataclass(frozen=True)
+class TeacherConfig:
+    """The teacher of a run, as `DistillConfig` names it.
+
+    Attributes:
+        checkpoint: Its file; empty for a run without one.
+        class_names: The teacher's name of each class of the data set.
+    """
+
+    checkpoint: str
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long a run trains and on how much at once, as `DistillConfig` says.
+
+    Attributes:
+        epochs: Passes over the training split.
+        batch_size: Images per step, over all devices.
+        eval_every: Epochs between evaluations; the last epoch is always evaluated.
+        seed: Of weights, order, augmentation and noise.
+    """
+
+    epochs: int
+    batch_size: int
+    eval_every: int
+    seed: int
+
+    def is_evaluated(self, epoch: int) -> bool:
+        """Tell whether the student is evaluated after an epoch, counted from 0."""
+        return epoch + 1 == self.epochs or (epoch + 1) % self.eval_every == 0
+
+
+@dataclass(frozen=True)
 class MethodConfig:
     """One distillation method of a run.
 
@@ -258,6 +292,31 @@ class DistillConfig:
                 )
             if not isinstance(theirs, str):
                 raise ValueError(f"class_map.{name} must be a name, got {theirs!r}")  # noqa: TRY004 - a value
+
+    @property
+    def teacher_config(self) -> TeacherConfig:
+        """The section of the teacher."""
+        names = tuple(str(self.class_map.get(name, name)) for name in self.data.classes)
+        return TeacherConfig(self.teacher, names)
+
+    @property
+    def schedule(self) -> ScheduleConfig:
+        """The section of the training loop."""
+        return ScheduleConfig(self.epochs, self.batch_size, self.eval_every, self.seed)
+
+    @property
+    def method_configs(self) -> tuple[MethodConfig, ...]:
+        """The section of the objective: the methods of the run with their settings."""
+        return tuple(self.method_config(name) for name in self.methods)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """The files of weights that the run starts from, by setting; empty ones are not used."""
+        return {
+            "teacher": self.teacher,
+            "student.init": self.student.init,
+            "student.backbone_weights": self.student.backbone_weights,
+        }
 
     def record(self) -> dict[str, Any]:
         """Return the settings as plain values, to be kept with a run and compared.

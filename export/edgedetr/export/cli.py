@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.calib.cli import calib
+from edgedetr.distill.cli import distill
 from edgedetr.export.checkpoint_cache import exported
 from edgedetr.export.commands.clipping import clipping
+from edgedetr.export.commands.distill import calibrated
 from edgedetr.export.commands.engine import engine
 from edgedetr.export.commands.fp16 import fp16
 from edgedetr.export.commands.onnx import onnx
@@ -31,6 +33,7 @@ def export() -> None:
 for command in (onnx, fp16, qdq, engine, clipping):
     export.add_command(command)
 calib.add_command(sensitivity)
+distill.context_settings["obj"] = calibrated
 
 COMMANDS: tuple[click.Command, ...] = (export, package, spec, verify)
 CONVERTERS: Converters = {CHECKPOINT: exported}

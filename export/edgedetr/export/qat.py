@@ -1,7 +1,4 @@
-"""Calibrate a torch network at the points at which its INT8 export rounds.
-
-The recipe of training finds this file by its name: see `edgedetr.distill.training.qat`.
-"""
+"""Calibrate a torch network at the points at which its INT8 export rounds."""
 
 from __future__ import annotations
 
@@ -15,9 +12,9 @@ import onnx
 
 from edgedetr.calib.collect import collect
 from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedLayer
-from edgedetr.export.to_onnx import trace
-from edgedetr.export.to_qdq import quantize
+from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.transforms.simplify import simplify
+from edgedetr.export.transforms.trace import trace
 from edgedetr.export.transforms.trained_ranges import int8_nodes, layers_of
 from edgedetr.graph.model_file import load_onnx
 
@@ -38,7 +35,7 @@ def calibrated(
         model: The network, on the CPU, its layers merged (see
             `edgedetr.distill.networks.reparameterize`); it is left in evaluation mode.
         frames: RGB images, uint8 (H, W, 3).
-        include: See `edgedetr.export.to_qdq.quantize`.
+        include: See `edgedetr.export.transforms.quantize.quantize`.
         exclude: Likewise.
 
     Raises:

@@ -22,7 +22,10 @@ from edgedetr.graph.contract import (
 )
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.meaning import (
+from edgedetr.runtime.settings import settings_from_dict
+from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
+from edgedetr.runtime.spec_checks.tensors import FLOAT, refuse_dense
+from edgedetr.runtime.spec_checks.values import (
     MOST_OUTSIDE,
     column_of_no_object,
     looks_like_corners,
@@ -30,9 +33,6 @@ from edgedetr.runtime.meaning import (
     rows_sum_to_one,
     within_unit,
 )
-from edgedetr.runtime.settings import settings_from_dict
-from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
-from edgedetr.runtime.tensor_checks import FLOAT, refuse_dense
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

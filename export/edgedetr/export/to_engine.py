@@ -1,4 +1,4 @@
-"""Build an engine from a typed ONNX file, and prove that it computes in what it is called."""
+"""Build an engine from a typed ONNX file, and prove that its name gives its precision."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EngineReport:
         layers: Type to the number of the engine's layers with it; None where this machine cannot
             load the engine.
         weights_mib: Size of the engine's weights, in MiB; None where the builder does not say.
-        notes: What the user should know, a line each.
+        notes: Notes for the user, a line each.
     """
 
     builder: str
@@ -52,7 +52,7 @@ class EngineReport:
     notes: tuple[str, ...]
 
     def describe(self) -> str:
-        """Say it in a line."""
+        """Return a one-line summary."""
         engine = ""
         if self.layers is not None:
             listed = ", ".join(f"{count} {name}" for name, count in self.layers.items())
@@ -77,13 +77,13 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         output: Where to write; ``.engine``.
         options: How to build.
         backend: ``tensorrt`` or ``tensorrt_rtx``; the first that imports when None.
-        spec: The contract of a model that carries none.
+        spec: The spec of a model that holds none.
         command: What made it, for the manifest.
-        on_step: Told of the progress: phase, finished steps, all steps.
+        on_step: Called with the progress: phase, finished steps, all steps.
 
     Raises:
         ArtifactError: If no builder is installed, the model is damaged, or the builder fails.
-        UsageError: If the builder cannot do what was asked for.
+        UsageError: If the builder does not support an option.
         GateError: If TensorRT would break the graph, or it has none of the precision that its name
             promises.
     """
@@ -134,20 +134,18 @@ def _check_model(
     left = {i.name for i in model.graph.input}
     if fixed := [name for name in inputs if name not in left]:
         raise ArtifactError(
-            f"{path} takes {', '.join(fixed)} beside the image, which no engine is fed; export "
-            "fp16 and export qdq write files in which it is a constant: build from one of these"
+            f"{path} takes {', '.join(fixed)} beside the image, which engines do not get; export "
+            "fp16 and export qdq turn it into a constant: build from what they write"
         )
     check_operators(model, path)
     check_static(model, spec, path)
     refuse_broken(model, path.name)
     first = {v.name: v.type.tensor_type.shape.dim[0] for v in model.graph.input}[spec.input_name]
     if first.dim_value and options.batch:
-        raise UsageError(
-            f"{path} takes batches of {first.dim_value} and no others; leave out --batch"
-        )
+        raise UsageError(f"{path} has a static batch of {first.dim_value}; leave out --batch")
     if not first.dim_value and not options.batch:
         raise UsageError(
-            f"{path} takes batches of any size ({first.dim_param or 'no name'}); give --batch "
+            f"{path} has a dynamic batch ({first.dim_param or 'no name'}); give --batch "
             "MIN,OPT,MAX such as 1,1,4"
         )
     return spec

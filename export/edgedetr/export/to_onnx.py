@@ -1,36 +1,25 @@
-"""Write a checkpoint as ONNX that runs in a vehicle, after checking that it finds the same objects.
-
-The graph is of opset 17, the first with LayerNormalization as one node, and of static batch 1. Its
-node names keep the scopes of the network (``/backbone/``, ``/encoder/``, ``/decoder/``), which tell
-later stages where a node belongs.
-"""
+"""Write a checkpoint as ONNX, once the graph is checked to find the same objects."""
 
 from __future__ import annotations
 
-import copy
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
-import torch
-from torch import Tensor, nn
-from typing_extensions import override
 
-from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, reparameterize
 from edgedetr.distill.weights.checkpoint import load_model
-from edgedetr.export.transforms.deformable_attention import Form, sampled_by
-from edgedetr.export.transforms.roi_align import regions_pooled_by
 from edgedetr.export.transforms.simplify import Simplified, simplify
 from edgedetr.export.transforms.stored_ranges import store_ranges
 from edgedetr.export.transforms.textures import textured_frames
+from edgedetr.export.transforms.trace import trace
 from edgedetr.export.transforms.trained_ranges import trained_ranges
 from edgedetr.export.verify.compare import compare
 from edgedetr.export.verify.limits import FP32_LIMITS
 from edgedetr.export.verify.matching import Rule
 from edgedetr.export.verify.report import ParityReport
-from edgedetr.export.verify.runner import OnnxRunner, TorchRunner
+from edgedetr.export.verify.runners.onnx import OnnxRunner
+from edgedetr.export.verify.runners.torch import TorchRunner
 from edgedetr.graph.lint import Finding, lint
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.model_file import load_onnx
@@ -46,10 +35,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
+    from edgedetr.export.transforms.deformable_attention import Form
     from edgedetr.export.verify.figures import Figures
     from edgedetr.export.verify.findings import Evidence
 
-OPSET = 17
 PACKAGES = ("edgedetr", "torch", "transformers", "onnx", "onnxsim")
 RULE = Rule(threshold=0.0, top=20)
 """The best detections of a frame, so that a model that is sure of nothing is checked as well."""
@@ -98,13 +87,13 @@ def export_onnx(
 
     Raises:
         ArtifactError: If the checkpoint is missing or damaged.
-        UsageError: If ``output`` is no name for an ONNX file.
+        UsageError: If ``output`` does not end in ``.onnx``.
         GateError: If the two do not find the same objects.
     """
     checkpoint = Path(checkpoint)
     output = Path(output)
     if output.suffix != ".onnx":
-        raise UsageError(f"{output} is no name for an ONNX file; wanted one that ends in .onnx")
+        raise UsageError(f"{output} is not the name of an ONNX file; give one that ends in .onnx")
     model, versions = load_model(checkpoint), versions_of(PACKAGES)
     with atomic_path(output) as temporary:
         trace(model, temporary, deformable_attention)
@@ -171,47 +160,3 @@ def _save(graph: onnx.ModelProto, path: Path, model: Model, versions: Sequence[s
         store_ranges(graph, trained_ranges(graph, model, model.quantization))
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
-
-
-def trace(
-    model: Model, path: str | os.PathLike[str], deformable_attention: Form = "gather"
-) -> None:
-    """Write a network as torch traces it: layers merged, static batch 1, no metadata.
-
-    The tracer warns about every size that it fixes, which is what a static graph wants.
-    """
-    path = Path(path)
-    spec, network = model.spec, copy.deepcopy(model.network).eval()
-    reparameterize(network)
-    drop_absorbed_scales(network)
-    images = torch.zeros(1, 3, *spec.input_hw)
-    sampling, pooling = (
-        sampled_by(deformable_attention, network),
-        regions_pooled_by(deformable_attention),
-    )
-    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
-        torch.onnx.export(
-            _Answers(replace(model, network=network)).eval(),
-            (images,),
-            str(path),
-            input_names=[spec.input_name],
-            output_names=[spec.logits_name, spec.boxes_name],
-            opset_version=OPSET,
-            dynamo=False,
-        )
-
-
-class _Answers(nn.Module):
-    """A network that takes images and gives logits and boxes, nothing else."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.network = model.network
-        self._predict = model.module.predict
-
-    @override
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self._predict(self.network, images)

@@ -1,41 +1,25 @@
-"""Write a calibrated model with the quantize and dequantize nodes where TensorRT wants them.
-
-Every INT8 node reads ``x -> QuantizeLinear -> DequantizeLinear`` (per tensor, symmetric, zero-point
-0) and ``int8 weights -> DequantizeLinear`` (per output channel); its bias and its result stay
-float, and builders fuse the four into one INT8 kernel. By default these are the convolutions of
-backbone and hybrid encoder, save the first, which reads the image: eight unsigned bits would lose
-one of them and there is little to gain.
-"""
+"""Quantize a calibrated ONNX file; see `edgedetr.export.transforms.quantize`."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import onnx
-from onnx import numpy_helper
 
-from edgedetr.calib.placement import Point, concat_inputs, points, residuals
 from edgedetr.calib.stats import read_stats
-from edgedetr.export.to_fp16 import HalfShare, halve
-from edgedetr.export.transforms.qdq_nodes import NodeMaker
+from edgedetr.export.transforms.quantize import quantize, quantized_share, with_rest
 from edgedetr.export.transforms.stored_ranges import stored_ranges
-from edgedetr.graph.int8 import channel_axis, scale_from_amax
 from edgedetr.graph.lint import refuse_broken
-from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.requirements import (
     check_operators,
     check_static,
-    opset_of,
-    raise_opset,
     spec_of,
 )
-from edgedetr.graph.wiring import Wiring, reads, replace_items
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.manifest import versions_of, write_manifest
@@ -48,45 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.export.transforms.quantize import QuantizedShare, Rest
     from edgedetr.runtime.spec import ModelSpec
 
 VERSIONS = ("edgedetr", "numpy", "onnx")
-
-Rest = Literal["fp16", "fp32"]
-"""What computes where INT8 does not."""
-
-TYPED_OPSET = 19
-"""The first opset whose Q and DQ take FP16, and the last whose GridSample TensorRT reads."""
-
-_MIN_OPSET = 13
-
-
-@dataclass(frozen=True)
-class QuantizedShare:
-    """How much of a model runs in INT8.
-
-    Attributes:
-        nodes: Convolutions and linear layers in INT8.
-        convolutions: All convolutions of the model.
-        int8_macs: Multiply-accumulates of the former, for one batch.
-        macs: Multiply-accumulates of the model.
-        rest: What of it runs in FP16; None where the rest is FP32.
-    """
-
-    nodes: int
-    convolutions: int
-    int8_macs: int
-    macs: int
-    rest: HalfShare | None = None
-
-    def describe(self) -> str:
-        """Say it in a line."""
-        share = self.int8_macs / self.macs
-        rest = f"; the rest FP16, in FP32 {self.rest.in_fp32()}" if self.rest else ""
-        return (
-            f"{self.nodes} nodes in INT8 of {self.convolutions} convolutions; "
-            f"{share:.1%} of {self.macs / 1e9:.3f} GMACs{rest}"
-        )
 
 
 def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
@@ -110,9 +59,9 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         include: See `quantize`.
         exclude: See `quantize`.
         rest: What computes where INT8 does not; see decision 0007.
-        spec: The contract of a model that carries none, as calibration was given it.
+        spec: The spec of a model that holds none, as calibration was given it.
         frames: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges, beside what the
-            stats hold; made up when None.
+            stats hold; generated when None.
         named: Options that named spec and frames, and what they named, for the manifest.
 
     Raises:
@@ -149,23 +98,6 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         summary=share.describe(),
     )
     return share
-
-
-def with_rest(
-    quantized: onnx.ModelProto,
-    stats: CalibrationStats,
-    rest: Rest,
-    frames: Iterable[NDArray[np.uint8]] | None = None,
-) -> tuple[onnx.ModelProto, HalfShare | None]:
-    """Return a quantized graph whose other nodes compute in ``rest``; takes what `export_qdq` does.
-
-    Raises:
-        ArtifactError: If the graph does not run.
-    """
-    if rest == "fp32":
-        return quantized, None
-    raised = raise_opset(quantized, TYPED_OPSET)
-    return halve(raised, stats.spec, frames, stats.magnitudes)
 
 
 def _command(parents: list[Path], options: Mapping[str, str]) -> str:
@@ -207,168 +139,3 @@ def _check(
     check_operators(model, path)
     check_static(model, stats.spec, path)
     refuse_broken(model, path.name)
-
-
-def quantized_share(model: onnx.ModelProto) -> QuantizedShare:
-    """Measure how much of a model runs in INT8."""
-    inside = int8_macs(model)
-    return QuantizedShare(
-        nodes=len(inside),
-        convolutions=sum(n.op_type == "Conv" for n in model.graph.node),
-        int8_macs=sum(inside.values()),
-        macs=sum(macs(model).values()),
-    )
-
-
-def quantize(
-    model: onnx.ModelProto, stats: CalibrationStats, include: str = "", exclude: str = ""
-) -> onnx.ModelProto:
-    """Return a copy of a float32 model that computes its convolutions in INT8.
-
-    One pair of Q and DQ serves all INT8 readers of a tensor; readers that stay float see it as it
-    was. Where a Concat feeds an INT8 node, its inputs are quantized with the one scale of its
-    output. Where an INT8 convolution can absorb the addition behind it, the other side, the skip,
-    is quantized.
-
-    Args:
-        model: The model; it is left as it is.
-        stats: Its ranges.
-        include: A regular expression; eligible nodes (see `edgedetr.calib.placement`) whose scope
-            it finds are quantized beside the default ones: the first convolution, linear layers.
-        exclude: A regular expression; nodes whose scope it finds stay float.
-
-    Raises:
-        ArtifactError: If the model is quantized already or of an opset without per-channel INT8,
-            or the stats lack a tensor.
-        UsageError: If an expression is none, or finds no node.
-    """
-    _check_float(model)
-    quantized = onnx.ModelProto()
-    quantized.CopyFrom(model)
-    wiring = Wiring(quantized.graph)
-    chosen = _choose(points(wiring), include, exclude)
-    readers = _int8_readers(wiring, chosen)
-    scales = _scales(wiring, chosen, _amax(stats, readers))
-    maker = NodeMaker(quantized.graph)
-    pairs = {name: maker.pair(name, scale) for name, scale in scales.items()}
-    for name, (_, dequantize) in pairs.items():
-        for index in readers[name]:
-            _replace_input(wiring.nodes[index], name, dequantize.output[0])
-    weights = _quantize_weights(wiring, chosen, maker)
-    ordered = [*weights, *(n for name in wiring.inputs for n in pairs.get(name, ()))]
-    for node in wiring.nodes:
-        ordered += [node, *(n for name in node.output for n in pairs.get(name, ()))]
-    _set_nodes(quantized.graph, ordered)
-    onnx.checker.check_model(quantized)
-    return quantized
-
-
-def _check_float(model: onnx.ModelProto) -> None:
-    if any("QuantizeLinear" in node.op_type for node in model.graph.node):
-        raise ArtifactError("the model is quantized already; start from the float32 one")
-    opset = opset_of(model)
-    if opset < _MIN_OPSET:
-        raise ArtifactError(
-            f"the model is of opset {opset}; INT8 for each channel needs {_MIN_OPSET} or later, "
-            "export it again"
-        )
-
-
-def _choose(eligible: list[Point], include: str, exclude: str) -> list[Point]:
-    """Pick the nodes to quantize."""
-    extra = _matching(eligible, "--include", include)
-    chosen = [p for p in eligible if (p.kind == "conv" and not p.is_first) or p in extra]
-    unwanted = _matching(chosen, "--exclude", exclude)
-    chosen = [p for p in chosen if p not in unwanted]
-    if not chosen:
-        raise ArtifactError("the model has no node to quantize ahead of its decoder")
-    return chosen
-
-
-def _matching(candidates: list[Point], option: str, pattern: str) -> set[Point]:
-    if not pattern:
-        return set()
-    try:
-        found = {p for p in candidates if re.search(pattern, p.scope)}
-    except re.error as error:
-        raise UsageError(f"{option} {pattern!r} is no regular expression: {error}") from error
-    if not found:
-        raise UsageError(
-            f"{option} {pattern!r} finds none of the {len(candidates)} nodes that it may; one is "
-            f"called {candidates[-1].scope if candidates else ''!r}"
-        )
-    return found
-
-
-def _int8_readers(wiring: Wiring, chosen: list[Point]) -> dict[str, set[int]]:
-    """Name the activations to quantize, each with the nodes that shall read its INT8 values."""
-    readers: dict[str, set[int]] = {}
-    for point in chosen:
-        readers.setdefault(point.tensor, set()).add(point.index)
-        for part in concat_inputs(wiring, point.tensor):
-            readers.setdefault(part, set()).add(wiring.producer[point.tensor])
-    for index, skip in residuals(wiring, chosen).items():
-        readers.setdefault(skip, set()).add(index)
-    return readers
-
-
-def _amax(stats: CalibrationStats, tensors: Iterable[str]) -> dict[str, float]:
-    known = {r.tensor: r.amax for r in stats.ranges}
-    for name in tensors:
-        if name not in known:
-            raise ArtifactError(
-                f"the calibration has no range for {name}; run: edgedetr calib collect"
-            )
-    return {name: known[name] for name in tensors}
-
-
-def _scales(wiring: Wiring, chosen: list[Point], amax: Mapping[str, float]) -> dict[str, float]:
-    """Give each activation its scale; what a Concat joins gets the widest of the joined ones."""
-    groups: list[set[str]] = []
-    for point in chosen:
-        group = {point.tensor, *concat_inputs(wiring, point.tensor)}
-        shared = [g for g in groups if g & group]
-        groups = [g for g in groups if not g & group] + [group.union(*shared)]
-    widest = {name: max(amax[n] for n in group) for group in groups for name in group}
-    return {name: scale_from_amax(widest.get(name, own)) for name, own in amax.items()}
-
-
-def _quantize_weights(
-    wiring: Wiring, chosen: list[Point], maker: NodeMaker
-) -> list[onnx.NodeProto]:
-    """Let the chosen nodes read INT8 weights; nodes that share weights share their DQ."""
-    made: dict[tuple[str, int], onnx.NodeProto] = {}
-    for point in chosen:
-        node = wiring.nodes[point.index]
-        values = numpy_helper.to_array(wiring.constants[point.weight])
-        key = point.weight, channel_axis(node, values.ndim)
-        if key not in made:
-            made[key] = maker.weight(point.weight, values, key[1])
-        _replace_input(node, point.weight, made[key].output[0])
-    return list(made.values())
-
-
-def _replace_input(node: onnx.NodeProto, old: str, new: str) -> None:
-    for position, name in enumerate(node.input):
-        if name == old:
-            node.input[position] = new
-
-
-def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    """Put nodes into a graph and drop the constants that nothing reads any more."""
-    alive = list(nodes)
-    while True:
-        read = {o.name for o in graph.output}.union(*(reads(n) for n in alive))
-        nodes = alive
-        alive = [
-            n
-            for n in nodes
-            if n.op_type not in ("Constant", "Identity") or not read.isdisjoint(n.output)
-        ]
-        if len(alive) == len(nodes):
-            break
-    kept = [t for t in graph.initializer if t.name in read]
-    gone = {t.name for t in graph.initializer} - read
-    inputs = [i for i in graph.input if i.name not in gone]
-    for items, values in ((graph.node, nodes), (graph.initializer, kept), (graph.input, inputs)):
-        replace_items(items, values)

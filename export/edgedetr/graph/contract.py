@@ -1,7 +1,7 @@
 """Check an ONNX file against its spec before it is converted: what `detect` refuses, all refuse.
 
 Types and shapes are what the file declares. What the numbers mean is seen by the operators before
-the outputs and by running it once, see `edgedetr.runtime.meaning`.
+the outputs and by running it once, see `edgedetr.runtime.spec_checks.values`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from onnx import numpy_helper
 from edgedetr.graph.exact import exact_session, run_session
 from edgedetr.graph.wiring import replace_items
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.meaning import check_meaning, example_input
-from edgedetr.runtime.tensor_checks import (
+from edgedetr.runtime.spec_checks.tensors import (
     check_inputs,
     check_output_names,
     check_outputs,
     extra_feeds,
 )
+from edgedetr.runtime.spec_checks.values import check_values, example_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.runtime.spec import ModelSpec
-    from edgedetr.runtime.tensor_checks import Tensors
+    from edgedetr.runtime.spec_checks.tensors import Tensors
 
 ACTIVATIONS = {"Sigmoid": "sigmoid", "HardSigmoid": "sigmoid", "Softmax": "softmax"}
 
@@ -114,7 +114,7 @@ def check_answers(
     """
     found = {n: (str(a.dtype), a.shape) for n, a in zip(spec.output_names, answers, strict=True)}
     check_outputs(found, spec, path, batch)
-    check_meaning(answers, spec, path)
+    check_values(answers, spec, path)
     _check_activation(model, spec, path)
 
 

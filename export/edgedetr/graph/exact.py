@@ -60,7 +60,7 @@ class ExactGraph:
 
 def exact_graph(model: onnx.ModelProto) -> ExactGraph:
     """Rewrite what ONNX Runtime would compute in another precision than the graph's types."""
-    precision = precision_of(model)
+    precision = coarsest_precision(model)
     if not _holds_fp16(model):
         return ExactGraph(model, frozenset(), precision)
     half = _half_tensors(model)
@@ -134,7 +134,7 @@ def run_session(
     return answers
 
 
-def precision_of(model: onnx.ModelProto) -> Precision:
+def coarsest_precision(model: onnx.ModelProto) -> Precision:
     """Return the coarsest number format of a graph: INT8 of Q/DQ pairs, FP16, or FP32."""
     if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
         return "int8"

@@ -8,7 +8,7 @@ import onnx
 from onnx import version_converter
 
 from edgedetr.graph.contract import check_contract
-from edgedetr.graph.exact import precision_of
+from edgedetr.graph.exact import coarsest_precision
 from edgedetr.graph.model_file import embedded_spec
 from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError
@@ -55,7 +55,7 @@ def check_float(model: onnx.ModelProto, path: Path) -> None:
     Raises:
         ArtifactError: If it is.
     """
-    found = precision_of(model)
+    found = coarsest_precision(model)
     if found != "fp32":
         raise ArtifactError(
             f"{path} is in {found.upper()} already; start from the FP32 model that it was made from"

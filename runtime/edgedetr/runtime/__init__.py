@@ -4,8 +4,7 @@
 
     from edgedetr.runtime import Detector, Frame
 
-The four names are imported when they are first asked for, so that `import edgedetr.runtime` costs
-a program nothing that it does not use.
+The four names are imported on first use, so that `import edgedetr.runtime` costs almost nothing.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class StageGroup(click.Group):
-    """A group whose commands are the ``COMMANDS`` of each stage's ``cli.py``, found when asked."""
+    """A group of the ``COMMANDS`` in each stage's ``cli.py``, imported when it is used."""
 
     def _collected(self) -> dict[str, click.Command]:
         own = {c.name or "": c for c in COMMANDS}
@@ -96,7 +96,7 @@ def _status() -> int:
 
 
 def _known(error: Exception) -> tuple[str, int]:
-    """Return what to say of a known error, and the exit status."""
+    """Return the message of a known error, and the exit status."""
     if isinstance(error, click.Abort):
         return "stopped", 130
     if isinstance(error, click.ClickException):
@@ -109,7 +109,7 @@ def _known(error: Exception) -> tuple[str, int]:
 
 
 def _print_names_safely() -> None:
-    """Let no name that an error or warning holds command the terminal, nor fail to be printed."""
+    """Escape names in errors and warnings that would control the terminal or not be printable."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

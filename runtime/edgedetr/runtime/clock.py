@@ -1,4 +1,4 @@
-"""The time that a stream lives by; tests bring a clock of their own and need not sleep."""
+"""The clock of a stream; tests replace it and need not sleep."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Protocol
 
 
 class StopFlag:
-    """Asks one waiting thread to stop; unlike with `threading.Event`, a signal handler may."""
+    """Stops one waiting thread; unlike `threading.Event`, it may be set in a signal handler."""
 
     def __init__(self) -> None:
         self._is_set = False
         self._wake: SimpleQueue[None] = SimpleQueue()
 
     def set(self) -> None:
-        """Ask; a second call does nothing more."""
+        """Request the stop; a second call does nothing."""
         self._is_set = True
         self._wake.put(None)
 
     def is_set(self) -> bool:
-        """Tell whether somebody asked."""
+        """Return whether a stop was requested."""
         return self._is_set
 
     def wait(self, seconds: float) -> None:
-        """Wait, or until somebody asks."""
+        """Wait for some seconds, or until a stop is requested."""
         if not self._is_set:
             try:
                 self._wake.get(timeout=seconds)
@@ -33,7 +33,7 @@ class StopFlag:
 
 
 class Clock(Protocol):
-    """Tells the time and waits."""
+    """A monotonic clock that can wait."""
 
     def now_ns(self) -> int:
         """Return nanoseconds on a monotonic clock."""

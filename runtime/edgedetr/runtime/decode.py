@@ -1,4 +1,4 @@
-"""Turn the outputs of a graph, in whatever convention its spec says, into logits and boxes.
+"""Decode the outputs of a graph, in the convention of its spec, into logits and boxes.
 
 Everything behind a session, and all that compares models, knows one convention: logits (B, Q, K)
 whose sigmoid is the score, and boxes (B, Q, 4), cxcywh in fractions of the network's input.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 NO_SCORE = np.finfo(np.float32).min
-"""The logit of a class that a query does not name; such a pair is no detection of any score."""
+"""The logit of a class that a query does not name; such a pair is never a detection."""
 SCORE_ERROR = 0.01
 """How far beyond [0, 1] a score may lie: FP16 and INT8 round."""
 
@@ -33,7 +33,7 @@ def decode(
     """Return logits (B, Q, K) and boxes (B, Q, 4), cxcywh in fractions of the network's input.
 
     Args:
-        outputs: What the model answered, in the order of ``spec.output_names``.
+        outputs: Of the model, in the order of ``spec.output_names``.
         spec: How to read it. Where that is the default, the outputs themselves are returned.
 
     Raises:
@@ -67,7 +67,7 @@ def _logits(values: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]
     scores = softmax(values) if spec.activation == "softmax_logits" else values
     if scores.min() < -SCORE_ERROR or scores.max() > 1 + SCORE_ERROR:
         raise ArtifactError(
-            f"the model answered with scores from {scores.min():.3g} to {scores.max():.3g}, and "
+            f"the model outputs scores from {scores.min():.3g} to {scores.max():.3g}, and "
             f"its spec says that they passed a {spec.activation}; are they logits? Then set "
             f'activation = "{spec.activation}_logits"'
         )
@@ -83,7 +83,7 @@ def _by_label(
     lowest, highest = labels.min(), labels.max()
     if lowest < 0 or highest >= classes:
         raise ArtifactError(
-            f"the model answered with labels from {lowest} to {highest}, and its spec has "
+            f"the model outputs labels from {lowest} to {highest}, and its spec has "
             f"{classes} class_names, so 0 to {classes - 1}; name every class that it was trained on"
         )
     spread = np.full((*logits.shape, classes), NO_SCORE)

@@ -1,4 +1,4 @@
-"""Run a detector over a folder of images and write what it found."""
+"""Run a detector on a folder of images and write the results."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import cv2
 
 from edgedetr.runtime.draw import draw_detections
-from edgedetr.runtime.errors import DataError, UsageError
 from edgedetr.runtime.files import unfinished_folder
-from edgedetr.runtime.images import read_image
-from edgedetr.runtime.kitti import results_text
+from edgedetr.runtime.images.reading import read_image
+from edgedetr.runtime.kitti import check_folder, check_names, result_path, results_text
 from edgedetr.runtime.timing import latency_from_samples
 from edgedetr.runtime.types import Frame
 
@@ -52,7 +51,9 @@ def detect(
         UsageError: If ``out`` holds results of other images, which an evaluation would count.
     """
     out = Path(out)
-    _check_names([Path(p).stem for p in images], out)
+    names = [Path(p).stem for p in images]
+    check_names(names)
+    check_folder(out, replaced=names)
     samples_ns = []
     with unfinished_folder(out) as unfinished:
         for path in map(Path, images):
@@ -61,26 +62,13 @@ def detect(
             found = detector.detect(frame)
             samples_ns.append(perf_counter_ns() - start_ns)
             text = results_text(found, detector.spec.class_names)
-            (unfinished / f"{path.stem}.txt").write_text(text, encoding="utf-8")
+            result_path(unfinished, path.stem).write_text(text, encoding="utf-8")
             if overlays:
                 picture = draw_detections(frame.image, found, detector.spec.class_names)
                 _write_picture(unfinished / "overlays" / f"{path.stem}.png", picture)
             on_frame()
         _move(unfinished, out)
     return latency_from_samples(samples_ns)
-
-
-def _check_names(names: list[str], out: Path) -> None:
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"two images are called {twice}; their results would be one file")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; name a folder for the results")
-    others = sorted({p.stem for p in out.glob("*.txt")} - set(names))
-    if others:
-        raise UsageError(
-            f"{out} holds results of other images ({others[0]}.txt); name another folder"
-        )
 
 
 def _write_picture(path: Path, picture: cv2.typing.MatLike) -> None:

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from edgedetr.runtime.backends import Session
     from edgedetr.runtime.inference.loaded_model import Prepared
     from edgedetr.runtime.preprocess import Placement
+    from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
     from edgedetr.runtime.types import Detections, Frame
 
 BACKEND = ""
-"""What suits the file, see `edgedetr.runtime.backends.suited_backend`, or the package."""
+"""What suits the file, see `edgedetr.runtime.backend_lookup.suited_backend`, or the package."""
 FAILURES_IN_A_ROW = 3
 """After how many failed frames in a row a detector counts as failed."""
 TIME_LIMIT_S = 10.0
@@ -72,7 +72,7 @@ class Detector:
     It works in the process that opened it: after a fork the child opens one of its own. What is
     still open when the program ends is closed then.
 
-    The network runs on a thread of its own, so that a backend that hangs cannot hang its caller:
+    The network runs on a thread of its own, so that a backend that hangs does not block the caller:
     after ``time_limit_s`` the call raises `StuckError`, and so does every later one until `swap`.
 
     Attributes:
@@ -89,7 +89,7 @@ class Detector:
         self.failures = 0
         self._failures_in_a_row = 0
         self._times = StageTimes()
-        self._lock = threading.Lock()  # whoever holds it has the model to itself
+        self._lock = threading.Lock()  # its holder has the model to itself
         self._door = threading.Lock()  # held for moments, so that `submit` waits for no frame
         self._pipeline: Pipeline[Prepared] | None = None
         self._is_closed = False
@@ -128,7 +128,7 @@ class Detector:
 
         Raises:
             ArtifactError: If the artifact is missing, damaged, of another kind than the backend
-                runs, does not match its manifest, or is signed by nobody or another key.
+                runs, does not match its manifest, or is unsigned or signed with another key.
             GateError: If a package's self-test fails on this machine.
             StuckError: If it does not open within `opening.OPENING_LIMIT_S`.
             UnknownNameError: If there is no such backend.
@@ -173,7 +173,7 @@ class Detector:
             Detections in pixels of the frame, best first; they are the caller's.
 
         Raises:
-            BackendError: If the backend fails on this frame; the next one may do.
+            BackendError: If the backend fails on this frame; the next one may succeed.
             StuckError: If the backend does not return, or did not before.
             UsageError: After a fork.
             ValueError: If the detector is closed.
@@ -246,8 +246,8 @@ class Detector:
         """Put another model in place between two frames, while frames are detected.
 
         It is opened, verified, self-tested and warmed up first, by the calling thread; until then,
-        and whenever that fails, the old model works on. Input size, resizing and normalisation may
-        differ. A stuck detector works again afterwards.
+        and whenever that fails, the old model stays in use. Input size, resizing and normalisation
+        may differ. A stuck detector works again afterwards.
 
         Args:
             path: The file or package.
@@ -262,7 +262,7 @@ class Detector:
 
         Raises:
             ArtifactError: As in `open`, or if the classes are others than the old model's, because
-                the meaning of labels would change under whoever reads them.
+                the meaning of labels would change for their readers.
             GateError: If a package's self-test fails on this machine.
             BackendError: If the backend fails on a blank frame.
             StuckError: If it does not open within `opening.OPENING_LIMIT_S`.
@@ -285,8 +285,8 @@ class Detector:
         """Free the model once the frames at work are done; a second call does nothing more.
 
         Frames that wait are cancelled and all threads are joined, unless a future's callback makes
-        the call: then that happens once it has returned. Of a stuck backend the thread is left to
-        itself. After a fork this does nothing in the child.
+        the call: then that happens once it has returned. The thread of a stuck backend is
+        abandoned. After a fork this does nothing in the child.
         """
         if os.getpid() != self._process:
             return
@@ -307,7 +307,7 @@ class Detector:
         if new != old:
             session.close()
             raise ArtifactError(
-                f"{path} knows the classes {', '.join(new)}, the model at work {', '.join(old)}; "
+                f"{path} has the classes {', '.join(new)}, the model in use {', '.join(old)}; "
                 "open another detector for other classes"
             )
         model = LoadedModel(session, self.threshold, self._model.watchdog.limit_s)

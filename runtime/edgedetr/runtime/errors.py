@@ -9,8 +9,8 @@
     ├── DataError          an image, a label or a data set folder is missing or damaged
     ├── ArtifactError      a checkpoint, ONNX file or manifest is missing, damaged or foreign
     ├── GateError          a check ran and its gate did not hold
-    ├── BackendError       a backend failed on one frame; the next may do
-    └── StuckError         a backend does not return; only another model or process helps
+    ├── BackendError       a backend failed on one frame; the next may succeed
+    └── StuckError         a backend does not return; swap in a model or restart
 
 A message says what was found, what was wanted and what to do, in one line.
 """
@@ -51,7 +51,7 @@ class GateError(EdgeDetrError):
 
 
 class BackendError(EdgeDetrError):
-    """A backend failed on one frame, or answered with numbers that are not finite."""
+    """A backend failed on one frame, or its outputs are not finite."""
 
 
 class StuckError(EdgeDetrError):

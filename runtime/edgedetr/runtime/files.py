@@ -24,7 +24,7 @@ MOST_TEXT_BYTES = 16 << 20
 UNFINISHED = ".tmp"
 """What the name of every unfinished file and folder ends with; it begins with a dot."""
 STANDARD_OUTPUT = "-"
-"""The name under which standard output is written to."""
+"""The path that stands for standard output."""
 
 _outputs: list[TextIO] = []  # standard output, while lines for a reader go elsewhere
 
@@ -96,7 +96,7 @@ def output_to_itself() -> Iterator[None]:
 
 
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
-    """Read a file that somebody else wrote.
+    """Read a file of unknown origin.
 
     Raises:
         ValueError: If it is larger than ``most`` bytes.
@@ -110,7 +110,7 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> str:
-    """Read a UTF-8 text file that somebody else wrote, with or without a byte order mark.
+    """Read a UTF-8 text file of unknown origin, with or without a byte order mark.
 
     Raises:
         ValueError: If it is larger than ``most`` bytes or is no UTF-8.
@@ -120,7 +120,7 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> str:
 
 
 def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> dict[str, Any]:
-    """Read a JSON object that somebody else wrote: every key once, every number finite.
+    """Read a JSON object of unknown origin: every key once, every number finite.
 
     Raises:
         ValueError: If it is larger than ``most`` bytes or is no such object.
@@ -160,14 +160,14 @@ def _named(path: str | os.PathLike[str]) -> Iterator[list[str]]:
         if error.errno is None or not is_ours:
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-    except Exception as error:  # libraries say it in words of their own
+    except Exception as error:  # libraries raise errors of their own
         if os.strerror(errno.ENOSPC) not in str(error):
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path)) from error
 
 
 def _is_written_through(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path is standard output, an open file by its number, or no file."""
+    """Return whether a path is standard output, an open file by its number, or a device."""
     if os.fspath(path) == STANDARD_OUTPUT or _descriptor(path) is not None:
         return True
     try:
@@ -240,7 +240,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
+        raise ValueError(f"the key {twice!r} occurs twice")
     return values
 
 

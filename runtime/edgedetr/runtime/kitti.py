@@ -1,13 +1,50 @@
-"""KITTI's result files: one per frame, one line of 16 columns per detection."""
+"""KITTI's result files: a folder with one per frame, one line of 16 columns per detection."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgedetr.runtime.errors import DataError, UsageError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
 
     from edgedetr.runtime.types import Detections
+
+
+def result_path(folder: Path, frame_id: str) -> Path:
+    """Return where the result file of a frame lies."""
+    return folder / f"{frame_id}.txt"
+
+
+def check_names(frame_ids: Sequence[str]) -> None:
+    """Stop unless every frame has a result file of its own.
+
+    Raises:
+        DataError: If two have the same name.
+    """
+    if len(set(frame_ids)) < len(frame_ids):
+        twice = next(name for name in frame_ids if frame_ids.count(name) > 1)
+        raise DataError(f"two images are called {twice}; their results would share one file")
+
+
+def check_folder(folder: Path, replaced: Collection[str] = ()) -> None:
+    """Stop unless results may be written to a folder; it need not exist.
+
+    Args:
+        folder: Where the result files go.
+        replaced: Frames whose earlier results may lie there.
+
+    Raises:
+        UsageError: If it is a file, or holds results of other frames, which an evaluation of the
+            folder would count.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; choose a folder for the results")
+    others = sorted({path.stem for path in folder.glob("*.txt")} - set(replaced))
+    if others:
+        raise UsageError(f"{folder} holds other results ({others[0]}.txt); choose another folder")
 
 
 def results_text(detections: Detections, class_names: Sequence[str]) -> str:

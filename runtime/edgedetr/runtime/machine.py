@@ -1,4 +1,4 @@
-"""What a measurement ran on: machine, system and packages; no names of hosts or users."""
+"""The machine of a measurement: hardware, system and packages; no names of hosts or users."""
 
 from __future__ import annotations
 

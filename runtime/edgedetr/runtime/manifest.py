@@ -1,4 +1,4 @@
-"""What an artifact is, what made it, and the hashes that tie it to its parents."""
+"""The manifest of an artifact: its kind, its origin, and the hashes that link it to its parents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn the network's answer into detections, without non-maximum suppression."""
+"""Turn the network's outputs into detections, without non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def postprocess(
         Detections in source pixels, best first. They share no memory with the arguments.
 
     Raises:
-        ArtifactError: If the network answered with numbers that are not finite.
+        ArtifactError: If outputs of the network are not finite.
     """
     _refuse_non_finite("logits", logits)
     _refuse_non_finite("boxes", boxes)
@@ -77,6 +77,6 @@ def _refuse_non_finite(name: str, values: NDArray[np.float32]) -> None:
     finite = np.isfinite(values)
     if not finite.all():
         raise ArtifactError(
-            f"the model answered with {(~finite).sum()} numbers that are not finite among its "
-            f"{values.size} {name}; its file is damaged or of too little precision: export it again"
+            f"{(~finite).sum()} of the model's {values.size} {name} are not finite; its file is "
+            "damaged or of too little precision: export it again"
         )

@@ -1,4 +1,4 @@
-"""Turn an image into the network's input, and boxes back: the only implementation there is.
+"""Turn an image into the network's input, and boxes back: the only implementation.
 
 Training, calibration and the vehicle all call it, so that they cannot drift apart. Every resize is
 OpenCV's bit-exact bilinear one and the normalisation is a table of 256 correctly rounded values per

@@ -1,4 +1,4 @@
-"""Show text that others wrote: names of files and classes may hold what a terminal obeys."""
+"""Text for a reader: safe on a terminal whatever it holds, and with the right plural."""
 
 from __future__ import annotations
 
@@ -11,3 +11,12 @@ def printable(text: str) -> str:
     """
     line = " ".join(text.split())
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "frame"), counted(2, "frame")
+    ('1 frame', '2 frames')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

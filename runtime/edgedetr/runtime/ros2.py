@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgedetr.runtime.types import Detections
 
 CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0)}
-"""Where red, green and blue lie in each encoding that is understood."""
+"""Where red, green and blue lie in each supported encoding."""
 
 
 def frame_from_message(message: Any) -> Frame:  # noqa: ANN401 - sensor_msgs/Image

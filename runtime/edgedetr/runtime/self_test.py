@@ -1,4 +1,4 @@
-"""What a model must still say elsewhere: its preprocessing and its answer to one fixed frame.
+"""A package's self-test: its preprocessing and its detections in one fixed frame, reproduced here.
 
 The network's input is compared value by value within one grey level and not by hash alone: OpenCV
 promises the bits of its resize, but a vehicle maker's build of it need not keep them. One level is
@@ -21,7 +21,7 @@ from edgedetr.runtime.preprocess import Preprocessor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
     from edgedetr.runtime.types import Detections
 
@@ -31,8 +31,8 @@ GREY_LEVEL = 1 / 255
 LOST_SHARE = 0.2
 """The share of golden detections that need not be found again.
 
-Near ties fall the other way where arithmetic rounds otherwise; what computes something else loses
-most of them."""
+Near ties may fall the other way where arithmetic rounds differently; a wrong computation loses most
+detections."""
 
 _INPUTS = 2
 _SAMPLES = 256
@@ -87,7 +87,7 @@ class GoldenAnswer:
 
 @dataclass(frozen=True)
 class Golden:
-    """All that a package says of itself to be checked on another machine.
+    """What another machine must reproduce.
 
     Attributes:
         inputs: One for each way in which the preprocessing resizes.
@@ -132,7 +132,7 @@ def check_inputs(golden: Golden, spec: ModelSpec) -> bool:
         Whether every bit is equal; otherwise every sample lies within one grey level.
 
     Raises:
-        GateError: If this machine preprocesses otherwise.
+        GateError: If this machine preprocesses differently.
     """
     channels = _places(3 * math.prod(spec.input_hw)) // math.prod(spec.input_hw)
     levels_per_unit = np.array(spec.std)[channels] / GREY_LEVEL
@@ -145,9 +145,8 @@ def check_inputs(golden: Golden, spec: ModelSpec) -> bool:
         levels = (error - _ROUNDING) * levels_per_unit
         if not (levels <= 1).all():
             raise GateError(
-                f"preprocessing on this machine is {levels.max():.3g} grey levels off what the "
-                "package says, allowed 1; its OpenCV or EdgeDETR is not what the model was checked "
-                "with"
+                f"preprocessing on this machine differs from the package by {levels.max():.3g} "
+                "grey levels, allowed 1; install the OpenCV and EdgeDETR that its manifest names"
             )
     return exact
 
@@ -173,8 +172,8 @@ def check_answer(wanted: GoldenAnswer, session: Session, frame: NDArray[np.uint8
             f"{wanted.model} does not find {len(lost)} of its {len(wanted.scores)} golden "
             f"detections, the first at {tuple(round(side) for side in box)} of score {score:.3f}, "
             f"within {wanted.box_error_px:g} px and {wanted.score_error:g}, allowed "
-            f"{LOST_SHARE:.0%}; the model, the backend or the device computes something else than "
-            "what was checked"
+            f"{LOST_SHARE:.0%}; the model, the backend or the device does not compute what was "
+            "checked when it was packaged"
         )
 
 

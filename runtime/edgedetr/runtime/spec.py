@@ -1,4 +1,4 @@
-"""The contract of a model: what it eats, what it answers and how to read the answer."""
+"""The contract of a model: its input, its outputs and how to decode them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ModelSpec:
         boxes_name: Name of the boxes, float32 (B, Q, 4).
         max_detections: How many of the best (query, class) pairs become detections.
         activation: What makes scores of the logits: a sigmoid or, over the classes of a query, a
-            softmax. ``sigmoid`` and ``softmax`` are scores that the graph computed so itself.
+            softmax. ``sigmoid`` and ``softmax`` mean that the graph outputs such scores itself.
         no_object: Index of the column that stands for no object and has no class name; -1 is the
             last one, None is that there is none.
         box_format: Centre and size, or two corners.
@@ -111,8 +111,8 @@ class ModelSpec:
             self.fused or self.no_object is not None or "softmax" in self.activation
         ):
             raise ValueError(
-                "with labels_name each query has one score: leave out fused and no_object, and let "
-                "activation be sigmoid or sigmoid_logits"
+                "with labels_name each query has one score: leave out fused and no_object, and set "
+                "activation to sigmoid or sigmoid_logits"
             )
 
     @property
@@ -138,7 +138,7 @@ class ModelSpec:
     def to_json(self) -> str:
         """Write the spec as one line of JSON, the same for the same spec.
 
-        Conventions that are the default are left out, so that what knows no others can read it.
+        Conventions that are the default are left out, so that older versions can read it.
         """
         defaults = {f.name: f.default for f in fields(self) if f.name in _CONVENTIONS}
         kept = {k: v for k, v in asdict(self).items() if defaults.get(k, self) != v}
@@ -171,8 +171,8 @@ def spec_from_toml(path: Path) -> ModelSpec:
 
 
 def no_spec(path: Path) -> ArtifactError:
-    """Return what to say of an artifact that carries no spec where none was given."""
+    """Return the error for an artifact that holds no spec where none was given."""
     return ArtifactError(
         f"{path} holds no model spec ({METADATA_KEY} in its metadata); give --spec SPEC.toml, "
-        f"which edgedetr spec {path} -o SPEC.toml drafts"
+        f"drafted by edgedetr spec {path} -o SPEC.toml"
     )

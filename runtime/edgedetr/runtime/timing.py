@@ -1,4 +1,4 @@
-"""Measured durations and what they say."""
+"""Measured durations and their percentiles."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def latency_from_samples(samples_ns: Sequence[int]) -> Latency:
 
 
 class LatencyHistogram:
-    """Durations of an endless stream in constant memory; percentiles are right within 1 %.
+    """Durations of an endless stream in constant memory; percentiles are accurate to 1 %.
 
     >>> histogram = LatencyHistogram()
     >>> for duration_ns in (3_000_000, 1_000_000, 2_000_000):

@@ -9,11 +9,11 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from edgedetr.distill import recipe
 from edgedetr.distill.cli import distill
 from edgedetr.distill.comparison import runs as compare_module
 from edgedetr.distill.comparison.runs import Plan, compare
 from edgedetr.distill.methods import clock
+from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.errors import ArtifactError, SettingsError, UnknownNameError, UsageError
 from edgedetr.runtime.types import Detections
@@ -30,7 +30,7 @@ class Watched:
     def __init__(self, patch):
         self.weights: dict[Path, dict[str, torch.Tensor]] = {}
         self.frames: dict[Path, list[object]] = {}
-        train, step = recipe._Run.train, recipe._Run._step
+        train, step = TrainingLoop.train, TrainingLoop._step
 
         def watched_train(run, data):
             student = run.state.trainee.network.state_dict()
@@ -42,8 +42,8 @@ class Watched:
             self.frames.setdefault(run.out, []).append(seen)
             return step(run, images, targets, *place)
 
-        patch.setattr(recipe._Run, "train", watched_train)
-        patch.setattr(recipe._Run, "_step", watched_step)
+        patch.setattr(TrainingLoop, "train", watched_train)
+        patch.setattr(TrainingLoop, "_step", watched_step)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_a_killed_comparison_goes_on_with_the_same_figures(plan, tmp_path, monke
     killed = replace(plan, out=shutil.copytree(plan.out, tmp_path / "killed"))
     for name in ARMS:
         shutil.rmtree(killed.out / name / "seed6")
-    real, calls = recipe._Run._step, []
+    real, calls = TrainingLoop._step, []
 
     def kill(run, *arguments):
         calls.append(run.out)
@@ -136,13 +136,13 @@ def test_a_killed_comparison_goes_on_with_the_same_figures(plan, tmp_path, monke
             raise KeyboardInterrupt
         return real(run, *arguments)
 
-    monkeypatch.setattr(recipe._Run, "_step", kill)
+    monkeypatch.setattr(TrainingLoop, "_step", kill)
     with pytest.raises(KeyboardInterrupt):
         compare(killed, killed.out / "comparison.json", "a command", lambda _: None)
     assert figures(killed.out)["seeds"] == [5]
     assert "1 of 2 seeds are trained" in (killed.out / "comparison.html").read_text("utf-8")
 
-    monkeypatch.setattr(recipe._Run, "_step", real)
+    monkeypatch.setattr(TrainingLoop, "_step", real)
     watched = Watched(monkeypatch)
     said: list[str] = []
     compare(killed, killed.out / "comparison.json", "a command", said.append)
@@ -215,7 +215,9 @@ def test_an_arm_that_is_there_twice_is_refused(plan):
 
 def test_a_pair_that_a_method_does_not_take_stops_before_any_training(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(clock, "supports", lambda _student, _teacher: False)
-    with pytest.raises(UsageError, match="'clock' takes no d_fine student with a d_fine teacher"):
+    with pytest.raises(
+        UsageError, match="'clock' does not support a d_fine student with a d_fine teacher"
+    ):
         compare(replace(plan, out=tmp_path / "out"), tmp_path / "c", "a command", lambda _: None)
     assert not list(tmp_path.iterdir())
 

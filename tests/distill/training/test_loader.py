@@ -116,8 +116,8 @@ def test_a_split_smaller_than_a_batch_is_one_batch():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loaders_give_the_same_batches_with_and_without_workers(workers):
     data = TrainingInputs(NetworkInputs(Frames(), SPEC), "strong", seed=0)
-    expect = list(TrainingLoader(data, EpochOrder(5, 2, 0), 0))
-    got = list(TrainingLoader(data, EpochOrder(5, 2, 0), workers))
+    expect = list(TrainingLoader(data, EpochOrder(5, 2, 0), 0).batches(0))
+    got = list(TrainingLoader(data, EpochOrder(5, 2, 0), workers).batches(0))
     assert len(got) == 2
     for (images, targets), (wanted, truths) in zip(got, expect, strict=True):
         assert images.shape == (2, 3, 32, 64)
@@ -161,7 +161,7 @@ def test_a_bad_image_is_the_same_one_line_with_and_without_workers(monkeypatch, 
     monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
     data = TrainingInputs(NetworkInputs(Broken(), SPEC), "flip", seed=0)
     with pytest.raises(DataError) as caught:
-        list(TrainingLoader(data, EpochOrder(5, 5, 0), workers))
+        list(TrainingLoader(data, EpochOrder(5, 5, 0), workers).batches(0))
     assert str(caught.value) == "d.png: not a whole PNG"
 
 
@@ -195,7 +195,7 @@ def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
     )
     message = r"was ended \(DataLoader worker .*lower data.workers"
     with pytest.raises(EdgeDetrError, match=message) as caught, one_line_of_workers():
-        list(loader)
+        list(loader.batches(0))
     assert "\n" not in str(caught.value)
 
 
@@ -207,7 +207,7 @@ def test_a_lack_of_shared_memory_is_one_line(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     data = TrainingInputs(NetworkInputs(Frames(), SPEC), "flip", seed=0)
     with pytest.raises(EdgeDetrError, match=r"unable to allocate .*give /dev/shm more room"):
-        list(TrainingLoader(data, EpochOrder(5, 5, 0), 1))
+        list(TrainingLoader(data, EpochOrder(5, 5, 0), 1).batches(0))
 
 
 def test_another_fault_keeps_its_trace():

@@ -50,6 +50,6 @@ def test_a_share_holds_each_term(pair, images, targets):
 def test_a_pair_that_a_method_does_not_take_is_refused_with_those_it_takes(pair, monkeypatch):
     monkeypatch.setattr(clock, "supports", lambda student, _: "v2" in student.__name__)
     with pytest.raises(
-        UsageError, match=r"takes no d_fine student .* it takes .*rt_detr_v2.* taught by"
+        UsageError, match=r"does not support a d_fine student .* it supports .*rt_detr_v2.* with "
     ):
         distillation_of([clock_config()], *pair)

@@ -7,7 +7,9 @@ import torch
 from edgedetr.distill import recipe
 from edgedetr.distill.config import OptimizerConfig
 from edgedetr.distill.data import Truth
+from edgedetr.distill.training.models import open_student, open_teacher
 from edgedetr.distill.training.preflight import (
+    check_query_counts,
     query_count,
     require_norms,
     warn_of_crowds,
@@ -93,10 +95,11 @@ def test_a_small_input_is_refused_before_anything_is_trained(config, tmp_path):
 def test_a_teacher_that_the_students_input_is_too_small_for_is_refused(config, teacher):
     student = replace(config.student, preset="edge-micro", input_hw=(32, 64))
     config = replace(config, student=student, teacher=str(teacher), methods=("clock",))
-    models = recipe.student_of(config), recipe.teacher_of(config)
+    student = open_student(config.student, config.data.classes)
+    own = open_teacher(config.teacher_config)
     with pytest.raises(UsageError, match=r"d_fine/edge-small at 32 x 64 .* 60 queries .* has 42;"):
-        recipe.check_inputs(config, *models)
-    assert recipe.check_inputs(replace(config, methods=("none",)), *models) == 40
+        check_query_counts(student, own)
+    assert check_query_counts(student, None) == 40
 
 
 def test_more_objects_than_queries_are_said_once(capsys):
@@ -114,7 +117,7 @@ def test_more_objects_than_queries_are_said_once(capsys):
 def test_a_warmup_that_the_run_ends_before_is_said(capsys):
     warn_of_warmup(6, OptimizerConfig(warmup_steps=500))
     assert (
-        "warm-up of 500 steps is not over when the run ends after 6: the learning rate reaches "
+        "the run ends after 6 steps, before its warm-up of 500 does: the learning rate reaches "
         in (error := capsys.readouterr().err)
     )
     assert "1.2 % of its peak" in error

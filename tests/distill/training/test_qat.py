@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,10 +11,11 @@ from edgedetr.distill import recipe
 from edgedetr.distill.config import QatConfig, load_config
 from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedLayer, simulated
 from edgedetr.distill.networks.reparameterize import reparameterize
-from edgedetr.distill.training import qat
 from edgedetr.distill.training.distillation_model import Trainee
+from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.export.qat import calibrated
 from edgedetr.runtime.errors import SettingsError, UsageError
 
 NORM = "model.backbone.model.embedder.stem2a.normalization"
@@ -50,12 +50,8 @@ def test_only_a_trained_student_is_trained_for_int8(tmp_path):
     assert asdict(plain) == {**plain.record(), "qat": asdict(QatConfig())}
 
 
-def test_without_the_export_stage_it_says_what_is_missing(quantized_config, tmp_path, monkeypatch):
-    def missing(package, name):
-        raise ModuleNotFoundError(f"No module named {package!r}", name=name)
-
-    monkeypatch.setattr(qat, "find", missing)
-    with pytest.raises(UsageError, match=r"needs the export stage.*edgedetr\[export\]"):
+def test_without_the_export_stage_it_says_what_is_missing(quantized_config, tmp_path):
+    with pytest.raises(UsageError, match=r"of the export stage.*edgedetr\[export\]"):
         recipe.train(quantized_config, tmp_path / "run", "a command")
 
 
@@ -76,17 +72,6 @@ def test_batch_norms_stay_as_they_are_while_a_quantized_student_trains(make_mode
         assert changed is live
 
 
-def test_a_teacher_that_was_trained_for_int8_answers_in_float(config, make_model, tmp_path):
-    model = replace(make_model(), quantization=QUANTIZATION)
-    save_model(tmp_path / "teacher.safetensors", model, command="a test")
-    path = str(tmp_path / "teacher.safetensors")
-    teacher = recipe.teacher_of(replace(config, teacher=path))
-    assert teacher is not None
-    assert teacher.quantization is None
-    student = replace(config.student, init=path)
-    assert recipe.student_of(replace(config, student=student)).quantization is None
-
-
 @pytest.mark.slow
 def test_a_run_for_int8_trains_evaluates_and_saves_the_student(
     quantized_config, tmp_path, monkeypatch
@@ -99,7 +84,7 @@ def test_a_run_for_int8_trains_evaluates_and_saves_the_student(
 
     monkeypatch.setattr("edgedetr.distill.evaluation.predict.simulated", noted)
     out = tmp_path / "run"
-    recipe.train(quantized_config, out, "a command")
+    recipe.train(quantized_config, out, "a command", calibrated)
     quantization = load_model(out / "student.safetensors").quantization
     assert quantization is not None
     assert len(quantization.layers) > 50
@@ -119,10 +104,11 @@ def test_a_run_for_int8_trains_evaluates_and_saves_the_student(
 def test_a_killed_run_for_int8_goes_on_with_the_same_result(
     quantized_config, tmp_path, monkeypatch
 ):
-    stage = SimpleNamespace(calibrated=lambda *_: QUANTIZATION)
-    monkeypatch.setattr(qat, "find", lambda *_: stage)
-    recipe.train(quantized_config, tmp_path / "whole", "a command")
-    real, calls = recipe._Run._step, []
+    def calibrate(*_):
+        return QUANTIZATION
+
+    recipe.train(quantized_config, tmp_path / "whole", "a command", calibrate)
+    real, calls = TrainingLoop._step, []
 
     def killed(self, *args):
         calls.append(args)
@@ -130,11 +116,10 @@ def test_a_killed_run_for_int8_goes_on_with_the_same_result(
             raise KeyboardInterrupt
         return real(self, *args)
 
-    monkeypatch.setattr(recipe._Run, "_step", killed)
+    monkeypatch.setattr(TrainingLoop, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        recipe.train(quantized_config, tmp_path / "killed", "a command")
-    monkeypatch.setattr(recipe._Run, "_step", real)
-    monkeypatch.setattr(qat, "find", None)  # what was calibrated is not asked again
+        recipe.train(quantized_config, tmp_path / "killed", "a command", calibrate)
+    monkeypatch.setattr(TrainingLoop, "_step", real)  # and it is not calibrated again
     recipe.train(quantized_config, tmp_path / "killed", "a command")
     whole, then = (load_model(tmp_path / d / "student.safetensors") for d in ("whole", "killed"))
     assert then.quantization == whole.quantization == QUANTIZATION

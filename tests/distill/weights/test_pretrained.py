@@ -1,5 +1,4 @@
 import re
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,11 +10,8 @@ from torchvision.models import resnet
 from torchvision.ops import FrozenBatchNorm2d
 from transformers import AutoBackbone
 
-from edgedetr.distill import recipe
-from edgedetr.distill.config import DataConfig, DistillConfig, StudentConfig
 from edgedetr.distill.detectors import detector
 from edgedetr.distill.networks.backbones import ResNet, backbone_of, resnet_config, resnet_d_config
-from edgedetr.distill.training.distillation_model import parameter_groups
 from edgedetr.distill.weights import pretrained
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.distill.weights.pretrained import load_backbone, load_detector
@@ -288,50 +284,3 @@ def test_a_detector_of_another_size_is_refused(tmp_path):
     )
     with pytest.raises(ArtifactError, match=r"fills \d+ of \d+ tensors of this preset, less than"):
         load_detector(family.build("edge-tiny", 3), str(tmp_path / "w.safetensors"))
-
-
-def config(**student):
-    return DistillConfig(
-        DataConfig("nowhere"), StudentConfig("rt_detr_v2", "edge-tiny", (64, 96), **student)
-    )
-
-
-def test_a_student_starts_from_a_detector_in_transformers_naming(tmp_path, capsys):
-    tensors = detector("rt_detr_v2").build("edge-tiny", 80).state_dict()
-    save_file({n: t.clone() for n, t in tensors.items()}, tmp_path / "w.safetensors")
-    student = recipe.student_of(config(init=str(tmp_path / "w.safetensors")))
-    assert re.search(r"fills \d+ of the student's \d+ tensors", capsys.readouterr().out)
-    name = "model.encoder.lateral_convs.0.conv.weight"
-    assert torch.equal(student.network.state_dict()[name], tensors[name])
-    with pytest.raises(ArtifactError, match="train one with"):
-        recipe.student_of(config(init="missing.safetensors"))
-
-
-def test_a_student_starts_from_backbone_weights(tmp_path):
-    wanted = replace(config().student, preset="r18")
-    save_file(timm_resnet_d("basic", (2, 2, 2, 2)), tmp_path / "w.safetensors")
-    for weights, frozen in (("", False), (str(tmp_path / "w.safetensors"), True)):
-        student = replace(config(), student=replace(wanted, backbone_weights=weights))
-        network = recipe.student_of(student).network
-        kinds = {type(m).__name__ for m in backbone_of(network).modules()}
-        assert ("FrozenBatchNorm2d" in kinds) is frozen
-        assert ("BatchNorm2d" in kinds) is not frozen
-
-
-def test_a_start_is_named_once():
-    with pytest.raises(ValueError, match="init, which has a backbone, or backbone_weights"):
-        StudentConfig(init="a", backbone_weights="b")
-
-
-@pytest.mark.parametrize("family", ["d_fine", "deimv2", "dab_detr", "retinanet"])
-def test_the_backbone_learns_at_its_own_rate(family, make_model):
-    model = make_model(family)
-    settings = replace(config().optimizer, learning_rate=1.0, backbone_factor=0.1)
-    trainee = recipe.trainee_of(config(), model, None)
-    slow = {
-        id(p)
-        for group in torch.optim.AdamW(parameter_groups(trainee, settings)).param_groups
-        if group["lr"] == pytest.approx(0.1)
-        for p in group["params"]
-    }
-    assert slow == {id(p) for p in backbone_of(model.network).parameters()}

@@ -5,14 +5,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgedetr.distill import recipe
-from edgedetr.distill.config import DataConfig, DistillConfig, StudentConfig
+from edgedetr.distill.config import StudentConfig
 from edgedetr.distill.detectors import detector
+from edgedetr.distill.training.models import open_student
 
 
 def config(**student):
-    return DistillConfig(
-        DataConfig("nowhere"), StudentConfig("rt_detr_v2", "edge-tiny", (64, 96), **student)
+    return (
+        StudentConfig("rt_detr_v2", "edge-tiny", (64, 96), **student),
+        ("Car", "Pedestrian", "Cyclist"),
     )
 
 
@@ -45,7 +46,7 @@ def test_class_rows_are_taken_by_name(tmp_path, capsys):
     names = ["bus", "Cyclist", "Car", "truck", "Pedestrian"]
     labels = json.dumps({"id2label": {str(i): name for i, name in enumerate(names)}})
     theirs = saved_by_transformers(tmp_path, names, labels)
-    student = recipe.student_of(config(init=str(tmp_path / "w.safetensors")))
+    student = open_student(*config(init=str(tmp_path / "w.safetensors")))
     ours = student.network.state_dict()
     for name, more in HEADS.items():
         assert len(ours[name]) == 3 + more
@@ -64,9 +65,9 @@ def test_a_class_that_the_file_does_not_name_starts_fresh_and_is_named(tmp_path,
         '{"id2label": {"0": "Cyclist", "1": "Car", "2": "car"}}',
     )
     torch.manual_seed(0)
-    student = recipe.student_of(config(init=str(tmp_path / "w.safetensors")))
+    student = open_student(*config(init=str(tmp_path / "w.safetensors")))
     torch.manual_seed(0)
-    fresh = recipe.student_of(config()).network.state_dict()
+    fresh = open_student(*config()).network.state_dict()
     ours = student.network.state_dict()
     for name in HEADS:
         assert torch.equal(ours[name][0], theirs[name][1])
@@ -91,7 +92,7 @@ def test_a_class_that_the_file_does_not_name_starts_fresh_and_is_named(tmp_path,
 )
 def test_heads_whose_classes_nothing_names_start_fresh(tmp_path, capsys, labels):
     theirs = saved_by_transformers(tmp_path, ["a", "b", "c"], labels)
-    student = recipe.student_of(config(init=str(tmp_path / "w.safetensors")))
+    student = open_student(*config(init=str(tmp_path / "w.safetensors")))
     ours = student.network.state_dict()
     assert not any(torch.equal(ours[name], theirs[name]) for name in HEADS)
     name = "model.encoder.lateral_convs.0.conv.weight"

@@ -73,12 +73,12 @@ BROKEN: dict[str, tuple[tuple[Any, ...], str, str]] = {
     "float16": (
         ({"logits": logits(1, 8, 2), "boxes": boxes(1, 8, 4)}, (), HALF),
         "",
-        "answers float16 (1, 8, 2) and float16 (1, 8, 4)",
+        "outputs float16 (1, 8, 2) and float16 (1, 8, 4)",
     ),
     "a second input": (
         ({"logits": logits(1, 8, 2), "boxes": boxes(1, 8, 4)}, (SIZES,)),
         "",
-        "say in the spec what to feed orig_target_sizes: [[extra_inputs]]",
+        "set in the spec what to feed orig_target_sizes: [[extra_inputs]]",
     ),
     "one output named twice": (
         ({"output0": boxes(1, 8, 6)},),
@@ -88,7 +88,7 @@ BROKEN: dict[str, tuple[tuple[Any, ...], str, str]] = {
     "an output missing": (
         ({"logits": logits(1, 8, 2), "dets": boxes(1, 8, 4)},),
         "",
-        "m.onnx answers x, logits, dets, its spec wants boxes",
+        "m.onnx outputs x, logits, dets, its spec wants boxes",
     ),
     "dense anchors": (
         ({"output0": boxes(1, 84, 7)},),
@@ -184,7 +184,7 @@ def test_an_engine_is_built_without_other_inputs(tmp_path: Path, edgedetr: Comma
     (tmp_path / "s.toml").write_text(TOML + extra, encoding="utf-8")
     arguments = ("export", "engine", path, "--spec", tmp_path / "s.toml")
     status, _, err = edgedetr(*arguments, "--backend", "tensorrt_rtx")
-    assert (status, "orig_target_sizes beside the image, which no engine is fed" in err) == (
+    assert (status, "orig_target_sizes beside the image, which engines do not get" in err) == (
         1,
         True,
     )
@@ -225,7 +225,7 @@ def test_the_command_writes_a_draft_once(tmp_path: Path, edgedetr: Command) -> N
     toml = tmp_path / "s.toml"
     status, out, err = edgedetr("spec", path, "-o", toml)
     assert status == 0
-    assert "unsure of activation: logits of a sigmoid or of a softmax" in err
+    assert "unsure about activation: logits of a sigmoid or of a softmax" in err
     assert "class_names" not in err
     assert out.startswith(f"{toml}: ")
     assert spec_from_toml(toml).class_names == ("bus", "tram")

@@ -65,11 +65,10 @@ def test_a_failed_gate_writes_its_json_and_exits_with_1(edgedetr, pair, images, 
     arguments = ("verify", a, b, "--images", images, "--json", tmp_path / "v.json")
     status, out, error = edgedetr(*arguments)
     assert status == 1
-    assert "FAILED: worst box error 1 px, allowed 0.5 px" in out
+    assert "FAILED: max box error 1 px, allowed 0.5 px" in out
     assert (
-        error
-        == f"edgedetr: {b} does not find what {a} finds: worst box error 1 px, allowed 0.5 px; "
-        "the first block that departs is block_00\n"
+        error == f"edgedetr: {b} does not find what {a} finds: max box error 1 px, allowed 0.5 px; "
+        "the first diverging block is block_00\n"
     )
     values = json.loads((tmp_path / "v.json").read_text())
     assert (values["passed"], values["verdict"]) == (False, "failed")
@@ -86,10 +85,10 @@ def test_the_options_of_the_gate(edgedetr, pair, images):
     assert edgedetr(*arguments, "--min-iou", 0.5, "--max-score-error", 0.01)[0] == 0
     a, b = pair(**boxes_moved_by(0.025))
     assert edgedetr(*arguments, "--max-box-error-px", 1.1)[0] == 0
-    assert "worst box error 1 px" in edgedetr(*arguments)[2]
+    assert "max box error 1 px" in edgedetr(*arguments)[2]
     assert edgedetr(*arguments, "--max-box-error-px", 1.1, "--min-iou", 0.95)[0] == 1
     a, b = pair(**boxes_moved_by(0.3))
-    assert "8 of 12 detections have no partner" in edgedetr(*arguments)[2]
+    assert "8 of 12 detections unmatched" in edgedetr(*arguments)[2]
 
 
 def test_with_a_share_that_may_be_lost_fp32_is_tested_too(edgedetr, pair, images):
@@ -98,7 +97,7 @@ def test_with_a_share_that_may_be_lost_fp32_is_tested_too(edgedetr, pair, images
     status, _, error = edgedetr(*arguments, 0.5)
     assert status == 1
     assert "may not find what" in error
-    assert "4 of 4 detections are lost" in error
+    assert "4 of 4 detections lost" in error
     assert edgedetr(*arguments, 1)[0] == 0
     assert edgedetr(*arguments, 1.1)[0] == 2
 
@@ -128,7 +127,7 @@ def white(images):
     return images
 
 
-def told(path):
+def written(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -140,7 +139,7 @@ def test_what_passed_stops_early(edgedetr, half_pair, white, tmp_path):
     status, text, error = edgedetr(*arguments, "--max-lost", 0.1)
     assert (status, error) == (0, "")
     assert text.endswith("passed\n")
-    values = told(out)
+    values = written(out)
     assert (values["verdict"], values["passed"], values["frames_needed"]) == ("passed", True, None)
     assert (values["frames"], values["compared"], values["lost"]) == (40, 40, 0)
     assert values["error_rate"] == 0.025
@@ -153,25 +152,25 @@ def test_what_failed_stops_early(edgedetr, half_pair, white, tmp_path):
     arguments = ("verify", a, b, "--images", white, "--json", out)
     status, text, error = edgedetr(*arguments, "--max-score-error", 0.005)
     assert status == 1
-    assert "FAILED: 40 of 40 detections are lost (100.00%" in text
+    assert "FAILED: 40 of 40 detections lost (100.00%" in text
     assert error.startswith(f"edgedetr: {b} does not find what {a} finds: 40 of 40 detections")
-    values = told(out)
+    values = written(out)
     assert (values["verdict"], values["passed"], values["frames_needed"]) == ("failed", False, None)
     assert (values["frames"], values["lost_share"], values["lost_share_high"]) == (40, 1, 1)
     assert edgedetr(*arguments, "--max-lost", 0.1)[0] == 0  # within FP16's 0.01
 
 
-def test_what_is_undecided_says_how_many_frames_it_needs(edgedetr, half_pair, white, tmp_path):
+def test_an_undecided_verdict_estimates_the_frames_it_needs(edgedetr, half_pair, white, tmp_path):
     """FP16 may lose 2 %: 45 frames with one detection each are too few to tell."""
     a, b = half_pair()
     out = tmp_path / "v.json"
     status, text, error = edgedetr("verify", a, b, "--images", white, "--json", out)
     assert status == 1
-    values = told(out)
+    values = written(out)
     assert (values["verdict"], values["passed"], values["frames"]) == ("undecided", False, 45)
     more = values["frames_needed"]
     assert 0.98 ** (45 + more) <= 0.025 < 0.98 ** (45 + more / 1.2)
-    assert "UNDECIDED: 0 of 45 detections are lost" in text
+    assert "UNDECIDED: 0 of 45 detections lost" in text
     assert error.startswith(f"edgedetr: {b} may not find what {a} finds: 0 of 45 detections")
     assert f"about {more} more frames would decide" in error
     assert error.count("\n") == 1
@@ -183,7 +182,7 @@ def test_frames_come_in_an_order_of_their_own(edgedetr, pair, white, tmp_path):
     seen = []
     for name in ("v.json", "w.json"):
         assert edgedetr("verify", a, b, "--images", white, "--json", tmp_path / name)[0] == 0
-        seen.append([frame["frame"] for frame in told(tmp_path / name)["worst_frames"]])
+        seen.append([frame["frame"] for frame in written(tmp_path / name)["worst_frames"]])
     assert seen[0] == seen[1] == [path.name for path in gate_images(white, None, 400)[:3]]
     assert seen[0] != sorted(path.name for path in white.iterdir())[:3]
 
@@ -197,7 +196,7 @@ def test_the_frames_of_a_kitti_folder_are_its_validation_split(edgedetr, pair, w
     (root / "ImageSets" / "train.txt").write_text("a\nc00\n", encoding="utf-8")
     (root / "ImageSets" / "val.txt").write_text("b\nc01\nc02\n", encoding="utf-8")
     assert edgedetr("verify", a, b, "--data", root, "--json", out)[0] == 0
-    values = told(out)
+    values = written(out)
     assert values["frames"] == 3
     assert {f["frame"] for f in values["worst_frames"]} == {"b.png", "c01.png", "c02.png"}
     for wrong in ((), ("--data", root, "--images", white)):
@@ -205,13 +204,15 @@ def test_the_frames_of_a_kitti_folder_are_its_validation_split(edgedetr, pair, w
         assert (status, "give either --data KITTI_ROOT or --images DIR" in error) == (2, True)
 
 
-def test_nothing_found_decides_nothing_and_a_lower_threshold_helps(edgedetr, half_pair, white):
+def test_without_detections_nothing_is_decided_and_a_lower_threshold_helps(
+    edgedetr, half_pair, white
+):
     a, b = half_pair()
     arguments = ("verify", a, b, "--images", white, "--max-lost", 0.1, "--threshold")
     status, _, error = edgedetr(*arguments, 0.99)
     assert status == 1
     assert "may not find what" in error
-    assert "no detection above 0.99 in any of 45 frames: nothing was compared" in error
+    assert "no detection above 0.99 in 45 frames, so nothing was compared" in error
     assert edgedetr(*arguments, 0.9)[0] == 0
 
 
@@ -235,9 +236,9 @@ def test_an_int8_model_is_held_to_its_own_limits(pair):
     assert not found.limits.exact
     assert found.share.verdict(found.limits.lost_share) == "passed"
     assert 0 < (found.figures.max_score_error or 0) < 8 / 127  # the gain is 8, a step 1 / 127
-    # a block that answers something else is a fault, whatever is lost
+    # a block with other outputs is a fault, whatever is lost
     assert found.verdict == "failed"
-    assert found.reason.startswith("1 INT8 blocks are not what was calibrated: block_00 (int8)")
+    assert found.reason.startswith("1 INT8 block diverges from its calibration: block_00 (int8)")
     for gate in (Gate(iou=0.6, box_error_px=3.99), Gate(iou=0.7), Gate()):
         share = verify(a, b, frames, BOTH, gate).share  # the boxes of one of two queries
         assert (share.verdict(0.1), share.share) == ("failed", 0.5)

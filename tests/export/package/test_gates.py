@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
-from edgedetr.export.package.gates import precision_of
+from edgedetr.export.package.gates import precision_for_gates
 from edgedetr.export.package.write import Contents, package
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
@@ -27,7 +27,7 @@ def documented(path):
 
 
 def test_what_is_in_less_than_fp32_needs_a_report(refuses, fp32, int8, report, stats):
-    refuses("is int8 and nothing says what it finds", [int8], calibration=stats)
+    refuses("is int8 and has no report", [int8], calibration=stats)
     failed = report(fp32, int8, passed=False, reason="worst box error 9 px, allowed 8 px")
     refuses(
         r"verify\.m\.int8\.json: m\.int8\.onnx does not find what .* 9 px, allowed 8 px",
@@ -55,7 +55,7 @@ def test_an_undecided_report_is_no_pass(refuses, fp32, int8, report, stats):
 
 def test_reports_lead_from_a_trusted_start(refuses, fp32, int8, report, stats, tmp_path):
     given = {"parity": (report(fp32, int8),), "calibration": stats}
-    refuses(r"start at m\.onnx, which nothing vouches for; .*--reference", [int8], **given)
+    refuses(r"start at m\.onnx, which has no report itself; .*--reference", [int8], **given)
     other = shutil.copy(int8, tmp_path / "other.onnx")
     refuses(r"reference .*other\.onnx is int8, not FP32", [int8], references=(other,), **given)
     assert package(Contents((int8,), references=(fp32,), **given), tmp_path / "a.tar").gates
@@ -71,7 +71,7 @@ def test_reports_in_a_circle_are_no_start(refuses, int8, report, stats, tmp_path
     shutil.copy(int8, other)
     documented(other)
     parity = (report(other, int8), report(int8, other))
-    refuses("nothing vouches for", [int8], parity=parity, calibration=stats)
+    refuses("which has no report itself", [int8], parity=parity, calibration=stats)
 
 
 def test_a_report_of_another_model(refuses, fp32, int8, report, stats):
@@ -107,7 +107,7 @@ def test_calibration_of_another_model(refuses, fp32, int8, report, stats, tmp_pa
     values = json.loads(stats.read_text())
     path = tmp_path / "other.json"
     for change, message in (
-        ({"model_sha256": "00"}, "is the calibration of another model: m.onnx"),
+        ({"model_sha256": "00"}, "was collected on another model: m.onnx"),
         ({"frames": 41}, "quantized with another m.calib.json"),
     ):
         path.write_text(json.dumps(values | change), encoding="utf-8")
@@ -128,7 +128,7 @@ def test_the_measured_coverage_is_that_of_the_model(refuses, fp32, int8, report,
     given = {"parity": (report(fp32, int8),), "calibration": stats}
     path = int8.with_name("m.int8.onnx.coverage.json")
     path.write_text("{}", encoding="utf-8")
-    refuses("no measured coverage", [int8, fp32], error=ArtifactError, **given)
+    refuses("is no coverage record", [int8, fp32], error=ArtifactError, **given)
     coverage(path, tmp_path / "n.onnx", sha256(fp32))
     refuses(r"coverage\.json is not about", [int8, fp32], **given)
     coverage(path, int8, "12" * 32)
@@ -148,7 +148,7 @@ def test_the_accuracy_is_that_of_the_model(refuses, fp32, tmp_path):
         ({"verdict": "failed"}, r"report\.json did not pass: failed", GateError),
         ({"verdict": 3}, "'verdict' must be a text", ArtifactError),
         ({"parity": [undecided]}, "v.json did not pass: undecided", GateError),
-        ({"models": []}, "does not tell of m.onnx", GateError),
+        ({"models": []}, "does not contain m.onnx", GateError),
         ({"models": 3}, "is no report.json", ArtifactError),
         ({"models": [{"name": "m", "file_mib": 1}]}, "'sha256' must be a text", ArtifactError),
     ):
@@ -171,7 +171,7 @@ def test_random_weights_of_the_same_size_are_not_what_was_measured(refuses, fp32
             tensor.CopyFrom(numpy_helper.from_array(random, tensor.name))
     onnx.save(model, fp32)
     assert fp32.stat().st_size == size
-    refuses(r"report\.json does not tell of m\.onnx as it is now", [fp32], report=path)
+    refuses(r"report\.json does not contain m\.onnx as it is now", [fp32], report=path)
 
 
 def with_weights_beside(path, folder):
@@ -212,9 +212,9 @@ def test_weights_that_changed_after_a_check(  # noqa: PLR0913, PLR0917 - fixture
 
     change(weights if what in {"report", "verify"} else source_weights)
     messages = {
-        "report": r"report\.json does not tell of m\.int8\.onnx as it is now",
+        "report": r"report\.json does not contain m\.int8\.onnx as it is now",
         "verify": r"verify\.m\.int8\.json is about another model: m\.int8\.onnx",
-        "calibration": r"m\.calib\.json is the calibration of another model: m\.onnx",
+        "calibration": r"m\.calib\.json was collected on another model: m\.onnx",
         "coverage": r"coverage\.json is not about .*m\.int8\.onnx as it is now",
     }
     if what != "verify":
@@ -261,14 +261,14 @@ def test_models_of_two_specs(refuses, fp32, tiny_onnx, tmp_path):
 
 def test_a_model_that_finds_nothing(refuses, tiny_onnx):
     path = tiny_onnx(boxes=((0.5, 0.5, 0, 0), (0.5, 0.5, 0, 0)))
-    refuses("surely finds nothing of score 0.1 in the golden frame", [path])
+    refuses("has no stable detection of score 0.1 or more in the golden frame", [path])
 
 
 def test_a_model_that_is_sure_of_nothing(refuses, tiny_onnx, fp32, monkeypatch):
     weak = tiny_onnx(bias=((-9.0, -9.0), (-9.0, -9.0)))
-    refuses("surely finds nothing", [weak])
+    refuses("has no stable detection", [weak])
     monkeypatch.setattr("edgedetr.export.package.write.lost_detections", lambda *_: (0,))
-    refuses("surely finds nothing", [fp32])
+    refuses("has no stable detection", [fp32])
 
 
 def test_damaged_models(refuses, fp32, tmp_path):
@@ -278,16 +278,16 @@ def test_damaged_models(refuses, fp32, tmp_path):
 
 
 def test_the_precision_of_a_graph(onnx_model, fp32, int8):
-    assert precision_of(onnx.load(fp32)) == "fp32"
-    assert precision_of(onnx.load(int8)) == "int8"
+    assert precision_for_gates(onnx.load(fp32)) == "fp32"
+    assert precision_for_gates(onnx.load(int8)) == "int8"
     half = [("Cast", "c", ["x"], "h", {"to": TensorProto.FLOAT16})]
     half += [("Cast", "d", ["h"], "y", {"to": TensorProto.FLOAT})]
-    assert precision_of(onnx_model(half, {}, inputs={"x": (1,)}, outputs=["y"])) == "fp16"
+    assert precision_for_gates(onnx_model(half, {}, inputs={"x": (1,)}, outputs=["y"])) == "fp16"
     constant = [("Cast", "d", ["h"], "y", {"to": TensorProto.FLOAT})]
     numbers = {"h": np.zeros(1, np.float16)}
-    assert precision_of(onnx_model(constant, numbers, inputs={}, outputs=["y"])) == "fp16"
+    assert precision_for_gates(onnx_model(constant, numbers, inputs={}, outputs=["y"])) == "fp16"
     node = helper.make_node("DynamicQuantizeLinear", ["x"], ["a", "b", "c"])
-    assert precision_of(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
+    assert precision_for_gates(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
 
 
 def of_few_bits(kind):
@@ -313,17 +313,17 @@ def of_few_bits(kind):
 def test_weights_of_few_bits_are_not_fp32(kind, onnx_model):
     nodes, constants = of_few_bits(kind)
     model = onnx_model(nodes, constants, inputs={"x": (1, 32)}, outputs=["y"])
-    assert precision_of(model) == "int8"
+    assert precision_for_gates(model) == "int8"
 
 
 def test_an_operator_of_another_domain_is_not_fp32(fp32, refuses):
     """MatMulNBits holds weights of four bits in bytes."""
     model = onnx.load(fp32)
     node = helper.make_node("MatMulNBits", ["a", "b", "c"], ["d"], domain="com.microsoft")
-    assert precision_of(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
+    assert precision_for_gates(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
     model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 2), np.uint8), "packed"))
     onnx.save(model, fp32)
-    refuses(r"m\.onnx is int8 and nothing says what it finds", [fp32])
+    refuses(r"m\.onnx is int8 and has no report", [fp32])
 
 
 def test_whole_numbers_that_are_no_weights_leave_fp32(onnx_model):
@@ -334,4 +334,4 @@ def test_whole_numbers_that_are_no_weights_leave_fp32(onnx_model):
     ]
     constants = {"rows": np.arange(512) % 32, "two": np.array([2])}
     model = onnx_model(nodes, constants, inputs={"x": (1, 32)}, outputs=["y"])
-    assert precision_of(model) == "fp32"
+    assert precision_for_gates(model) == "fp32"

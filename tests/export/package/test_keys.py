@@ -34,12 +34,15 @@ def test_bad_private_keys(edgedetr, fp32, key, tmp_path):
     arguments = ("package", fp32, "-o", tmp_path / "p.tar", "--key", key)
     key.chmod(0o640)
     status, _, error = edgedetr(*arguments)
-    assert (status, f"is open to others (mode 0640); run: chmod 600 {key}" in error) == (1, True)
+    assert (status, f"is readable by others (mode 0640); run: chmod 600 {key}" in error) == (
+        1,
+        True,
+    )
     key.write_bytes(b"nonsense")
     key.chmod(0o600)
     assert "not a private key in PEM" in edgedetr(*arguments)[2]
     key.unlink()
-    assert "no private key: No such file" in edgedetr(*arguments)[2]
+    assert "cannot read the private key: No such file" in edgedetr(*arguments)[2]
     assert not (tmp_path / "p.tar").exists()
 
 
@@ -59,5 +62,5 @@ def test_a_passphrase_is_asked_for(edgedetr, fp32, tmp_path, monkeypatch):
     assert asked == [("Passphrase", True, True)] * 2
     monkeypatch.setattr("sys.stdin.isatty", lambda: False)
     status, _, error = edgedetr("package", fp32, "--key", path)
-    assert (status, "taken from EDGEDETR_KEY_PASSPHRASE or asked for" in error) == (1, True)
+    assert (status, "set EDGEDETR_KEY_PASSPHRASE, or type it when prompted" in error) == (1, True)
     assert len(asked) == 2

@@ -47,7 +47,7 @@ def test_the_way_of_a_model(edgedetr, fp32, int8, stats, key, tmp_path):
             *("package", "verify", tmp_path / name, "--public-key", f"{key}.pub")
         )
         assert (status, error) == (0, "")
-        assert "signature is good, and each ONNX model finds its golden detections" in out
+        assert "signature is valid, and each ONNX model finds its golden detections" in out
         with read_package(tmp_path / name, key.with_name("k.pub")) as opened:
             models = opened.manifest.models
             assert [(m.name, m.precision) for m in models] == [
@@ -126,7 +126,7 @@ def test_names_in_the_package(refuses, fp32, tmp_path):
     folder = tmp_path / "deep"
     folder.mkdir()
     again = shutil.copy(fp32, folder / "m.onnx")
-    refuses("two files would be called models/m.onnx", [fp32, again], error=UsageError)
+    refuses("two files would have the name models/m.onnx", [fp32, again], error=UsageError)
     odd = shutil.copy(fp32, tmp_path / "my model.onnx")
     refuses("may be called 'models/my model.onnx'", [odd], error=ArtifactError)
 
@@ -172,7 +172,7 @@ def test_a_model_that_is_replaced_behind_the_gates(beside, tiny_onnx, tmp_path, 
         return check_parity(*arguments)
 
     monkeypatch.setattr("edgedetr.export.package.write.check_parity", judge)
-    with pytest.raises(GateError, match=r"m\.onnx was changed while it was packed; nothing was"):
+    with pytest.raises(GateError, match=r"m\.onnx changed while it was packed; nothing was"):
         package(Contents((path,)), tmp_path / "x.tar")
     assert not (tmp_path / "x.tar").exists()
 

@@ -65,5 +65,5 @@ def test_a_step_costs_points_of_ap_or_without_labels_detections() -> None:
 def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.coverage.json"
     path.write_text(json.dumps({"int8": "x"}), encoding="utf-8")
-    with pytest.raises(ArtifactError, match="no measured coverage"):
+    with pytest.raises(ArtifactError, match="no coverage record"):
         read_coverage(path)

@@ -16,7 +16,8 @@ import pytest
 
 from edgedetr.export.search.fp16_blocks import MOST, Request, find_blocks
 from edgedetr.export.search.trial import Effect
-from edgedetr.export.to_fp16 import export_fp16, prepared
+from edgedetr.export.to_fp16 import export_fp16
+from edgedetr.export.transforms.halve import prepared
 from edgedetr.export.verify.figures import figures_from_pairs
 from edgedetr.export.verify.limits import FP16_LIMITS
 from edgedetr.export.verify.matching import Pairs
@@ -96,7 +97,7 @@ def test_the_block_that_fp16_breaks_stays_fp32_and_no_other(
     status, _, error = edgedetr(*verify)
     assert status == 1
     assert "does not find what" in error
-    assert "40 of 40 detections are lost" in error
+    assert "40 of 40 detections lost" in error
     status, text, _ = edgedetr(*given, "--max-score-error", 0.005)
     assert status == 0
     assert "57.9% of 0.000 GMACs in FP16" in text
@@ -132,8 +133,8 @@ def test_what_holds_no_limit_is_not_written(
     with pytest.raises(
         GateError,
         match=r"does not keep 98\.00% of the detections with IoU >= 0\.95, scores within 1e-09 "
-        r"with at most 50% of the multiply-accumulates in FP32; the nearest keeps no block: 3 of 3 "
-        "detections are lost",
+        r"with at most 50% of the multiply-accumulates in FP32; at best, with no block in FP32, "
+        "3 of 3 detections lost",
     ):
         export_fp16(path, out, request=request)
     assert not out.exists()
@@ -143,7 +144,7 @@ def test_limits_need_images(onnx_model: Build, tmp_path: Path, edgedetr: Run) ->
     path = tmp_path / "model.onnx"
     onnx.save(grey_model(onnx_model), path)
     status, _, error = edgedetr("export", "fp16", path, "--max-box-error-px", 2)
-    assert (status, "want --images DIR" in error) == (2, True)
+    assert (status, "need --images DIR" in error) == (2, True)
 
 
 class Pretended:
@@ -194,6 +195,6 @@ def test_a_block_with_more_than_half_of_the_work_is_passed_over(onnx_model: Buil
     """With all in FP16 both are lost, with the body in FP32 one of two."""
     assert 64 / (24 + 64 + 64) < MOST < (24 + 64) / (24 + 64 + 64)
     with pytest.raises(
-        GateError, match=r"the nearest keeps 42\.1% of .*: 1 of 2 detections are lost"
+        GateError, match=r"at best, with 42\.1% of the .* in FP32, 1 of 2 detections lost"
     ):
         kept(onnx_model, body=0.018, neck=0.016, stem=0.002)

@@ -54,14 +54,14 @@ def test_the_largest_coverage_leaves_the_bad_block_out(
     assert f"{record.coverage:.1%} of the multiply-accumulates" in out
     assert [step.kept for step in record.curve] == [True, True, True, False, False, False, True]
     assert record.curve[-2].tried == "all convolutions but the first"
-    assert record.curve[-1].tried == "all that was chosen, the rest in FP16"
+    assert record.curve[-1].tried == "all chosen candidates, the rest in FP16"
     assert [step.rest for step in record.curve] == 6 * ["fp32"] + ["fp16"]
     assert record.rest == "fp16"
     assert "in INT8, the rest in FP16" in out
     assert "--exclude" in read_manifest(output).command
 
 
-def test_int8_that_is_not_worth_it_is_said(
+def test_int8_that_is_not_worth_it_is_refused(
     grey_onnx: Path,
     kitti: Path,
     write_grey_stats: Callable[..., Path],
@@ -83,7 +83,7 @@ def test_int8_that_is_not_worth_it_is_said(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "wants STATS and --data KITTI_ROOT"),
+        ([], "needs STATS and --data KITTI_ROOT"),
         (["--data", "kitti", "--exclude", "x"], "no --include or --exclude"),
     ],
 )
@@ -202,8 +202,8 @@ def test_a_model_that_finds_nothing_has_nothing_to_compare(
     onnx.save(model, grey_onnx)
     status, _, error = gate(kitti)
     assert status == 1
-    assert "INT8 is not made of " in error
-    assert "the model finds nothing above 0.3 in any of 1 frames: there is nothing to" in error
+    assert "was not quantized: " in error
+    assert "the model has no detection above 0.3 in 1 frame, so that nothing can be" in error
     assert error.count("\n") == 1
     output = tmp_path / "model.int8.onnx"
     record = read_coverage(coverage_path(output))
@@ -219,7 +219,7 @@ def test_a_drop_of_ap_wants_a_model_that_finds_something(
     for label in (kitti / "training" / "label_2").iterdir():
         text = label.read_text(encoding="utf-8").replace("48.00 24.00", "20.00 12.00")
         label.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"AP on 3 labelled frames is 0\.0"):
+    with pytest.raises(DataError, match=r"AP 0\.0 on 3 labelled frames"):
         choose_coverage(grey_onnx, write_grey_stats(), tmp_path / "x.onnx", Request(kitti, 3, 0.5))
     assert not list(tmp_path.glob("*.coverage.json"))
 
@@ -250,4 +250,4 @@ def test_the_gate_and_a_drop_of_ap_are_two_questions(
     status, _, error = edgedetr(*given, "--max-ap-drop", 0.5)
     assert (status, "give either --gate or --max-ap-drop" in error) == (2, True)
     status, _, error = edgedetr(*given, "--exclude", "x")
-    assert (status, "--gate wants STATS and --data KITTI_ROOT" in error) == (2, True)
+    assert (status, "--gate needs STATS and --data KITTI_ROOT" in error) == (2, True)

@@ -49,7 +49,7 @@ def search(
     return tuple(c.block for c in found.chosen), [step.tried for step in found.steps]
 
 
-def test_the_answer_is_measured_with_the_rest_that_is_asked_for(
+def test_the_chosen_set_is_measured_with_the_requested_rest(
     grey_onnx: Path, write_grey_stats: Callable[..., Path]
 ) -> None:
     """Each layer loses 0.1 points and FP16 0.35: both convolutions hold 0.5 beside FP32 only."""
@@ -184,5 +184,5 @@ def test_where_nothing_holds_the_least_is_named(
     found = find_coverage(network, stats, trial, None)
     assert (found.chosen, found.best, found.is_worth_it) == ((), None, False)
     assert found.describe().startswith("no block holds the gate (10% of the detections lost")
-    assert "the least is 30.00% of the detections for " in found.describe()
+    assert "the smallest loss is 30.00% of the detections for " in found.describe()
     assert "(backbone/body), on 100 frames" in found.describe()

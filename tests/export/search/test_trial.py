@@ -97,7 +97,7 @@ def test_a_drop_of_ap_is_bounded_by_leaving_frames_out(grey_onnx: Path, six_fram
     error = 100 * 20 / 101 * (5 / 6 * (5 * (1 / 6) ** 2 + (5 / 6) ** 2)) ** 0.5
     assert error == pytest.approx(16.50, abs=0.01)
     assert found.ap_drop_high == pytest.approx(100 * 17 / 101 + T_5 * error, rel=1e-4)
-    assert [effect.ap_drop_high for effect in unbounded] == [None, None]  # not asked for, too much
+    assert [effect.ap_drop_high for effect in unbounded] == [None, None]  # not requested, too much
     assert (again.ap_drop, again.ap_drop_high) == (0, 0)
 
 
@@ -125,5 +125,5 @@ def test_where_the_reference_finds_nothing_nothing_can_be_lost(
     (logits,) = (t for t in model.graph.initializer if t.name == "fixed_logits")
     logits.CopyFrom(numpy_helper.from_array(np.full((1, 1, 3), -4, np.float32), "fixed_logits"))
     scenes = unlabelled_scenes(six_frames / "training" / "image_2")
-    with pytest.raises(NothingToCompareError, match=r"nothing above 0\.3 in any of 7 frames"):
+    with pytest.raises(NothingToCompareError, match=r"no detection above 0\.3 in 7 frames"):
         Trial(model, SPEC, scenes)

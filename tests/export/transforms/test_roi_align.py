@@ -13,10 +13,10 @@ import torch
 
 from edgedetr.distill.detectors import faster_rcnn
 from edgedetr.distill.types import Pyramid
-from edgedetr.export.to_onnx import trace
 from edgedetr.export.transforms import roi_align
 from edgedetr.export.transforms.deformable_attention import Form
 from edgedetr.export.transforms.roi_align import pooled_by_gather, regions_pooled_by
+from edgedetr.export.transforms.trace import trace
 from edgedetr.runtime.errors import UsageError
 
 HW = (64, 96)

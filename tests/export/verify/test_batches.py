@@ -1,4 +1,4 @@
-"""A model must answer an image the same in any batch, at any place."""
+"""A model must give an image the same outputs in any batch, in any row."""
 
 import numpy as np
 import pytest
@@ -55,34 +55,34 @@ def test_a_good_model_of_a_fixed_batch():
     assert list(checks((3,))) == [(3, "equal rows"), (3, "different rows")]
 
 
-def test_equal_images_must_get_equal_answers():
+def test_equal_images_must_get_equal_outputs():
     def last_row_wrong(_, boxes):
         boxes[-1, 0, 0] += 0.04
 
     found = checks((4,), last_row_wrong)
     assert not found[4, "equal rows"].holds
     assert found[4, "equal rows"].max_box_error_px == pytest.approx(0.64, abs=0.01)
-    assert "net answers equal images of a batch of 4 differently: " in found[4, "equal rows"].reason
+    assert "net: equal images of a batch of 4 get different" in found[4, "equal rows"].reason
 
 
-def test_images_must_not_see_each_other():
+def test_images_must_not_affect_each_other():
     def averaged(logits, _):
         logits[:] = logits.mean(axis=0)
 
     found = checks((2,), averaged)
     assert found[2, "equal rows"].holds
     assert not found[2, "different rows"].holds
-    assert "net mixes the images of a batch of 2" in found[2, "different rows"].reason
+    assert "net: the images of a batch of 2 affect each" in found[2, "different rows"].reason
 
 
-def test_a_batch_must_answer_as_one_image_does():
+def test_a_batch_must_give_the_outputs_of_one_image():
     def louder(logits, _):
         logits += 0.1 * (len(logits) > 1)
 
     found = checks((1, 2), louder)
     assert found[2, "equal rows"].holds
     assert found[2, "different rows"].holds
-    assert "in a batch of 2 unlike one in its smallest" in found[2, "as alone"].reason
+    assert "outputs in a batch of 2 than in the smallest batch: " in found[2, "as alone"].reason
 
 
 def test_fp16_may_round():
@@ -96,7 +96,7 @@ def test_fp16_may_round():
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("size", [2, 4, 32])
 def test_one_wrong_row_is_not_excused_by_the_others(precision, size):
-    """Of 32 equal images one gets another answer: 3 % of all detections, but all of that row."""
+    """Of 32 equal images one gets other outputs: 3 % of all detections, but all of that row."""
 
     def last_row_otherwise(logits, boxes):
         logits[-1] *= -1
@@ -106,12 +106,12 @@ def test_one_wrong_row_is_not_excused_by_the_others(precision, size):
     for test in ("equal rows", "different rows"):
         check = found[size, test]
         assert not check.holds
-        assert f"{check.lost} of {check.compared} detections are lost" in check.reason
+        assert f"{check.lost} of {check.compared} detections lost, " in check.reason
 
 
 @pytest.mark.parametrize(("queries", "holds"), [(9, True), (8, False)])
 def test_a_fifth_of_a_row_may_fall_the_other_way(queries, holds):
-    """One query moves in the last row: its two classes lose their partners in both rows.
+    """One query moves in the last row: its two classes lose their matches in both rows.
 
     With nine queries that are four of 16 + 4 detections, a fifth; with eight four of 14 + 4.
     """
@@ -138,7 +138,7 @@ def test_numbers_that_are_not_finite_fail():
 
     found = checks((2,), broken)[2, "equal rows"]
     assert (found.holds, found.non_finite) == (False, 4)
-    assert found.reason.endswith(": 4 numbers are not finite")
+    assert found.reason.endswith(": 4 output values not finite")
 
 
 @pytest.mark.parametrize(("batch", "tests"), [("N", 6), (3, 2), (1, 0)])
@@ -151,11 +151,11 @@ def test_verify_checks_the_batches_of_an_onnx_file(tiny_onnx, batch, tests):
     report = verify(path, path, white, Rule(), Gate())
     assert report.passed, report.reason
     assert len(report.batches) == 2 * tests
-    assert report.table().count(f"{path.name}, batch ") == 2 * tests
+    assert report.table().count(f"{path.name}, batch of ") == 2 * tests
 
 
 def _keep_batch(path):
-    """Let the tiny model answer each image with its own mean, and with boxes of its own."""
+    """Give each image of the tiny model its own mean and its own boxes."""
     import onnx
     from onnx import numpy_helper
 

@@ -45,5 +45,5 @@ def test_where_a_share_may_be_lost_it_is_tested():
         (Limits(0.0, 0.1, 0.1), "scores within 0.1"),
     ],
 )
-def test_a_limit_says_when_a_detection_is_kept(limits, text):
+def test_limits_describe_when_a_detection_is_kept(limits, text):
     assert limits.describe() == text

@@ -95,7 +95,7 @@ def test_the_verdict_is_that_of_the_bound_on_the_wrong_side():
     assert nothing.verdict(0.1) == "undecided"
     assert nothing.holds(0.1)  # no more frames would say anything better
     assert found.describe() == (
-        f"5 of 50 detections are lost (10.00%; 95% bounds {found.low:.2%} and {found.high:.2%})"
+        f"5 of 50 detections lost (10.00%, 95% bounds {found.low:.2%} and {found.high:.2%})"
     )
 
 

@@ -44,7 +44,7 @@ def test_the_errors_of_a_pair():
         ((6, 0, 16, 10, 0.9, 0), 2),  # IoU 40 / 160
         ((0, 0, 10, 5.1, 0.9, 0), 0),  # IoU 51 / 100
         ((0, 0, 10, 4.9, 0.9, 0), 2),
-        ((0, 0, 10, 10, 0.05, 0), 0),  # given, so it may be a partner, whatever its score
+        ((0, 0, 10, 10, 0.05, 0), 0),  # given, so it may be a match, whatever its score
     ],
 )
 def test_a_pair_has_one_class_and_overlaps_by_half(other, unmatched):
@@ -53,11 +53,11 @@ def test_a_pair_has_one_class_and_overlaps_by_half(other, unmatched):
     assert len(done) == (unmatched == 0)
 
 
-def test_a_weak_detection_is_nobody_s_loss():
+def test_a_weak_detection_is_not_lost():
     weak = (50, 0, 60, 10, 0.29, 0)
     assert pairs([CAR, weak], [CAR]).unmatched == 0
     assert pairs([CAR], [CAR, weak]).unmatched == 0
-    assert len(pairs([CAR, weak], [CAR, weak])) == 1  # two weak ones are no pair worth a word
+    assert len(pairs([CAR, weak], [CAR, weak])) == 1  # two weak ones are no pair
     assert len(pairs([CAR, weak], [CAR, (50, 0, 60, 10, 0.31, 0)])) == 2
 
 
@@ -66,14 +66,14 @@ def test_the_threshold_is_part_of_what_counts():
     assert pairs([CAR], [], threshold=0.95).unmatched == 0
 
 
-def test_only_the_best_need_a_partner():
+def test_only_the_best_need_a_match():
     assert pairs([CAR, MAN], [], top=1).unmatched == 1
     # the man is not among A's best one, but he is B's best one, so he is looked for
     assert len(pairs([CAR, MAN], [MAN, CAR], top=1)) == 2
     assert match(found(CAR, MAN), found(), Rule(), max_detections=1).unmatched == 1
 
 
-def test_equal_boxes_are_told_apart_by_their_scores():
+def test_equal_boxes_are_distinguished_by_their_scores():
     strong, weak = (0, 0, 10, 10, 0.9, 0), (0, 0, 10, 10, 0.5, 0)
     done = pairs([strong, weak], [weak, strong])
     assert done.score_errors == pytest.approx([0, 0])
@@ -81,7 +81,7 @@ def test_equal_boxes_are_told_apart_by_their_scores():
     assert sorted(done.score_errors) == pytest.approx([0.01, 0.02])
 
 
-def test_one_box_has_one_partner():
+def test_one_box_has_one_match():
     done = pairs([CAR, CAR], [CAR])
     assert (len(done), done.unmatched) == (1, 1)
 
@@ -89,14 +89,14 @@ def test_one_box_has_one_partner():
 @pytest.mark.parametrize(
     ("limits", "lost"),
     [
-        (Limits(0.0, 1.0, 0.1), 1),  # the man has no partner
+        (Limits(0.0, 1.0, 0.1), 1),  # the man has no match
         (Limits(0.72, 0.21, 0.1, box_error_px=2), 1),
         (Limits(0.73, 0.21, 0.1), 2),
         (Limits(0.0, 0.19, 0.1), 2),
         (Limits(0.0, 1.0, 0.1, box_error_px=1.9), 2),
     ],
 )
-def test_lost_is_what_has_no_partner_within_the_limits(limits, lost):
+def test_lost_is_what_has_no_match_within_the_limits(limits, lost):
     """Of three pairs one overlaps by 72 %, with a side moved by 2 and a score less by 0.2."""
     far = (60, 0, 70, 10, 0.9, 0)
     done = pairs(

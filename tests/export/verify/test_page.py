@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
-from edgedetr.export.verify.activations import Activations, Scan
-from edgedetr.export.verify.block_errors import BlockError, Difference
+from edgedetr.export.verify.activations import Activations
+from edgedetr.export.verify.block_errors import BlockError
+from edgedetr.export.verify.difference import Difference
 from edgedetr.export.verify.figures import figures_from_pairs
 from edgedetr.export.verify.limits import FP16_LIMITS, FP32_LIMITS, INT8_LIMITS
 from edgedetr.export.verify.lost_share import lost_share
 from edgedetr.export.verify.matching import Pairs
 from edgedetr.export.verify.page import bars, page, tiles
 from edgedetr.export.verify.report import ParityReport
+from edgedetr.export.verify.scan import Scan
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def test_a_page_of_equal_models(write):
     status, html = write("--taps")
     assert status == 0
     assert "<strong>passed</strong>" in html
-    assert "finds what a.onnx (fp32) finds, within the limits" in html
+    assert "b.onnx (FP32) keeps the detections of a.onnx (FP32) within the limits" in html
     assert html.count('<figure class="frame') == 3
     assert html.count('class="layer reference"') == html.count('class="layer candidate"') == 3
     assert "Car 0.98" in html
@@ -51,7 +53,7 @@ def test_a_page_of_equal_models(write):
 def test_a_page_of_models_that_differ(write):
     status, html = write(bias=((-4.5, -9.0), (-9.0, -9.0)))
     assert status == 1
-    assert "Worst score error 0.1" in html
+    assert "Max score error 0.1" in html
     assert re.search(r'class="number broken">0\.\d+</td><td class="number">0.001<', html)
     assert html.count('<figure class="chart">') == 1  # no box moved, so only scores have a chart
 
@@ -113,21 +115,21 @@ def test_the_first_tile_is_the_verdict(lost, limits, answer, state):
     report = report_of(lost, limits)
     verdict, share, *_ = tiles(report)
     assert (verdict.answer, verdict.state) == (answer, state)
-    assert verdict.detail == f"{40 - lost} pairs and {lost} without a partner in 40 frames"
+    assert verdict.detail == f"{40 - lost} matched, {lost} unmatched in 40 frames"
     assert share.answer == f"{lost / 40:.2%}"
     assert share.detail.startswith(f"{lost} of 40")
-    assert ("surely below" in share.detail) == (not limits.exact)
+    assert ("upper bound" in share.detail) == (not limits.exact)
     assert f"{limits.lost_share:.2%} allowed" in share.detail
     assert f"<strong>{answer}</strong>" in page(report)
 
 
-def test_an_undecided_page_says_how_many_frames_it_takes():
+def test_an_undecided_page_estimates_the_frames_that_decide():
     html = page(report_of(0, FP16_LIMITS))
-    assert "0 of 40 detections are lost" in html
+    assert "0 of 40 detections lost" in html
     assert "more frames would decide." in html
 
 
-def test_bars_lie_on_an_axis_of_equal_factors():
+def test_bars_lie_on_a_logarithmic_axis():
     blocks = (block("a", 1e-6, 1e-3, 1.0), block("b", 0.0, 0.1), block("c", float("inf"), 0.1))
     found = bars(Activations(1, (), blocks, ""))
     assert [(bar.own, bar.limit, bar.carried) for bar in found] == [
@@ -137,16 +139,14 @@ def test_bars_lie_on_an_axis_of_equal_factors():
     ]
 
 
-def test_the_first_block_that_departs_is_named():
+def test_the_first_diverging_block_is_named():
     fine = Activations(1, (Scan("m", 3, ()),), (block("a", 0.05, 0.1),), "")
-    assert fine.first_departing == ""
+    assert fine.first_diverging == ""
     assert fine.lines == [
         "m: 3 activations, all finite",
-        "no block of 1 departs by more than its precision explains",
+        "1 block compared, none diverges",
     ]
     worse = Activations(1, (), (block("a", 0.05, 0.1), block("b", 0.2, 0.1)), "")
-    assert worse.first_departing == worse.to_dict()["first_departing_block"] == "b"
-    assert worse.lines == [
-        "first block that departs: b (int8): own error 0.2, explained 0.1, worst in t"
-    ]
-    assert worse.block_table().splitlines()[2].endswith("departs")
+    assert worse.first_diverging == worse.to_dict()["first_departing_block"] == "b"
+    assert worse.lines == ["first diverging block: b (int8): own error 0.2, limit 0.1, worst in t"]
+    assert worse.block_table().splitlines()[2].endswith("diverges")

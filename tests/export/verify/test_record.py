@@ -39,6 +39,7 @@ def test_what_is_read(read):
     assert (record.verdict, record.passed, record.reason) == ("passed", True, "")
     assert (record.reference, record.reference_sha256) == ("m.onnx", "ab" * 32)
     assert (record.candidate, record.candidate_sha256) == ("m.int8.onnx", "cd" * 32)
+    assert (record.frames, record.matched, record.mean_score_error) == (40, None, None)
     assert record.figures == {"frames": 40, "max_score_error": 0.01, "limit_of_score_error": 0.05}
 
 
@@ -60,6 +61,9 @@ def test_the_verdict_of_older_and_newer_files(read):
         ({"candidate": 3}, "'candidate' must be a text, found 3"),
         ({"candidate_sha256": "cd"}, "'candidate_sha256' must be a SHA-256, found 'cd'"),
         ({"limits": []}, "'limits' must be an object"),
+        ({"matched": 1.5}, "'matched' must be a whole number, found 1.5"),
+        ({"frames": True}, "'frames' must be a whole number, found True"),
+        ({"mean_score_error": "0"}, "'mean_score_error' must be a number, found '0'"),
         ({"max_score_error": float("nan")}, "NaN is no number in JSON"),
     ],
 )

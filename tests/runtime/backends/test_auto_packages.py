@@ -122,7 +122,7 @@ def test_where_no_engine_fits_the_first_onnx_serves_and_it_is_said(
     assert detector.backend.startswith("onnxruntime")
     assert detector.backend.endswith("; models/a.onnx")
     assert ("chosen of" in detector.backend) == (backend == "auto")
-    assert "no engine fits, so models/a.onnx serves: models/x.engine was built" in caplog.text
+    assert "no engine fits, running models/a.onnx: models/x.engine was built" in caplog.text
     assert "this machine has TensorRT 10.7.0 on sm_87. Rebuild it here" in caplog.text
     finds_the_white(detector)
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.spec import ModelSpec
@@ -155,7 +155,7 @@ def test_a_damaged_file_is_named(opener, damage, tmp_path, capfd):
     ],
 )
 def test_a_model_that_is_not_what_the_spec_says_is_refused(opener, wrong):
-    with pytest.raises(ArtifactError, match=r"tiny\.(onnx|engine) (takes|answers) .* its\s+spec"):
+    with pytest.raises(ArtifactError, match=r"tiny\.(onnx|engine) (takes|outputs) .* its\s+spec"):
         opener[1](wrong, spec=SPEC)
 
 

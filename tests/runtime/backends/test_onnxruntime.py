@@ -8,9 +8,8 @@ import onnxruntime as ort
 import pytest
 
 from edgedetr.runtime import Detector
-from edgedetr.runtime.backends import backend
 from edgedetr.runtime.backends.onnxruntime import open_session
-from edgedetr.runtime.errors import ArtifactError, UnknownNameError
+from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -102,12 +101,12 @@ def test_only_batch_one_is_taken(tiny_onnx: Tiny, batch: int | str) -> None:
 
 
 def test_a_missing_output_is_named(tiny_onnx: Tiny) -> None:
-    with pytest.raises(ArtifactError, match="answers logits, boxes, its spec wants scores"):
+    with pytest.raises(ArtifactError, match="outputs logits, boxes, its spec wants scores"):
         open_session(tiny_onnx(), ModelSpec((8, 16), NAMES, logits_name="scores"))
 
 
 def test_logits_of_another_number_of_classes_are_refused(tiny_onnx: Tiny) -> None:
-    wanted = r"answers float32 \(1, 2, 2\) .* wants float32 logits \(1, 2, 3\)"
+    wanted = r"outputs float32 \(1, 2, 2\) .* wants float32 logits \(1, 2, 3\)"
     with pytest.raises(ArtifactError, match=wanted):
         open_session(tiny_onnx(), ModelSpec((8, 16), (*NAMES, "Cyclist")))
 
@@ -122,7 +121,7 @@ def test_a_file_that_cannot_run_is_named(
     tiny_onnx: Tiny, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tiny_onnx(bias=[[0.0, 0.0]] * 3, boxes=[[0.5] * 4] * 2)  # three logits, two boxes
-    with pytest.raises(ArtifactError, match=r"answers float32 \(1, 3, 2\)"):
+    with pytest.raises(ArtifactError, match=r"outputs float32 \(1, 3, 2\)"):
         open_session(path)
     assert capfd.readouterr() == ("", "")
 
@@ -133,12 +132,6 @@ def test_close_twice_is_safe_and_ends_it(tiny_onnx: Tiny) -> None:
     session.close()
     with pytest.raises(ValueError, match="the session is closed"):
         session.infer()
-
-
-def test_a_backend_is_found_by_its_file() -> None:
-    assert backend("onnxruntime").SUFFIXES == (".onnx",)
-    with pytest.raises(UnknownNameError, match="did you mean 'onnxruntime'"):
-        backend("onxruntime")
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -104,7 +104,7 @@ def test_a_swap_that_hangs_does_not_hang_the_end(tiny_onnx, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=SECONDS)
     assert process.returncode == 0
-    assert b"was still not open at the end and is given up" in error
+    assert b"was still being opened at the end and is abandoned" in error
 
 
 STARTING = """

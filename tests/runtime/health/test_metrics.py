@@ -48,11 +48,11 @@ def test_page_tells_state_alarms_and_counts():
 
 
 def test_port_is_free_again_and_taken_ports_are_told():
-    with served(HealthMonitor(1), 0) as port, pytest.raises(UsageError, match="cannot be had"):
+    with served(HealthMonitor(1), 0) as port, pytest.raises(UsageError, match="is not available"):
         served(HealthMonitor(1), port).__enter__()
     with served(HealthMonitor(1), port):
         assert check(f"http://127.0.0.1:{port}") == Health.OK
-    with pytest.raises(GateError, match="does not answer"):
+    with pytest.raises(GateError, match="does not respond"):
         check(f"http://127.0.0.1:{port}")
 
 
@@ -65,12 +65,12 @@ def test_other_programs_and_wrong_addresses_are_told():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        with pytest.raises(GateError, match="not with edgedetr_health"):
+        with pytest.raises(GateError, match="does not serve edgedetr_health"):
             check(f"http://127.0.0.1:{server.server_port}/")
         server.shutdown()
         thread.join()
     for wrong in ("ftp://x/", "metrics", "https://127.0.0.1/", "http://[::1/", "http://a:99999/"):
-        with pytest.raises(UsageError, match="is no URL"):
+        with pytest.raises(UsageError, match="is not a URL"):
             check(wrong)
 
 
@@ -87,7 +87,7 @@ def test_the_check_has_an_end_however_slowly_it_is_answered(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=drip, args=(listener,))
         thread.start()
-        with pytest.raises(GateError, match=r"does not answer within 0\.2 s"):
+        with pytest.raises(GateError, match=r"does not respond within 0\.2 s"):
             check(f"http://127.0.0.1:{listener.getsockname()[1]}/")
         done.set()
         thread.join()

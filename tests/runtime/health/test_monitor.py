@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.health.digest import digest_of, divergence, figures_of_frame, read_digest
+from edgedetr.runtime.health.digest import digest_of, figures_of_frame
 from edgedetr.runtime.health.image_figures import CameraProbe
 from edgedetr.runtime.health.monitor import Health, HealthMonitor, HealthReport, Limits
 from edgedetr.runtime.images import list_images, read_image
@@ -33,22 +32,6 @@ def found_in(number, count=3):
     return Detections(
         boxes.astype(np.float32), scores.astype(np.float32), rng.integers(0, 3, count)
     )
-
-
-@pytest.fixture(scope="module")
-def drive():
-    """Images of a drive along a wall of blobs: the view wanders, the sensor is noisy."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (10, 60, 3), np.uint8)
-    wall = cv2.resize(coarse, (1600, 200), interpolation=cv2.INTER_CUBIC)
-    wall = np.clip(wall + rng.normal(0, 12, wall.shape), 0, 255)
-
-    def image(number):
-        left = int(400 + 300 * np.sin(number / 200))
-        noise = np.random.default_rng(number).normal(0, 4, (200, 400, 3))
-        return np.clip(wall[:, left : left + 400] + noise, 0, 255).astype(np.uint8)
-
-    return image
 
 
 @pytest.fixture(scope="module")
@@ -212,27 +195,8 @@ def test_turned_camera_on_a_real_drive_is_reported_in_time(turn, shared_data):
 
 
 def test_a_digest_of_another_model_is_refused(digest):
-    with pytest.raises(ArtifactError, match="a model of 3 classes, this one knows 2"):
+    with pytest.raises(ArtifactError, match="differ in their number of classes, 3 and 2"):
         HealthMonitor(2, digest)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("layout_means", (0.0,), "128 means"),
-        ("layout_deviations", (1.0,) * 127, "128 means"),
-        ("size_counts", (1,), "6 sizes"),
-        ("class_counts", (1, -1, 3), "counts objects"),
-        ("means", (1.0, 2, 3, 4, float("nan")), "wanted a finite number"),
-        ("deviations", (1.0, 2, 3, 4, -1), "negative"),
-    ],
-)
-def test_a_digest_that_could_not_be_compared_is_refused(digest, tmp_path, key, value, message):
-    path = tmp_path / "a.health.json"
-    digest.write(path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-    with pytest.raises(ArtifactError, match=message):
-        read_digest(path)
 
 
 def test_drifted_detections_are_degraded(drive, digest):
@@ -278,47 +242,3 @@ def test_single_bad_frames_raise_no_alarm(drive, digest):
         image = drive(number) if number % 4 else np.zeros_like(drive(number))
         monitor.observe(image, found_in(number), latency_ms=10)
         assert "black" not in monitor.report().alarms
-
-
-def test_divergence_of_histograms():
-    assert divergence(np.array([4, 4]), np.array([1, 1])) == 0
-    assert divergence(np.array([4, 0]), np.array([0, 1])) == 1
-    half = divergence(np.array([1, 1]), np.array([2, 0]))
-    p, q = 0.5 * np.log2(0.5 / 0.75) + 0.5 * np.log2(0.5 / 0.25), np.log2(1 / 0.75)
-    assert half == pytest.approx((p + q) / 2)
-
-
-def test_camera_figures_by_hand():
-    probe = CameraProbe()
-    image = np.zeros((200, 400, 3), np.uint8)
-    image[:, 200:] = 200
-    figures = probe(image)
-    assert figures.brightness == pytest.approx(100)
-    assert figures.contrast == pytest.approx(100)
-    assert figures.moved == (0, 0)
-    assert not figures.is_frozen
-    assert probe(image).is_frozen
-    assert figures.layout[:, :8].max() < 0 < figures.layout[:, 8:].min()
-
-
-def test_move_is_measured_in_shares_of_the_image(drive):
-    probe = CameraProbe()
-    probe(drive(0))
-    x, y = probe(np.roll(drive(0), (20, 40), axis=(0, 1))).moved
-    assert (x, y) == pytest.approx((0.1, 0.1), abs=0.01)
-
-
-def test_digest_survives_its_file(digest, tmp_path):
-    path = tmp_path / "student.health.json"
-    digest.write(path)
-    assert read_digest(path) == digest
-    path.write_text("{}", encoding="utf-8")
-    with pytest.raises(ArtifactError, match="not a health digest"):
-        read_digest(path)
-
-
-def test_images_of_any_size_are_measured():
-    probe = CameraProbe()
-    for shape in ((1, 1, 3), (3, 5, 3), (40, 7, 3), (2000, 30, 3)):
-        figures = probe(np.full(shape, 7, np.uint8))
-        assert figures.brightness == 7

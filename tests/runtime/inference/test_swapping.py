@@ -37,52 +37,52 @@ def opener():
 
 def test_the_newest_file_is_placed_last(opener):
     requests = SwapRequests()
-    told: list[str] = []
+    notes: list[str] = []
     opener.file = "first"
-    requests.ask()  # before anybody serves
-    with Swapper(requests, opener, "m.onnx", told.append):
+    requests.request()  # before anybody serves
+    with Swapper(requests, opener, "m.onnx", notes.append):
         assert opener.started.acquire(timeout=SECONDS)
         for name in ("second", "third", "fourth"):
             opener.file = name
-            requests.ask()
+            requests.request()
         opener.may.release(2)
         assert opener.started.acquire(timeout=SECONDS)
-        while len(told) < 2:
+        while len(notes) < 2:
             opener.started.acquire(timeout=0.01)
     assert opener.opened == ["first", "fourth"]
-    assert told == ["first is swapped in", "fourth is swapped in"]
+    assert notes == ["first is swapped in", "fourth is swapped in"]
 
 
-def test_a_bad_file_is_told_and_the_next_one_served(opener):
+def test_a_bad_file_is_reported_and_the_next_one_opened(opener):
     requests = SwapRequests()
-    told: list[str] = []
+    notes: list[str] = []
     opener.may.release(2)
-    with Swapper(requests, opener, "m.onnx", told.append):
+    with Swapper(requests, opener, "m.onnx", notes.append):
         for name in ("bad", "good"):
             opener.file = name
-            requests.ask()
-            while not told or (name == "good" and len(told) < 2):
+            requests.request()
+            while not notes or (name == "good" and len(notes) < 2):
                 opener.started.acquire(timeout=0.01)
-    assert told == [
-        "m.onnx is not swapped in, the old model works on: it is cut off",
+    assert notes == [
+        "m.onnx is not swapped in, the old model stays in use: it is cut off",
         "good is swapped in",
     ]
 
 
-def test_a_swap_that_never_ends_is_told_and_given_up(opener, monkeypatch):
+def test_a_swap_that_never_ends_is_reported_and_abandoned(opener, monkeypatch):
     monkeypatch.setattr(swapping, "SLOW_S", 0.05)
     monkeypatch.setattr(swapping, "END_S", 0.05)
     left: list[threading.Thread] = []
     monkeypatch.setattr(swapping, "leave_alone", left.append)
     requests = SwapRequests()
-    told: list[str] = []
-    with Swapper(requests, opener, "m.onnx", told.append):
-        requests.ask()
-        while not told:
+    notes: list[str] = []
+    with Swapper(requests, opener, "m.onnx", notes.append):
+        requests.request()
+        while not notes:
             opener.started.acquire(timeout=0.01)
-    assert told == [
-        "m.onnx is still not open after 0.05 s, the old model works on",
-        "m.onnx was still not open at the end and is given up",
+    assert notes == [
+        "m.onnx is not open after 0.05 s, the old model stays in use",
+        "m.onnx was still being opened at the end and is abandoned",
     ]
     assert left[0].is_alive()
     opener.may.release()

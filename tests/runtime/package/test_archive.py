@@ -163,7 +163,7 @@ def test_what_is_no_archive(tar, tmp_path):
     with pytest.raises(ArtifactError, match="none is missing"):
         open_archive(tmp_path / "none")
     for data in (b"", b"x", b"PK\x03\x04" * 400):
-        with pytest.raises(ArtifactError, match="no package"):
+        with pytest.raises(ArtifactError, match="not a package"):
             open_archive(tar(data))
     with pytest.raises(ArtifactError, match="is missing; wanted a package"):
         open_archive(tmp_path / "p.tar" / "below")
@@ -178,7 +178,7 @@ def test_links_and_pipes_in_a_folder(tmp_path, write_folder):
             open_archive(folder)
         link.unlink()
     os.mkfifo(folder / "pipe")
-    with pytest.raises(ArtifactError, match="pipe is no ordinary file"):
+    with pytest.raises(ArtifactError, match="pipe is not a regular file"):
         open_archive(folder)
 
 

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,25 +13,6 @@ from edgedetr.runtime.self_test import check_inputs
 FILES = ["MANIFEST.json", "MANIFEST.sig", "checks/verify.json", "golden.json", "golden.ppm"]
 FILES += ["licenses/LICENSE", "models/m.bin", "models/m.onnx", "models/m.onnx.manifest.json"]
 FILES += ["spec.json"]
-
-
-@pytest.fixture(params=["folder", "tar"])
-def write(request, tmp_path, write_folder, tar_bytes):
-    """Writes files by name as a package, a folder or a tar."""
-
-    def write(files):
-        if request.param == "folder":
-            return write_folder(files, tmp_path / "p")
-        path = tmp_path / "p.tar"
-        path.write_bytes(tar_bytes(sorted(files.items())))
-        return path
-
-    return write
-
-
-@pytest.fixture
-def public(keys):
-    return keys[1]
 
 
 def test_a_good_package(write, package_files, public):
@@ -134,49 +113,6 @@ def test_a_signature_of_another_length(size, write, package_files, public):
     files = package_files() | {"MANIFEST.sig": bytes(size)}
     with pytest.raises(ArtifactError, match=r"MANIFEST\.sig is"):
         read_package(write(files), public)
-
-
-def test_bad_keys(write, package_files, tmp_path):
-    path = write(package_files())
-    key = tmp_path / "bad.pub"
-    with pytest.raises(ArtifactError, match=r"bad\.pub: not a public key in PEM"):
-        read_package(path, key)
-    for text in (
-        b"",
-        b"\x00" * 9000,
-        b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
-    ):
-        key.write_bytes(text)
-        with pytest.raises(ArtifactError, match=r"bad\.pub: not a public key in PEM"):
-            read_package(path, key)
-
-
-def test_a_key_of_another_kind(write, package_files, tmp_path):
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    key = tmp_path / "x.pub"
-    public = X25519PrivateKey.generate().public_key()
-    key.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    with pytest.raises(ArtifactError, match="no Ed25519 key"):
-        read_package(write(package_files()), key)
-
-
-def test_without_the_cryptography_library(write, package_files, public):
-    path = write(package_files())
-    script = (
-        "import sys; from pathlib import Path; sys.modules['cryptography'] = None\n"
-        "from edgedetr.runtime.package import read_package\n"
-        "path, key = map(Path, sys.argv[1:])\n"
-        "print(read_package(path, require_signature=False).is_trusted)\n"
-        "try: read_package(path, key)\n"
-        "except Exception as error: print(type(error).__name__, error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, path, public], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("False\nArtifactError a signature cannot be checked without")
-    assert "install edgedetr[signature]" in done.stdout
 
 
 @pytest.mark.parametrize(

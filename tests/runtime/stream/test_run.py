@@ -9,7 +9,7 @@ import pytest
 from edgedetr.runtime import Detections, Frame
 from edgedetr.runtime.detector import State
 from edgedetr.runtime.errors import BackendError, DataError, StuckError
-from edgedetr.runtime.sources.recordings import Capture
+from edgedetr.runtime.sources.capture import Capture
 from edgedetr.runtime.stream.result_files import ResultFiles
 from edgedetr.runtime.stream.run import run
 from edgedetr.runtime.stream.stream import Stream

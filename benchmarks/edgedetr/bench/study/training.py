@@ -14,11 +14,11 @@ from edgedetr.distill.config import MethodConfig, OptimizerConfig
 from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
-from edgedetr.distill.recipe import learning_rate_factor
 from edgedetr.distill.training.adapters import IMAGES, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
-from edgedetr.distill.training.distillation_model import Trainee, parameter_groups
+from edgedetr.distill.training.distillation_model import Trainee
 from edgedetr.distill.training.objective import distillation_of
+from edgedetr.distill.training.optimizer import learning_rate_factor, parameter_groups
 from edgedetr.distill.weights.selection import inherit
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.postprocess import postprocess

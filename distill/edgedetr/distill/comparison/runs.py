@@ -15,10 +15,13 @@ from accelerate import Accelerator
 from edgedetr.distill import recipe
 from edgedetr.distill.comparison.page import comparison_page
 from edgedetr.distill.comparison.statistics import Arm, Comparison, Run
-from edgedetr.distill.data import open_dataset
-from edgedetr.distill.evaluation.coco import coco_ap
-from edgedetr.distill.evaluation.predict import detections_on
-from edgedetr.distill.training.loader import NetworkInputs
+from edgedetr.distill.evaluation.predict import evaluate
+from edgedetr.distill.training.distillation_model import trainee_of
+from edgedetr.distill.training.loader import NetworkInputs, open_splits
+from edgedetr.distill.training.models import open_student, open_teacher
+from edgedetr.distill.training.objective import needs_teacher
+from edgedetr.distill.training.preflight import check_query_counts
+from edgedetr.distill.training.qat import Calibrate, uncalibrated
 from edgedetr.distill.training.run_folder import is_finished, read_metrics, refuse_other
 from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.runtime.errors import SettingsError, UsageError
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from edgedetr.distill.config import DistillConfig
-    from edgedetr.distill.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,13 @@ class _PlannedRun:
         return is_finished(self.folder)
 
 
-def compare(plan: Plan, json_path: Path, command: str, say: Callable[[str], None]) -> Comparison:
+def compare(
+    plan: Plan,
+    json_path: Path,
+    command: str,
+    say: Callable[[str], None],
+    calibrate: Calibrate = uncalibrated,
+) -> Comparison:
     """Train what is not trained yet; write ``comparison.html`` and the figures after every seed.
 
     A run that is finished is taken as it is and one that was killed goes on, so that the same call
@@ -99,6 +107,7 @@ def compare(plan: Plan, json_path: Path, command: str, say: Callable[[str], None
         json_path: Where the figures go.
         command: What is named as maker.
         say: Takes a line of progress for each run.
+        calibrate: Calibrates the students, where they are trained for INT8.
 
     Raises:
         UsageError: If an arm is wrong; nothing was trained then.
@@ -114,7 +123,7 @@ def compare(plan: Plan, json_path: Path, command: str, say: Callable[[str], None
     for index, wanted in enumerate(planned, 1):
         state = "was there" if wanted.is_finished else "trained"
         if not wanted.is_finished:
-            recipe.train(wanted.config, wanted.folder, command)
+            recipe.train(wanted.config, wanted.folder, command, calibrate)
         run = _read_run(wanted.folder)
         runs[wanted.arm].append(run)
         say(
@@ -151,12 +160,15 @@ def _write(comparison: Comparison, out: Path, json_path: Path) -> None:
 
 def _check(plan: Plan, planned: Sequence[_PlannedRun]) -> None:
     """Refuse what would fail only after hours: a wrong pair or teacher, or a foreign run."""
-    student, teacher = recipe.student_of(plan.config), recipe.teacher_of(plan.config)
+    config = plan.config
+    student = open_student(config.student, config.data.classes)
+    teacher = open_teacher(config.teacher_config)
     for wanted in planned[: len(plan.arms)]:
-        recipe.trainee_of(wanted.config, student, teacher)
-        recipe.check_inputs(wanted.config, student, teacher)
+        methods = wanted.config.method_configs
+        trainee_of(methods, student, teacher)
+        check_query_counts(student, teacher if needs_teacher(methods) else None)
     finished = [wanted for wanted in planned if wanted.is_finished]
-    splits = _splits(plan.config) if finished else ()
+    splits = open_splits(config.data) if finished else ()
     for wanted in finished:
         refuse_other(
             wanted.folder, read_metrics(wanted.folder), identity_of(wanted.config, *splits)
@@ -165,24 +177,12 @@ def _check(plan: Plan, planned: Sequence[_PlannedRun]) -> None:
 
 def _teacher_ap(config: DistillConfig) -> float:
     """Evaluate the teacher, at its own input size, as the students are."""
-    teacher = recipe.teacher_of(config)
+    teacher = open_teacher(config.teacher_config)
     if teacher is None:
         return math.nan
-    _, split = _splits(config)
+    _, split = open_splits(config.data)
     teacher.network.to(Accelerator().device)
-    found = detections_on(teacher, NetworkInputs(split, teacher.spec), config.batch_size)
-    return 100 * coco_ap(split.truths, found, split.class_names).ap
-
-
-def _splits(config: DistillConfig) -> tuple[Dataset, Dataset]:
-    """Open the training and the validation split."""
-    data = config.data
-    root, classes = Path(data.root), data.classes
-    train, validation = (
-        open_dataset(data.format, root, split, classes, data.untrained)
-        for split in (data.train_split, data.val_split)
-    )
-    return train, validation
+    return 100 * evaluate(teacher, NetworkInputs(split, teacher.spec), config.batch_size)["ap"]
 
 
 def _read_run(folder: Path) -> Run:

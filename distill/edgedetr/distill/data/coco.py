@@ -20,8 +20,8 @@ from edgedetr.distill.dataset_survey import Survey
 from edgedetr.distill.labels.coco_files import find_sources, is_there, read_annotations
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.image_headers import UPRIGHT, image_header
 from edgedetr.runtime.images import read_image
+from edgedetr.runtime.images.headers import UPRIGHT, image_header
 from edgedetr.runtime.settings import nearest
 from edgedetr.runtime.types import Frame
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.data import Untrained
     from edgedetr.distill.labels.coco_files import AnnotationFile, CocoImage
-    from edgedetr.runtime.image_headers import ImageHeader
+    from edgedetr.runtime.images.headers import ImageHeader
 
 FRAME_NS = 100_000_000
 """Photos have no capture time: ten a second, in the order of the file."""

@@ -1,4 +1,4 @@
-"""Run a torch model over a split, for accuracy while it trains."""
+"""Run a torch model over a split and evaluate it, for accuracy while it trains."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.distill.networks.fake_quantization import simulated
 from edgedetr.distill.networks.finite import require_finite
 from edgedetr.runtime.postprocess import postprocess
@@ -16,20 +17,31 @@ if TYPE_CHECKING:
     from edgedetr.runtime.types import Detections
 
 
+def evaluate(model: Model, inputs: NetworkInputs, batch_size: int) -> dict[str, float]:
+    """Return COCO's ``ap`` and ``ap50`` of a model on a split; NaN where it holds no object.
+
+    Raises:
+        NotFiniteError: If an output is not finite.
+    """
+    found = detections_on(model, inputs, batch_size)
+    scores = coco_ap(inputs.dataset.truths, found, inputs.dataset.class_names)
+    return {"ap": scores.ap, "ap50": scores.ap50}
+
+
 def detections_on(
     model: Model, inputs: NetworkInputs, batch_size: int, threshold: float = 0.0
 ) -> list[Detections]:
     """Detect in every frame of a split, in source pixels.
 
     Args:
-        model: Asked for its classes in its own order, or in that of `Model.with_classes`; its
-            network is left in the mode it was in. One that was trained for INT8 answers as in INT8.
+        model: Its classes come in its own order, or in that of `Model.with_classes`; its network is
+            left in the mode it was in. One that was trained for INT8 computes as in INT8.
         inputs: The split at network size.
         batch_size: Images a pass.
         threshold: Lowest score of a detection.
 
     Raises:
-        NotFiniteError: If an answer is not finite.
+        NotFiniteError: If an output is not finite.
     """
     network = model.network
     device = next(network.parameters()).device

@@ -8,18 +8,30 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from edgedetr.distill.networks.backbones import backbone_of
 from edgedetr.distill.networks.fake_quantization import freeze_batch_norms, simulated
+from edgedetr.distill.training.objective import distillation_of, needs_teacher
+from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.types import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.config import OptimizerConfig
+    from edgedetr.distill.config import MethodConfig
     from edgedetr.distill.model import Model
     from edgedetr.distill.training.objective import Distillation
-    from edgedetr.distill.training.teacher_cache import TeacherMemory
     from edgedetr.distill.types import Features, Losses, Targets
+
+
+def trainee_of(configs: Sequence[MethodConfig], student: Model, teacher: Model | None) -> Trainee:
+    """Join student and methods, with the teacher's memory if a method needs it.
+
+    Raises:
+        UsageError: If a method does not support this pair of families.
+    """
+    distillation = distillation_of(configs, student, teacher)
+    if teacher is None or not needs_teacher(configs):
+        return Trainee(student, distillation)
+    return Trainee(student, distillation, TeacherMemory(teacher))
 
 
 class Trainee(nn.Module):
@@ -57,11 +69,11 @@ class Trainee(nn.Module):
             images: Network input (B, 3, H, W).
             targets: The truth of each image.
         """
-        taught = self.teacher_memory(images) if self.teacher_memory else None
+        theirs = self.teacher_memory(images) if self.teacher_memory else None
         images = images.contiguous(memory_format=torch.channels_last)
         with simulated(self.network, self.student.quantization):
             detection, memory = self.student.training_pass(images, targets)
-            return detection, self.distillation(Batch(images, targets, memory, taught), detection)
+            return detection, self.distillation(Batch(images, targets, memory, theirs), detection)
 
     def encode(self, images: Tensor) -> Features:
         """Return the student's memory or pyramid of (B, 3, H, W), as training computes it."""
@@ -76,22 +88,3 @@ class Trainee(nn.Module):
         if self.student.quantization is not None:
             freeze_batch_norms(self.network)
         return self
-
-
-def parameter_groups(trainee: Trainee, config: OptimizerConfig) -> list[dict[str, object]]:
-    """Split the parameters by learning rate and weight decay.
-
-    Norms and biases (tensors of one dimension) do not decay. Each group has a ``peak`` learning
-    rate beside its ``lr``.
-    """
-    backbone = {id(p) for p in backbone_of(trainee.network).parameters()}
-    groups: dict[tuple[float, float], list[Tensor]] = {}
-    for parameter in trainee.parameters():
-        if parameter.requires_grad:
-            factor = config.backbone_factor if id(parameter) in backbone else 1.0
-            decay = config.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((config.learning_rate * factor, decay), []).append(parameter)
-    return [
-        {"params": params, "lr": peak, "peak": peak, "weight_decay": decay}
-        for (peak, decay), params in groups.items()
-    ]

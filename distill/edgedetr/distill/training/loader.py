@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 from typing_extensions import override
 
+from edgedetr.distill.data import open_dataset
 from edgedetr.distill.training.augment import augmented
 from edgedetr.distill.training.worker_processes import end_with_parent
 from edgedetr.distill.types import Targets
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgedetr.distill.config import DataConfig
     from edgedetr.distill.data import Dataset, Sample
     from edgedetr.distill.training.augment import Kind
     from edgedetr.runtime.preprocess import Placement
@@ -40,6 +42,19 @@ MEMORY_LIMIT_BYTES = 2 << 30
 
 READ_AHEAD = 32
 """Frames that are decoded at once; at their own size they take much more memory."""
+
+
+def open_splits(config: DataConfig) -> tuple[Dataset, Dataset]:
+    """Open the training and the validation split of a run.
+
+    Raises:
+        DataError: If a folder or a file is missing, or a label is wrong.
+    """
+    train, validation = (
+        open_dataset(config.format, config.root, split, config.classes, config.untrained)
+        for split in (config.train_split, config.val_split)
+    )
+    return train, validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +77,13 @@ class NetworkInputs:
 
     The resize is the runtime's `Preprocessor`; its result is taken back to uint8, exactly, so that
     augmentation works on pixels and memory holds a quarter.
+
+    Attributes:
+        dataset: The split.
     """
 
     def __init__(self, dataset: Dataset, spec: ModelSpec) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         self._spec = spec
         size = len(dataset) * 3 * spec.input_hw[0] * spec.input_hw[1]
         self._kept: dict[int, Inputs] | None = {} if size <= MEMORY_LIMIT_BYTES else None
@@ -73,13 +91,13 @@ class NetworkInputs:
         self._tables = normalisation_tables(spec)
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Inputs:
         """Read one image; raises DataError when it cannot be read."""
         if self._kept is not None and index in self._kept:
             return self._kept[index]
-        return self._made(index, self._dataset[index])
+        return self._made(index, self.dataset[index])
 
     def read(self) -> None:
         """Read all images, by as many threads as there are cores, if memory can hold them."""
@@ -97,7 +115,7 @@ class NetworkInputs:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(missing), READ_AHEAD):
                 some = missing[start : start + READ_AHEAD]
-                samples = pool.map(self._dataset.__getitem__, some)
+                samples = pool.map(self.dataset.__getitem__, some)
                 for index, sample in zip(some, samples, strict=True):
                     if self._kept is not None:
                         self._made(index, sample)
@@ -132,10 +150,14 @@ class NetworkInputs:
 
 
 class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
-    """Augmented network inputs; an item is asked for by epoch and index."""
+    """Augmented network inputs, indexed by (epoch, index of the frame).
+
+    Attributes:
+        kind: How they are augmented.
+    """
 
     def __init__(self, inputs: NetworkInputs, kind: Kind, seed: int) -> None:
-        self._inputs, self._kind, self._seed = inputs, kind, seed
+        self._inputs, self.kind, self._seed = inputs, kind, seed
 
     def __len__(self) -> int:
         return len(self._inputs)
@@ -145,7 +167,7 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         epoch, index = item
         inputs = self._inputs[index]
         seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
-        pixels, targets = augmented(inputs.pixels, inputs.targets, self._kind, seed)
+        pixels, targets = augmented(inputs.pixels, inputs.targets, self.kind, seed)
         return self._inputs.normalised(pixels), targets
 
     def read(self) -> None:
@@ -192,18 +214,22 @@ class EpochOrder:
 
 
 class TrainingLoader:
-    """Gives batches of (images (B, 3, H, W), list of targets) in an epoch's order, again and again.
+    """Loads the batches of each epoch: images (B, 3, H, W) and the targets of each.
 
-    Loader processes end with this one. An image that one of them cannot read is told here, in one
+    Loader processes end with this one. An image that one of them cannot read raises here, in one
     line, as if it had been read here.
 
     Args:
         data: The training split.
-        order: Of which epoch; read anew at each iteration.
+        order: The order of each epoch.
         workers: Loader processes; 0 loads in this one.
+
+    Attributes:
+        data: The training split.
     """
 
     def __init__(self, data: TrainingInputs, order: EpochOrder, workers: int) -> None:
+        self.data, self._order = data, order
         self._batches = DataLoader(
             _Attempts(data),
             batch_sampler=order,
@@ -213,8 +239,13 @@ class TrainingLoader:
             worker_init_fn=partial(_start_worker, os.getpid()) if workers else None,
         )
 
-    def __iter__(self) -> Iterator[tuple[Tensor, list[Targets]]]:
+    def __len__(self) -> int:
+        """Return the batches of an epoch."""
+        return len(self._order)
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, list[Targets]]]:
         """Load one epoch; raises DataError or OSError."""
+        self._order.epoch = epoch
         for batch in self._batches:
             if isinstance(batch, Exception):
                 raise batch
@@ -226,7 +257,7 @@ class TrainingLoader:
 
 @contextmanager
 def one_line_of_workers() -> Iterator[None]:
-    """Say in one line that a loader process was ended; torch notices it wherever this one is.
+    """Report in one line that a loader process ended; torch notices it wherever this one is.
 
     Raises:
         EdgeDetrError: If one was.

@@ -86,12 +86,20 @@ def distillation_of(
     )
 
 
+def needs_teacher(configs: Sequence[MethodConfig]) -> bool:
+    """Tell whether a method of a run needs the teacher's memory."""
+    return any(method(config.name).NEEDS_TEACHER for config in configs)
+
+
 def _refusal(name: str, student: str, teacher: str) -> str:
-    taught: dict[str, list[str]] = {}
+    teachers_of: dict[str, list[str]] = {}
     for s, t in supported_pairs(name):
-        taught.setdefault(s, []).append(t)
+        teachers_of.setdefault(s, []).append(t)
     by_teachers: dict[str, list[str]] = {}
-    for s, teachers in taught.items():
+    for s, teachers in teachers_of.items():
         by_teachers.setdefault(", ".join(teachers), []).append(s)
-    pairs = "; ".join(f"{', '.join(s)} taught by {t}" for t, s in by_teachers.items())
-    return f"method {name!r} takes no {student} student with a {teacher} teacher; it takes {pairs}"
+    pairs = "; ".join(f"{', '.join(s)} with {t}" for t, s in by_teachers.items())
+    return (
+        f"method {name!r} does not support a {student} student with a {teacher} teacher; it "
+        f"supports {pairs}"
+    )

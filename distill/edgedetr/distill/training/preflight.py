@@ -1,4 +1,4 @@
-"""What is known before the first step: a run that cannot work is refused, a poor one is named."""
+"""Checks before the first step: a run that cannot work is refused, a poor one gets a warning."""
 
 from __future__ import annotations
 
@@ -14,13 +14,44 @@ from edgedetr.distill.types import Memory
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
     from edgedetr.distill.config import OptimizerConfig
-    from edgedetr.distill.data import Truth
+    from edgedetr.distill.data import Dataset, Truth
     from edgedetr.distill.model import Model
+
+
+def check_inputs(
+    student: Model, teacher: Model | None, splits: Sequence[Dataset], batch_size: int
+) -> None:
+    """Refuse a run whose first step would fail, and warn of one that cannot find every object.
+
+    Args:
+        student: Encodes one image of its own input size.
+        teacher: Encodes one of the student's; None where no method needs it.
+        splits: The training split and the validation split.
+        batch_size: Images per step.
+
+    Raises:
+        UsageError: If an encoder has fewer cells than its model has queries, or a batch norm would
+            see a single value.
+    """
+    queries = check_query_counts(student, teacher)
+    require_norms(student, student.spec.input_hw, min(batch_size, len(splits[0])))
+    warn_of_crowds([truth for split in splits for truth in split.truths], queries)
+
+
+def check_query_counts(student: Model, teacher: Model | None) -> int | None:
+    """Encode an image of the student's input size by both; return how many queries it has.
+
+    Raises:
+        UsageError: If an encoder has fewer cells than its model has queries.
+    """
+    if teacher is not None:
+        query_count(teacher, student.spec.input_hw)
+    return query_count(student, student.spec.input_hw)
 
 
 def query_count(model: Model, input_hw: tuple[int, int]) -> int | None:
@@ -81,7 +112,7 @@ def _called(model: Model, input_hw: tuple[int, int]) -> str:
 
 
 def warn_of_crowds(truths: Iterable[Truth], queries: int | None) -> None:
-    """Say once that frames hold more objects than a student has queries; None has no limit."""
+    """Warn once that frames hold more objects than the student has queries; None has no limit."""
     if queries is None:
         return
     counts = [len(truth.labels) for truth in truths]
@@ -89,19 +120,19 @@ def warn_of_crowds(truths: Iterable[Truth], queries: int | None) -> None:
     if crowded:
         _warn(
             f"{len(crowded)} of {len(counts)} frames hold more objects (up to {max(crowded)}) than "
-            f"the student has queries ({queries}): it can never find them all; a preset with more "
-            "queries could"
+            f"the student has queries ({queries}): it can never find them all; choose a preset "
+            "with more queries"
         )
 
 
 def warn_of_warmup(steps: int, config: OptimizerConfig) -> None:
-    """Say that a run ends before its warm-up does."""
+    """Warn that a run ends before its warm-up does."""
     if config.warmup_steps >= steps:
         reached = 100 * steps / config.warmup_steps
         _warn(
-            f"the warm-up of {config.warmup_steps} steps is not over when the run ends after "
-            f"{steps}: the learning rate reaches {reached:.3g} % of its peak and never decays; set "
-            f"optimizer.warmup_steps to {max(1, steps // 10)} or so, or train for more epochs"
+            f"the run ends after {steps} steps, before its warm-up of {config.warmup_steps} does: "
+            f"the learning rate reaches {reached:.3g} % of its peak and never decays; set "
+            f"optimizer.warmup_steps to about {max(1, steps // 10)}, or train for more epochs"
         )
 
 

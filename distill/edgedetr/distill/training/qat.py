@@ -1,27 +1,51 @@
-"""Prepare a student for quantization-aware training: ask its export where it will round."""
+"""Prepare a student for quantization-aware training: calibrate it where its export rounds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgedetr.distill.networks.fake_quantization import quantization_from_json
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedetr.distill.model import Model
+from edgedetr.distill.networks.fake_quantization import Quantization, quantization_from_json
 from edgedetr.distill.networks.reparameterize import reparameterize
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.plugins import find
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import ModuleType
 
     from edgedetr.distill.config import QatConfig
     from edgedetr.distill.data import Dataset
-    from edgedetr.distill.model import Model
+
+Calibrate = Callable[[Model, Iterable[NDArray[np.uint8]], str, str], Quantization]
+"""Calibrates a student on frames, uint8 (H, W, 3), where its export rounds; see `QatConfig` for
+``include`` and ``exclude``. The export stage, which stands above this one, has it."""
+
+
+def uncalibrated(*_: object) -> Quantization:
+    """Stand in for a `Calibrate` where nobody gives one.
+
+    Raises:
+        UsageError: Always.
+    """
+    raise UsageError(
+        "qat.enabled needs the calibration of the export stage; run edgedetr distill train with "
+        "it installed (pip install 'edgedetr[export]'), or give recipe.train its calibrate"
+    )
 
 
 def quantized_student(
-    student: Model, config: QatConfig, dataset: Dataset, kept: Path, *, resumed: bool
+    student: Model,
+    config: QatConfig,
+    dataset: Dataset,
+    kept: Path,
+    calibrate: Calibrate,
+    *,
+    resumed: bool,
 ) -> Model:
     """Return the student, its layers merged as in its export, with its quantization.
 
@@ -32,10 +56,11 @@ def quantized_student(
         config: What to quantize, and from how many frames to take the ranges of activations.
         dataset: The training split.
         kept: JSON file of the run's quantization.
+        calibrate: Calibrates the student where its export rounds.
         resumed: Whether a run goes on that has written ``kept``.
 
     Raises:
-        UsageError: If the export stage is not installed, or the config names no node.
+        UsageError: If nobody gave a `Calibrate`, or the config names no node.
         ArtifactError: If ``kept`` is damaged.
     """
     if not config.enabled:
@@ -46,17 +71,6 @@ def quantized_student(
         return replace(student, quantization=quantization_from_json(text, str(kept)))
     count = min(config.frames, len(dataset))
     frames = (dataset[i * len(dataset) // count].frame.image for i in range(count))
-    found = _export_stage().calibrated(student, frames, config.include, config.exclude)
+    found = calibrate(student, frames, config.include, config.exclude)
     write_text(kept, found.to_json() + "\n")
     return replace(student, quantization=found)
-
-
-def _export_stage() -> ModuleType:
-    """Find the stage above this one, which knows where an INT8 graph rounds."""
-    try:
-        return find("edgedetr.export", "qat")
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"qat.enabled needs the export stage, which is not installed here ({error}); install "
-            "EdgeDETR with the extra that has it: pip install 'edgedetr[export]'"
-        ) from error

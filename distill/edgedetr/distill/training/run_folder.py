@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import math
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from tqdm import tqdm
+
 from edgedetr.distill.training.run_identity import settings_of
+from edgedetr.distill.training.run_log import without_nan
+from edgedetr.distill.weights.checkpoint import save_model
+from edgedetr.distill.weights.pretrained import local_file
 from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.files import read_json
+from edgedetr.runtime.files import read_json, write_text
 from edgedetr.runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from edgedetr.distill.config import DistillConfig
+    from edgedetr.distill.model import Model
     from edgedetr.distill.training.run_identity import RunIdentity
 
 STUDENT = "student.safetensors"
@@ -103,7 +111,7 @@ def _is(path: Path, descriptor: int) -> bool:
 
 
 def finished_metrics(out: Path, identity: RunIdentity) -> dict[str, float] | None:
-    """Return the metrics of the finished run in a folder, None where there is none.
+    """Return the metrics of the finished run in a folder, which is left as it is; None if none is.
 
     Raises:
         ArtifactError: If it is a run of other settings or sources, or a student lies there that no
@@ -119,7 +127,37 @@ def finished_metrics(out: Path, identity: RunIdentity) -> dict[str, float] | Non
     record = read_metrics(out)
     refuse_other(out, record, identity)
     read_manifest(out / STUDENT)
+    (out / STATE).unlink(missing_ok=True)
+    tqdm.write(f"{out}: is up to date: the run is finished")
     return {k: math.nan if v is None else float(v) for k, v in record["metrics"].items()}
+
+
+def finish(
+    out: Path,
+    student: Model,
+    metrics: dict[str, float],
+    config: DistillConfig,
+    identity: RunIdentity,
+    *,
+    command: str,
+) -> None:
+    """Write the student, its manifest and its metrics; then the state is not needed any more."""
+    save_model(
+        out / STUDENT,
+        student,
+        command=command,
+        parents=[local_file(source) for source in config.weights.values() if source],
+        summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on "
+        f"{config.data.val_split} of {config.data.root}",
+    )
+    record = {
+        "config": config.record(),
+        "sources": identity.sources,
+        "metrics": without_nan(metrics),
+        "command": command,
+    }
+    write_text(out / METRICS, json.dumps(record, indent=2) + "\n")
+    (out / STATE).unlink(missing_ok=True)
 
 
 def is_finished(out: Path) -> bool:

@@ -62,11 +62,9 @@ def identity_of(config: DistillConfig, train: Dataset, validation: Dataset) -> R
     Raises:
         ArtifactError: If the teacher or other weights are missing.
     """
-    student = config.student
     sources = {
-        "teacher": _teacher_hash(config.teacher),
-        "student.init": _weights_hash(student.init),
-        "student.backbone_weights": _weights_hash(student.backbone_weights),
+        setting: _teacher_hash(source) if setting == "teacher" else _weights_hash(source)
+        for setting, source in config.weights.items()
     }
     for name, split in (("data.train_split", train), ("data.val_split", validation)):
         sources[f"{name}: images"] = hashlib.sha256("\0".join(split.ids).encode()).hexdigest()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=PATH)
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .clipping.onnx.")
 def clipping(model: Path, output: Path | None) -> None:
-    """Write the graph that tells how much of MODEL's INT8 range a frame overruns."""
+    """Write the graph that measures the share of MODEL's INT8 activations that a frame clips."""
     import onnx
 
     from edgedetr.export.transforms.clipping import clipping_graph

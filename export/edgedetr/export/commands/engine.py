@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, spec_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from edgedetr.export.engine.log import OnStep
+    from edgedetr.runtime.spec import ModelSpec
 
 
 @click.command()
@@ -24,28 +25,28 @@ if TYPE_CHECKING:
     "--compute-capability",
     "compute_capabilities",
     multiple=True,
-    help="GPU to build for, such as 8.6; may be given again. tensorrt_rtx: every GPU from 8.0 up.",
+    help="GPU to build for, such as 8.6; repeatable. tensorrt_rtx: every GPU from 8.0 up.",
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
-@click.option("--batch", help="MIN,OPT,MAX of a model whose batch is free.")
+@spec_option
+@click.option("--batch", help="MIN,OPT,MAX, for a model with a dynamic batch.")
 @click.option(
     "--workspace-mib",
     type=click.IntRange(1),
     default=1024,
     show_default=True,
-    help="Scratch memory that a layer may use.",
+    help="Scratch memory of a layer at most.",
 )
-@click.option("--timing-cache", type=PATH, help="File of kernel times; makes later builds faster.")
-@click.option("--version-compatible", is_flag=True, help="Later TensorRT versions may run it.")
-@click.option("--hardware-compatible", is_flag=True, help="Every GPU from 8.0 up may run it.")
-@click.option("--refit", is_flag=True, help="Weights can be replaced later.")
+@click.option("--timing-cache", type=PATH, help="File of kernel timings; speeds up later builds.")
+@click.option("--version-compatible", is_flag=True, help="Let later TensorRT versions run it.")
+@click.option("--hardware-compatible", is_flag=True, help="Let every GPU from 8.0 up run it.")
+@click.option("--refit", is_flag=True, help="Let the weights be replaced later.")
 @click.option("--strip-weights", is_flag=True, help="Leave the weights out of the engine.")
 def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
     output: Path | None,
     backend: str | None,
     compute_capabilities: tuple[str, ...],
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     batch: str | None,
     workspace_mib: int,
     timing_cache: Path | None,
@@ -54,12 +55,11 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     refit: bool,
     strip_weights: bool,
 ) -> None:
-    """Build MODEL into an engine whose types are those of the ONNX graph."""
+    """Build a TensorRT engine from MODEL; its types are those of the ONNX graph."""
     from tqdm import tqdm
 
     from edgedetr.export.engine.options import EngineOptions, batch_from_text
     from edgedetr.export.to_engine import export_engine
-    from edgedetr.runtime.spec import spec_from_toml
 
     options = EngineOptions(
         compute_capabilities=compute_capabilities,
@@ -78,7 +78,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
             output,
             options,
             backend=backend,
-            spec=spec_from_toml(spec_path) if spec_path else None,
+            spec=spec,
             command=command_line(),
             on_step=_shown(bar),
         )
@@ -90,7 +90,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
 
 
 def _shown(bar: tqdm[None]) -> OnStep:
-    """Show the phase that is at work."""
+    """Show the current phase."""
 
     def show(phase: str, done: int, steps: int) -> None:
         bar.set_description(phase, refresh=False)

@@ -6,38 +6,40 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.runtime.spec import ModelSpec
+
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
-@click.option("--images", type=PATH, help="Folder of images to measure on; made up if not given.")
+@spec_option
+@click.option("--images", type=PATH, help="Images to measure ranges on; generated if not given.")
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .fp16.onnx.")
 @click.option(
     "--max-box-error-px",
     type=click.FloatRange(0, min_open=True),
-    help="Keep blocks in FP32 until 98 % of the boxes on --images are no farther off.",
+    help="Keep blocks in FP32 until 98 % of the boxes on --images move no more than this.",
 )
 @click.option(
     "--max-score-error",
     type=click.FloatRange(0, min_open=True),
-    help="Likewise of the scores; 0.01 with --max-box-error-px.",
+    help="The same for scores. Default with --max-box-error-px: 0.01.",
 )
 @click.option(
     "--frames",
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="For these limits: at most so many of --images, evenly spread.",
+    help="Images to check these limits on at most, evenly spread over --images.",
 )
 def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     images: Path | None,
     output: Path | None,
     max_box_error_px: float | None,
@@ -46,23 +48,21 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
 ) -> None:
     """Write MODEL as a typed FP16 graph for TensorRT, with FP32 where FP16 is too narrow.
 
-    With a limit, it measures what each block costs in FP16 and keeps the costliest in FP32 until
-    the limit holds for 98 % of the detections, surely; it writes nothing where half of the work in
-    FP32 does not hold it.
+    With a limit, the error of each block in FP16 is measured, and the blocks with the largest
+    errors stay in FP32 until 98 % of the detections are surely within the limit. Nothing is written
+    if half of the work in FP32 is not enough.
     """
     from edgedetr.export.search.fp16_blocks import Request
     from edgedetr.export.to_fp16 import export_fp16, frames_of
     from edgedetr.export.verify.limits import Gate
-    from edgedetr.runtime.spec import spec_from_toml
 
     request = None
     if max_box_error_px is not None or max_score_error is not None:
         if images is None:
-            raise UsageError("--max-box-error-px and --max-score-error want --images DIR")
+            raise UsageError("--max-box-error-px and --max-score-error need --images DIR")
         gate = Gate(box_error_px=max_box_error_px, score_error=max_score_error)
         request = Request(images, frames, gate.limits("fp16"))
 
-    spec = spec_from_toml(spec_path) if spec_path else None
     output = output or model.with_suffix(".fp16.onnx")
     seen = frames_of(images) if images else None
     share = export_fp16(model, output, spec, seen, command_line(), request)

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 FORMS = ("gather", "grid_sample", "discrete")
 
 EXPORT_FRAMES = 8
-"""How many images of a folder an exported model is checked on."""
+"""Images of a folder that an exported model is checked on."""
 
 
 @click.command()
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, help="Default: CHECKPOINT with the suffix .onnx.")
-@click.option("--images", type=PATH, help="Folder of images to check on; made up if not given.")
-@click.option("--simplify/--no-simplify", default=True, help="Fold what is constant.")
+@click.option("--images", type=PATH, help="Images to check on; generated if not given.")
+@click.option("--simplify/--no-simplify", default=True, help="Fold constants.")
 @click.option(
     "--deformable-attention",
     type=click.Choice(FORMS),
     default="gather",
     show_default=True,
-    help="How feature maps are read: by Gather, by GridSample and RoiAlign, or the nearest cell.",
+    help="How feature maps are sampled: Gather, GridSample and RoiAlign, or the nearest cell.",
 )
 def onnx(
     checkpoint: Path,
@@ -38,7 +38,7 @@ def onnx(
     simplify: bool,
     deformable_attention: Form,
 ) -> None:
-    """Write CHECKPOINT as ONNX, once it is checked against PyTorch."""
+    """Export CHECKPOINT to ONNX and check it against PyTorch."""
     from edgedetr.calib.frames import choose_frames
     from edgedetr.export.to_onnx import export_onnx
     from edgedetr.runtime.images import list_images, read_image
@@ -59,6 +59,6 @@ def onnx(
     for finding in done.broken:
         click.echo(f"TensorRT would break it: {finding}", err=True)
     if done.moved:
-        click.echo(f"Against the checkpoint's own sampling: {done.moved.summary()}", err=True)
+        click.echo(f"Compared with the checkpoint's own sampling: {done.moved.summary()}", err=True)
     size_mib = output.stat().st_size / 2**20
     click.echo(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}")

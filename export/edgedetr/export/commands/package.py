@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, spec_option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.runtime.spec import ModelSpec
+
 
 class PackageGroup(click.Group):
-    """A group that takes a model where the name of a command is missing."""
+    """A group whose default command is ``create``."""
 
     # typing.override is Python 3.12's
     def parse_args(  # type: ignore[explicit-override]
@@ -29,28 +31,32 @@ class PackageGroup(click.Group):
 
 @click.group(cls=PackageGroup)
 def package() -> None:
-    """Pack a model that passed its gates for the vehicle; `package MODEL.onnx` creates."""
+    """Pack a model for the vehicle; `package MODEL.onnx` means `package create MODEL.onnx`."""
 
 
 @package.command()
 @click.argument("models", type=PATH, nargs=-1, required=True)
-@click.option("-o", "--output", type=PATH, help="Folder or .tar; default: MODEL as .tar.")
-@click.option("--key", type=PATH, help="Private key that signs; not signed if not given.")
+@click.option("-o", "--output", type=PATH, help="Folder or .tar. Default: MODEL with .tar.")
+@click.option("--key", type=PATH, help="Private key to sign with; unsigned if not given.")
 @click.option(
     "--parity",
     type=PATH,
     multiple=True,
-    help="Report of edgedetr verify --json; as many as there are.",
+    help="Report of edgedetr verify --json; repeatable.",
 )
 @click.option(
-    "--reference", "references", type=PATH, multiple=True, help="FP32 ONNX where the reports start."
+    "--reference",
+    "references",
+    type=PATH,
+    multiple=True,
+    help="FP32 ONNX model that reports start from; repeatable.",
 )
-@click.option("--calibration", type=PATH, help="What calib collect wrote for INT8.")
-@click.option("--engine", "engines", type=PATH, multiple=True, help="Engine built from MODEL.")
+@click.option("--calibration", type=PATH, help="Stats of calib collect for an INT8 model.")
+@click.option("--engine", "engines", type=PATH, multiple=True, help="Engine of MODEL; repeatable.")
 @click.option("--report", type=PATH, help="The report.json of edgedetr report.")
-@click.option("--license", "licenses", type=PATH, multiple=True, help="Licence text to pack.")
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
-@click.option("--golden-frame", type=PATH, help="Image of the self-test; made up if not given.")
+@click.option("--license", "licenses", type=PATH, multiple=True, help="Licence text; repeatable.")
+@spec_option
+@click.option("--golden-frame", type=PATH, help="Image for the self-test; generated if not given.")
 def create(  # noqa: PLR0913, PLR0917 - one argument per option
     models: tuple[Path, ...],
     output: Path | None,
@@ -61,21 +67,20 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
     engines: tuple[Path, ...],
     report: Path | None,
     licenses: tuple[Path, ...],
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     golden_frame: Path | None,
 ) -> None:
-    """Pack ONNX MODELS, the first of them to be run; exit 1 where a gate did not hold.
+    """Pack ONNX MODELS, of which the vehicle runs the first; exit 1 if a gate fails.
 
-    An FP16 or INT8 model needs reports that lead to it from a checkpoint or an FP32 model.
+    An FP16 or INT8 model needs a chain of reports from a checkpoint or an FP32 model.
     """
     from edgedetr.export.package.write import Contents
     from edgedetr.export.package.write import package as run
     from edgedetr.runtime.images import read_image
-    from edgedetr.runtime.spec import spec_from_toml
 
     contents = Contents(
         models=models,
-        spec=spec_from_toml(spec_path) if spec_path else None,
+        spec=spec,
         engines=engines,
         parity=parity,
         references=references,
@@ -95,11 +100,11 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
 
 @package.command()
 @click.argument("key", type=PATH)
-@click.option("--passphrase", is_flag=True, help="Ask for a passphrase for the private key.")
+@click.option("--passphrase", is_flag=True, help="Encrypt the private key with a passphrase.")
 def keygen(key: Path, passphrase: bool) -> None:
-    """Make an Ed25519 pair: KEY, which signs and stays secret, and KEY.pub.
+    """Create an Ed25519 key pair: the private KEY, which stays secret, and KEY.pub.
 
-    The passphrase is read from EDGEDETR_KEY_PASSPHRASE where that is set.
+    The passphrase is read from EDGEDETR_KEY_PASSPHRASE if that is set.
     """
     from edgedetr.export.package.keys import PASSPHRASE_VARIABLE, public_path
     from edgedetr.export.package.keys import keygen as run
@@ -113,9 +118,11 @@ def keygen(key: Path, passphrase: bool) -> None:
 
 @package.command()
 @click.argument("path", metavar="PACKAGE", type=PATH)
-@click.option("--public-key", type=PATH, help="Key of the maker; only hashes are checked without.")
+@click.option(
+    "--public-key", type=PATH, help="Key of the signer; without it only hashes are checked."
+)
 def verify(path: Path, public_key: Path | None) -> None:
-    """Check PACKAGE: signature, every byte, and that this machine computes the same."""
+    """Check PACKAGE: its signature, every file, and that this machine computes the same."""
     from edgedetr.runtime.backends.onnxruntime import open_session
     from edgedetr.runtime.package.reader import read_package
     from edgedetr.runtime.self_test import check_answer, check_inputs
@@ -129,18 +136,16 @@ def verify(path: Path, public_key: Path | None) -> None:
                 check_answer(opened.golden_answer(model.name), session, opened.frame())
                 session.close()
         count = len(opened.manifest.files)
-    preprocessing = "equal to the bit" if exact else "equal within a grey level"
-    click.echo(
-        f"{path}: {count} files are what its manifest says; preprocessing here is {preprocessing}"
-    )
+    preprocessing = "bit-exact" if exact else "equal to within one grey level"
+    click.echo(f"{path}: {count} files match its manifest; preprocessing here is {preprocessing}")
     if public_key:
-        click.echo("The signature is good, and each ONNX model finds its golden detections here.")
+        click.echo("The signature is valid, and each ONNX model finds its golden detections here.")
     else:
-        click.echo("Who made it was not checked, and no model was run: give --public-key", err=True)
+        click.echo("Neither signature nor models were checked; give --public-key", err=True)
 
 
 def _ask() -> str:
-    """Ask for a passphrase where somebody sits there."""
+    """Prompt for a passphrase on a terminal; return an empty one elsewhere."""
     if not sys.stdin.isatty():
         return ""
     answer: str = click.prompt("Passphrase", hide_input=True, err=True)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, SPEC_FILE, command_line, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.export.to_qdq import Rest
+    from edgedetr.export.transforms.quantize import Rest
+    from edgedetr.runtime.spec import ModelSpec
 
 
 GATE_FRAMES, AP_FRAMES = 200, 500
@@ -22,40 +23,40 @@ GATE_FRAMES, AP_FRAMES = 200, 500
 @click.argument("model", type=PATH)
 @click.argument("stats", type=PATH, required=False)
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .int8.onnx.")
-@click.option("--include", default="", help="Regex: also quantize nodes whose names it finds.")
-@click.option("--exclude", default="", help="Regex: keep nodes float whose names it finds.")
+@click.option("--include", default="", help="Regex of names: further nodes to quantize.")
+@click.option("--exclude", default="", help="Regex of names: nodes to keep float.")
 @click.option(
     "--rest",
     type=click.Choice(("fp16", "fp32")),
     default="fp16",
     show_default=True,
-    help="What the nodes that are not INT8 compute in; fp32 is faster on CPUs.",
+    help="Precision of the nodes that are not INT8; fp32 is faster on CPUs.",
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@spec_option
 @click.option(
     "--images",
     type=PATH,
-    help="For --rest fp16: images to measure on; made up if not given.",
+    help="For --rest fp16: images to measure ranges on; generated if not given.",
 )
 @click.option(
     "--max-ap-drop",
     type=click.FloatRange(0),
-    help="Quantize as much as loses at most so many points of AP (0 to 100) on --data.",
+    help="Quantize as much as costs at most this AP on --data, in points (0 to 100).",
 )
 @click.option(
     "--gate",
     is_flag=True,
-    help="Quantize as much as passes the gate of edgedetr verify on --data.",
+    help="Quantize as much as passes edgedetr verify on --data.",
 )
 @click.option(
     "--data",
     type=PATH,
-    help="A KITTI folder: its val split for --max-ap-drop, its train split for --gate.",
+    help="KITTI folder: its val split for --max-ap-drop, its train split for --gate.",
 )
 @click.option(
     "--frames",
     type=click.IntRange(1),
-    help="At most so many frames of it, evenly spread; 500 for --max-ap-drop, 200 for --gate.",
+    help="Frames of --data at most, evenly spread. Default: 500 for --max-ap-drop, 200 for --gate.",
 )
 def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -64,7 +65,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     include: str,
     exclude: str,
     rest: Rest,
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     images: Path | None,
     max_ap_drop: float | None,
     gate: bool,
@@ -77,9 +78,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     from edgedetr.export.to_fp16 import frames_of
     from edgedetr.export.to_qdq import export_qdq
-    from edgedetr.runtime.spec import spec_from_toml
 
-    spec = spec_from_toml(spec_path) if spec_path else None
     seen = list(frames_of(images)) if images else None
     output = output or model.with_suffix(".int8.onnx")
     if gate or max_ap_drop is not None:
@@ -88,7 +87,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         if stats is None or data is None or include or exclude:
             option = "--gate" if gate else "--max-ap-drop"
             raise UsageError(
-                f"{option} wants STATS and --data KITTI_ROOT, and no --include or --exclude"
+                f"{option} needs STATS and --data KITTI_ROOT, and takes no --include or --exclude"
             )
         from edgedetr.export.search.int8_choice import Request, choose_coverage
 
@@ -97,7 +96,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         chosen = choose_coverage(model, stats, output, request, command_line())
         include, exclude = chosen.include, chosen.exclude
         click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
-    named = {"--spec": spec_path, "--images": images}
-    given = {option: path.name for option, path in named.items() if path}
-    share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, given)
+    named = {"--spec": click.get_current_context().meta[SPEC_FILE]} if spec else {}
+    named |= {"--images": images.name} if images else {}
+    share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named)
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")

@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edgedetr.runtime.spec import ModelSpec
 
 
 @click.command()
 @click.argument("model", type=PATH)
 @click.option("--data", type=PATH, help="A KITTI object folder; its validation split is used.")
 @click.option("--images", type=PATH, help="A folder of images without labels, instead of --data.")
-@click.option(
-    "--stats", type=PATH, help="Ranges of calib collect; collected first where not given."
-)
+@click.option("--stats", type=PATH, help="Stats of calib collect; collected first if not given.")
 @click.option(
     "--frames",
     type=click.IntRange(1),
     default=500,
     show_default=True,
-    help="Frames to measure on at most, evenly spread over all.",
+    help="Frames to measure on at most, evenly spread.",
 )
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of a model that carries none.")
+@spec_option
 @click.option("--json", "out", type=PATH, help="Where to write the figures.")
 def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -36,22 +36,19 @@ def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     images: Path | None,
     stats: Path | None,
     frames: int,
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     out: Path | None,
 ) -> None:
-    """Measure what INT8 in each block of MODEL alone costs, in matched boxes and in AP.
+    """Measure what INT8 in one block of MODEL at a time costs, in matched boxes and AP.
 
-    Each block is measured with exact fake quantization while all others stay in FP32. Without
-    labels there is no AP. Ranges come from --stats, or from the training split of --data or from
-    the --images.
+    A block is measured with exact fake quantization while all others stay in FP32. AP needs
+    labels. Ranges come from --stats, or else from the training split of --data or from --images.
     """
     if (data is None) == (images is None):
         raise UsageError("give either --data KITTI_ROOT or --images DIR")
     from edgedetr.export.search import sensitivity as measuring
     from edgedetr.runtime.files import write_text
-    from edgedetr.runtime.spec import spec_from_toml
 
-    spec = spec_from_toml(spec_path) if spec_path else None
     source = data or cast("Path", images)
     found = measuring.sensitivity(model, source, frames, stats, spec, labelled=data is not None)
     if out:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("-o", "--output", type=PATH, help="Where to write; printed if not given.")
+@click.option("-o", "--output", type=PATH, help="File to write; printed if not given.")
 def spec(model: Path, output: Path | None) -> None:
-    """Draft the spec of MODEL, an ONNX file that others made, and say what is a guess.
+    """Draft the spec of MODEL, an ONNX file from elsewhere, and mark what is a guess.
 
-    It is run once on an image made up for it; docs/specs.md explains the keys.
+    MODEL is run once on a generated image; docs/specs.md explains the keys.
     """
     from edgedetr.export.spec_draft import draft_spec
     from edgedetr.runtime.files import write_text
@@ -32,5 +32,5 @@ def spec(model: Path, output: Path | None) -> None:
         return
     write_text(output, draft.toml())
     for key, guess in draft.unsure.items():
-        click.echo(f"unsure of {key}: {guess}", err=True)
-    click.echo(f"{output}: {len(draft.keys)} keys, {len(draft.unsure)} to look at")
+        click.echo(f"unsure about {key}: {guess}", err=True)
+    click.echo(f"{output}: {len(draft.keys)} keys, {len(draft.unsure)} to check")

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, spec_option
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edgedetr.runtime.spec import ModelSpec
 
 
 @click.command()
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("candidate", type=PATH)
 @click.option("--images", type=PATH, help="Folder of PNG or JPEG images.")
 @click.option("--data", type=PATH, help="A KITTI folder, instead; its val split is used.")
-@click.option("--spec", "spec_path", type=PATH, help="TOML spec of models that carry none.")
+@spec_option
 @click.option("--json", "out", type=PATH, help="Where to write the figures.")
 @click.option("--html", type=PATH, help="Where to write a page with charts and the worst frames.")
 @click.option("--taps", is_flag=True, help="Show every block; trace a checkpoint for it.")
@@ -61,7 +63,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     candidate: Path,
     images: Path | None,
     data: Path | None,
-    spec_path: Path | None,
+    spec: ModelSpec | None,
     out: Path | None,
     html: Path | None,
     taps: bool,
@@ -88,13 +90,11 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.export.verify.page import page
     from edgedetr.runtime.errors import GateError
     from edgedetr.runtime.files import write_text
-    from edgedetr.runtime.spec import spec_from_toml
 
-    spec = spec_from_toml(spec_path) if spec_path else None
     paths = gate_images(images, data, frames)
-    looks = compare.Looks(spec, tuple(path.name for path in paths), traced=taps)
+    options = compare.Options(spec, tuple(path.name for path in paths), traced=taps)
     seen, rule = ImageFiles(paths, "verify"), Rule(threshold)
-    report = compare.verify(reference, candidate, seen, rule, Gate(**gate), command_line(), looks)
+    report = compare.verify(reference, candidate, seen, rule, Gate(**gate), command_line(), options)
     if out:
         write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     if html:
@@ -103,6 +103,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
         click.echo(report.activations.block_table() + "\n")
     click.echo(report.table())
     if not report.passed:
-        where = f"; the first block that departs is {report.departs}" if report.departs else ""
+        block = report.first_diverging
+        where = f"; the first diverging block is {block}" if block else ""
         says = {"failed": "does not find", "undecided": "may not find"}[report.verdict]
         raise GateError(f"{candidate} {says} what {reference} finds: {report.reason}{where}")

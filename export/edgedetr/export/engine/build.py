@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 MESSAGE_CHARACTERS = 300
-"""How much of a builder's own message is repeated; the log has all of it."""
+"""Characters of a builder's own message that are repeated; the log has all of it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Compiled:
     Attributes:
         engine: The serialized engine.
         layers: Type to the number of the engine's layers with it; None where it cannot be loaded.
-        notes: What the user should know, a line each.
+        notes: Notes for the user, a line each.
     """
 
     engine: bytes
@@ -89,8 +89,8 @@ class EngineBuild:
             if ours and tensor.dtype.name != wanted:
                 kind = "int32" if wanted == "INT32" else "float32"
                 raise ArtifactError(
-                    f"{self._path}: {tensor.name} is {tensor.dtype.name} and must be {kind}, as "
-                    "the runtime feeds and reads it; cast inside the graph"
+                    f"{self._path}: {tensor.name} is {tensor.dtype.name} and the "
+                    f"runtime needs {kind}; cast it in the graph"
                 )
 
     def compile(
@@ -101,7 +101,7 @@ class EngineBuild:
         Args:
             options: How.
             stops: Whether the build shall end; see `edgedetr.export.engine.stop`.
-            on_step: Told of the progress.
+            on_step: Called with the progress; see `edgedetr.export.engine.log.OnStep`.
 
         Raises:
             ArtifactError: If the builder fails; the message has its last error.
@@ -166,7 +166,7 @@ class EngineBuild:
         return f"{name} cannot read {self._path}: {where}: {_short(error.desc())}"
 
     def _said(self) -> str:
-        return _short(self._log.last_error()) or "it does not say why"
+        return _short(self._log.last_error()) or "it gives no reason"
 
 
 def _strongly_typed(trt: Any) -> int:  # noqa: ANN401

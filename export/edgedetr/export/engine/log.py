@@ -1,4 +1,4 @@
-"""What a builder says while it works: its log and its progress."""
+"""A builder's log and progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EngineLog:
         return errors[-1] if errors else ""
 
     def weights_mib(self) -> float | None:
-        """Return the size of the engine's weights where the builder says it, in MiB."""
+        """Return the size of the engine's weights where the builder reports it, in MiB."""
         for _, message in reversed(self.lines):
             start, _, rest = message.partition("Total Weights Memory: ")
             if rest and not start:
@@ -55,8 +55,8 @@ def make_monitor(trt: Any, on_step: OnStep | None, stops: Callable[[], bool]) ->
 
     Args:
         trt: The library.
-        on_step: Told of the progress.
-        stops: Whether the build shall end, asked after every step.
+        on_step: Called with the progress.
+        stops: Whether the build shall end; called after every step.
     """
     if not hasattr(trt, "IProgressMonitor"):
         return None

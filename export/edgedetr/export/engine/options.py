@@ -1,4 +1,4 @@
-"""What a user may ask of an engine; each builder says what it can do."""
+"""Options of an engine; each builder refuses those that it does not support."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WORKSPACE_MIB = 1024
-"""How much scratch memory a layer may use, where nobody says."""
+"""Default of the scratch memory of a layer."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Prove what an engine computes in, so that none is called FP16 or INT8 and is FP32."""
+"""Count the types that an engine computes in, so that none is named FP16 or INT8 and is FP32."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Precision:
     outputs: dict[str, int] = field(default_factory=dict)
 
     def describe(self) -> str:
-        """Say it in a line."""
+        """Return a one-line summary."""
         return (
             f"{_shares(self.macs)} of {sum(self.macs.values())} convolutions and matrix products; "
             f"{_shares(self.outputs)} of {sum(self.outputs.values())} layers"
@@ -108,9 +108,9 @@ def check_claims(claimed: set[str], counts: Mapping[str, int], name: str) -> Non
     missing = sorted(claimed - counts.keys())
     if missing:
         raise GateError(
-            f"{name} is called {' and '.join(missing)} and has none: it computes in "
+            f"{name} is named {' and '.join(missing)} and has none: it computes in "
             f"{_shares(counts) or 'nothing'}; make it with edgedetr export "
-            f"{'qdq' if 'INT8' in missing else 'fp16'}, or call it what it is"
+            f"{'qdq' if 'INT8' in missing else 'fp16'}, or rename it"
         )
 
 

@@ -1,4 +1,4 @@
-"""How long kernels took, kept between builds; for one GPU and one version of the library.
+"""Kernel timings kept between builds, for one GPU and one version of the library.
 
 The file starts with a line that names both. A file of others is never used and never overwritten.
 """
@@ -57,8 +57,8 @@ def _fill(config: Any, cache: Any, path: Path, key: str) -> str:  # noqa: ANN401
     found = title.removeprefix(_TITLE)
     if found != key:
         return (
-            f"{path} was timed with {found}, this is {key}: not used and left as it is; name a "
-            "file for each"
+            f"{path} was timed with {found}, this is {key}: not used and left as it is; give "
+            "each its own file"
         )
     saved = config.create_timing_cache(blob)
     if saved is None or not cache.combine(saved, ignore_mismatch=False):

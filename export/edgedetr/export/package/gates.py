@@ -1,4 +1,4 @@
-"""What must hold before a model ships: every check of it passed, and was of exactly this model."""
+"""Gates before a model ships: every check passed, and was made on exactly this model."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ def read_candidate(path: Path, spec: ModelSpec | None) -> Candidate:
     manifest = read_manifest(path) if manifest_path(path).is_file() else None
     if manifest and manifest.spec != spec:
         raise GateError(f"the spec in {manifest_path(path)} is not that of {path}; export it again")
-    return Candidate(path, hashed, precision_of(model), spec, data, manifest)
+    return Candidate(path, hashed, precision_for_gates(model), spec, data, manifest)
 
 
-def precision_of(model: onnx.ModelProto) -> Precision:
+def precision_for_gates(model: onnx.ModelProto) -> Precision:
     """Tell the precision of a graph: FP32 is what nothing but known FP32 is.
 
     That are operators of ONNX that are not for few bits, and constants of whole types. All else is
@@ -211,7 +211,7 @@ def check_calibration(
     known = {m.sha256 for m in models} | {v.reference_sha256 for v in verdicts}
     if stats.model_sha256 not in known:
         raise GateError(
-            f"{path} is the calibration of another model: {stats.model} "
+            f"{path} was collected on another model: {stats.model} "
             f"({stats.model_sha256[:12]}...); nothing was packaged"
         )
     if parents and sha256(path) not in parents:
@@ -238,7 +238,7 @@ def check_report(path: Path, models: Iterable[Candidate]) -> None:
     for model in models:
         if model.sha256 not in report.models.values():
             raise GateError(
-                f"{path} does not tell of {model.path.name} as it is now ({model.sha256[:12]}...); "
+                f"{path} does not contain {model.path.name} as it is now ({model.sha256[:12]}...); "
                 "run edgedetr report again"
             )
 
@@ -284,12 +284,15 @@ def check_engine(path: Path, models: Sequence[Candidate]) -> Candidate:
 
 
 def _figures(record: VerifyRecord) -> str:
-    """Say what a report measured, in a line."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:.4g}"
-        for name in ("frames", "matched", "unmatched", "p99_box_error_px", "mean_score_error")
-        if isinstance(value := record.figures.get(name), int | float)
-    )
+    """Return what a report measured, in one line."""
+    figures = {
+        "frames": record.frames,
+        "matched": record.matched,
+        "unmatched": record.unmatched,
+        "p99 box error px": record.p99_box_error_px,
+        "mean score error": record.mean_score_error,
+    }
+    return ", ".join(f"{k} {v:.4g}" for k, v in figures.items() if v is not None)
 
 
 def _check_all_concern(packed: set[str], verdicts: Sequence[VerifyRecord]) -> None:
@@ -320,10 +323,10 @@ def _refuse_unchecked(model: Candidate, verdicts: Sequence[VerifyRecord]) -> Non
     starts = [v.reference for v in verdicts if v.candidate_sha256 in way]
     if not starts:
         raise GateError(
-            f"{model.path} is {model.precision} and nothing says what it finds; run edgedetr "
+            f"{model.path} is {model.precision} and has no report; run edgedetr "
             f"verify REFERENCE {model.path} --json V.json and give --parity V.json"
         )
     raise GateError(
-        f"the reports about {model.path} start at {starts[-1]}, which nothing vouches for; give "
-        f"its own report with --parity, or the FP32 model itself: --reference {starts[-1]}"
+        f"the reports about {model.path} start at {starts[-1]}, which has no report itself; give "
+        f"its report with --parity, or the FP32 model itself: --reference {starts[-1]}"
     )

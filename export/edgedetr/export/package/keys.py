@@ -79,16 +79,18 @@ def load_private_key(path: Path, ask: Callable[[], str] = str) -> Ed25519Private
         mode = path.stat().st_mode & 0o777
         data = path.read_bytes()[:_MAX_KEY_BYTES]
     except OSError as error:
-        raise ArtifactError(f"{path}: no private key: {error.strerror}") from error
+        raise ArtifactError(f"{path}: cannot read the private key: {error.strerror}") from error
     if os.name == "posix" and mode & 0o077:
-        raise ArtifactError(f"{path} is open to others (mode {mode:04o}); run: chmod 600 {path}")
+        raise ArtifactError(
+            f"{path} is readable by others (mode {mode:04o}); run: chmod 600 {path}"
+        )
     encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in data
     passphrase = (os.environ.get(PASSPHRASE_VARIABLE) or ask()) if encrypted else ""
     try:
         key = load_pem_private_key(data, passphrase.encode() or None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         problem = (
-            f"the passphrase is wrong; it is taken from {PASSPHRASE_VARIABLE} or asked for"
+            f"the passphrase is wrong; set {PASSPHRASE_VARIABLE}, or type it when prompted"
             if encrypted
             else "not a private key in PEM; make one: edgedetr package keygen"
         )

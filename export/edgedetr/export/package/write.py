@@ -1,4 +1,4 @@
-"""Write the signed artefact that ships: models, what they must answer, the proof of their gates.
+"""Write the signed package that ships: models, their golden detections, the proof of their gates.
 
 What is inside is described in `edgedetr.runtime.package.reader`, which opens it in the vehicle.
 """
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
 VERSIONS = ("edgedetr", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "cryptography")
 GOLDEN_DETECTIONS = 20
-"""How many detections of the golden frame are noted at most."""
+"""Detections of the golden frame that are stored at most."""
 GOLDEN_TOLERANCES: dict[Precision, tuple[float, float]] = {
     "fp32": (0.5, 1e-3),
     "fp16": (2.0, 5e-3),
@@ -79,7 +79,7 @@ GOLDEN_TOLERANCES: dict[Precision, tuple[float, float]] = {
 }
 """How far a side of a box may move elsewhere, in pixels, and how much a score may change."""
 GOLDEN_SCORE = 0.1
-"""How sure of each it must be."""
+"""Lowest score of each."""
 
 _CHUNK = 1 << 20
 
@@ -89,15 +89,15 @@ class Contents:
     """What to pack.
 
     Attributes:
-        models: ONNX models; the vehicle runs the first unless told otherwise.
-        spec: The contract of models that carry none.
+        models: ONNX models; the vehicle runs the first by default.
+        spec: The spec of models that hold none.
         engines: Engines that were built from them.
         parity: Reports of ``edgedetr verify --json``, see `check_parity`.
         references: FP32 models that the others were compared with and that do not ship.
         calibration: The stats that INT8 models were quantized with.
         report: The ``report.json`` of ``edgedetr report``.
         licenses: Texts to pack beside this project's own.
-        frame: RGB image of the self-test, uint8 (H, W, 3); made up if not given.
+        frame: RGB image of the self-test, uint8 (H, W, 3); generated if not given.
     """
 
     models: tuple[Path, ...]
@@ -123,8 +123,8 @@ def package(
     Args:
         contents: What to pack.
         output: A ``.tar`` to write or replace, or a folder that does not exist yet.
-        key: Private key to sign with; nobody signs if not given.
-        command: What asked for it.
+        key: Private key to sign with; unsigned if not given.
+        command: The command line, for the manifest.
         ask: Called for the passphrase of the key, see `load_private_key`.
 
     Raises:
@@ -175,7 +175,7 @@ def _add(files: dict[str, Path | bytes], name: str, content: Path | bytes) -> No
     """Give a file its name in the package; models may share a file, others may not share a name."""
     check_name(name, Path(name))
     if name in files and files[name] != content:
-        raise UsageError(f"two files would be called {name} in the package; rename one")
+        raise UsageError(f"two files would have the name {name} in the package; rename one")
     files[name] = content
 
 
@@ -278,8 +278,9 @@ def _answer(model: Candidate, frame: NDArray[np.uint8]) -> GoldenAnswer:
     kept = [index for i, index in enumerate(sure) if i not in lost]
     if not kept:
         raise GateError(
-            f"{model.path} surely finds nothing of score {GOLDEN_SCORE:g} in the golden frame: no "
-            "self-test could fail; give a frame with objects: --golden-frame IMAGE"
+            f"{model.path} has no stable detection of score {GOLDEN_SCORE:g} or more in the "
+            "golden frame, so its self-test could not fail; give a frame with objects: "
+            "--golden-frame IMAGE"
         )
     return _golden_answer(model, found, kept)
 
@@ -324,8 +325,8 @@ def _check_seen(models: Sequence[Candidate], files: Sequence[PackedFile]) -> Non
         weights = [(hashes[f"models/{name}"], name) for name in model.data]
         if joined_sha256(own, weights) != model.sha256:
             raise GateError(
-                f"{model.path} was changed while it was packed; nothing was packaged, run the "
-                "gates on it as it is now"
+                f"{model.path} changed while it was packed; nothing was packaged, run the "
+                "gates on it again"
             )
 
 

@@ -1,9 +1,9 @@
 """Choose the blocks that stay in FP32 so that FP16 holds its limits on images, by measuring.
 
-Rules and ranges (`edgedetr.export.transforms.fp32_rules`) keep what FP16 cannot hold. What it holds
-it still rounds, and in some models the roundings of a block, most often of the first, reach the
-scores. Each block is measured alone in FP16; those that cost most for their share of the work stay
-in FP32.
+Rules and ranges (`edgedetr.export.transforms.fp32_rules`) keep in FP32 what overflows in FP16. The
+rest is still rounded, and in some models the rounding errors of a block, most often of the first,
+reach the scores. Each block is measured alone in FP16; those that cost most for their share of the
+work stay in FP32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.export.search.trial import Effect
-    from edgedetr.export.to_fp16 import Halving
+    from edgedetr.export.transforms.halve import Halving
     from edgedetr.export.verify.limits import Limits
     from edgedetr.runtime.spec import ModelSpec
 
@@ -37,12 +37,12 @@ Blocks = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """Images and limits of a search.
 
     Attributes:
         images: A folder of images to measure on.
         frames: How many of them at most, evenly spread.
-        limits: What must hold on them.
+        limits: The limits that must hold on them.
     """
 
     images: Path
@@ -51,7 +51,7 @@ class Request:
 
 
 def choose_blocks(halving: Halving, spec: ModelSpec, request: Request) -> Blocks:
-    """Measure on images and choose.
+    """Choose the blocks that stay in FP32, by measuring on images.
 
     Args:
         halving: The float32 graph.
@@ -63,7 +63,7 @@ def choose_blocks(halving: Halving, spec: ModelSpec, request: Request) -> Blocks
         the limits as it is.
 
     Raises:
-        DataError: If the images are missing or damaged, or the model finds nothing in them.
+        DataError: If the images are missing or damaged, or the model has no detection in them.
         GateError: If the limits do not hold with `MOST` of the work in FP32.
     """
     scenes = unlabelled_scenes(request.images).spread(request.frames)
@@ -74,13 +74,13 @@ def choose_blocks(halving: Halving, spec: ModelSpec, request: Request) -> Blocks
 def find_blocks(halving: Halving, trial: Trial, limits: Limits) -> Blocks:
     """Keep more blocks in FP32, one after the other, until the limits hold.
 
-    The first are those that alone in FP16 lose most detections, and then move scores most, for each
-    multiply-accumulate. What holds on these frames may just fail on others.
+    The first are those that alone in FP16 lose most detections, and then shift scores most, for
+    each multiply-accumulate. Limits that just hold on these frames may fail on others.
 
     Args:
         halving: The float32 graph.
         trial: The frames.
-        limits: What must hold.
+        limits: The limits.
 
     Raises:
         GateError: If they do not hold with `MOST` of the multiply-accumulates in FP32.
@@ -103,15 +103,15 @@ def find_blocks(halving: Halving, trial: Trial, limits: Limits) -> Blocks:
         least = min(least, (found, where), key=lambda pair: pair[0].share)
     raise GateError(
         f"FP16 does not keep {1 - limits.lost_share:.2%} of the detections with "
-        f"{limits.describe()} with at most {MOST:.0%} of the multiply-accumulates in FP32; the "
-        f"nearest keeps {least[1]}: {least[0].describe()}. Use FP32, or allow more"
+        f"{limits.describe()} with at most {MOST:.0%} of the multiply-accumulates in FP32; at "
+        f"best, with {least[1]} in FP32, {least[0].describe()}. Use FP32, or allow more"
     )
 
 
 def _costliest_first(
     halving: Halving, trial: Trial, limits: Limits, blocks: Blocks, work: dict[str, int]
 ) -> list[str]:
-    """Measure each block alone in FP16, and order them by what they cost for their work."""
+    """Measure each block alone in FP16, and sort them by loss per multiply-accumulate."""
     costs = {}
     with tqdm(blocks, desc="blocks", unit="block", disable=None) as bar:
         for name in bar:

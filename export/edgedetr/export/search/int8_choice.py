@@ -1,4 +1,4 @@
-"""Choose what of a model goes into INT8, by what is lost on frames, and keep what was measured."""
+"""Choose the INT8 layers of a model by measuring on frames, and record the measurements."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.search.coverage_record import CoverageRecord, coverage_path
-from edgedetr.export.search.int8_coverage import WORTH, find_coverage
-from edgedetr.export.search.sensitivity import patterns
+from edgedetr.export.search.int8_coverage import WORTH, Coverage, find_coverage
+from edgedetr.export.search.sensitivity import Sensitivity, patterns
 from edgedetr.export.search.trial import NothingToCompareError, Scenes, Trial, labelled_scenes
-from edgedetr.export.to_qdq import Rest, quantize, with_rest
+from edgedetr.export.transforms.quantize import Rest, quantize, with_rest
 from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.export.verify.lost_share import FIRST_LOOK
 from edgedetr.graph.checksum import model_sha256
@@ -29,21 +29,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
-    from edgedetr.export.search.int8_coverage import Coverage
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """Frames and limit of a search.
 
     Attributes:
         data: A KITTI object folder. A drop of AP is measured on its validation split, the gate on
-            frames of its training split that calibration has not seen.
+            frames of its training split that calibration did not use.
         frames: How many of its frames at most, evenly spread.
         max_ap_drop: The limit, in points of AP from 0 to 100; None for the gate of
             ``edgedetr verify``.
-        rest: What computes where INT8 does not.
-        images: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges; made up when None.
+        rest: The precision of the rest.
+        images: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges; synthetic when None.
     """
 
     data: Path
@@ -55,12 +54,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What to quantize.
+    """The layers to quantize.
 
     Attributes:
         include: For `edgedetr.export.to_qdq.export_qdq`.
         exclude: Likewise.
-        lines: What was measured, in lines.
+        lines: The measurements as text.
     """
 
     include: str = ""
@@ -71,23 +70,22 @@ class Chosen:
 def choose_coverage(
     path: Path, stats_path: Path, output: Path, request: Request, command: str = ""
 ) -> Chosen:
-    """Search, and write what was measured to ``OUTPUT.coverage.json``.
+    """Search, and write the measurements to ``OUTPUT.coverage.json``.
 
-    Where the gate decides and all that is quantized by default passes it, nothing is searched for
-    and no such file is left.
+    Where the default layers pass the gate, there is no search, and no such file is left.
 
     Args:
         path: A float32 ONNX model.
         stats_path: What ``edgedetr calib collect`` wrote for exactly this model.
-        output: The INT8 model that is to be written; one that is there is removed where INT8 is not
-            worth it.
-        request: What is asked for.
-        command: What the file names as its maker.
+        output: The INT8 model that will be written; an older one is removed where INT8 is not worth
+            it.
+        request: Frames and limit.
+        command: The command, for the file.
 
     Raises:
         ArtifactError: If a file is damaged, or they do not belong together.
-        DataError: If the frames are missing or damaged, or a drop of AP is asked for and the model
-            finds nothing in them.
+        DataError: If the frames are missing or damaged, or the limit is a drop of AP and the model
+            has no detection in them.
         GateError: If INT8 is not worth it, or TensorRT would break the graph.
     """
     model = load_onnx(path)
@@ -107,7 +105,7 @@ def choose_coverage(
         if request.max_ap_drop is not None:
             raise
         record.write_nothing(str(error))
-        raise GateError(f"INT8 is not made of {path}: {error}") from error
+        raise GateError(f"{path} was not quantized: {error}") from error
     return record.write(found, model)
 
 
@@ -131,33 +129,16 @@ def _scenes(request: Request, stats: CalibrationStats) -> Scenes:
 
 @dataclass(frozen=True)
 class _Record:
-    """Where the record of a search goes, and whose it is."""
+    """Writes the record of a search beside its INT8 model."""
 
     path: Path
     output: Path
     command: str
 
     def write(self, found: Coverage, model: onnx.ModelProto) -> Chosen:
-        """Write what was found; raises GateError where INT8 is not worth it."""
-        fp32_ap, best, said = found.sensitivity.fp32_ap, found.best, found.describe()
-        written = CoverageRecord(
-            int8=self.output.name,
-            model=self.path.name,
-            model_sha256=model_sha256(self.path),
-            command=self.command,
-            max_ap_drop=found.max_ap_drop,
-            is_worth_it=found.is_worth_it,
-            coverage=best.coverage if best else 0.0,
-            frames=found.sensitivity.frames,
-            macs=found.sensitivity.macs,
-            fp32_ap=fp32_ap,
-            ap=best.ap if best else fp32_ap,
-            chosen=tuple(candidate.name for candidate in found.chosen),
-            curve=found.steps,
-            blocks=found.sensitivity.rows(),
-            rest=found.rest,
-            said=said,
-        ).write(self.output)
+        """Write the result of a search; raises GateError where INT8 is not worth it."""
+        said = found.describe()
+        written = self._write(found, said)
         if not found.is_worth_it:
             self._remove_int8()
             more = "" if found.max_ap_drop is None else ", or allow a larger --max-ap-drop"
@@ -168,28 +149,34 @@ class _Record:
         return Chosen(*patterns(model, found.chosen), (f"{written}: {said}", *found.floats()))
 
     def write_nothing(self, reason: str) -> None:
-        """Note that nothing could be measured."""
-        CoverageRecord(
+        """Record that nothing could be measured."""
+        nothing = Coverage(None, Sensitivity(0, 0, None, {}), (), ())
+        self._write(nothing, reason, nothing_to_compare=True)
+        self._remove_int8()
+
+    def _write(self, found: Coverage, said: str, *, nothing_to_compare: bool = False) -> Path:
+        measured, best = found.sensitivity, found.best
+        return CoverageRecord(
             int8=self.output.name,
             model=self.path.name,
             model_sha256=model_sha256(self.path),
             command=self.command,
-            max_ap_drop=None,
-            is_worth_it=False,
-            coverage=0.0,
-            frames=0,
-            macs=0,
-            fp32_ap=None,
-            ap=None,
-            chosen=(),
-            curve=(),
-            blocks=(),
-            nothing_to_compare=True,
-            said=reason,
+            max_ap_drop=found.max_ap_drop,
+            is_worth_it=found.is_worth_it,
+            coverage=best.coverage if best else 0.0,
+            frames=measured.frames,
+            macs=measured.macs,
+            fp32_ap=measured.fp32_ap,
+            ap=best.ap if best else measured.fp32_ap,
+            chosen=tuple(candidate.name for candidate in found.chosen),
+            curve=found.steps,
+            blocks=measured.rows(),
+            rest=found.rest,
+            nothing_to_compare=nothing_to_compare,
+            said=said,
         ).write(self.output)
-        self._remove_int8()
 
     def _remove_int8(self) -> None:
-        """Remove what an earlier call left."""
+        """Remove the INT8 model of an earlier call."""
         self.output.unlink(missing_ok=True)
         manifest_path(self.output).unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """Find the largest share of a model that may run in INT8 before it loses too much.
 
-Too much is a drop of AP on labelled frames, or what the gate of ``edgedetr verify`` does not let
-pass. Effects of blocks do not add, so that every set is measured as a whole: with the rest in FP32,
-which is fast, and the answer with the rest that is asked for. The chosen set has seen its frames:
-on others it may lose a little more. So the gate is searched for on training frames, and judged
-afterwards on those of the validation split.
+Too much is a drop of AP on labelled frames, or more than the gate of ``edgedetr verify`` allows.
+Effects of blocks do not add up, so that every set is measured as a whole: with the rest in FP32,
+which is fast, and at last with the rest in the requested precision. A set is chosen on its frames
+and may lose a little more on others. So the search for the gate uses training frames, and the
+validation split judges the result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from edgedetr.export.search.sensitivity import (
     measure_sensitivity,
     quantized,
 )
-from edgedetr.export.to_qdq import Rest, with_rest
+from edgedetr.export.transforms.quantize import Rest, with_rest
+from edgedetr.export.verify.figures import counted
 from edgedetr.export.verify.limits import INT8_LIMITS
 
 if TYPE_CHECKING:
@@ -38,20 +39,20 @@ if TYPE_CHECKING:
 WORTH = 0.2
 """Least share of the multiply-accumulates for which INT8 is worth it.
 
-INT8 halves the time of a multiply-accumulate in FP16 at best: with less than a fifth, less than a
-tenth of the time could be saved, and the nodes that quantize cost some of it."""
+INT8 at best halves the time of a multiply-accumulate in FP16: with less than a fifth, less than a
+tenth of the time could be saved, and Q/DQ nodes cost some of that."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What the search found.
+    """The result of the search.
 
     Attributes:
         max_ap_drop: The limit, in points of AP; None for the gate of ``edgedetr verify``.
-        sensitivity: What each candidate costs alone.
+        sensitivity: The effect of each candidate alone.
         steps: Every set that was measured, in this order.
         chosen: The candidates that go into INT8.
-        rest: What all else computes in.
+        rest: The precision of the rest.
     """
 
     max_ap_drop: float | None
@@ -62,7 +63,7 @@ class Coverage:
 
     @property
     def best(self) -> Step | None:
-        """The measurement of what was chosen; None where no candidate holds the limit."""
+        """The measurement of the chosen set; None where no candidate holds the limit."""
         kept = [step for step in self.steps if step.kept and step.rest == self.rest]
         return max(kept, key=lambda step: step.coverage, default=None)
 
@@ -72,15 +73,15 @@ class Coverage:
         return self.best is not None and self.best.coverage >= WORTH
 
     def describe(self) -> str:
-        """Say it in a line."""
+        """Summarize it in a line."""
         fp32, limit = self.sensitivity.fp32_ap, _limit(self.max_ap_drop)
         ap = "" if fp32 is None else f", on which FP32 has AP {fp32:.2f}"
-        where = f"{self.sensitivity.frames} frames{ap}"
+        where = f"{counted(self.sensitivity.frames, 'frame')}{ap}"
         if self.best is None:
             least = min(self.steps, key=lambda step: (step.ap_drop or 0.0, step.lost_share or 0.0))
             return (
-                f"no block holds {limit}; the least is {least.cost()} for {least.coverage:.1%} of "
-                f"the multiply-accumulates ({least.tried}), on {where}"
+                f"no block holds {limit}; the smallest loss is {least.cost()} for "
+                f"{least.coverage:.1%} of the multiply-accumulates ({least.tried}), on {where}"
             )
         return (
             f"{self.best.coverage:.1%} of the multiply-accumulates in INT8, the rest in "
@@ -88,7 +89,7 @@ class Coverage:
         )
 
     def floats(self) -> Iterator[str]:
-        """Say of each block of convolutions that stays float what it costs in INT8 alone."""
+        """Describe for each block of convolutions that stays float its loss alone in INT8."""
         for candidate, effect in self.sensitivity.worst_first():
             if candidate.kind == "conv" and candidate not in self.chosen:
                 drop = "" if effect.ap_drop is None else f"{effect.ap_drop:+.2f} points of AP and "
@@ -109,20 +110,20 @@ def find_coverage(
 ) -> Coverage:
     """Put candidates into INT8, those that cost least for each multiply-accumulate first.
 
-    A limit holds where the upper bound of what is lost is within it, so that no single detection
-    decides. One that breaks the limit is left out and gets a second chance at the end, because AP
+    A limit holds where the upper bound of the loss is within it, so that no single detection
+    decides. A candidate that breaks the limit is left out and tried again at the end, because AP
     also rises by chance. The first convolution and linear layers are tried only where they cost
-    less than some other candidate. At last all other candidates are measured together, which is
-    what `edgedetr.export.to_qdq.quantize` takes by default. Where the rest shall be FP16, what was
-    chosen is measured so, and what cost most is taken out again until the limit holds.
+    less than some other candidate. At last all convolutions but the first are measured together,
+    which `edgedetr.export.transforms.quantize.quantize` takes by default. Where the rest is FP16,
+    the chosen candidates are measured so, and the costliest taken out until the limit holds.
 
     Args:
         model: The float32 model.
         stats: Its ranges.
-        trial: The labelled frames.
+        trial: The frames.
         max_ap_drop: The limit, in points of AP; None for the gate of ``edgedetr verify``.
         rest: What computes where INT8 does not.
-        images: RGB images on which ``fp16`` measures ranges; made up when None.
+        images: RGB images on which ``fp16`` measures ranges; synthetic when None.
 
     Raises:
         ArtifactError: If the model has nothing to quantize, or the stats lack a tensor.
@@ -143,7 +144,7 @@ def find_coverage(
 
 
 class _Search:
-    """Remembers what was measured and what is chosen so far."""
+    """The measurements and the chosen candidates so far."""
 
     def __init__(
         self,
@@ -161,7 +162,7 @@ class _Search:
         self._images: Sequence[NDArray[np.uint8]] | None = None
 
     def try_adding(self, candidate: Candidate) -> bool:
-        """Choose one more, and tell whether the limit holds with it."""
+        """Add a candidate; return whether the limit holds with it."""
         together = [*self.chosen, candidate]
         step = self._measure(candidate.name, together)
         if step.kept:
@@ -169,7 +170,7 @@ class _Search:
         return step.kept
 
     def try_all(self, candidates: Sequence[Candidate]) -> None:
-        """Choose these instead where the limit holds and they cover more."""
+        """Take these instead where the limit holds and they cover more."""
         step = self._measure("all convolutions but the first", candidates)
         if step.kept and _macs(candidates) > _macs(self.chosen):
             self.chosen = list(candidates)
@@ -177,10 +178,10 @@ class _Search:
     def finish(
         self, order: list[Candidate], rest: Rest, images: Sequence[NDArray[np.uint8]] | None
     ) -> None:
-        """Take out what costs most for its work until the limit holds with the rest as asked."""
+        """Take the costliest candidates out until the limit holds with the rest in ``rest``."""
         self._rest, self._images = rest, images
         self.chosen.sort(key=order.index)
-        tried = f"all that was chosen, the rest in {rest.upper()}"
+        tried = f"all chosen candidates, the rest in {rest.upper()}"
         while self.chosen and not self._measure(tried, self.chosen).kept:
             tried = f"without {self.chosen.pop().name}"
 
@@ -220,7 +221,7 @@ def _limit(max_ap_drop: float | None) -> str:
 
 
 def _order(sensitivity: Sensitivity) -> list[Candidate]:
-    """Order candidates by what they cost for each multiply-accumulate."""
+    """Sort candidates by loss per multiply-accumulate."""
 
     def cost(candidate: Candidate) -> tuple[float, float]:
         lost, moved = damage(sensitivity.effects[candidate])

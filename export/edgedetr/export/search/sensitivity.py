@@ -1,7 +1,7 @@
-"""What INT8 in one block alone costs in matched boxes and in AP.
+"""Measure the effect of INT8 in one block alone, in matched boxes and in AP.
 
-Models are run with exact fake quantization: every Q/DQ pair is computed as it is written, and all
-else in FP32.
+Models run with exact fake quantization: every Q/DQ pair is computed as it is written, all else in
+FP32.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.placement import points
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.search.trial import Trial, labelled_scenes, unlabelled_scenes
-from edgedetr.export.to_qdq import quantize
-from edgedetr.export.verify.figures import Figures
+from edgedetr.export.transforms.quantize import quantize
+from edgedetr.export.verify.figures import Figures, counted
 from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.graph.blocks import block_names
 from edgedetr.graph.macs import macs
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 CALIBRATION = 128
-"""Frames that ranges are collected from where none are given."""
+"""How many frames calibrate a model without given ranges."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What goes into INT8 together: a block's layers of one kind.
+    """Layers that go into INT8 together: those of one kind in a block.
 
     Attributes:
         block: Name of the block, see `edgedetr.graph.blocks`.
@@ -60,13 +60,13 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Name it in a line."""
+        """Its name, with the kind where that is no plain convolution."""
         return self.block if self.kind == "conv" else f"{self.block} ({self.kind})"
 
 
 @dataclass(frozen=True)
 class BlockEffect:
-    """What a candidate costs alone, in plain values.
+    """The effect of a candidate alone, in plain values.
 
     Attributes:
         name: Its name.
@@ -87,7 +87,7 @@ class BlockEffect:
     figures: Figures
 
     def cells(self) -> tuple[str, ...]:
-        """Return a line of a table: name, share, AP drop, unmatched, score and box error, IoU."""
+        """Return the cells of a row: name, share, AP drop, unmatched, score and box error, IoU."""
         figures = self.figures
         return (
             self.name,
@@ -102,10 +102,10 @@ class BlockEffect:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What each candidate costs alone.
+    """The effect of each candidate alone.
 
     Attributes:
-        frames: Frames that were measured.
+        frames: How many frames were measured.
         macs: Multiply-accumulates of the model.
         fp32_ap: COCO AP of the FP32 model in per cent; None without labels.
         effects: Each candidate's effect, in the order of the graph.
@@ -117,7 +117,7 @@ class Sensitivity:
     effects: dict[Candidate, Effect]
 
     def worst_first(self) -> list[tuple[Candidate, Effect]]:
-        """Order by the AP that is lost, and where that is the same by detections and scores."""
+        """Sort by lost AP, then by lost detections and shifted scores."""
         return sorted(self.effects.items(), key=lambda pair: damage(pair[1]), reverse=True)
 
     def rows(self) -> tuple[BlockEffect, ...]:
@@ -145,7 +145,7 @@ class Sensitivity:
         }
 
     def table(self) -> str:
-        """Say it in a table, the worst block first."""
+        """Return the effects as a table, the worst block first."""
         fp32 = "no labels" if self.fp32_ap is None else f"AP {self.fp32_ap:.2f} in FP32"
         head = ("block in INT8", "MACs", "AP drop", "unmatched", "score error", "box px", "IoU")
         rows = [head, *(row.cells() for row in self.rows())]
@@ -156,9 +156,10 @@ class Sensitivity:
         ]
         return "\n".join(
             [
-                f"{self.frames} frames, {fp32}; each block alone in INT8, all others in FP32",
+                f"{counted(self.frames, 'frame')}, {fp32}; each block alone in INT8, "
+                "the rest in FP32",
                 *lines,
-                "score error: mean; box px: 99th percentile of the farthest side; IoU: the least",
+                "score error: mean; box px: p99 of the largest shift of a side; IoU: lowest",
             ]
         )
 
@@ -186,7 +187,7 @@ def sensitivity(
     Raises:
         ArtifactError: If a file is damaged, or they do not belong together, or there is nothing to
             quantize.
-        DataError: If the frames are missing or damaged, or the model finds nothing in them.
+        DataError: If the frames are missing or damaged, or the model has no detection in them.
     """
     model = load_onnx(path)
     if stats_path:
@@ -209,7 +210,7 @@ def measure_sensitivity(
     Args:
         model: The float32 model.
         stats: Its ranges.
-        trial: The frames, on which the model itself was run already.
+        trial: The frames, on which the model itself has run.
 
     Raises:
         ArtifactError: If the model has nothing to quantize, or the stats lack a tensor.
@@ -227,7 +228,7 @@ def measure_sensitivity(
 
 
 def candidates(model: onnx.ModelProto) -> list[Candidate]:
-    """List what can go into INT8, in the order of the graph."""
+    """List the candidates for INT8, in the order of the graph."""
     blocks, counts = block_names(model), macs(model)
     groups: dict[tuple[str, str], list[Point]] = {}
     wiring = Wiring(model.graph)
@@ -257,7 +258,7 @@ def patterns(model: onnx.ModelProto, chosen: Iterable[Candidate]) -> tuple[str, 
 
 
 def damage(effect: Effect) -> tuple[float, float]:
-    """Return how bad an effect is: points of AP lost, then detections lost and scores moved."""
+    """Return the loss of an effect: points of AP, then lost detections and shifted scores."""
     moved = effect.share(INT8_LIMITS).share + (effect.figures.mean_score_error or 0.0)
     return max(0.0, effect.ap_drop or 0.0), moved
 

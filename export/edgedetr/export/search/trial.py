@@ -16,7 +16,7 @@ from edgedetr.calib.frames import choose_frames
 from edgedetr.distill.data.kitti import image_paths, open_dataset
 from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.export.verify.compare import SPARE
-from edgedetr.export.verify.figures import figures_from_pairs
+from edgedetr.export.verify.figures import counted, figures_from_pairs
 from edgedetr.export.verify.lost_share import ERROR_RATE, lost_share
 from edgedetr.export.verify.matching import MARGIN, Rule, match
 from edgedetr.graph.exact import exact_graph
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 GROUPS = 6
-"""In how many parts frames are left out, to tell how sure a drop of AP is."""
+"""How many groups of frames the jackknife leaves out, to bound a drop of AP."""
 RULE = Rule()
-"""The detections that must have a partner: those with a score of 0.3 and more."""
+"""The detections that must have a match: those with a score of 0.3 and more."""
 
 
 class NothingToCompareError(DataError):
-    """The reference finds nothing in the frames, so that nothing could be lost."""
+    """The reference has no detection in the frames, so that none could be lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,15 +91,15 @@ def unlabelled_scenes(folder: Path) -> Scenes:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a change of precision costs.
+    """The effect of a change of precision.
 
     Attributes:
         figures: How the detections compare with those of the reference.
         ap: COCO AP in per cent; None without labels.
         ap_drop: By how many points it is below the reference's; None without labels.
         pairs: The detections of each frame, paired with those of the reference.
-        ap_drop_high: The drop on all such frames is below this in 95 % of such measurements; None
-            without labels, or where it was not asked for.
+        ap_drop_high: Upper bound of the drop at 95 % confidence; None without labels, or where it
+            was not requested.
     """
 
     figures: Figures
@@ -109,13 +109,13 @@ class Effect:
     ap_drop_high: float | None = None
 
     def share(self, limits: Limits) -> LostShare:
-        """Bound the share of detections that are lost."""
+        """Bound the share of lost detections."""
         lost = [pairs.lost(limits) for pairs in self.pairs]
         return lost_share(lost, [pairs.compared for pairs in self.pairs])
 
 
 class Trial:
-    """Frames as a model eats them, and what the reference finds in them.
+    """Preprocessed frames, and the detections of the reference in them.
 
     The frames are preprocessed once, into a file: memory does not depend on their number. Models
     compute every Q/DQ pair and every FP16 node as it is written. Close it, or use it in a ``with``
@@ -130,9 +130,9 @@ class Trial:
         ap: COCO AP of the reference in per cent; None without labels.
 
     Raises:
-        ArtifactError: If the model cannot be run, or answers with numbers that are not finite.
+        ArtifactError: If the model cannot be run, or its outputs are not finite.
         DataError: If an image cannot be read.
-        NothingToCompareError: If the reference finds nothing that could be lost.
+        NothingToCompareError: If the reference has no detection that could be lost.
     """
 
     def __init__(self, model: onnx.ModelProto, spec: ModelSpec, scenes: Scenes) -> None:
@@ -140,7 +140,7 @@ class Trial:
         self._folder = tempfile.TemporaryDirectory()
         try:
             self._inputs, self._places = self._preprocessed()
-            self._reference = self._answers(model, "FP32")
+            self._reference = self._detections(model, "FP32")
             self.ap = self._ap(self._reference)
             self._without: list[float] = []
             self._check_reference()
@@ -175,29 +175,30 @@ class Trial:
             max_ap_drop: Bound the drop of AP where it is no larger than this; that takes as long as
                 `GROUPS` measurements of AP.
         """
-        answers = self._answers(model, name)
-        sure = ((_above(a), _above(b)) for a, b in zip(self._reference, answers, strict=True))
+        found = self._detections(model, name)
+        sure = ((_above(a), _above(b)) for a, b in zip(self._reference, found, strict=True))
         pairs = tuple(match(*both, RULE, self._spec.max_detections) for both in sure)
         figures = figures_from_pairs(pairs, len(self), non_finite=0)
-        ap = self._ap(answers)
+        ap = self._ap(found)
         drop = None if ap is None or self.ap is None else self.ap - ap
         high = None
         if drop is not None and max_ap_drop is not None and drop <= max_ap_drop:
-            high = drop + self._error_of_drop(answers)
+            high = drop + self._error_of_drop(found)
         return Effect(figures, ap, drop, pairs, high)
 
-    def _error_of_drop(self, answers: list[Detections]) -> float:
-        """Return by how much a drop of AP is larger than it looks in one of twenty measurements.
+    def _error_of_drop(self, found: list[Detections]) -> float:
+        """Return the distance of the upper bound of a drop of AP at 95 % confidence.
 
-        The standard error is the jackknife's that leaves a group of frames out at a time (Efron and
-        Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), times Student's t.
+        The standard error is that of the jackknife, which leaves out one group of frames at a time
+        (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), times Student's
+        t.
         """
         groups = min(GROUPS, len(self))
         if groups < 2:
             return 0.0
         if not self._without:
             self._without = [self._ap(self._reference, g) or 0.0 for g in range(groups)]
-        drops = np.array([w - (self._ap(answers, g) or 0.0) for g, w in enumerate(self._without)])
+        drops = np.array([w - (self._ap(found, g) or 0.0) for g, w in enumerate(self._without)])
         error = np.sqrt((groups - 1) / groups * ((drops - drops.mean()) ** 2).sum())
         return float(stdtrit(groups - 1, 1 - ERROR_RATE) * error)
 
@@ -211,7 +212,7 @@ class Trial:
             preprocess(read_image(image), out) for image, out in zip(images, inputs, strict=True)
         ]
 
-    def _answers(self, model: onnx.ModelProto, name: str) -> list[Detections]:
+    def _detections(self, model: onnx.ModelProto, name: str) -> list[Detections]:
         """Run a model on all frames; the detections reach down to a score of 0."""
         path = Path(self._folder.name) / "model.onnx"
         onnx.save(exact_graph(model).model, path)
@@ -227,31 +228,32 @@ class Trial:
         session.close()
         return found
 
-    def _ap(self, answers: list[Detections], without: int | None = None) -> float | None:
+    def _ap(self, found: list[Detections], without: int | None = None) -> float | None:
         """Return COCO AP in per cent, of all frames or without one group of `GROUPS` of them."""
         truths, names = self._scenes.truths, self._spec.class_names
         if truths is None:
             return None
         kept = [i for i in range(len(self)) if without is None or i % GROUPS != without]
-        best = [_first(answers[i], self._spec.max_detections) for i in kept]
+        best = [_first(found[i], self._spec.max_detections) for i in kept]
         return 100 * coco_ap([truths[i] for i in kept], best, names).ap
 
     def _check_reference(self) -> None:
-        """Stop where nothing could be lost."""
+        """Raise an error where nothing could be lost."""
         if self.ap is not None and not self.ap > 0:
             raise NothingToCompareError(
-                f"the model's AP on {len(self)} labelled frames is {self.ap:.1f}: INT8 cannot "
-                "lower it; give frames with objects that the model was trained to find"
+                f"the model has AP {self.ap:.1f} on {counted(len(self), 'labelled frame')}, which "
+                "INT8 cannot lower; give frames with objects of its classes"
             )
         if self.ap is None and not any(len(_above(found)) for found in self._reference):
             raise NothingToCompareError(
-                f"the model finds nothing above {RULE.threshold:g} in any of {len(self)} frames: "
-                "there is nothing to compare; give frames with objects that it was trained to find"
+                f"the model has no detection above {RULE.threshold:g} in "
+                f"{counted(len(self), 'frame')}, so that nothing can be compared; give frames with "
+                "objects of its classes"
             )
 
 
 def _above(found: Detections) -> Detections:
-    """Keep what can be a partner of a detection that counts."""
+    """Keep what can match a detection that counts."""
     return _first(found, int((found.scores >= RULE.threshold - MARGIN).sum()))
 
 

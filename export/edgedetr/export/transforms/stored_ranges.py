@@ -29,7 +29,7 @@ class StoredRanges:
     """Where a float32 graph is to be quantized, and with which ranges.
 
     Attributes:
-        include: See `edgedetr.export.to_qdq.quantize`.
+        include: See `edgedetr.export.transforms.quantize.quantize`.
         exclude: Likewise.
         method: How calibration chose each amax, see `edgedetr.calib.scales`.
         percentile: Likewise.

@@ -18,7 +18,7 @@ from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.scales import METHODS
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.distill.networks.fake_quantization import used_layers
-from edgedetr.export.to_qdq import quantize
+from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.transforms.stored_ranges import StoredRanges
 from edgedetr.graph.int8 import LEVELS, channel_axis
 from edgedetr.graph.wiring import Wiring, label
@@ -165,7 +165,7 @@ def int8_nodes(graph: onnx.ModelProto, quantized: onnx.ModelProto) -> list[Int8N
 
     Args:
         graph: The float32 graph that it was made from.
-        quantized: What `edgedetr.export.to_qdq.quantize` made of it.
+        quantized: What `edgedetr.export.transforms.quantize.quantize` made of it.
 
     Raises:
         UsageError: If something is rounded that belongs to no such node.

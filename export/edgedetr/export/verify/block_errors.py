@@ -1,4 +1,4 @@
-"""How far each block of one graph departs from the same block of another."""
+"""How far each block of a graph diverges from the same block of another."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from onnx import TensorProto
 
+from edgedetr.export.verify.difference import Comparison
 from edgedetr.export.verify.int8_reference import ideally_quantized
 from edgedetr.export.verify.taps import FED, activations, cut_into_blocks, parts, tapped
 from edgedetr.graph.blocks import block_names
@@ -19,85 +19,30 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from edgedetr.export.verify.difference import Difference
     from edgedetr.export.verify.taps import Blocks, Tensor, Values
     from edgedetr.graph.exact import ExactGraph, Precision
 
 EXPLAINED: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.25}
-"""The largest relative error of a block's answers that rounding to its precision explains; an INT8
-block is held to less where its ideally quantized twin does better, see `HEADROOM`."""
+"""The largest relative error of a block's outputs that rounding to its precision explains; an INT8
+block has a lower limit where its ideally quantized twin does better, see `HEADROOM`."""
 HEADROOM = 3.0
-"""How many times the error of its ideally quantized twin an INT8 block may make."""
-
-ON_PURPOSE = 1e30
-"""What is larger in the reference stands for infinity: masks are written so."""
-TINY = 1e-6
-"""A tensor of smaller numbers counts as one of such: rounding is no relative error there."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far tensors are from others; numbers that are not finite in either are left out.
-
-    Attributes:
-        relative: Root of the summed squares of the difference by those of the reference.
-        cosine: Cosine of the angle between them.
-    """
-
-    relative: float
-    cosine: float
-
-    @property
-    def sqnr_db(self) -> float | None:
-        """Signal by noise, in decibels; None where there is no noise."""
-        return -20 * math.log10(self.relative) if 0 < self.relative < math.inf else None
-
-
-class Comparison:
-    """Compares a tensor over frames without keeping it."""
-
-    def __init__(self) -> None:
-        self._noise = self._signal = self._other = self._product = 0.0
-        self._size = 0
-        self._misshapen = False
-
-    def add(self, reference: np.ndarray, other: np.ndarray) -> None:
-        """Note the values of one frame."""
-        if reference.shape != other.shape:
-            self._misshapen = True
-            return
-        a, b = reference.astype(np.float64).ravel(), other.astype(np.float64).ravel()
-        keep = np.isfinite(a) & np.isfinite(b) & (np.abs(a) <= ON_PURPOSE)
-        a, b = a[keep], b[keep]
-        self._size += a.size
-        self._noise += float(np.square(a - b).sum())
-        self._signal += float(a @ a)
-        self._other += float(b @ b)
-        self._product += float(a @ b)
-
-    def difference(self) -> Difference:
-        """Return how far the tensors are apart."""
-        if self._misshapen:
-            return Difference(math.inf, 0.0)
-        floor = self._size * TINY**2
-        norms = math.sqrt(self._signal * self._other)
-        cosine = self._product / norms if norms else float(not self._noise)
-        noise = self._noise / (self._signal + floor) if self._noise else 0.0
-        return Difference(math.sqrt(noise), cosine)
+"""How many times the error of its ideally quantized twin that of an INT8 block may be."""
 
 
 @dataclass(frozen=True)
 class BlockError:
-    """How a block computes.
+    """The error of a block.
 
     Attributes:
         block: Its name.
-        precision: The coarsest numbers in it, in either graph.
-        tensors: How many of its answers were compared.
-        worst_tensor: The answer that is farthest away.
-        own: That answer's error when the candidate's block reads what the reference's reads.
+        precision: The coarsest precision in it, in either graph.
+        tensors: How many of its outputs were compared.
+        worst_tensor: The output with the largest error.
+        own: The error of that output when the candidate's block gets the reference's inputs.
         limit: The largest own error that its precision explains.
-        carried: The largest error of an answer when both graphs run as they are, everything before
-            included; None behind queries that the graphs choose in another order.
+        carried: The largest error of an output when both graphs run as they are, accumulated over
+            the blocks before; None behind queries that the graphs select in another order.
     """
 
     block: str
@@ -109,30 +54,30 @@ class BlockError:
     carried: float | None
 
     @property
-    def departs(self) -> bool:
-        """Whether its own error is more than its precision explains."""
+    def diverges(self) -> bool:
+        """Whether its own error is beyond its limit."""
         return not self.own.relative <= self.limit
 
     @property
     def line(self) -> str:
-        """Say it in a line."""
+        """Summarize it in a line."""
         return (
-            f"{self.block} ({self.precision}): own error {self.own.relative:.2g}, explained "
+            f"{self.block} ({self.precision}): own error {self.own.relative:.2g}, limit "
             f"{self.limit:.2g}, worst in {self.worst_tensor}"
         )
 
     def row(self, wide: int) -> str:
-        """Say it in a row of a table whose first column is ``wide`` characters wide."""
+        """Return it as a row of a table whose first column is ``wide`` characters wide."""
         sqnr = "-" if self.own.sqnr_db is None else f"{self.own.sqnr_db:.1f}"
         carried = "-" if self.carried is None else f"{self.carried:.2g}"
-        mark = "  departs" if self.departs else ""
+        mark = "  diverges" if self.diverges else ""
         return (
             f"{self.block:<{wide}}  {self.precision:<5}{self.own.relative:>10.2g}{self.limit:>8.2g}"
-            f"{sqnr:>9}{carried:>10}{mark}"
+            f"{sqnr:>9}{carried:>13}{mark}"
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON; an error without end is None."""
+        """Return plain values for JSON; an infinite error is None."""
         values = asdict(self)
         del values["own"], values["limit"]
         own = self.own.relative if math.isfinite(self.own.relative) else None
@@ -142,7 +87,7 @@ class BlockError:
             "own_cosine": self.own.cosine,
             "own_sqnr_db": self.own.sqnr_db,
             "explained": self.limit,
-            "departs": self.departs,
+            "departs": self.diverges,
         }
 
 
@@ -151,18 +96,18 @@ def block_errors(
     feeds: tuple[list[Values], list[Values]],
     errors: Mapping[str, float],
 ) -> tuple[BlockError, ...]:
-    """Run each block of a candidate on what flows into it in a reference.
+    """Run each block of a candidate on its inputs in the reference.
 
     Args:
         graphs: The reference and the candidate.
-        feeds: What each of them is fed, frame by frame.
+        feeds: The inputs of each of them, frame by frame.
         errors: Relative error of each tensor when both run as they are.
 
     Returns:
-        The blocks that answer something which both graphs have, in the order of the graph.
+        The blocks with outputs that both graphs have, in the order of the graph.
 
     Raises:
-        ArtifactError: If a block does not run on what it is given.
+        ArtifactError: If a block does not run on these inputs.
     """
     reference, candidate = graphs
     known = activations(reference.model)
@@ -196,7 +141,7 @@ def block_errors(
 def _explained(
     precision: Precision, candidate: ExactGraph, ideal: Mapping[str, Difference] | None
 ) -> float:
-    """Return the largest own error that a block's precision explains."""
+    """Return the limit of a block's own error."""
     if precision != "int8" or ideal is None:
         return EXPLAINED[precision]
     rest = EXPLAINED["fp16" if candidate.half else "fp32"]
@@ -209,7 +154,7 @@ def _ideal_differences(
     named: Mapping[str, str],
     feeds: tuple[list[Values], list[Values]],
 ) -> dict[str, dict[str, Difference]]:
-    """Measure the blocks of the reference, quantized where the candidate is; nothing elsewhere."""
+    """Measure the reference's blocks, ideally quantized where the candidate is; else nothing."""
     reference, candidate = graphs
     if candidate.precision != "int8" or reference.precision == "int8":
         return {}
@@ -221,15 +166,15 @@ def _ideal_differences(
 def _differences(
     reference: ExactGraph, blocks: Blocks, feeds: tuple[list[Values], list[Values]]
 ) -> dict[str, dict[str, Difference]]:
-    """Run every block on what flows in the reference; return how far its float answers are off."""
+    """Run every block on its inputs in the reference; return the errors of its float outputs."""
     known = activations(reference.model)
     outputs = {block: _floats(names, known) for block, names in blocks.outputs.items()}
     outputs = {block: names for block, names in outputs.items() if names}
     found = {}
     for group in _groups(blocks, outputs, known):
-        answers = [name for block in group for name in outputs[block]]
+        wanted = [name for block in group for name in outputs[block]]
         given = [name for block in group for name in blocks.fed[block]]
-        compared = _compared(reference, blocks, (answers, given), feeds)
+        compared = _compared(reference, blocks, (wanted, given), feeds)
         for block in group:
             found[block] = {name: compared[name].difference() for name in outputs[block]}
     return found
@@ -246,7 +191,7 @@ def _named(graph: ExactGraph, known: Mapping[str, Tensor]) -> dict[str, str]:
 def _precisions(
     graphs: Sequence[ExactGraph], blocks: Sequence[Mapping[str, str]]
 ) -> dict[str, Precision]:
-    """Return the coarsest numbers of each block in either graph."""
+    """Return the coarsest precision of each block in either graph."""
     found: dict[str, Precision] = {}
     order = list(EXPLAINED)
     for graph, block_of in zip(graphs, blocks, strict=True):
@@ -270,7 +215,7 @@ def _floats(names: Sequence[str], known: Mapping[str, Tensor]) -> list[str]:
 def _groups(
     blocks: Blocks, outputs: Mapping[str, list[str]], known: Mapping[str, Tensor]
 ) -> Iterator[list[str]]:
-    """Join blocks that run together, as many as their tensors allow."""
+    """Group blocks that run together, as many as their tensors allow."""
     sizes = []
     for block, names in outputs.items():
         size = sum(known[n].size_bytes for n in (*names, *blocks.fed[block]))
@@ -284,27 +229,27 @@ def _compared(
     names: tuple[list[str], list[str]],
     feeds: tuple[list[Values], list[Values]],
 ) -> dict[str, Comparison]:
-    """Run some blocks and compare their float answers."""
-    answers, given = names
-    wanted = list(dict.fromkeys([*answers, *given]))
-    compared = {name: Comparison() for name in answers}
-    flows = tapped(reference.model, wanted, feeds[0], "the reference")
+    """Run some blocks and compare their float outputs."""
+    wanted, given = names
+    needed = list(dict.fromkeys([*wanted, *given]))
+    compared = {name: Comparison() for name in wanted}
+    flows = tapped(reference.model, needed, feeds[0], "the reference")
     fed = [
         feed | {name + FED: flow[name] for name in given}
         for flow, feed in zip(flows, feeds[1], strict=True)
     ]
-    found = tapped(blocks.model, answers, fed, "a block of the candidate")
+    found = tapped(blocks.model, wanted, fed, "a block of the candidate")
     for flow, own in zip(flows, found, strict=True):
-        for name in answers:
+        for name in wanted:
             compared[name].add(flow[name], own[name])
     return compared
 
 
 def _behind_reordered_queries(graph: ExactGraph, errors: Mapping[str, float]) -> set[str]:
-    """Name the tensors that depend on a choice of queries which differs."""
+    """Name the tensors that depend on a query selection which differs."""
     found: set[str] = set()
     for node in graph.model.graph.node:
-        chosen = node.output[1:2] if node.op_type == "TopK" else []
-        if any(errors.get(name, 0.0) > 0 for name in chosen) or not found.isdisjoint(node.input):
+        selected = node.output[1:2] if node.op_type == "TopK" else []
+        if any(errors.get(name, 0.0) > 0 for name in selected) or not found.isdisjoint(node.input):
             found.update(node.output)
     return found

@@ -1,8 +1,8 @@
-"""Check that two models find the same objects: checkpoints, ONNX files, engines of any precision.
+"""Compare the detections of two models: checkpoints, ONNX files, engines of any precision.
 
-Raw tensors of detection transformers cannot be compared: a rounding error reorders the queries.
+Raw outputs of detection transformers cannot be compared: a rounding error reorders the queries.
 So detections are compared, after the runtime's own pre- and postprocessing. In FP32 none may be
-lost on any frame; in other precisions the share that is lost is tested, on more frames until that
+lost on any frame; in other precisions the share of lost ones is tested, on more frames until that
 is decided.
 """
 
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedetr.export.verify.activations import look_inside
+from edgedetr.export.verify.activations import compare_activations
 from edgedetr.export.verify.batches import check_batches
-from edgedetr.export.verify.choices import Chooser, same_choice
 from edgedetr.export.verify.findings import Evidence
 from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at
 from edgedetr.export.verify.matching import MARGIN, Rule, match
 from edgedetr.export.verify.report import ParityReport
-from edgedetr.export.verify.runner import TorchRunner, open_runner
+from edgedetr.export.verify.runner import compared_with, open_runner
+from edgedetr.export.verify.runners.query_selection import SelectingRunner, with_same_selection
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.postprocess import postprocess
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 SPARE = 400
-"""How many more detections than the spec's ``max_detections`` are looked at for partners."""
+"""How many detections beyond the spec's ``max_detections`` may be a match."""
 LEAST_EXACT = 20
 """How many detections of a frame are compared in FP32 in any case, whatever their score."""
 
 
 @dataclass(frozen=True)
-class Looks:
-    """How closely `verify` looks at two models.
+class Options:
+    """Options of `verify`.
 
     Attributes:
         spec: The contract of models that carry none.
         frame_names: What to call the frames, in order.
-        traced: Whether a checkpoint is traced, so that the blocks of its graph can be compared.
+        traced: Whether to trace a checkpoint, so that the blocks of its graph can be compared.
     """
 
     spec: ModelSpec | None = None
@@ -68,9 +68,9 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
     rule: Rule,
     gate: Gate,
     command: str = "",
-    looks: Looks | None = None,
+    options: Options | None = None,
 ) -> ParityReport:
-    """Compare two model files on camera frames, and look inside them on the worst of these.
+    """Compare two model files on camera frames, and their activations on the worst of these.
 
     A checkpoint that was trained for INT8 rounds as its INT8 export does beside a model that is
     INT8, and computes in float beside any other.
@@ -81,10 +81,10 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
         candidate: Likewise.
         frames: RGB images, uint8 (H, W, 3), in an order that favours nothing: where the gate is a
             test, it stops as soon as that is decided.
-        rule: Which detections must have a partner.
-        gate: What the report may find and still pass.
-        command: What runs the comparison, for the report.
-        looks: How closely to look.
+        rule: Which detections must have a match.
+        gate: The limits.
+        command: The command that compares, for the report.
+        options: See `Options`.
 
     Raises:
         UsageError: If a file is none of them.
@@ -93,12 +93,12 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
     """
     reference = Path(reference)
     candidate = Path(candidate)
-    looks = looks or Looks()
-    a, b = open_runner(reference, looks.spec), open_runner(candidate, looks.spec)
-    a, b = _beside(a, b), _beside(b, a)
+    options = options or Options()
+    a, b = open_runner(reference, options.spec), open_runner(candidate, options.spec)
+    a, b = compared_with(b, a), compared_with(a, b)
     names = (reference.name, candidate.name)
     limits = gate.limits(a.precision, b.precision)
-    evidence = compare(a, b, frames, rule, limits, names, looks.frame_names)
+    evidence = compare(a, b, frames, rule, limits, names, options.frame_names)
     worst = [frame.image for frame in evidence.worst]
     opened = list(zip(names, (a, b), strict=True)) if worst else []
     return ParityReport(
@@ -113,16 +113,9 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
         command=command,
         precisions=(a.precision, b.precision),
         batches=tuple(c for name, runner in opened for c in check_batches(runner, name, worst)),
-        activations=look_inside((a, b), names, worst, traced=looks.traced),
+        activations=compare_activations((a, b), names, worst, traced=options.traced),
         evidence=evidence,
     )
-
-
-def _beside(runner: Runner, other: Runner) -> Runner:
-    """Let a checkpoint compute in float where the other model does."""
-    if isinstance(runner, TorchRunner) and other.precision != "int8":
-        return runner.in_float()
-    return runner
 
 
 def compare(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold them to
@@ -134,16 +127,16 @@ def compare(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold th
     names: tuple[str, str],
     frame_names: Sequence[str] = (),
 ) -> Evidence:
-    """Let two models see the same frames and match what they find.
+    """Run two models on the same frames and match their detections.
 
     Args:
         a: One model.
         b: The other.
         frames: RGB images, uint8 (H, W, 3).
-        rule: Which detections must have a partner. Where the limits are exact, the best
+        rule: Which detections must have a match. Where the limits are exact, the best
             `LEAST_EXACT` of a frame must in any case.
-        limits: When a detection is kept. Unless they are exact, no more frames are taken than it
-            takes to decide whether the share of lost ones is within them.
+        limits: When a detection is kept. Unless they are exact, frames are added only until the
+            share of lost ones is decided.
         names: What to call the models in messages.
         frame_names: What to call the frames, in order.
 
@@ -155,7 +148,7 @@ def compare(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold th
     evidence = Evidence(a.spec.class_names, frame_names)
     comparison = _Comparison(a, b, _least(rule, limits), limits)
     for count, frame in enumerate(frames, 1):
-        comparison.see(frame, evidence)
+        comparison.add(frame, evidence)
         if count in looks and not limits.exact:
             share = evidence.share(limits, looks[count])
             if share.verdict(limits.lost_share) != "undecided":
@@ -172,7 +165,7 @@ def _least(rule: Rule, limits: Limits) -> Rule:
 
 
 class _Comparison:
-    """Two models and how what they find is matched."""
+    """Two models, and how their detections are matched."""
 
     def __init__(self, a: Runner, b: Runner, rule: Rule, limits: Limits) -> None:
         self._runners = a, b
@@ -180,37 +173,37 @@ class _Comparison:
         self._rule, self._limits = rule, limits
         self._lowest = 0.0 if rule.least else rule.threshold - MARGIN
 
-    def see(self, frame: NDArray[np.uint8], evidence: Evidence) -> None:
-        """Run both models on a frame and note how they agree."""
-        answers = [view.answer(frame) for view in self._views]
-        broken = sum(answer.non_finite for answer in answers)
+    def add(self, frame: NDArray[np.uint8], evidence: Evidence) -> None:
+        """Run both models on a frame and add how they agree."""
+        results = [view.run(frame) for view in self._views]
+        broken = sum(result.non_finite for result in results)
         if broken:
             evidence.add(frame, None, (_NOTHING, _NOTHING), broken)
             return
-        pairs, found = self._matched(answers)
+        pairs, found = self._matched(results)
         tied = False
         if self._limits.exact and pairs.lost(self._limits):
-            again = self._with_one_choice()
+            again = self._with_same_selection()
             tied = again is not None and not again[0].lost(self._limits)
             if again is not None and tied:
                 pairs, found = again
         evidence.add(frame, pairs, found, tied=tied)
 
-    def _matched(self, answers: Sequence[_Answer]) -> tuple[Pairs, tuple[Detections, Detections]]:
-        """Pair the detections; return also those that count of each model."""
-        found = [answer.detections(self._lowest) for answer in answers]
+    def _matched(self, results: Sequence[_Result]) -> tuple[Pairs, tuple[Detections, Detections]]:
+        """Match the detections; return also those of each model that count."""
+        found = [result.detections(self._lowest) for result in results]
         most = self._runners[0].spec.max_detections
         pairs = match(found[0], found[1], self._rule, most)
         return pairs, (_best(found[0], self._rule, most), _best(found[1], self._rule, most))
 
-    def _with_one_choice(self) -> tuple[Pairs, tuple[Detections, Detections]] | None:
-        """Match again what the last frame gives where both models choose the same queries."""
+    def _with_same_selection(self) -> tuple[Pairs, tuple[Detections, Detections]] | None:
+        """Match the detections of the last frame where both models select the same queries."""
         a, b = self._runners
-        if not (isinstance(a, Chooser) and isinstance(b, Chooser)):
+        if not (isinstance(a, SelectingRunner) and isinstance(b, SelectingRunner)):
             return None
         if a.spec.mean != b.spec.mean or a.spec.std != b.spec.std:
             return None
-        both = same_choice(a, b, self._views[0].images)
+        both = with_same_selection(a, b, self._views[0].images)
         if both is None:
             return None
         return self._matched([v.read(*x) for v, x in zip(self._views, both, strict=True)])
@@ -220,7 +213,7 @@ class _View:
     """A model with its own preprocessing and input buffer.
 
     Attributes:
-        images: What the network saw last, float32 (1, 3, H, W).
+        images: The last input of the network, float32 (1, 3, H, W).
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -231,21 +224,21 @@ class _View:
         self._spec = replace(spec, max_detections=spec.max_detections + SPARE)
         self._place: Placement | None = None
 
-    def answer(self, frame: NDArray[np.uint8]) -> _Answer:
+    def run(self, frame: NDArray[np.uint8]) -> _Result:
         """Run the model on a frame."""
         self._place = self._preprocess(frame, self.images[0])
         return self.read(*self._runner(self.images))
 
-    def read(self, logits: NDArray[np.float32], boxes: NDArray[np.float32]) -> _Answer:
-        """Take what the model answered to the last frame, (1, Q, K) and (1, Q, 4)."""
+    def read(self, logits: NDArray[np.float32], boxes: NDArray[np.float32]) -> _Result:
+        """Take outputs for the last frame, logits (1, Q, K) and boxes (1, Q, 4)."""
         if self._place is None:
-            raise ValueError("no frame was seen yet")
-        return _Answer(logits[0], boxes[0], self._place, self._spec)
+            raise ValueError("no frame was run yet")
+        return _Result(logits[0], boxes[0], self._place, self._spec)
 
 
 @dataclass(frozen=True, eq=False)
-class _Answer:
-    """What a model said about one frame."""
+class _Result:
+    """The outputs of a model for one frame."""
 
     logits: NDArray[np.float32]
     boxes: NDArray[np.float32]

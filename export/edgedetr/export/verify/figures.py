@@ -1,4 +1,4 @@
-"""What a comparison of two models measured, in pixels and scores."""
+"""The figures of a comparison of two models, in pixels and scores."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a comparison measured.
+    """The figures of a comparison.
 
-    The errors are None where nothing was matched.
+    Errors are None where nothing was matched.
 
     Attributes:
-        frames: Images that both models saw.
+        frames: Images that both models ran on.
         matched: Pairs of detections; see `edgedetr.export.verify.matching.match`.
-        unmatched: Detections of either model without a partner in the other.
-        unmatched_share: Their share of pairs and unmatched together; 0 where there is neither.
-        max_box_error_px: Farthest that a side of a box moved, in source pixels.
+        unmatched: Detections of either model without a match in the other.
+        unmatched_share: Their share of matched and unmatched together; 0 where there is neither.
+        max_box_error_px: The largest shift of a side of a box, in source pixels.
         p99_box_error_px: Its 99th percentile over the pairs.
-        max_score_error: Largest difference of the scores of a pair.
+        max_score_error: The largest difference of the scores of a pair.
         mean_score_error: Its mean over the pairs.
         mean_score_drop: Mean of the reference's score less the candidate's over the pairs.
         max_score_drop: The largest such drop; negative where every score rose.
-        min_iou: Least overlap of a pair.
+        min_iou: The lowest IoU of a pair.
         non_finite: NaN and infinite numbers in the outputs of both models. Frames with any are
             not matched.
-        tied_frames: Frames on which the models chose among queries that score alike, and were
-            compared with one choice; see `edgedetr.export.verify.choices`.
+        tied_frames: Frames on which the models selected among tied queries, and were compared
+            with the same selection; see `edgedetr.export.verify.runners.query_selection`.
     """
 
     frames: int
@@ -52,19 +52,22 @@ class Figures:
     tied_frames: int = 0
 
     def summary(self) -> str:
-        """Say it in a line."""
-        ties = f", {self.tied_frames} frames with tied queries" if self.tied_frames else ""
+        """Summarize them in a line."""
+        errors = (
+            f", max box error {as_text(self.max_box_error_px)} px, max score error "
+            f"{as_text(self.max_score_error)}"
+        )
+        ties = f", {counted(self.tied_frames, 'frame')} with tied queries"
         return (
-            f"{self.frames} frames: {self.matched} matched, {self.unmatched} unmatched, box error "
-            f"at most {as_text(self.max_box_error_px)} px, score error at most "
-            f"{as_text(self.max_score_error)}{ties}"
+            f"{counted(self.frames, 'frame')}: {self.matched} matched, {self.unmatched} unmatched"
+            f"{errors if self.matched else ''}{ties if self.tied_frames else ''}"
         )
 
 
 def figures_from_pairs(
     pairs: Sequence[Pairs], frames: int, non_finite: int, tied_frames: int = 0
 ) -> Figures:
-    """Join what was matched in each of ``frames`` frames."""
+    """Sum up the pairs of each of ``frames`` frames."""
     unmatched = sum(p.unmatched for p in pairs)
     box, drop, error, overlap = (
         np.concatenate([np.zeros(0), *(getattr(p, name) for p in pairs)])
@@ -91,3 +94,12 @@ def figures_from_pairs(
 def as_text(value: float | None, digits: int = 3) -> str:
     """Write a figure; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number of things, with the plural in s.
+
+    >>> counted(1, "frame"), counted(0, "frame")
+    ('1 frame', '0 frames')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,4 +1,4 @@
-"""What a comparison saw, frame by frame: the errors of all pairs, and the worst frames whole."""
+"""The results of a comparison frame by frame: the errors of all pairs, and the worst frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgedetr.runtime.types import Detections
 
 WORST = 3
-"""How many frames are kept."""
+"""How many of the worst frames are kept."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,13 @@ class FrameFigures:
     Attributes:
         frame: Its name, or its number from 0 on.
         matched: Pairs of detections.
-        unmatched: Detections of either model without a partner.
-        max_box_error_px: Farthest that a side moved, in source pixels; 0 without pairs.
-        max_score_error: Largest difference of the scores of a pair; 0 without pairs.
-        min_iou: Least overlap of a pair; 1 without pairs.
-        non_finite: NaN and infinite numbers in the answers of both models; with any, nothing is
+        unmatched: Detections of either model without a match.
+        max_box_error_px: The largest shift of a side of a box, in source pixels; 0 without pairs.
+        max_score_error: The largest difference of the scores of a pair; 0 without pairs.
+        min_iou: The lowest IoU of a pair; 1 without pairs.
+        non_finite: NaN and infinite numbers in the outputs of both models; with any, nothing is
             matched.
-        tied: Whether the models were compared with one choice of queries, because they chose
-            among equals.
+        tied: Whether the models were compared with the same query selection because scores tied.
     """
 
     frame: str
@@ -51,18 +50,18 @@ class FrameFigures:
 
     @property
     def badness(self) -> tuple[int, int, float]:
-        """Order frames: broken answers, lost detections, then overlap and scores."""
+        """Order frames: outputs that are not finite, unmatched detections, then IoU and scores."""
         return self.non_finite, self.unmatched, 1 - self.min_iou + self.max_score_error
 
 
 @dataclass(frozen=True, eq=False)
 class WorstFrame:
-    """A frame on which two models agree badly, with what both found.
+    """A frame on which two models differ most, with the detections of both.
 
     Attributes:
         figures: How they agree.
         image: RGB, uint8 (H, W, 3).
-        found: What counts of either model's detections; empty where an answer is not finite.
+        found: The detections of either model that count; empty where an output is not finite.
     """
 
     figures: FrameFigures
@@ -71,13 +70,13 @@ class WorstFrame:
 
 
 class Evidence:
-    """Collects what two models answered.
+    """Collects the results of two models, frame by frame.
 
     Attributes:
         class_names: The classes, in the order of the labels.
         frames: Figures of every frame, in order.
-        pairs: The pairs of every frame whose answers are finite.
-        worst: The frames on which they agree least, worst first, at most `WORST`.
+        pairs: The pairs of every frame whose outputs are finite.
+        worst: The frames on which they differ most, worst first, at most `WORST`.
     """
 
     def __init__(self, class_names: Sequence[str], frame_names: Sequence[str] = ()) -> None:
@@ -94,7 +93,7 @@ class Evidence:
 
     @property
     def figures(self) -> Figures:
-        """Return what was measured, over all frames."""
+        """Return the figures over all frames."""
         return figures_from_pairs(
             self.pairs,
             frames=len(self.frames),
@@ -103,7 +102,7 @@ class Evidence:
         )
 
     def share(self, limits: Limits, error_rate: float = ERROR_RATE) -> LostShare:
-        """Bound the share of detections that are lost; frames that are not finite do not count."""
+        """Bound the share of lost detections; frames that are not finite do not count."""
         lost = [pairs.lost(limits) for pairs in self.pairs]
         return lost_share(lost, [pairs.compared for pairs in self.pairs], error_rate)
 
@@ -120,7 +119,7 @@ class Evidence:
         *,
         tied: bool = False,
     ) -> None:
-        """Note one frame; ``pairs`` is None where an answer is not finite."""
+        """Add a frame; ``pairs`` is None where an output is not finite."""
         index = len(self.frames)
         name = self._names[index] if index < len(self._names) else str(index)
         some = pairs is not None and len(pairs) > 0

@@ -1,4 +1,4 @@
-"""The frames that gates look at, in an order that favours nothing."""
+"""The frames of a gate, in an order that favours nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Quantize one graph at the places of another, with the scales that its own numbers ask for.
+"""Quantize one graph where another is quantized, with ideal scales.
 
-What such a graph gets wrong is what INT8 explains at these places. A graph that gets much more
-wrong has a wrong scale, wrong weights or a wrong wiring.
+The error of such a graph is what INT8 explains at these places. A graph with a much larger error
+has a wrong scale, wrong weights or a wrong wiring.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.Mod
 
 
 def _quantized_inputs(node: onnx.NodeProto, wiring: Wiring) -> Iterator[int]:
-    """Return the positions at which a node reads what was dequantized."""
+    """Return the positions of a node's dequantized inputs."""
     for position, name in enumerate(node.input):
         source = wiring.producer.get(name)
         while source is not None and wiring.nodes[source].op_type == "Cast":

@@ -1,4 +1,4 @@
-"""How far a detection may move and still be the same one, and how many may be lost."""
+"""How far a detection may move before it counts as lost, and how many may be lost."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a gate allows.
+    """The limits of a gate.
 
     A detection is kept where the other model has one of its class within ``iou``, ``score_error``
     and ``box_error_px``; otherwise it is lost.
 
     Attributes:
-        iou: Least overlap of the two boxes, in [0, 1].
+        iou: Lowest IoU of the two boxes, in [0, 1].
         score_error: Largest difference of the two scores.
         lost_share: Largest share, in [0, 1], of detections that may be lost.
-        box_error_px: Farthest that a side of the box may move, in source pixels; None for any.
+        box_error_px: Largest shift of a side of the box, in source pixels; None for any.
         exact: Whether nothing may be lost in any frame; otherwise the share is tested, see
             `edgedetr.export.verify.lost_share`.
     """
@@ -32,7 +32,7 @@ class Limits:
     exact: bool = False
 
     def describe(self) -> str:
-        """Say when a detection is kept."""
+        """Describe when a detection is kept."""
         parts = [f"IoU >= {self.iou:g}"] if self.iou else []
         if self.box_error_px is not None:
             parts.append(f"sides within {self.box_error_px:g} px")
@@ -40,22 +40,22 @@ class Limits:
 
 
 FP32_LIMITS = Limits(iou=0.0, score_error=1e-3, lost_share=0.0, box_error_px=0.5, exact=True)
-"""Where both models compute in FP32 they differ by rounding only."""
+"""For two models in FP32, which differ by rounding only."""
 FP16_LIMITS = Limits(iou=0.95, score_error=0.01, lost_share=0.02)
-"""Where one computes in FP16 and none in INT8, eleven bits of every number are left."""
+"""For models of which one is FP16 and none INT8: eleven significant bits are left."""
 INT8_LIMITS = Limits(iou=0.8, score_error=0.1, lost_share=0.1)
-"""Where one computes in INT8, single weak detections may come and go."""
+"""For models of which one is INT8: single weak detections may come and go."""
 LIMITS: dict[Precision, Limits] = {
     "fp32": FP32_LIMITS,
     "fp16": FP16_LIMITS,
     "int8": INT8_LIMITS,
 }
-"""By the coarser precision of two models, finest first."""
+"""The limits by the coarser precision of two models, finest first."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Limits that replace the default ones, which `LIMITS` gives.
+    """Limits that replace the defaults of `LIMITS`.
 
     Attributes:
         iou: See `Limits`.
@@ -70,9 +70,9 @@ class Gate:
     box_error_px: float | None = None
 
     def limits(self, *precisions: Precision) -> Limits:
-        """Fill up with the defaults for models of these precisions: those of the coarsest.
+        """Fill up with the defaults of the coarsest of these precisions.
 
-        Where a share may be lost that is exact by default, that share is tested.
+        Where a share may be lost although the default is exact, that share is tested.
         """
         given = {k: v for k, v in vars(self).items() if v is not None}
         default = LIMITS[max(precisions, key=list(LIMITS).index)]

@@ -1,14 +1,14 @@
 """The share of detections that are lost, as a test with a known error rate.
 
-Detections of one frame are no independent draws: where a query moves, others follow. Frames are.
-So the bounds are those of Clopper and Pearson (Biometrika 26, 1934) for as many *effective*
-detections as tell as much as these do (Korn and Graubard, Survey Methodology 24, 1998): their
-number over the design effect, which the spread of the share from frame to frame gives, and less for
-few frames, by Student's t. Few losses cannot show how they cluster, so that a correlation of at
-least `LEAST_CORRELATION` between detections of a frame is taken for granted.
+Detections of one frame are not independent: where a query moves, others follow. Frames are. So the
+bounds are those of Clopper and Pearson (Biometrika 26, 1934) for the *effective* number of
+detections (Korn and Graubard, Survey Methodology 24, 1998): their number over the design effect,
+which the spread of the share from frame to frame gives, and less for few frames, by Student's t.
+Few losses cannot show how they cluster, so that a correlation of at least `LEAST_CORRELATION`
+between detections of a frame is assumed.
 
-A test that takes more frames until it is decided has several chances to err: the `ERROR_RATE` is
-that of all looks together, each has its part (Bonferroni), the last one half of it.
+A test that adds frames until it is decided looks several times: the `ERROR_RATE` is that of all
+looks together, split between them (Bonferroni), half of it for the last.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.special import betaincinv, stdtrit
+
+from edgedetr.export.verify.figures import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,21 +34,21 @@ FIRST_LOOK = 40
 LEAST_CORRELATION = 0.1
 """Correlation of two detections of a frame that is assumed at least."""
 
-_MOST_TIMES = 1000  # how many times the frames that were seen are worth asking for
+_MOST_TIMES = 1000  # how many times as many frames are worth suggesting
 
 
 @dataclass(frozen=True)
 class LostShare:
-    """How many detections are lost, and what share of all such detections may be.
+    """The share of lost detections, with its confidence bounds.
 
     Attributes:
         lost: Detections that are lost.
-        compared: Detections of either model that were looked at, a pair counted once.
-        frames: Frames that both models saw.
-        effective: How many independent detections would tell as much.
-        low: The true share is below this in one of ``1 / error_rate`` such tests.
-        high: Likewise above this.
-        error_rate: Of each bound.
+        compared: Detections that were compared, a pair counted once.
+        frames: Frames that both models ran on.
+        effective: The effective number of independent detections.
+        low: Lower bound; the true share is below it in one of ``1 / error_rate`` such tests.
+        high: Upper bound; likewise above it.
+        error_rate: The error rate of each bound.
     """
 
     lost: int
@@ -59,19 +61,19 @@ class LostShare:
 
     @property
     def share(self) -> float:
-        """The share that was found, in [0, 1]; 0 where nothing was compared."""
+        """The share in these frames, in [0, 1]; 0 where nothing was compared."""
         return self.lost / max(1, self.compared)
 
     def verdict(self, allowed: float) -> Verdict:
-        """Tell whether the share is surely within a limit, surely beyond it, or neither."""
+        """Tell whether both bounds are within a limit, both beyond it, or neither."""
         if self.compared and self.high <= allowed:
             return "passed"
         return "failed" if self.low > allowed else "undecided"
 
     def holds(self, allowed: float) -> bool:
-        """Tell whether the share is surely within a limit, or nothing is lost at all.
+        """Tell whether the upper bound is within a limit, or nothing is lost at all.
 
-        For searches, to which more frames would not say anything better than the latter.
+        For searches, which have no more frames to add.
         """
         return not self.lost or self.verdict(allowed) == "passed"
 
@@ -91,11 +93,10 @@ class LostShare:
         return None
 
     def describe(self) -> str:
-        """Say the share with its bounds."""
-        sure = 1 - self.error_rate
+        """Describe the share and its bounds."""
         return (
-            f"{self.lost} of {self.compared} detections are lost ({self.share:.2%}; {sure:.0%} "
-            f"bounds {self.low:.2%} and {self.high:.2%})"
+            f"{self.lost} of {counted(self.compared, 'detection')} lost ({self.share:.2%}, "
+            f"{1 - self.error_rate:.0%} bounds {self.low:.2%} and {self.high:.2%})"
         )
 
 

@@ -1,4 +1,4 @@
-"""Pair the detections of two models on one frame, whatever the order of their queries."""
+"""Match the detections of two models on one frame, whatever the order of their queries."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating[Any]]
 
 MIN_IOU = 0.5
-"""Boxes that overlap less are never a pair."""
+"""Boxes of a lower IoU never match."""
 MARGIN = 0.1
-"""How far below the threshold a partner's score may lie."""
+"""How far below the threshold the score of a match may lie."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Which detections of a frame must have a partner.
+    """Which detections of a frame must have a match.
 
     Attributes:
         threshold: Lowest score of a detection that counts, in [0, 1].
@@ -55,13 +55,13 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """How the detections of two models on one frame go together.
+    """The matched detections of two models on one frame, M pairs.
 
     Attributes:
-        box_errors_px: Of each pair, the farthest that a side moved, in source pixels, (M,).
+        box_errors_px: Of each pair, the largest shift of a side, in source pixels, (M,).
         score_drops: Of each pair, the score in ``a`` less that in ``b``, (M,).
-        ious: Of each pair, the overlap of the boxes, (M,).
-        unmatched: Detections of either model that count and have no partner.
+        ious: Of each pair, the IoU of the boxes, (M,).
+        unmatched: Detections of either model that count and have no match.
     """
 
     box_errors_px: Floats
@@ -76,11 +76,11 @@ class Pairs:
 
     @property
     def compared(self) -> int:
-        """Detections that count, a pair counted once."""
+        """How many detections count, a pair once."""
         return len(self) + self.unmatched
 
     def lost(self, limits: Limits) -> int:
-        """Count the detections that have no partner within the limits."""
+        """Count the detections that have no match within the limits."""
         within = (self.ious >= limits.iou) & (self.score_errors <= limits.score_error)
         if limits.box_error_px is not None:
             within &= self.box_errors_px <= limits.box_error_px
@@ -91,12 +91,12 @@ class Pairs:
 
 
 def match(a: Detections, b: Detections, rule: Rule, max_detections: int) -> Pairs:
-    """Pair the detections of two models.
+    """Match the detections of two models, greedily.
 
-    Those that count are the best of each model, as many as the rule says. Each looks
-    for a partner of its class, with an IoU of at least `MIN_IOU`, among *all* that are given of the
-    other model, so that 0.301 here and 0.299 there are a pair. The pairs that differ least in
-    overlap and score are made first. With several equal boxes, the scores tell which is which.
+    Those that count are the best of each model, as the rule says. Each is matched with one of its
+    class, with an IoU of at least `MIN_IOU`, among *all* that are given of the other model, so that
+    scores of 0.301 and 0.299 match. Pairs with the highest IoU and the nearest scores come first,
+    so that scores tell equal boxes apart.
 
     Args:
         a: Detections of one model, best first, down to `MARGIN` below the threshold.

@@ -1,4 +1,4 @@
-"""A parity report as one HTML page that needs nothing but itself."""
+"""A parity report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgedetr.export.verify.figures import counted
 from edgedetr.pages.charts import DistributionChart, distribution_chart
 from edgedetr.pages.pictures import jpeg_uri
 from edgedetr.pages.rendering import State, Tile, rendered
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _TEMPLATE = Path(__file__).with_name("verify.html.jinja")
 
 LEAST_ERROR = 1e-6
-"""Left end of the axis of relative errors, which ends at 1; smaller ones have no bar."""
+"""Left end of the axis of relative errors, which ends at 1; smaller errors have no bar."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Picture:
-    """A frame with what the reference and the candidate found in it.
+    """A frame with the detections of the reference and the candidate.
 
     Attributes:
         figures: How they agree.
@@ -59,9 +60,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Bar:
-    """A block's own error in per cent of the axis, and where its limit and what it carries lie.
+    """A block's own error, its limit and its accumulated error, in per cent of the axis.
 
-    The last is None where it carries nothing.
+    The accumulated error is None where it is zero or unknown.
     """
 
     own: float
@@ -86,36 +87,37 @@ def page(report: ParityReport) -> str:
         charts=charts(evidence) if evidence else [],
         pictures=pictures(evidence) if evidence else [],
         bars=bars(report.activations) if report.activations else [],
+        counted=counted,
         axis=[(_place(10.0**power), f"1e{power}") for power in range(-6, 1)],
     )
 
 
 def tiles(report: ParityReport) -> list[Tile]:
-    """Answer the first questions."""
+    """Sum up the verdict, the lost detections, the errors and the blocks."""
     found, share = report.figures, report.share
     states: dict[str, State] = {"passed": "good", "failed": "bad", "undecided": "undecided"}
     verdict = Tile(
-        "Does it find the same objects?",
+        "Verdict",
         report.verdict,
-        f"{found.matched} pairs and {found.unmatched} without a partner in {found.frames} frames",
+        f"{found.matched} matched, {found.unmatched} unmatched in {counted(found.frames, 'frame')}",
         states[report.verdict],
     )
-    bounds = "" if report.limits.exact else f", surely below {share.high:.2%}"
+    bounds = "" if report.limits.exact else f", upper bound {share.high:.2%}"
     lost = Tile(
-        "How many detections are lost?",
+        "Lost detections",
         f"{share.share:.2%}",
         f"{share.lost} of {share.compared}{bounds}; {report.limits.lost_share:.2%} allowed",
     )
-    far = Tile(
-        "How far do boxes and scores move?",
+    errors = Tile(
+        "Box and score error",
         f"{_number(found.p99_box_error_px, ' px')}, {_number(found.mean_score_error)}",
-        f"99 % of the boxes, mean of the scores; kept with {report.limits.describe()}",
+        f"p99 of the boxes, mean of the scores; match: {report.limits.describe()}",
     )
-    return [verdict, lost, far, _inside(report.activations)]
+    return [verdict, lost, errors, _first_diverging(report.activations)]
 
 
 def charts(evidence: Evidence) -> list[DistributionChart]:
-    """Lay out how the errors are distributed; none where every pair is equal."""
+    """Chart the distributions of the errors; none where every pair is equal."""
     wanted = (
         ("Box error", "pixels", "box_errors_px"),
         ("Score error", "score", "score_errors"),
@@ -133,12 +135,12 @@ def charts(evidence: Evidence) -> list[DistributionChart]:
 
 
 def pictures(evidence: Evidence) -> list[Picture]:
-    """Draw the worst frames."""
+    """Lay out the worst frames."""
     return [_picture(frame, evidence.class_names) for frame in evidence.worst]
 
 
 def bars(activations: Activations) -> list[Bar]:
-    """Lay out the errors of the blocks on one axis of equal factors."""
+    """Lay out the errors of the blocks on one logarithmic axis."""
     return [
         Bar(
             own=_place(block.own.relative),
@@ -149,19 +151,19 @@ def bars(activations: Activations) -> list[Bar]:
     ]
 
 
-def _inside(activations: Activations | None) -> Tile:
-    """Say whether a block departs."""
-    question = "Which block departs first?"
+def _first_diverging(activations: Activations | None) -> Tile:
+    """Name the first diverging block."""
+    name = "First diverging block"
     if activations is None or not activations.blocks:
-        return Tile(question, "not seen", "no two graphs were compared")
-    first = activations.first_departing
+        return Tile(name, "unknown", "no two graphs were compared")
+    first = activations.first_diverging
     if first:
-        return Tile(question, first, "its precision does not explain its error", "bad")
-    return Tile(question, "none", f"of {len(activations.blocks)} blocks", "good")
+        return Tile(name, first, "its error is beyond what its precision explains", "bad")
+    return Tile(name, "none", f"{counted(len(activations.blocks), 'block')} compared", "good")
 
 
 def _place(error: float) -> float:
-    """Return where a relative error lies, in per cent of the axis."""
+    """Return the place of a relative error, in per cent of the axis."""
     inside = min(max(error, LEAST_ERROR), 1.0)
     return round(100 * (1 - math.log10(inside) / math.log10(LEAST_ERROR)), 1)
 

@@ -1,7 +1,7 @@
-"""What is wrong with the scales and the weights of an INT8 graph, quantizer by quantizer.
+"""Check the scales and weights of an INT8 graph, quantizer by quantizer.
 
 A wrong scale or swapped weights may cost few detections on some frames, and are a small part of the
-error of a block of many layers. Here each quantizer stands for itself.
+error of a block of many layers. Here each quantizer is judged by itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import numpy_helper
 
+from edgedetr.export.verify.figures import counted
 from edgedetr.export.verify.taps import activations, parts, tapped
 from edgedetr.graph.wiring import Wiring, label
 
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from edgedetr.graph.exact import ExactGraph
 
 CLIPPED = 8.0
-"""How many times what rounding costs a quantizer may lose by clipping, in the middle one of the
-frames. A calibrated range loses about as much by the one as by the other; half of it 27 times or
-more."""
+"""How many times as large as its rounding error the clipping error of a quantizer may be, in the
+median of the frames. In a calibrated range both are about as large; in half of it clipping costs 27
+times as much or more."""
 NOTHING = 1e-6
-"""Energy of a tensor's error, by that of the tensor, that counts as none."""
+"""Energy of a tensor's error, relative to that of the tensor, that counts as none."""
 OFF = 0.5
 """The share of a channel's weights that may be off by more than a step; rounding makes half a
 step."""
@@ -44,7 +45,7 @@ class _Quantizer:
     high: int
 
     def clipped_by_rounded(self, values: np.ndarray) -> float:
-        """Return what clipping costs a tensor by what rounding costs it, both squared."""
+        """Return the squared clipping error of a tensor, relative to its squared rounding error."""
         exact = values.astype(np.float64)
         steps = np.rint(exact / self.scale) + self.zero
         errors = np.square((np.clip(steps, self.low, self.high) - self.zero) * self.scale - exact)
@@ -56,12 +57,12 @@ class _Quantizer:
 def quantizer_faults(
     reference: ExactGraph, candidate: ExactGraph, feeds: Sequence[Values]
 ) -> tuple[str, ...]:
-    """Say which quantizers of a candidate are not what a calibration of its reference gives.
+    """Find the quantizers of a candidate that no calibration of its reference gives.
 
     Args:
         reference: The graph before quantization.
         candidate: The graph with Q/DQ pairs.
-        feeds: What the candidate is fed, frame by frame.
+        feeds: The inputs of the candidate, frame by frame.
 
     Returns:
         A sentence for each fault; empty where the candidate is not INT8 or the reference is.
@@ -75,7 +76,7 @@ def quantizer_faults(
 
 
 def _narrow_ranges(model: onnx.ModelProto, feeds: Sequence[Values]) -> Iterator[str]:
-    """Name the activations whose range is far too narrow for what flows there."""
+    """Name the activations whose range is far too narrow for their values."""
     quantizers = _activation_quantizers(model)
     known = activations(model)
     for part in parts(known[name] for name in quantizers if name in known):
@@ -84,13 +85,13 @@ def _narrow_ranges(model: onnx.ModelProto, feeds: Sequence[Values]) -> Iterator[
             ratio = float(np.median([quantizers[name].clipped_by_rounded(f[name]) for f in frames]))
             if ratio > CLIPPED:
                 yield (
-                    f"the INT8 range at {known[name].node} is too narrow: clipping costs "
-                    f"{ratio:.3g} times what rounding does, wanted at most {CLIPPED:g}"
+                    f"the INT8 range at {known[name].node} is too narrow: its clipping error is "
+                    f"{ratio:.3g} times its rounding error, wanted at most {CLIPPED:g}"
                 )
 
 
 def _activation_quantizers(model: onnx.ModelProto) -> dict[str, _Quantizer]:
-    """Return what quantizes an activation as a whole, by the name of the activation."""
+    """Return the per-tensor quantizers, by the name of the activation."""
     constants = Wiring(model.graph).constants
     found = {}
     for node in model.graph.node:
@@ -122,13 +123,13 @@ def _foreign_weights(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> 
             off = _channels_off(source, own, numpy_helper.to_array(other.constants[original]))
             if off:
                 yield (
-                    f"the INT8 weights of {label(node)} are not the reference's, rounded: "
-                    f"{off} channels are others"
+                    f"the INT8 weights of {label(node)} are not the rounded weights of the "
+                    f"reference: {counted(off, 'channel')} off"
                 )
 
 
 def _dequantizer(name: str, wiring: Wiring) -> onnx.NodeProto | None:
-    """Return the node that dequantizes a constant which is read, also through a Cast."""
+    """Return the node that dequantizes a constant, also where a Cast follows it."""
     source = wiring.producer.get(name)
     while source is not None and wiring.nodes[source].op_type == "Cast":
         source = wiring.producer.get(wiring.nodes[source].input[0])

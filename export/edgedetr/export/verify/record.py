@@ -1,4 +1,4 @@
-"""Read back what ``edgedetr verify --json`` wrote: the verdict, and of which two models."""
+"""Read a report of ``edgedetr verify --json``: the verdict, the figures, and which two models."""
 
 from __future__ import annotations
 
@@ -24,15 +24,20 @@ class VerifyRecord:
 
     Attributes:
         path: The file.
-        verdict: ``undecided`` where the frames did not suffice for either answer.
+        verdict: ``undecided`` where the frames did not suffice for either verdict.
         reason: Why it is not ``passed``; empty where it is.
         reference: File name of the first model.
         reference_sha256: Hash of all its bytes, see `edgedetr.graph.checksum.model_sha256`.
         candidate: File name of the second model.
         candidate_sha256: Hash of all its bytes.
-        command: What made it; may be empty.
-        figures: Numbers and texts of the file in its order, then the limits of the gate as
-            ``limit_of_NAME``.
+        command: The command that made it; may be empty.
+        frames: Images that both models ran on; None in a file without it, as those below.
+        matched: Pairs of detections.
+        unmatched: Detections of either model without a match.
+        p99_box_error_px: 99th percentile of the box errors, in source pixels.
+        mean_score_error: Mean of the score errors.
+        figures: All numbers and texts of the file in its order, then the limits of the gate as
+            ``limit_of_NAME``, for tables.
     """
 
     path: Path
@@ -43,11 +48,16 @@ class VerifyRecord:
     candidate: str
     candidate_sha256: str
     command: str
+    frames: int | None
+    matched: int | None
+    unmatched: int | None
+    p99_box_error_px: float | None
+    mean_score_error: float | None
     figures: dict[str, str | float]
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate is known to find what the reference finds."""
+        """Whether the candidate is known to keep the detections of the reference."""
         return self.verdict == "passed"
 
 
@@ -70,11 +80,16 @@ def read_verify_record(path: Path) -> VerifyRecord:
             candidate=names[1],
             candidate_sha256=hashes[1],
             command=read_text(values, "command") if "command" in values else "",
+            frames=_count(values, "frames"),
+            matched=_count(values, "matched"),
+            unmatched=_count(values, "unmatched"),
+            p99_box_error_px=_number(values, "p99_box_error_px"),
+            mean_score_error=_number(values, "mean_score_error"),
             figures=_figures(values),
         )
     except (OSError, ValueError) as error:
         raise ArtifactError(
-            f"{path} is no report of edgedetr verify --json: {error}; make it again"
+            f"{path} is no report of edgedetr verify --json: {error}; run edgedetr verify again"
         ) from error
 
 
@@ -109,6 +124,20 @@ def _hash(values: dict[str, Any], key: str) -> str:
     return text
 
 
+def _count(values: dict[str, Any], key: str) -> int | None:
+    count = values.get(key)
+    if count is None or (isinstance(count, int) and not isinstance(count, bool)):
+        return count
+    raise ValueError(f"{key!r} must be a whole number, found {count!r}")
+
+
+def _number(values: dict[str, Any], key: str) -> float | None:
+    number = values.get(key)
+    if number is None or (isinstance(number, int | float) and not isinstance(number, bool)):
+        return number
+    raise ValueError(f"{key!r} must be a number, found {number!r}")
+
+
 def _figures(values: dict[str, Any]) -> dict[str, str | float]:
     limits = values.get("limits", {})
     if not isinstance(limits, dict):
@@ -118,5 +147,5 @@ def _figures(values: dict[str, Any]) -> dict[str, str | float]:
 
 
 def _is_plain(value: object) -> bool:
-    """Tell a figure or a text that says something."""
+    """Tell whether a value is a number or a text that is not empty."""
     return isinstance(value, str | float | int) and not isinstance(value, bool) and value != ""

@@ -1,11 +1,11 @@
-"""What a comparison of two models may and did find."""
+"""The parity report of two models: figures, limits, verdict."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from edgedetr.export.verify.figures import as_text
+from edgedetr.export.verify.figures import as_text, counted
 
 if TYPE_CHECKING:
     from edgedetr.export.verify.activations import Activations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """A comparison and its verdict.
+    """A comparison of two models and its verdict.
 
     Attributes:
         figures: What was measured.
-        share: How many detections are lost, with bounds of that share.
-        limits: What the gate allowed.
+        share: The share of lost detections, with its bounds.
+        limits: The limits of the gate.
         threshold: Lowest score of a detection that counted.
         reference: File name of the first model.
         reference_sha256: Hash of its bytes.
         candidate: File name of the second model.
         candidate_sha256: Hash of its bytes.
-        command: What made the report.
-        precisions: The coarsest numbers of the first and of the second model.
-        batches: What models of a free or larger batch answered; empty where there is none.
-        activations: What was found inside the graphs; None where nobody looked.
+        command: The command that made the report.
+        precisions: The coarsest precision of the first and of the second model.
+        batches: The batch checks of models of a free or larger batch; empty where there is none.
+        activations: How the activations of the graphs compare; None where they were not compared.
         evidence: The pairs behind the figures and the worst frames, for pages.
     """
 
@@ -53,7 +53,7 @@ class ParityReport:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the candidate finds what the reference finds, as far as the frames can tell."""
+        """Whether the candidate keeps the reference's detections, as far as frames can tell."""
         if self._faults():
             return "failed"
         if not self.limits.exact:
@@ -69,7 +69,7 @@ class ParityReport:
 
     @property
     def reason(self) -> str:
-        """Say why the gate did not pass; empty where it did."""
+        """Return why the gate did not pass; empty where it did."""
         reasons = self._faults()
         if not self.figures.non_finite:
             reasons = [*self._of_share(), *reasons]
@@ -77,19 +77,19 @@ class ParityReport:
 
     @property
     def frames_needed(self) -> int | None:
-        """How many more frames would decide, roughly; None where it is decided or none would."""
+        """Roughly how many more frames would decide; None where it is decided or none would."""
         if self.verdict != "undecided":
             return None
         return self.share.frames_needed(self.limits.lost_share)
 
     @property
-    def departs(self) -> str:
-        """Name the first block that departs by more than its precision explains, or nothing."""
-        return self.activations.first_departing if self.activations else ""
+    def first_diverging(self) -> str:
+        """Name the first block whose own error is beyond its limit, or nothing."""
+        return self.activations.first_diverging if self.activations else ""
 
     @property
     def rows(self) -> list[FigureRow]:
-        """Return every figure as it is read, with its limit."""
+        """Return every figure as text, with its limit."""
         found, allowed, share = self.figures, self.limits, self.share
         exact = allowed.exact
         bounds = "" if exact else f", {share.low:.2%} to {share.high:.2%}"
@@ -105,16 +105,14 @@ class ParityReport:
                 f"{allowed.lost_share:.2%}",
                 holds,
             ),
-            _row("worst box error", found.max_box_error_px, allowed.box_error_px, " px"),
+            _row("max box error", found.max_box_error_px, allowed.box_error_px, " px"),
             _row("p99 box error", found.p99_box_error_px, None, " px"),
-            _row(
-                "worst score error", found.max_score_error, allowed.score_error if exact else None
-            ),
+            _row("max score error", found.max_score_error, allowed.score_error if exact else None),
             _row("mean score error", found.mean_score_error, None),
             FigureRow("mean score drop", as_text(found.mean_score_drop)),
-            FigureRow("largest score drop", as_text(found.max_score_drop)),
-            FigureRow("least IoU", as_text(found.min_iou)),
-            FigureRow("not finite", str(found.non_finite), "0", not found.non_finite),
+            FigureRow("max score drop", as_text(found.max_score_drop)),
+            FigureRow("min IoU", as_text(found.min_iou)),
+            FigureRow("non-finite values", str(found.non_finite), "0", not found.non_finite),
         ]
 
     def to_dict(self) -> dict[str, object]:
@@ -147,13 +145,13 @@ class ParityReport:
         }
 
     def summary(self) -> str:
-        """Say it in a line."""
+        """Summarize the comparison in a line."""
         if self.limits.exact:
             return f"equal to {self.reference} on {self.figures.summary()}"
-        return f"near {self.reference} on {self.figures.summary()}; {self.share.describe()}"
+        return f"close to {self.reference} on {self.figures.summary()}; {self.share.describe()}"
 
     def table(self) -> str:
-        """Say it in a short table, with the limit beside each figure that has one."""
+        """Return the figures as a table, with the limit beside each that has one."""
         width = max(len(row.found) for row in self.rows)
         lines = [f"{'':<20}{'found':>{width}}{'limit':>10}"]
         lines += [f"{r.name:<20}{r.found:>{width}}{r.limit:>10}".rstrip() for r in self.rows]
@@ -161,28 +159,28 @@ class ParityReport:
         if self.activations is not None:
             lines += self.activations.lines
         title = (
-            f"{self.candidate} against {self.reference}, scores from {self.threshold:g}; a "
-            f"detection is lost that has no partner with {self.limits.describe()}"
+            f"{self.candidate} against {self.reference}, score threshold {self.threshold:g}; a "
+            f"detection without a match ({self.limits.describe()}) is lost"
         )
         verdict = self.verdict if self.passed else f"{self.verdict.upper()}: {self.reason}"
         return "\n".join([title, *lines, verdict])
 
     def _faults(self) -> list[str]:
-        """Say what no share excuses."""
+        """Return the faults that fail the gate, whatever the share."""
         faults = [check.reason for check in self.batches if check.reason]
         if self.figures.non_finite:
-            faults.insert(0, f"{self.figures.non_finite} numbers of the answers are not finite")
+            faults.insert(0, f"{counted(self.figures.non_finite, 'output value')} not finite")
         if self.activations is not None and self.activations.reason:
             faults.append(self.activations.reason)
         return faults
 
     def _of_share(self) -> list[str]:
-        """Say why the share of lost detections is no pass."""
+        """Return why the share of lost detections does not pass."""
         found, share = self.figures, self.share
         if not share.compared:
             return [
-                f"no detection above {self.threshold:g} in any of {found.frames} frames: nothing "
-                "was compared; lower --threshold"
+                f"no detection above {self.threshold:g} in {counted(found.frames, 'frame')}, so "
+                "nothing was compared; lower --threshold"
             ]
         if self.limits.exact:
             return [self._exact_loss()] if share.lost else []
@@ -193,26 +191,27 @@ class ParityReport:
         if verdict == "failed":
             return [text]
         more = share.frames_needed(self.limits.lost_share)
-        advice = f"about {more} more frames would decide" if more else "no number of frames decides"
-        return [f"{text}: {advice}"]
+        if not more:
+            return [f"{text}; more frames would not decide"]
+        return [f"{text}; about {counted(more, 'more frame')} would decide"]
 
     def _exact_loss(self) -> str:
-        """Say what is lost where nothing may be, and how far the pairs are apart."""
+        """Return what is lost where nothing may be, and how far the pairs are apart."""
         found, allowed = self.figures, self.limits
         rows = (
-            _row("worst box error", found.max_box_error_px, allowed.box_error_px, " px"),
-            _row("worst score error", found.max_score_error, allowed.score_error),
+            _row("max box error", found.max_box_error_px, allowed.box_error_px, " px"),
+            _row("max score error", found.max_score_error, allowed.score_error),
         )
         errors = [f"{row.name} {row.found}, allowed {row.limit}" for row in rows if not row.holds]
         if found.unmatched:
             compared = found.matched + found.unmatched
-            errors.insert(0, f"{found.unmatched} of {compared} detections have no partner")
+            errors.insert(0, f"{found.unmatched} of {counted(compared, 'detection')} unmatched")
         return "; ".join(errors)
 
 
 @dataclass(frozen=True)
 class FigureRow:
-    """A figure as it is read: what was found, its limit or nothing, and whether that holds."""
+    """A figure as text: its name, what was found, its limit or nothing, and whether that holds."""
 
     name: str
     found: str

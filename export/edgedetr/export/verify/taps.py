@@ -1,4 +1,4 @@
-"""Read tensors inside a graph, and run each block of one graph on what flows in another.
+"""Read tensors inside a graph, and run each block of one graph on its inputs in another.
 
 A graph is run in parts that end at some of the wanted tensors, so that memory is bounded by the
 size of a part and not by that of all activations.
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     Values = dict[str, np.ndarray]
 
 PART_BYTES = 64 << 20
-"""How much activation memory a part of one graph may hand out for one frame."""
+"""How much activation memory a part of a graph may return for one frame."""
 
 FED = "::fed"
-"""Ends the name of a tensor that is given to a block instead of computed before it."""
+"""Suffix of the name of a tensor that is fed to a block instead of computed before it."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """What is known of an activation before it is computed.
+    """An activation, before it is computed.
 
     Attributes:
         name: Its name.
         node: Label of the node that makes it.
         kind: Element type, of `onnx.TensorProto`.
-        size_bytes: Its size; where a side is unknown, that counts as 1.
+        size_bytes: Its size; an unknown side counts as 1.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Tensor:
 
 
 def activations(model: onnx.ModelProto) -> dict[str, Tensor]:
-    """Return every tensor that nodes make of the input, by name, in the order of the graph."""
+    """Return every tensor that depends on the input, by name, in the order of the graph."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     types = {v.name: v.type.tensor_type for v in (*inferred.value_info, *inferred.output)}
     wiring = Wiring(model.graph)
@@ -68,7 +68,7 @@ def activations(model: onnx.ModelProto) -> dict[str, Tensor]:
 
 
 def parts(tensors: Iterable[Tensor], limit: int = PART_BYTES) -> Iterator[list[str]]:
-    """Cut a list of tensors where their sizes add up to ``limit`` bytes."""
+    """Split a list of tensors where their sizes add up to ``limit`` bytes."""
     part: list[str] = []
     used = 0
     for tensor in tensors:
@@ -89,7 +89,7 @@ def tapped(
     Args:
         model: The graph.
         names: Tensors that its nodes make.
-        feeds: The values of its inputs; those that are not needed are left out.
+        feeds: Its inputs, frame by frame; those that are not needed are left out.
         title: What to call it in messages.
 
     Raises:
@@ -114,13 +114,13 @@ def tapped(
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """A graph of which every block reads given tensors instead of what comes before it.
+    """A graph of which every block reads fed tensors instead of the outputs of other blocks.
 
     Attributes:
-        model: The graph; the inputs of its blocks are called as the tensors, and `FED`.
+        model: The graph; the inputs of its blocks are named as the tensors, with the suffix `FED`.
         block_of: Label of a node to its block.
-        outputs: Block to the tensors that others read of it and that both graphs have; in order.
-        fed: Block to the tensors that it is given.
+        outputs: Block to its tensors that other blocks read and that both graphs have; in order.
+        fed: Block to the tensors that it is fed.
     """
 
     model: onnx.ModelProto
@@ -134,8 +134,8 @@ def cut_into_blocks(
 ) -> Blocks:
     """Cut a graph where a tensor goes from block to block.
 
-    The choice of the queries is cut off everywhere: whichever order one graph chooses, the other
-    is given, so that a rounding error cannot reorder everything behind it.
+    The query selection is cut off everywhere: the order that one graph selects is fed to the
+    other, so that a rounding error cannot reorder everything behind it.
 
     Args:
         model: The graph; it is left as it is.
@@ -148,9 +148,9 @@ def cut_into_blocks(
     wiring = Wiring(cut.graph)
     own = activations(model)
     blocks = _blocks_of(wiring, named, known)
-    chosen = {n.output[1] for n in wiring.nodes if n.op_type == "TopK" and len(n.output) > 1}
+    selected = {n.output[1] for n in wiring.nodes if n.op_type == "TopK" and len(n.output) > 1}
     shared = {n for n in own if n in known and own[n].kind == known[n].kind and own[n].kind}
-    answers = {o.name for o in model.graph.output}
+    ends = {o.name for o in model.graph.output}
     outputs: dict[str, list[str]] = {block: [] for block in blocks}
     fed: dict[str, list[str]] = {block: [] for block in blocks}
     given: dict[str, None] = {}
@@ -159,13 +159,13 @@ def cut_into_blocks(
             source = wiring.producer.get(name)
             if source is None or name not in shared:
                 continue
-            if blocks[source] != blocks[index] or name in chosen:
+            if blocks[source] != blocks[index] or name in selected:
                 node.input[position] = name + FED
                 given[name] = None
                 fed[blocks[index]].append(name)
     for index, node in enumerate(wiring.nodes):
         outputs[blocks[index]] += [
-            n for n in node.output if n in shared and (n in given or n in answers)
+            n for n in node.output if n in shared and (n in given or n in ends)
         ]
     cut.graph.input.extend(
         helper.make_tensor_value_info(name + FED, own[name].kind, None) for name in given
@@ -178,7 +178,7 @@ def cut_into_blocks(
 
 
 def _blocks_of(wiring: Wiring, named: Mapping[str, str], known: Mapping[str, Tensor]) -> list[str]:
-    """Give every node a block: its own, that of the tensor that it makes, or that of its reader."""
+    """Name the block of every node: its own, that of the tensor it makes, or its reader's."""
     blocks = [""] * len(wiring.nodes)
     for index in reversed(range(len(wiring.nodes))):
         node = wiring.nodes[index]

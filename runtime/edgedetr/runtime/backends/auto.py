@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from edgedetr.runtime.backends import backend, suited_backend
+from edgedetr.runtime.backend_lookup import backend, suited_backend
 from edgedetr.runtime.cuda.device import find_device
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
 from edgedetr.runtime.self_test import GoldenAnswer, best_detections, golden_frame, lost_detections
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from edgedetr.runtime.backends import Session
+    from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
 
 SUFFIXES = (".onnx", ".engine")
@@ -43,7 +43,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def open_session(path: Path, spec: ModelSpec | None = None, *, steady: bool = False) -> Session:
-    """Load an artifact with the backend that suits it; ``runs_on`` and the log say why.
+    """Load an artifact with the backend that suits it; ``runs_on`` and the log give the reason.
 
     Raises:
         ArtifactError: If the artifact is missing, damaged or of no kind that a backend runs.
@@ -84,9 +84,8 @@ def _drop_others_that_differ(sessions: dict[str, Session]) -> None:
         lost = len(lost_detections(wanted, session, frame))
         if lost > len(best) // 10:
             _LOG.warning(
-                "%s answers otherwise than %s: it does not find %d of its %d best detections in a "
-                "made-up frame",
-                *(name, first, lost, len(best)),
+                "%s is left out: it misses %d of the %d best detections of %s in a synthetic frame",
+                *(name, lost, len(best), first),
             )
             sessions.pop(name).close()
 
@@ -128,10 +127,10 @@ def _opened(path: Path, spec: ModelSpec | None, *, steady: bool) -> dict[str, Se
                 raise
             _LOG.warning("%s does not run with %s: %s", path, name, error)
         except (BackendError, UsageError, ImportError, OSError) as error:
-            _LOG.warning("%s does not work here: %s", name, error)
+            _LOG.warning("backend %s is not available: %s", name, error)
     if not sessions:
         raise UsageError(
-            f"nothing that runs {path.suffix} files works here; "
+            f"no installed library runs {path.suffix} files; "
             "pip install onnxruntime, or openvino for Intel processors"
         )
     return sessions

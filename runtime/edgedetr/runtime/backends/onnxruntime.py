@@ -11,14 +11,14 @@ import onnxruntime as ort
 
 from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
-from edgedetr.runtime.meaning import check_meaning, example_input
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
-from edgedetr.runtime.tensor_checks import (
+from edgedetr.runtime.spec_checks.tensors import (
     check_inputs,
     check_output_names,
     check_outputs,
     extra_feeds,
 )
+from edgedetr.runtime.spec_checks.values import check_values, example_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ TENSORRT = "TensorrtExecutionProvider"
 
 _AS_WRITTEN = "session.disable_quant_qdq"
 _WIDE_SUMS = "session.x64quantprecision"
-_FATAL_ONLY = 4  # every error is also raised, so what ONNX Runtime would log is said once
+_FATAL_ONLY = 4  # every error is also raised; logging it would repeat it
 _TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -76,16 +76,27 @@ def open_session(
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; export the model first: edgedetr export onnx")
+    options = session_options(threads, steady=steady)
+    if exact:
+        options.add_session_config_entry(_AS_WRITTEN, "1")
+    engine = _load(path, options, provider)
+    return OnnxSession(engine, spec or _stored_spec(engine, path), path)
+
+
+def session_options(threads: int | None = None, *, steady: bool = False) -> ort.SessionOptions:
+    """Return how ONNX Runtime runs every model here: silent, and with INT8 sums that fit.
+
+    Args:
+        threads: Threads that compute one frame; as many as there are cores when None.
+        steady: Whether threads that wait sleep instead of spinning.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry(_WIDE_SUMS, "1")
     if steady:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if exact:
-        options.add_session_config_entry(_AS_WRITTEN, "1")
-    engine = _load(path, options, provider)
-    return OnnxSession(engine, spec or _stored_spec(engine, path), path)
+    return options
 
 
 class OnnxSession:
@@ -206,7 +217,7 @@ def _first_answers(
         raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {error}") from error
     found = {n: (str(a.dtype), a.shape) for n, a in zip(names, answers, strict=True)}
     check_outputs(found, spec, path)
-    check_meaning(answers, spec, path)
+    check_values(answers, spec, path)
     return [np.zeros_like(a) for a in answers]
 
 

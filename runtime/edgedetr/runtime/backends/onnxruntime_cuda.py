@@ -1,4 +1,4 @@
-"""Run ONNX files with ONNX Runtime's CUDA provider, from onnxruntime-gpu; nothing else is taken."""
+"""Run ONNX files with ONNX Runtime's CUDA provider, from onnxruntime-gpu, without a fallback."""
 
 from __future__ import annotations
 

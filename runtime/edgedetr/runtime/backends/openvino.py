@@ -12,14 +12,14 @@ from openvino.frontend import FrontEndManager
 
 from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import ArtifactError, BackendError
-from edgedetr.runtime.meaning import check_meaning, example_input
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
-from edgedetr.runtime.tensor_checks import (
+from edgedetr.runtime.spec_checks.tensors import (
     check_inputs,
     check_output_names,
     check_outputs,
     extra_feeds,
 )
+from edgedetr.runtime.spec_checks.values import check_values, example_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,13 +51,13 @@ def open_session(
 
     What is float in the file is computed in float32, also where the CPU has bfloat16; Q/DQ pairs
     become INT8 kernels. Where those saturate, as on CPUs without VNNI, the pairs round as they are
-    written and the rest is float32, too; ``runs_on`` says so.
+    written and the rest is float32, too; ``runs_on`` reports it.
 
     Args:
         path: The ONNX file.
         spec: Replaces the spec in the file's metadata, for foreign models.
         threads: Threads that compute one frame; as many as there are cores when None.
-        steady: Nothing more; see `edgedetr.runtime.backends.BackendModule`.
+        steady: Has no effect here; see `edgedetr.runtime.session.BackendModule`.
 
     Raises:
         ArtifactError: If the file is missing, damaged, without a spec or not what the spec says.
@@ -68,7 +68,7 @@ def open_session(
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     try:
-        # named, or OpenVINO tries every frontend and lets them complain on stderr
+        # named, or OpenVINO tries every frontend, and each complains on stderr
         frontend = FrontEndManager().load_by_framework("onnx")
         model = frontend.convert(frontend.load(str(path)))
         _guard_concats(model)
@@ -165,7 +165,7 @@ def _is_quantized(model: ov.Model) -> bool:
 
 @cache
 def _int8_saturates() -> bool:
-    """Tell whether INT8 convolutions get a sum of large products wrong on this CPU.
+    """Return whether INT8 convolutions get a sum of large products wrong on this CPU.
 
     Without VNNI two products of an unsigned and a signed byte are added in 16 bits, which hold half
     of what two can be. What the CPU has is no answer, for an environment variable may forbid it.
@@ -227,7 +227,7 @@ def _first_answers(request: ov.InferRequest, spec: ModelSpec, path: Path) -> lis
         raise ArtifactError(f"{path}: OpenVINO cannot run it: {_reason(error)}") from error
     found = {n: (str(a.dtype), a.shape) for n, a in zip(names, answers, strict=True)}
     check_outputs(found, spec, path)
-    check_meaning(answers, spec, path)
+    check_values(answers, spec, path)
     return [np.zeros(a.shape, a.dtype) for a in answers]
 
 
@@ -249,5 +249,5 @@ def _shared(array: NDArray[Any]) -> ov.Tensor:
 def _reason(error: Exception) -> str:
     """Return the last lines of OpenVINO's message; the first are places in its source."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [x for x in lines if x and not x.startswith(("Exception from", "Check '"))]
-    return " ".join(told) or str(error)
+    reasons = [x for x in lines if x and not x.startswith(("Exception from", "Check '"))]
+    return " ".join(reasons) or str(error)

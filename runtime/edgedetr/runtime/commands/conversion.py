@@ -1,4 +1,4 @@
-"""Make of a model that no backend runs one that does, with what the installed stages can do."""
+"""Convert a model that no backend runs, with what the installed stages can do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHECKPOINT = ".safetensors"
 
 
 def runnable(model: Path, converters: Converters) -> Path:
-    """Return a file that a backend runs: the model itself, or what a stage makes of it.
+    """Return a file that a backend runs: the model itself, or its conversion.
 
     Args:
         model: What the user named.

@@ -8,9 +8,9 @@ import click
 @click.command()
 @click.argument("url")
 def health(url: str) -> None:
-    """Ask a running detector how it is, at URL such as http://127.0.0.1:9464/metrics.
+    """Show the health of a running detector at URL, such as http://127.0.0.1:9464/metrics.
 
-    Exit status 1 where it has failed or does not answer: the health check of a container.
+    The exit status is 1 if it has failed or does not respond: use it as a container's health check.
     """
     from edgedetr.runtime.health.metrics import check
 

@@ -1,17 +1,21 @@
-"""What every command of ``edgedetr`` shares."""
+"""The parameters that commands share."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from edgedetr.runtime.spec import ModelSpec
 
 
 class _HomePath(click.Path):
@@ -27,10 +31,108 @@ class _HomePath(click.Path):
         return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 - keeps ~nobody
 
 
+class _SpecFile(_HomePath):
+    """A TOML file that is read into a `ModelSpec`."""
+
+    def convert(  # type: ignore[explicit-override]
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401 - as in click
+        from edgedetr.runtime.spec import spec_from_toml
+
+        path = super().convert(value, param, ctx)
+        if ctx:
+            ctx.meta[SPEC_FILE] = path.name
+        return spec_from_toml(path)
+
+
 PATH = _HomePath(path_type=Path)
-"""Type of a parameter that names a file or folder; whoever opens it says what is wrong."""
+"""Type of a parameter that names a file or folder; the code that opens it reports errors."""
+
+SPEC_FILE = "edgedetr.spec"
+"""Key in a command's ``Context.meta`` of the name of the file that ``--spec`` was given."""
+
+spec_option = click.option(
+    "--spec", type=_SpecFile(path_type=Path), help="TOML spec, for a model that holds none."
+)
+"""``--spec``: the command gets a `ModelSpec` or None."""
+
+threshold_option = click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+)
 
 
 def command_line() -> str:
     """Return the command that is running, as it can be typed again."""
     return shlex.join(["edgedetr", *sys.argv[1:]])
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for opening MODEL.
+
+    The command gets them as ``opening``, keywords for `Detector.open` and `Detector.swap`.
+    """
+
+    @spec_option
+    @click.option(
+        "--backend",
+        help="auto (the fastest), onnxruntime, openvino, ...; by default the one that suits MODEL.",
+    )
+    @click.option("--public-key", type=PATH, help="Key that must have signed a package.")
+    @click.option("--allow-unsigned", is_flag=True, help="Open a package without a signature.")
+    @wraps(command)
+    def with_options(
+        *arguments: object,
+        backend: str | None,
+        public_key: Path | None,
+        allow_unsigned: bool,
+        spec: ModelSpec | None,
+        **others: object,
+    ) -> None:
+        opening: dict[str, Any] = {
+            "public_key": public_key,
+            "require_signature": not allow_unsigned,
+        }
+        if backend:
+            opening["backend"] = backend
+        if spec:
+            opening["spec"] = spec
+        command(*arguments, opening=opening, **others)
+
+    return with_options
+
+
+def health_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for watching a stream's health.
+
+    The command gets them as ``watching``, a `HealthOptions`.
+    """
+
+    @click.option("--health", "digest", type=PATH, help="Digest written by edgedetr calib digest.")
+    @click.option("--clipping", type=PATH, help="Graph written by edgedetr export clipping.")
+    @click.option(
+        "--metrics-port", type=click.IntRange(0, 65535), help="Port on which Prometheus reads."
+    )
+    @click.option(
+        "--metrics-address",
+        default="127.0.0.1",
+        show_default=True,
+        help="Network interface of the port.",
+    )
+    @wraps(command)
+    def with_options(
+        *arguments: object,
+        digest: Path | None,
+        clipping: Path | None,
+        metrics_port: int | None,
+        metrics_address: str,
+        **others: object,
+    ) -> None:
+        from edgedetr.runtime.health.watch import HealthOptions
+
+        watching = HealthOptions(digest, clipping, metrics_port, metrics_address)
+        command(*arguments, watching=watching, **others)
+
+    return with_options

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.runtime.commands.conversion import runnable
-from edgedetr.runtime.commands.health_options import health_options
-from edgedetr.runtime.commands.model_options import model_options
-from edgedetr.runtime.commands.options import PATH
-from edgedetr.runtime.printable import printable
+from edgedetr.runtime.commands.options import (
+    PATH,
+    health_options,
+    model_options,
+    threshold_option,
+)
+from edgedetr.runtime.printable import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,32 +31,30 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=PATH)
 @click.option(
-    "--source", required=True, help="Folder of images, video, number of a camera, URL, or pipeline."
+    "--source", required=True, help="Folder of images, video, camera number, URL, or pipeline."
 )
 @click.option(
     "--rate",
     "rate_hz",
     type=click.FloatRange(0, 1000, min_open=True),
-    help="Frames per second at which a folder or video plays; 30, or a video's own time stamps.",
+    help="Frames per second of a folder or video; by default 30, or a video's own time stamps.",
 )
 @click.option(
     "--deadline-ms",
     type=click.FloatRange(0, min_open=True),
-    help="From capture to detections; one period of --rate if not given, or of 30 Hz.",
+    help="Deadline from capture to detections; by default one period of --rate or of 30 Hz.",
 )
 @click.option("--out", type=PATH, help="New folder: KITTI files, frames.jsonl, summary.json.")
-@click.option("--video", type=PATH, help="MP4 file with what was found drawn in.")
-@click.option("--tracker", "with_tracker", is_flag=True, help="Number objects across frames.")
-@click.option("--frames", type=click.IntRange(1), help="Stop after so many results.")
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
-)
+@click.option("--video", type=PATH, help="MP4 file with the detections drawn in.")
+@click.option("--tracker", "with_tracker", is_flag=True, help="Track objects across frames.")
+@click.option("--frames", type=click.IntRange(1), help="Stop after this many results.")
+@threshold_option
 @click.option(
     "--time-limit-s",
     type=click.FloatRange(0, min_open=True),
     default=10.0,
     show_default=True,
-    help="After how long without an answer the backend counts as stuck.",
+    help="Time after which a backend that does not return counts as stuck.",
 )
 @health_options
 @model_options
@@ -73,40 +74,41 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     opening: dict[str, Any],
     watching: HealthOptions,
 ) -> None:
-    """Run MODEL, a file or package, on a stream: the newest frame, in time or not at all.
+    """Run MODEL, a file or package, on a stream; late frames are dropped.
 
-    SIGTERM and SIGINT end it after the frame at work, with status 0. SIGHUP opens MODEL again and
-    swaps it in once it has passed its checks; until then, and if it fails, the old one works on.
+    SIGTERM and SIGINT end it after the current frame, with status 0. SIGHUP opens MODEL again and
+    swaps it in once it has passed its checks; if it fails them, the old one stays in use.
     """
     from edgedetr.runtime.commands.signals import handled
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.health.watch import watched
     from edgedetr.runtime.inference.swapping import Swapper, SwapRequests
-    from edgedetr.runtime.sources.recordings import FOLDER_RATE_HZ, open_source
+    from edgedetr.runtime.sources.capture import DEFAULT_RATE_HZ
+    from edgedetr.runtime.sources.opening import open_source
     from edgedetr.runtime.stream.result_files import ResultFiles
     from edgedetr.runtime.stream.run import run as run_stream
     from edgedetr.runtime.stream.stream import Stream
     from edgedetr.runtime.stream.tracking import Tracker
 
-    deadline_ns = round((deadline_ms or 1000 / (rate_hz or FOLDER_RATE_HZ)) * 1e6)
+    deadline_ns = round((deadline_ms or 1000 / (rate_hz or DEFAULT_RATE_HZ)) * 1e6)
     notes, requests = _Notes(), SwapRequests()
     with ExitStack() as stack:
-        stack.enter_context(handled("SIGHUP", once=False, action=requests.ask))
+        stack.enter_context(handled("SIGHUP", once=False, action=requests.request))
         frames_in = stack.enter_context(closing(open_source(source, rate_hz, deadline_ns)))
         how: dict[str, Any] = {"threshold": threshold, "time_limit_s": time_limit_s, **opening}
         file = partial(runnable, model, converters)
         detector = stack.enter_context(Detector.open(file(), steady=True, **how))
         names = detector.spec.class_names
-        watch = stack.enter_context(watched(watching, len(names), _say))
+        watch = stack.enter_context(watched(watching, len(names), _report))
         pace: dict[str, Any] = {"rate_hz": frames_in.rate_hz, "class_names": names}
         files = ResultFiles(out, video, **pace, on_problem=notes)
         tracker = Tracker(round(1e9 / frames_in.rate_hz)) if with_tracker else None
         called: dict[str, Any] = {"on_problem": notes, "on_failure": watch.failure}
         stream = Stream(detector, frames_in, deadline_ns=deadline_ns, tracker=tracker, **called)
         stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stream.stop.set))
-        _say(f"{model} runs on {detector.backend}")
+        _report(f"{model} runs on {detector.backend}")
         swap = partial(_swapped, detector, model, file, opening)
-        stack.enter_context(Swapper(requests, swap, str(model), _say))
+        stack.enter_context(Swapper(requests, swap, str(model), _report))
         stack.enter_context(_old_objects_kept())
         run_stream(
             detector,
@@ -122,14 +124,14 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
 def _swapped(
     detector: Detector, model: Path, file: Callable[[], Path], opening: dict[str, Any]
 ) -> str:
-    """Swap the model in; return what to say."""
+    """Swap the model in; return the message."""
     detector.swap(file(), steady=True, **opening)
     return f"{model} is swapped in and runs on {detector.backend}"
 
 
 @contextmanager
 def _old_objects_kept() -> Iterator[None]:
-    """Spare what is there from garbage collection: a full one would take longer than a frame."""
+    """Exempt present objects from garbage collection: a full one takes longer than a frame."""
     gc.freeze()
     try:
         yield
@@ -137,8 +139,8 @@ def _old_objects_kept() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _say(text: str) -> None:
-    with suppress(OSError):  # nobody listens any more; the stream goes on
+def _report(text: str) -> None:
+    with suppress(OSError):  # standard error is closed; the stream continues
         click.echo(f"edgedetr: {printable(text)}", err=True)
 
 
@@ -153,6 +155,6 @@ class _Notes:
         if monotonic() - self._last_s < 1:
             self._left_out += 1
             return
-        more = f" ({self._left_out} messages left out before)" if self._left_out else ""
-        _say(f"{text}{more}")
+        more = f" ({counted(self._left_out, 'message')} left out before)" if self._left_out else ""
+        _report(f"{text}{more}")
         self._last_s, self._left_out = monotonic(), 0

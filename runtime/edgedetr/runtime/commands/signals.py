@@ -1,4 +1,4 @@
-"""Let signals ask a running command for something."""
+"""React to signals while a command runs."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def ended_in_order(*, reloads: bool) -> Iterator[None]:
     ends it at once.
 
     Args:
-        reloads: Whether SIGHUP asks the command to read its files again. Before the command itself
-            attends to it there is nothing to read again, and after it nobody to do so: it passes
-            unheard until the process ends.
+        reloads: Whether SIGHUP makes the command read its files again. Before and after the command
+            itself handles it: it is
+            ignored until the process ends.
     """
     names = ["SIGTERM"]
     if hasattr(signal, "SIGHUP"):
@@ -74,9 +74,9 @@ def ended_in_order(*, reloads: bool) -> Iterator[None]:
 
 
 def end_by_signal(status: int) -> None:
-    """End the process by the signal that `ended_in_order` attended to; return if it was none.
+    """End the process by the signal that `ended_in_order` handled; return if there was none.
 
-    So that who started it, for example systemd, sees what it would have seen at once.
+    So its parent, for example systemd, sees the signal.
     """
     number = status - 128
     if number in {getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")}:

@@ -1,4 +1,4 @@
-"""Memory that exists twice: pinned on the host, and on the device."""
+"""Pairs of pinned host memory and device memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Buffer:
-    """An array in pinned host memory and its twin on the device; of use while the context is.
+    """An array in pinned host memory and its twin on the device, valid as long as the context.
 
     Attributes:
-        host: The array on the host. Whoever still holds it after `free` keeps the memory alive.
+        host: The array on the host. A reference that is held after `free` keeps the memory alive.
         address: Where the twin lies on the device.
     """
 

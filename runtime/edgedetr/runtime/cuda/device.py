@@ -1,4 +1,4 @@
-"""Ask the CUDA driver for the GPU, through the library that every driver installs."""
+"""Find the GPU through the CUDA driver's own library."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CudaDevice:
     """The GPU that CUDA uses by default.
 
     Attributes:
-        name: What its maker calls it.
+        name: Product name.
         compute_capability: For example ``8.7``.
     """
 
@@ -30,7 +30,7 @@ class CudaDevice:
 
     @property
     def target(self) -> str:
-        """What an engine for this device says in its manifest, for example ``sm_87``."""
+        """Name of this device in the manifests of engines, for example ``sm_87``."""
         return "sm_" + self.compute_capability.replace(".", "")
 
 
@@ -42,13 +42,13 @@ def find_device() -> CudaDevice | None:
         return None
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     name = ctypes.create_string_buffer(256)
-    answers: tuple[Callable[[], int], ...] = (  # every function answers 0 when it succeeds
+    calls: tuple[Callable[[], int], ...] = (  # each returns 0 when it succeeds
         lambda: cuda.cuInit(0),
         lambda: cuda.cuDeviceGet(ctypes.byref(device), 0),
         lambda: cuda.cuDeviceGetName(name, len(name), device),
         lambda: cuda.cuDeviceGetAttribute(ctypes.byref(major), _COMPUTE_CAPABILITY_MAJOR, device),
         lambda: cuda.cuDeviceGetAttribute(ctypes.byref(minor), _COMPUTE_CAPABILITY_MINOR, device),
     )
-    if any(ask() != 0 for ask in answers):
+    if any(call() != 0 for call in calls):
         return None
     return CudaDevice(name.value.decode(), f"{major.value}.{minor.value}")

@@ -21,7 +21,7 @@ from edgedetr.runtime.cuda.preflight import TITLES, check_engine, runs_host_code
 from edgedetr.runtime.decode import decode
 from edgedetr.runtime.errors import BackendError, UsageError
 from edgedetr.runtime.manifest import read_manifest
-from edgedetr.runtime.tensor_checks import FLOAT
+from edgedetr.runtime.spec_checks.tensors import FLOAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 INSTALL = {
-    "pycuda": "pip install pycuda, which wants the headers of CUDA",
+    "pycuda": "pip install pycuda, which needs the headers of CUDA",
     "tensorrt": "on a Jetson it comes with JetPack (python3-libnvinfer); elsewhere "
     "pip install 'edgedetr[tensorrt]'",
     "tensorrt_rtx": "pip install 'edgedetr[tensorrt-rtx]'",
@@ -97,14 +97,14 @@ class EngineSession:
 
     A thread that should run the model beside another opens a session of its own. The host's
     buffers are pinned and stay where they are, as do the device's, so that the run can be recorded
-    as a CUDA graph after the warm-up; where that fails, or the graph answers otherwise, every frame
-    is enqueued call by call and ``runs_on`` says so.
+    as a CUDA graph after the warm-up; where that fails, or the outputs of the graph differ, every
+    frame is enqueued call by call and ``runs_on`` reports it.
 
     Attributes:
         spec: The contract of the model.
         runs_on: Library, device and what was recorded, for a reader.
         feed: Preprocesses a frame, uint8 RGB (H, W, 3), on the device and returns its placement;
-            the next `infer` runs on it, unless ``images`` is asked for before. None where the
+            the next `infer` runs on it, unless ``images`` is read before. None where the
             kernel could not be compiled: then frames are preprocessed on the CPU.
     """
 
@@ -143,7 +143,7 @@ class EngineSession:
 
     @property
     def images(self) -> NDArray[np.float32]:
-        """The input buffer, pinned, float32 (1, 3, H, W); asking for it takes back the last feed.
+        """The input buffer, pinned, float32 (1, 3, H, W); reading it takes back the last feed.
 
         Raises:
             ValueError: If the session is closed.
@@ -211,7 +211,7 @@ class EngineSession:
             raise BackendError(f"{self._path}: the GPU failed: {error}") from error
 
     def _allocate(self, execution: Execution) -> None:
-        """Make the stream and all buffers, and tell the engine where they lie."""
+        """Make the stream and all buffers, and bind them to the engine."""
         spec = self.spec
         self._stream = self._drv.Stream(_NON_BLOCKING)
         image = (FLOAT, (1, 3, *spec.input_hw))
@@ -258,7 +258,7 @@ class EngineSession:
         self._run_once(0, self._enqueue)  # or a graph that does nothing would leave what is wanted
         self._run_once(noise, lambda: graph.launch(self._stream.handle))
         if not all(map(_is_close, [a.host for a in answers], wanted)):
-            raise GraphError("it answers otherwise than the calls that it recorded")
+            raise GraphError("its outputs differ from those of the calls that it recorded")
         images.host[...] = 0
 
     def _run_once(self, value: NDArray[np.float32] | float, run: Callable[[], object]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedetr.runtime.cuda.trt_log import TrtLog
 from edgedetr.runtime.errors import ArtifactError, BackendError
-from edgedetr.runtime.tensor_checks import FLOAT, check_inputs, check_outputs
+from edgedetr.runtime.spec_checks.tensors import FLOAT, check_inputs, check_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,8 +47,8 @@ class Execution:
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise BackendError(
-                f"{path}: no memory on the GPU to run it in: {self._log.reason()}; close what else "
-                "uses the GPU"
+                f"{path}: not enough memory on the GPU: {self._log.reason()}; stop other programs "
+                "that use it"
             )
         inputs, outputs = self._described(spec)
         check_outputs(outputs, spec, path)
@@ -80,7 +80,7 @@ class Execution:
         """
         self._log.clear()
         if not self._context.execute_async_v3(stream):
-            raise BackendError(f"{self._path} was not run: {self._log.reason()}")
+            raise BackendError(f"{self._path} did not run: {self._log.reason()}")
 
     def close(self) -> None:
         """Free the context before its engine, and the engine before its runtime."""

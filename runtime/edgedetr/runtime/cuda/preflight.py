@@ -61,7 +61,7 @@ def builder_of(manifest: Manifest, path: Path) -> str:
     """Return which library built an engine, ``tensorrt`` or ``tensorrt_rtx``.
 
     Raises:
-        ArtifactError: If the manifest does not say.
+        ArtifactError: If the manifest names none.
     """
     return _builder(manifest, path)[0]
 
@@ -74,7 +74,7 @@ def _builder(manifest: Manifest, path: Path) -> tuple[str, str, str]:
             if found and name in TITLES:
                 return name, sign, version
     raise ArtifactError(
-        f"the manifest of {path} does not say what built it, wanted "
+        f"the manifest of {path} names no builder, wanted "
         f"{' or '.join(TITLES)} among its versions; build it again: edgedetr export engine"
     )
 

@@ -1,4 +1,4 @@
-"""Keep what TensorRT says, because its calls answer only None or False."""
+"""Keep TensorRT's log, because its calls return only None or False."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class TrtLog:
         self.logger, self._errors = _loggers[trt]
 
     def clear(self) -> None:
-        """Forget what was said before the call that comes next."""
+        """Forget the errors before the next call."""
         self._errors.clear()
 
     def reason(self) -> str:
         """Return the last error, or that there was none."""
-        return self._errors[-1] if self._errors else "it does not say why"
+        return self._errors[-1] if self._errors else "no reason given"
 
 
 def _make_logger(trt: Any, errors: deque[str]) -> Any:  # noqa: ANN401

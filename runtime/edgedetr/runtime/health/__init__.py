@@ -1,1 +1,1 @@
-"""Whether what runs can be trusted: figures, alarms, metrics."""
+"""Whether the detections can be trusted: figures, alarms, metrics."""

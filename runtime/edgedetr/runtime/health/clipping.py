@@ -1,4 +1,4 @@
-"""Measure on a frame now and then which share of the INT8 activations it clips."""
+"""Measure the share of INT8 activations that a frame clips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARE_NAME = "clipped_share"
-"""Name of the graph's answer."""
+"""Name of the graph's output."""
 _TRIAL_LIMIT_S = 60.0
 
 
@@ -34,22 +34,23 @@ class ClippingProbe:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         import onnxruntime
 
+        from edgedetr.runtime.backends.onnxruntime import CPU, session_options
+
         path = Path(path)
         if not path.is_file():
             raise ArtifactError(f"{path} is missing; make it: edgedetr export clipping")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4  # errors are also raised
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                str(path), session_options(threads=1), providers=[CPU]
             )
         except Exception as error:  # ONNX Runtime's errors share no class of their own
             raise ArtifactError(f"{path}: ONNX Runtime cannot load it: {error}") from error
         stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         names = [output.name for output in self._session.get_outputs()]
         if stored is None or names != [SHARE_NAME]:
-            raise ArtifactError(f"{path} is no clipping graph; make it: edgedetr export clipping")
+            raise ArtifactError(
+                f"{path} is not a clipping graph; make it: edgedetr export clipping"
+            )
         spec = spec_from_json(stored, str(path))
         self._name = spec.input_name
         self._preprocess = Preprocessor(spec)
@@ -68,10 +69,12 @@ class ClippingProbe:
             share = watchdog.run(partial(self, image))
         except Exception as error:
             raise ArtifactError(
-                f"{path} does not measure a blank image, make it again with edgedetr export "
+                f"{path} cannot measure a blank image, make it again with edgedetr export "
                 f"clipping: {error}"
             ) from error
         finally:
             watchdog.close()
         if not 0 <= share <= 1:
-            raise ArtifactError(f"{path} answers {share:g}, which is no share; make it again")
+            raise ArtifactError(
+                f"{path} outputs {share:g}, wanted a share in [0, 1]; make it again"
+            )

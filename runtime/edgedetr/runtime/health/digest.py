@@ -1,4 +1,4 @@
-"""What frames and detections looked like when a model was calibrated, to compare the road with."""
+"""The health digest: figures of the calibration frames, with which the road is compared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIZE_EDGES_PX = (0.0, 16.0, 32.0, 64.0, 128.0, 256.0, float("inf"))
 
 @dataclass(frozen=True)
 class FrameFigures:
-    """What health looks at in one frame.
+    """Figures of one frame and its detections.
 
     Attributes:
         camera: Figures of the image.
@@ -61,7 +61,7 @@ _LEAST_DEVIATIONS = np.array([8.0, 6.0, 0.4, 1.0, 0.1])
 
 
 def figures_of_frame(camera: CameraFigures, found: Detections, classes: int) -> FrameFigures:
-    """Join what the image and what the model says about it."""
+    """Join the figures of an image and of its detections."""
     p = np.clip(found.scores.astype(np.float64), 1e-6, 1 - 1e-6)
     entropy = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
     heights = found.boxes[:, 3] - found.boxes[:, 1]
@@ -111,15 +111,15 @@ class HealthDigest:
             raise ValueError("no deviation of a digest is negative")
 
     def drifts(self, window: Sequence[FrameFigures]) -> dict[str, float]:
-        """Say how far a window of frames is from calibration.
+        """Return how far a window of frames is from calibration.
 
         Returns:
             For each of `SCALARS`, and for ``layout``, the distance of the window's mean in
             standard deviations; for ``classes`` and ``sizes`` the Jensen-Shannon divergence of
             the histograms in [0, 1], where both hold at least `LEAST_OBJECTS`; for ``turned`` how
             much better the layout of light correlates with calibration's when that is turned by 90,
-            180 or 270 degrees, in [-2, 2]. At another brightness nothing is said of ``turned``: at
-            night the sky is darker than the road. Nor is it where calibration's frames have no
+            180 or 270 degrees, in [-2, 2]. At another brightness ``turned`` is left out: at
+            night the sky is darker than the road. So it is where calibration's frames have no
             layout in common.
         """
         mean = np.mean([f.scalars() for f in window], axis=0)

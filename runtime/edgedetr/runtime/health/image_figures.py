@@ -1,7 +1,7 @@
-"""What a camera's image looks like, in a handful of figures that cost a fraction of a millisecond.
+"""Figures of a camera image that cost a fraction of a millisecond.
 
-Nothing here looks at every pixel: a grid of every fourth one tells light and layout, a patch in the
-middle tells focus, and a coarse phase correlation tells whether the view jumped.
+Nothing here reads every pixel: light and layout come from every fourth one, focus from a patch in
+the middle, and jumps of the view from a coarse phase correlation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SURE = 0.3
 
 @dataclass(frozen=True, eq=False)
 class CameraFigures:
-    """What one image looks like.
+    """Figures of one image.
 
     Attributes:
         brightness: Mean grey level in [0, 255].
@@ -37,7 +37,7 @@ class CameraFigures:
         sharpness: ``log(1 + variance of the Laplacian)`` of the patch in the middle.
         layout: Light of each cell of `LAYOUT_HW`, less their mean, over their deviation.
         moved: How far the view moved since the image before, across and down, as a fraction of
-            width and height; 0 where it cannot be told.
+            width and height; 0 where it cannot be measured.
         is_frozen: Whether every sample equals the image before.
     """
 

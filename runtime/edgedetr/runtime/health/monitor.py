@@ -1,4 +1,4 @@
-"""Whether what runs can be trusted: alarms from a window of frames, with hysteresis.
+"""Whether the detections can be trusted: alarms from a window of frames, with hysteresis.
 
 ::
 
@@ -44,7 +44,7 @@ class Health(IntEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a monitor takes as good.
+    """Limits of the alarms.
 
     Attributes:
         window: Frames that figures are averaged over.
@@ -55,13 +55,13 @@ class Limits:
         least_contrast: Lowest deviation of the grey level.
         least_sharpness: Lowest `CameraFigures.sharpness`.
         jump: Largest move of the view between two frames, as a fraction of its size.
-        jump_hold: Frames for which a jump stays an alarm: nothing tells that the camera is back.
+        jump_hold: Frames for which a jump stays an alarm: no figure shows that the camera is back.
         drift: Largest distance from calibration, in its standard deviations.
         layout_drift: Likewise of the layout of light.
         turned: By how much the layout may correlate better with calibration's when that is turned.
         divergence: Largest Jensen-Shannon divergence of the histograms from calibration's.
         late_share: Largest share of the window's frames that were late or dropped.
-        age_ms: Largest mean age of a frame when it is answered; None where ages are not known.
+        age_ms: Largest mean age of a frame when it is detected in; None where ages are not known.
         clipped_share: Largest share of INT8 activations that were clipped.
     """
 
@@ -89,7 +89,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """What a monitor knows.
+    """State, alarms and figures of a monitor.
 
     Attributes:
         state: The worst of the alarms.
@@ -120,7 +120,7 @@ class _Alarm:
     bad: int = 0
     good: int = 0
 
-    def tell(self, limits: Limits, *, is_bad: bool) -> None:
+    def update(self, limits: Limits, *, is_bad: bool) -> None:
         self.bad, self.good = (self.bad + 1, 0) if is_bad else (0, self.good + 1)
         self.is_up = self.bad >= limits.rise or (self.is_up and self.good < limits.fall)
 
@@ -153,8 +153,8 @@ class HealthMonitor:
 
     Attributes:
         classes: How many classes the model knows.
-        digest: What calibration saw; without one there are no alarms for drift.
-        limits: What is good.
+        digest: Of the calibration frames; without one there are no alarms for drift.
+        limits: Limits of the alarms.
         on_change: Called with the report when the state changes.
 
     Raises:
@@ -169,8 +169,9 @@ class HealthMonitor:
     def __post_init__(self) -> None:
         if self.digest is not None and len(self.digest.class_counts) != self.classes:
             raise ArtifactError(
-                f"the digest is of a model of {len(self.digest.class_counts)} classes, this one "
-                f"knows {self.classes}; make one with edgedetr calib digest"
+                f"the digest and the model differ in their number of classes, "
+                f"{len(self.digest.class_counts)} and {self.classes}; make another with edgedetr "
+                "calib digest"
             )
         self._probe = CameraProbe()
         self._window: deque[_Seen] = deque(maxlen=self.limits.window)
@@ -190,7 +191,7 @@ class HealthMonitor:
         age_ms: float | None = None,
         is_late: bool = False,
     ) -> Health:
-        """Take in an answered frame.
+        """Take in a frame and its detections.
 
         Args:
             image: The camera's pixels, uint8 RGB (H, W, 3).
@@ -206,7 +207,7 @@ class HealthMonitor:
             self._frames += 1
             self._window.append(seen)
             bad = {**self._bad_image(camera), **self._bad_window(), "backend": False}
-            self._tell(bad)
+            self._update(bad)
             after = self._state()
         self._call_back(before, after)
         return after
@@ -216,7 +217,7 @@ class HealthMonitor:
         with self._lock:
             before = self._state()
             self._frames += 1
-            self._tell({"backend": True})
+            self._update({"backend": True})
             after = self._state()
         self._call_back(before, after)
         return after
@@ -227,7 +228,7 @@ class HealthMonitor:
             self._clipped = share
 
     def report(self) -> HealthReport:
-        """Return what is known now."""
+        """Return the present state, alarms and figures."""
         with self._lock:
             window = list(self._window)
             ages = [s.age_ms for s in window if s.age_ms is not None]
@@ -247,9 +248,9 @@ class HealthMonitor:
         up = (_severity(name) for name, alarm in self._alarms.items() if alarm.is_up)
         return max(up, default=Health.OK)
 
-    def _tell(self, bad: Mapping[str, bool]) -> None:
+    def _update(self, bad: Mapping[str, bool]) -> None:
         for name, is_bad in bad.items():
-            self._alarms.setdefault(name, _Alarm()).tell(self.limits, is_bad=is_bad)
+            self._alarms.setdefault(name, _Alarm()).update(self.limits, is_bad=is_bad)
 
     def _call_back(self, before: Health, after: Health) -> None:
         if self.on_change is not None and before != after:

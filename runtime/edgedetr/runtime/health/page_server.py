@@ -37,7 +37,7 @@ def page_served(
         The port.
 
     Raises:
-        OSError: If the port cannot be had.
+        OSError: If the port is not available.
     """
     family, *_, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     with socket.create_server(place[:2], family=family) as listener:
@@ -53,12 +53,12 @@ def page_served(
 
 @dataclass(eq=False)
 class _Client:
-    """A connection, what it asked so far, and what it has still to get."""
+    """A connection, its request so far, and the rest of its response."""
 
     connection: socket.socket
     until_s: float
-    asked: bytes = b""
-    answer: memoryview = field(default_factory=lambda: memoryview(b""))
+    request: bytes = b""
+    response: memoryview = field(default_factory=lambda: memoryview(b""))
 
 
 class _Server:
@@ -108,21 +108,21 @@ class _Server:
         self._selector.register(connection, selectors.EVENT_READ, client)
 
     def _attend(self, client: _Client) -> None:
-        """Read what a client asks, or write what it still has to get."""
+        """Read a client's request, or write the rest of its response."""
         try:
-            if not client.answer:
-                client.asked += client.connection.recv(MOST_REQUEST_BYTES) or b"\r\n\r\n"
-                if b"\r\n\r\n" not in client.asked and len(client.asked) < MOST_REQUEST_BYTES:
+            if not client.response:
+                client.request += client.connection.recv(MOST_REQUEST_BYTES) or b"\r\n\r\n"
+                if b"\r\n\r\n" not in client.request and len(client.request) < MOST_REQUEST_BYTES:
                     return
-                client.answer = memoryview(self._answer(client.asked))
+                client.response = memoryview(self._answer(client.request))
                 self._selector.modify(client.connection, selectors.EVENT_WRITE, client)
-            client.answer = client.answer[client.connection.send(client.answer) :]
+            client.response = client.response[client.connection.send(client.response) :]
         except BlockingIOError:
             return
         except OSError:
             self._drop(client)
             return
-        if not client.answer:
+        if not client.response:
             self._drop(client)
 
     def _answer(self, request: bytes) -> bytes:

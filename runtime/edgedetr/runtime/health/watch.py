@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edgedetr.runtime.health.digest import read_digest
 from edgedetr.runtime.health.monitor import HealthMonitor
 from edgedetr.runtime.inference.watchdog import leave_alone
+from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
     import os
@@ -45,10 +46,10 @@ class HealthOptions:
 
 
 class HealthWatch:
-    """Tells a monitor of every frame, and of every `CLIPPING_EVERY`-th one what it clips.
+    """Passes every frame to a monitor, and of every `CLIPPING_EVERY`-th one the clipped share.
 
     Args:
-        monitor: What is told.
+        monitor: Takes the figures.
         clipped_share: Measures an image; it runs on a thread of its own, beside the stream. Once it
             fails it is not called again.
         note: Called with a line when it fails.
@@ -92,7 +93,7 @@ class HealthWatch:
         self._sampler = None
         if isinstance(sample, Exception):
             self._clipped_share = None
-            self._note(f"clipping is no longer measured, the stream goes on: {sample}")
+            self._note(f"clipping is no longer measured, the stream continues: {sample}")
         else:
             self.monitor.observe_clipping(sample)
 
@@ -121,7 +122,7 @@ def watched(
 
     Raises:
         ArtifactError: If a file is missing or damaged.
-        UsageError: If the port cannot be had, or prometheus-client is missing.
+        UsageError: If the port is not available, or prometheus-client is missing.
     """
     digest = read_digest(options.digest) if options.digest else None
     monitor = HealthMonitor(classes, digest, on_change=lambda report: note(_line(report)))
@@ -148,10 +149,11 @@ def _measure(
 ) -> None:
     try:
         samples.put(clipped_share(image))
-    except Exception as error:  # of whatever kind
+    except Exception as error:  # of any kind
         samples.put(error)
 
 
 def _line(report: HealthReport) -> str:
     why = ", ".join(sorted(report.alarms)) or "no alarm"
-    return f"health is {report.state.name} after {report.frames} frames: {why}"
+    frames = counted(report.frames, "frame")
+    return f"health is {report.state.name} after {frames}: {why}"

@@ -1,4 +1,4 @@
-"""A model in memory with all that feeds and guards it, so that it can be exchanged as one."""
+"""A loaded model with its preprocessing, buffers and watchdog, swapped as one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgedetr.runtime.backends import Session
     from edgedetr.runtime.preprocess import Placement
+    from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
 
     DeviceFeed = Callable[[NDArray[np.uint8]], Placement]

@@ -1,4 +1,4 @@
-"""Open a model only after everything that can be checked about it was checked."""
+"""Open a model once everything about it is checked."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.runtime.backends import backend as find_backend
-from edgedetr.runtime.backends import suited_backend
+from edgedetr.runtime.backend_lookup import backend as find_backend
+from edgedetr.runtime.backend_lookup import suited_backend
 from edgedetr.runtime.cuda.preflight import builder_of
 from edgedetr.runtime.errors import (
     ArtifactError,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from edgedetr.runtime.backends import Session
     from edgedetr.runtime.package.reader import Package, PackedModel
+    from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
 
 AUTO = "auto"
@@ -55,8 +55,8 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
 
     Unless a model or a backend for ONNX is named, a package is served by its first engine that was
     built for this machine, and by its first ONNX model where there is none. Once an engine fits,
-    nothing takes its place: that it then does not load, or answers otherwise, is an error. The log
-    and ``runs_on`` say what was chosen.
+    nothing replaces it: if it does not load or fails the self-test, that is an error. The log
+    and ``runs_on`` name what was chosen.
 
     Args:
         path: The file or package.
@@ -77,12 +77,12 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
     path = Path(path)
     if not (path.is_dir() or path.suffix == ".tar"):
         if model or public_key:
-            raise UsageError(f"{path} is no package: it has neither models to choose nor signature")
+            raise UsageError(f"{path} is not a package; leave out the model and the public key")
         session = _open_file(path, backend, spec, steady=steady)
         _LOG.info("%s: %s", path, session.runs_on)
         return session
     if spec:
-        raise UsageError(f"{path}: a package holds its spec; give none")
+        raise UsageError(f"{path}: a package holds its own spec; leave out --spec")
     with read_package(path, public_key, require_signature=require_signature) as package:
         check_inputs(package.golden, package.spec)
         model = model or _chosen_model(package, backend)
@@ -103,7 +103,7 @@ def open_in_time(
     backend: str,
     **how: Any,  # noqa: ANN401 - as in `open_model`
 ) -> Session:
-    """Do as `open_model` on a thread of its own, so that a model that never opens is given up.
+    """Do as `open_model` on a thread of its own, so that one that never opens is abandoned.
 
     Raises:
         StuckError: If it is not open after `OPENING_LIMIT_S`.
@@ -115,7 +115,7 @@ def open_in_time(
         if not watchdog.is_stuck:
             raise
         raise StuckError(
-            f"{path} did not open within {OPENING_LIMIT_S:g} s and may never; export it again"
+            f"{path} did not open within {OPENING_LIMIT_S:g} s; export it again"
         ) from error
     finally:
         watchdog.close()
@@ -152,7 +152,7 @@ def _chosen_model(package: Package, backend: str) -> str:
         raise misfits[0]
     if misfits:
         reasons = "; ".join(map(str, misfits))
-        _LOG.warning("%s: no engine fits, so %s serves: %s", package.path, graphs[0], reasons)
+        _LOG.warning("%s: no engine fits, running %s: %s", package.path, graphs[0], reasons)
     return (graphs or [package.manifest.models[0].name])[0]
 
 
@@ -164,7 +164,7 @@ def _engines(models: Sequence[PackedModel]) -> list[PackedModel]:
 
 
 def _misfit(package: Package, engine: PackedModel, backend: str) -> EdgeDetrError | None:
-    """Say why an engine is not for this machine, or for the backend where one is named."""
+    """Return why an engine does not fit this machine, or the backend where one is named."""
     from edgedetr.runtime.cuda.engine_session import check_fit
 
     path = Path(engine.name)

@@ -1,4 +1,4 @@
-"""Two stages on two threads: while one frame is answered, the next one is prepared."""
+"""Two stages on two threads: the next frame is preprocessed while the network runs."""
 
 from __future__ import annotations
 

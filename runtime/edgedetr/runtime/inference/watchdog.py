@@ -1,4 +1,4 @@
-"""Run calls that may never return, and give up on one that does not."""
+"""Run calls that may never return, and abandon one that does not."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _left_alone: list[Thread] = []
 
 
 def is_any_left_alone() -> bool:
-    """Tell whether a thread still hangs that was given up; the interpreter cannot end in order."""
+    """Return whether an abandoned thread still hangs; then the interpreter cannot end in order."""
     return any(thread.is_alive() for thread in _left_alone)
 
 
 def leave_alone(thread: Thread) -> None:
-    """Give a thread up."""
+    """Abandon a thread that hangs."""
     _left_alone.append(thread)
 
 
 def wait_for_left_alone() -> None:
-    """Wait, but not for long, until the threads that were given up end after all."""
+    """Wait briefly for abandoned threads that end after all."""
     until = monotonic() + _LAST_WAIT_S
     for thread in _left_alone:
         thread.join(max(0, until - monotonic()))
@@ -43,7 +43,7 @@ class Watchdog:
     """One thread that runs one call after another; its caller waits only so long.
 
     Python cannot end a thread that hangs inside a driver. So after a call that did not return the
-    thread is left alone, every further call is refused, and only a new watchdog helps. Calls may
+    thread is abandoned, every further call is refused, and a new watchdog is needed. Calls may
     come from several threads, but one at a time.
 
     Attributes:
@@ -103,7 +103,7 @@ class Watchdog:
             self._thread.join(self.limit_s)
 
     def _own_answer(self, limit_s: float) -> Answer:
-        """Wait for the answer to the last call; an interrupted one's belongs to nobody."""
+        """Wait for the answer to the last call; an interrupted one's is dropped."""
         try:
             while (answer := self._answers.get(timeout=limit_s))[0] != self._number:
                 pass
@@ -118,8 +118,8 @@ class Watchdog:
 
     def _message(self) -> str:
         return (
-            f"the backend did not answer within {self.limit_s:g} s and may never; the detector "
-            "refuses further frames: swap in a model or start the process again"
+            f"the backend did not return within {self.limit_s:g} s; the detector refuses further "
+            "frames: swap in a model or restart the process"
         )
 
 

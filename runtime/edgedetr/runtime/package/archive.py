@@ -192,7 +192,7 @@ def _list_folder(listing: _Listing, folder: Path, prefix: str = "") -> None:
             elif entry.is_file():
                 listing.add(name, Member(Path(entry.path), 0, entry.stat().st_size))
             else:
-                raise ArtifactError(f"{listing.source}: {name} is no ordinary file")
+                raise ArtifactError(f"{listing.source}: {name} is not a regular file")
 
 
 def _list_tar(listing: _Listing, path: Path) -> None:
@@ -221,10 +221,10 @@ def _list_tar(listing: _Listing, path: Path) -> None:
 def _read_header(header: bytes, path: Path) -> tuple[str, int]:
     """Return name and size; stop where anything else differs from `tar_header`."""
     if len(header) < TAR_BLOCK:
-        raise ArtifactError(f"{path} is cut off, or no package; fetch it again")
+        raise ArtifactError(f"{path} is cut off, or not a package; fetch it again")
     name = header[:100].rstrip(b"\0").decode("ascii", "backslashreplace")
     if header[257:262] != b"ustar":
-        raise ArtifactError(f"{path} is damaged, or no package: wanted a folder or a .tar")
+        raise ArtifactError(f"{path} is damaged, or not a package: wanted a folder or a .tar")
     if kind := _KINDS.get(header[156:157]):
         raise ArtifactError(f"{path}: {name!r} is {kind}; a package holds files only")
     check_name(name, path)

@@ -5,7 +5,7 @@
     MANIFEST.json       what is inside: name, size and SHA-256 of every other file
     MANIFEST.sig        64 bytes: Ed25519 over MANIFEST.json
     spec.json           the model's contract
-    golden.json         what it must answer elsewhere, see `edgedetr.runtime.self_test`
+    golden.json         what the self-test compares with, see `edgedetr.runtime.self_test`
     golden.ppm          the frame of the self-test
     models/             ONNX files with their external data, engines, their manifests
     checks/ licenses/   the reports of the gates, the accuracy, the calibration's digest; licences
@@ -91,14 +91,14 @@ class PackedModel:
 
 @dataclass(frozen=True)
 class PackageManifest:
-    """What a package says of itself.
+    """The contents of a package.
 
     Attributes:
         format: Version of the layout.
         models: The models, the one to run first.
         files: Every file but manifest and signature, sorted by name.
         gates: What was checked before the package was written, a line each.
-        signed_by: Fingerprint of the public key; empty where nobody signed.
+        signed_by: Fingerprint of the public key; empty where the package is not signed.
         versions: ``name==version`` of the packages that made it.
         command: What made it.
     """
@@ -141,11 +141,11 @@ def read_package(
 
     Raises:
         UsageError: If a signature is required and no key is given.
-        ArtifactError: If the package is missing, damaged, changed, of a newer format, or signed by
-            nobody or another key.
+        ArtifactError: If the package is missing, damaged, changed, of a newer format, unsigned, or
+            signed with another key.
     """
     if require_signature and public_key is None:
-        raise UsageError(f"{path}: to trust a package name the public key of its maker")
+        raise UsageError(f"{path}: name the public key of the maker: --public-key KEY.pub")
     archive = open_archive(Path(path))
     data = _read_limited(archive, MANIFEST, MAX_JSON_BYTES)
     is_trusted = public_key is not None and _check_signature(
@@ -292,7 +292,7 @@ def ppm_header(hw: tuple[int, int]) -> bytes:
 
 
 def _check_signature(archive: Archive, data: bytes, public_key: Path, *, required: bool) -> bool:
-    """Tell whether a package is signed; stop where the signature does not fit."""
+    """Return whether a package is signed; stop where the signature does not fit."""
     if SIGNATURE not in archive.members and not required:
         return False
     key = load_public_key(public_key)
@@ -317,7 +317,7 @@ def _check_names(archive: Archive, manifest: PackageManifest) -> None:
         if name in wanted:
             raise ArtifactError(f"{archive.path}: {name} is missing; fetch the package again")
         raise ArtifactError(
-            f"{archive.path}: {name} is not in its manifest: somebody added it; do not use the "
+            f"{archive.path}: {name} is not in its manifest, so it was added later; do not use the "
             "package"
         )
 
@@ -362,4 +362,4 @@ def _parse(kind: type[T], data: bytes, source: str) -> T:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")

@@ -38,7 +38,7 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise ArtifactError(f"{path}: not a public key in PEM: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise ArtifactError(f"{path} is no Ed25519 key; make one: edgedetr package keygen")
+        raise ArtifactError(f"{path} is not an Ed25519 key; make one: edgedetr package keygen")
     return key
 
 
@@ -48,7 +48,7 @@ def fingerprint(key: Ed25519PublicKey) -> str:
 
 
 def is_signed_by(key: Ed25519PublicKey, signature: bytes, data: bytes) -> bool:
-    """Tell whether a signature of ``data`` was made with the private half of a key."""
+    """Return whether a signature of ``data`` was made with the private half of a key."""
     from cryptography.exceptions import InvalidSignature
 
     try:

@@ -12,7 +12,7 @@ import cv2
 
 from edgedetr.runtime.clock import MonotonicClock
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.sources.recordings import FOLDER_RATE_HZ, Capture, silence_libraries
+from edgedetr.runtime.sources.capture import DEFAULT_RATE_HZ, Capture, silence_libraries
 from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Camera(Protocol):
 
 
 def is_live(text: str) -> bool:
-    """Tell whether a source is a camera, a URL or a pipeline, and no file or folder."""
+    """Return whether a source is a camera, a URL or a pipeline, not a file or folder."""
     if text.isdecimal():
         return True
     named = "://" in text or _LINK in text or text.startswith("/dev/")
@@ -56,7 +56,7 @@ def is_live(text: str) -> bool:
 
 
 def open_camera(text: str, rate_hz: float) -> Camera:
-    """Open a camera by its number or device file, a URL or a GStreamer pipeline; ask for a rate.
+    """Open a camera by its number or device file, a URL or a GStreamer pipeline; request a rate.
 
     Raises:
         DataError: If OpenCV cannot open it; no message holds a user, a password or a token.
@@ -70,7 +70,7 @@ def open_camera(text: str, rate_hz: float) -> Camera:
     finally:
         cv2.utils.logging.setLogLevel(level)
     if not camera.isOpened():
-        raise DataError(f"{name}: OpenCV cannot open it; is it there and free?")
+        raise DataError(f"{name}: OpenCV cannot open it; check that it is connected and not in use")
     camera.set(cv2.CAP_PROP_FPS, rate_hz)
     camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return camera
@@ -79,7 +79,7 @@ def open_camera(text: str, rate_hz: float) -> Camera:
 def _opened(text: str, name: str) -> cv2.VideoCapture:
     if _LINK in text:
         if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
-            raise DataError(f"{name}: this OpenCV is built without GStreamer; install one with it")
+            raise DataError(f"{name}: this OpenCV has no GStreamer; install a build that has it")
         return cv2.VideoCapture(text, cv2.CAP_GSTREAMER)
     if "://" in text:
         if text.partition("://")[0].lower() not in SCHEMES:
@@ -110,7 +110,7 @@ class CameraSource:
         deadline_ns: int,
         clock: Clock | None = None,
         silence_s: float = SILENCE_S,
-        rate_hz: float = FOLDER_RATE_HZ,
+        rate_hz: float = DEFAULT_RATE_HZ,
     ) -> None:
         self.rate_hz = rate_hz
         self._camera = camera

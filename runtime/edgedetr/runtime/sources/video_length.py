@@ -1,4 +1,4 @@
-"""How long a video says it is, apart from how many frames it counts: an edit may leave some out."""
+"""The length of a video by its header, apart from its number of frames: an edit may omit some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detect in a stream of frames, each in time or not at all."""
+"""Run a detector on a stream: each frame in time, or dropped."""
 
 from edgedetr.runtime.stream.stream import Stream
 

@@ -1,4 +1,4 @@
-"""Write what a stream finds: KITTI files, JSON lines, a video. A full disk does not stop it."""
+"""Write a stream's results: KITTI files, JSON lines, a video. A full disk does not stop it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.kitti import results_text
+from edgedetr.runtime.kitti import check_folder, result_path, results_text
+from edgedetr.runtime.printable import counted
 from edgedetr.runtime.stream.result_video import ResultVideo
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ class ResultFiles:
         self._writers: list[_Writer] = []
         if out:
             out = Path(out)
-            _check_folder(out)
+            check_folder(out)
+            if (out / LINES).exists():
+                raise UsageError(f"{out} holds other results ({LINES}); choose another folder")
+            out.mkdir(parents=True, exist_ok=True)
             self._writers += [_KittiFiles(out, class_names), _JsonLines(out / LINES, class_names)]
         if video:
             self._writers.append(ResultVideo(video, rate_hz, class_names))
@@ -93,10 +97,10 @@ class ResultFiles:
             self._end(error)
 
     def _end(self, error: OSError) -> None:
-        """Keep and tell the first problem."""
+        """Keep and report the first problem."""
         if not self.problem:
             self.problem = (
-                f"results are no longer written, after {self.written} frames: "
+                f"results are no longer written, after {counted(self.written, 'frame')}: "
                 f"{error.filename or LINES}: {error.strerror or error}"
             )
             self._on_problem(self.problem)
@@ -113,21 +117,13 @@ class ResultFiles:
         self.close()
 
 
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; name a folder for the results")
-    if (out / LINES).exists() or any(out.glob("*.txt")):
-        raise UsageError(f"{out} holds results already; name another folder")
-    out.mkdir(parents=True, exist_ok=True)
-
-
 class _KittiFiles:
     def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
         self._folder = folder
         self._class_names = class_names
 
     def write(self, result: StreamResult) -> None:
-        path = self._folder / f"{result.frame.frame_id}.txt"
+        path = result_path(self._folder, result.frame.frame_id)
         write_text(path, results_text(result.detections, self._class_names))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A video of what a stream finds, whole or not there at all."""
+"""A video of a stream's detections, complete or not there at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _END_BYTES = 1 << 18  # what the encoder holds back, and the rest of the end
 class ResultVideo:
     """Frames of the first one's size, in an MP4 file.
 
-    OpenCV does not tell when the disk is full. So the video ends while there is still room for its
+    OpenCV does not report a full disk. So the video ends while there is still room for its
     end, and takes its place only once it holds every frame.
 
     Args:

@@ -1,4 +1,4 @@
-"""Detect in a stream until it ends and keep the books."""
+"""Run a stream to its end, write its results and sum them up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgedetr.runtime.detector import State
 from edgedetr.runtime.errors import BackendError, DataError, EdgeDetrError
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,11 +70,13 @@ def run(  # noqa: PLR0913 - what a run is made of
     if problem:
         raise DataError(problem)
     if summary.unreadable and not summary.frames and not stream.stop.is_set():
-        raise DataError(f"none of {summary.unreadable} frames could be read; look at the messages")
+        raise DataError(
+            f"none of {counted(summary.unreadable, 'frame')} could be read; see the messages above"
+        )
     if detector.state is State.FAILED:
         raise BackendError(
-            f"the backend failed on {detector.failures} frames, the last ones among them; "
-            "look at the first message"
+            f"the backend failed on {counted(detector.failures, 'frame')}, the last ones among "
+            "them; see the first message above"
         )
     return summary
 

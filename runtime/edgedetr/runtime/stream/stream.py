@@ -1,4 +1,4 @@
-"""Detect in a stream of frames, each in time or not at all."""
+"""Run a detector on a stream: each frame in time, or dropped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgedetr.runtime.clock import MonotonicClock, StopFlag
 from edgedetr.runtime.errors import BackendError
+from edgedetr.runtime.printable import counted
 from edgedetr.runtime.timing import LatencyHistogram
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.runtime.clock import Clock
-    from edgedetr.runtime.sources.recordings import Source
+    from edgedetr.runtime.sources.capture import Source
     from edgedetr.runtime.stream.tracking import Tracker
     from edgedetr.runtime.timing import Latency
     from edgedetr.runtime.types import Detections, Frame
@@ -82,10 +83,10 @@ class StreamSummary:
     latency: Latency | None
 
     def describe(self) -> str:
-        """Return one line for a reader."""
+        """Return a summary in one line."""
         text = (
-            f"{self.frames} frames, {self.dropped} dropped, {self.missed} missed the deadline, "
-            f"{self.unreadable} unreadable, {self.failed} failed"
+            f"{counted(self.frames, 'frame')}, {self.dropped} dropped, "
+            f"{self.missed} missed the deadline, {self.unreadable} unreadable, {self.failed} failed"
         )
         if self.age is None:
             return text

@@ -20,7 +20,7 @@ LOST_NS = 500_000_000
 
 
 class Tracker:
-    """Numbers objects from 1 on; numbers are never used again.
+    """Numbers objects from 1 on; a number is never used again.
 
     Each class is tracked on its own, because a DETR may find one object as two classes at once.
     The library's motion model makes one step per call, so the steps of frames that were dropped

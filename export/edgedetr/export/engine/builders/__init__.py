@@ -37,7 +37,7 @@ class BuilderModule(Protocol):
             ``sm_86`` for compute capability 8.6 alone, ``sm_80+`` for 8.0 and later.
 
         Raises:
-            UsageError: If the library cannot build for a device that was asked for.
+            UsageError: If the library cannot build for a requested device.
             ArtifactError: If it needs a device to build on and there is none.
         """
 

@@ -17,7 +17,7 @@ INSTALL = "anywhere: pip install 'edgedetr[tensorrt-rtx]'"
 OLDEST = (1, 2)
 
 EVERY_LATER_GPU = "sm_80+"
-"""What the library builds for unless it is told."""
+"""The library's default target."""
 
 
 def check(options: EngineOptions) -> None:
@@ -45,7 +45,7 @@ def check(options: EngineOptions) -> None:
 
 
 def targets(trt: Any, options: EngineOptions) -> tuple[str, ...]:  # noqa: ANN401
-    """Return the GPUs that were asked for, or every one from 8.0 up."""
+    """Return the requested GPUs, or every one from 8.0 up."""
     known = _capabilities(trt)
     unknown = [c for c in options.compute_capabilities if c not in known]
     if unknown:
@@ -53,16 +53,18 @@ def targets(trt: Any, options: EngineOptions) -> tuple[str, ...]:  # noqa: ANN40
             f"tensorrt_rtx {trt.__version__} does not build for compute capability "
             f"{', '.join(unknown)}; choose from {', '.join(known)}"
         )
-    asked = tuple(f"sm_{c.replace('.', '')}" for c in dict.fromkeys(options.compute_capabilities))
-    return asked or (EVERY_LATER_GPU,)
+    requested = tuple(
+        f"sm_{c.replace('.', '')}" for c in dict.fromkeys(options.compute_capabilities)
+    )
+    return requested or (EVERY_LATER_GPU,)
 
 
 def configure(trt: Any, config: Any, options: EngineOptions) -> None:  # noqa: ANN401
     """Set the GPUs to compile for."""
     known = _capabilities(trt)
-    asked = tuple(dict.fromkeys(options.compute_capabilities))
-    config.num_compute_capabilities = len(asked)
-    for index, capability in enumerate(asked):
+    requested = tuple(dict.fromkeys(options.compute_capabilities))
+    config.num_compute_capabilities = len(requested)
+    for index, capability in enumerate(requested):
         config.set_compute_capability(known[capability], index)
 
 

@@ -1,12 +1,12 @@
-"""Run an engine as the vehicle runs it, to compare it."""
+"""Run an engine as the vehicle does, to compare it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgedetr.graph.exact import precision_of
+from edgedetr.graph.exact import coarsest_precision
 from edgedetr.graph.model_file import load_onnx
-from edgedetr.runtime.backends import backend
+from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.cuda.preflight import builder_of
 from edgedetr.runtime.manifest import read_manifest
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedetr.export.verify.runner import Answer
+    from edgedetr.export.verify.runners.query_selection import Outputs
     from edgedetr.graph.exact import Precision
     from edgedetr.runtime.manifest import Manifest
     from edgedetr.runtime.spec import ModelSpec
@@ -42,8 +42,8 @@ class EngineRunner:
         self.spec = self._session.spec
         self.precision: Precision = _precision(path, manifest)
 
-    def __call__(self, images: NDArray[np.float32]) -> Answer:
-        """Answer images (1, 3, H, W); see `edgedetr.export.verify.runner.Runner`."""
+    def __call__(self, images: NDArray[np.float32]) -> Outputs:
+        """Run the engine on images (1, 3, H, W); see `edgedetr.export.verify.runner.Runner`."""
         self._session.images[:] = images
         return self._session.infer()
 
@@ -52,4 +52,4 @@ def _precision(path: Path, manifest: Manifest) -> Precision:
     """Return the precision of the ONNX file that an engine was built from."""
     beside = [path.with_name(parent.name) for parent in manifest.parents]
     models = [p for p in beside if p.suffix == ".onnx" and p.is_file()]
-    return precision_of(load_onnx(models[0])) if models else "fp32"
+    return coarsest_precision(load_onnx(models[0])) if models else "fp32"

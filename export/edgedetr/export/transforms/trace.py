@@ -1,0 +1,72 @@
+"""Trace a network to an ONNX graph that runs in a vehicle: opset 17, static batch 1.
+
+Opset 17 is the first with LayerNormalization as one node. Node names keep the scopes of the network
+(``/backbone/``, ``/encoder/``, ``/decoder/``), which tell later stages where a node belongs.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, reparameterize
+from edgedetr.export.transforms.deformable_attention import Form, sampled_by
+from edgedetr.export.transforms.roi_align import regions_pooled_by
+
+if TYPE_CHECKING:
+    import os
+
+    from edgedetr.distill.model import Model
+
+OPSET = 17
+
+
+def trace(
+    model: Model, path: str | os.PathLike[str], deformable_attention: Form = "gather"
+) -> None:
+    """Write a network as torch traces it: layers merged, static batch 1, no metadata.
+
+    The tracer warns about every size that it fixes, which is what a static graph wants.
+    """
+    path = Path(path)
+    spec, network = model.spec, copy.deepcopy(model.network).eval()
+    reparameterize(network)
+    drop_absorbed_scales(network)
+    images = torch.zeros(1, 3, *spec.input_hw)
+    sampling, pooling = (
+        sampled_by(deformable_attention, network),
+        regions_pooled_by(deformable_attention),
+    )
+    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        torch.onnx.export(
+            _Answers(replace(model, network=network)).eval(),
+            (images,),
+            str(path),
+            input_names=[spec.input_name],
+            output_names=[spec.logits_name, spec.boxes_name],
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+class _Answers(nn.Module):
+    """A network that takes images and gives logits and boxes, nothing else."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.network = model.network
+        self._predict = model.module.predict
+
+    @override
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self._predict(self.network, images)

@@ -1,0 +1,151 @@
+"""How the builder talks to TensorRT 10.3 and 11, held by fakes of both."""
+
+import json
+import sys
+
+import pytest
+
+from edgedetr.export.engine.options import EngineOptions
+from edgedetr.export.to_engine import export_engine
+from edgedetr.runtime.cuda.device import CudaDevice, find_device
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.manifest import manifest_path, read_manifest
+from edgedetr.runtime.spec import ModelSpec
+
+VERSIONS = ("10.3.0", "11.0.0")
+SPEC = ModelSpec((4, 4), ("Car",))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_types_come_from_the_graph_and_from_no_flag(tensorrt, model, tmp_path, version):
+    seen = tensorrt(version)
+    path = model("net.fp16.onnx", half=True)
+    report = export_engine(path, tmp_path / "net.fp16.engine", EngineOptions(workspace_mib=64))
+    assert seen.network._flags == 1 << 1  # STRONGLY_TYPED and nothing else
+    assert seen.flags == set()
+    assert [(pool.name, size) for pool, size in seen.pools.items()] == [("WORKSPACE", 64 << 20)]
+    assert seen.profiles == []
+    assert seen.cache is None
+    assert report.builder == f"tensorrt=={version}"
+    assert report.precision.macs == {"FP16": 1}
+    assert report.precision.outputs == {"FP16": 2, "FP32": 2}
+    assert report.layers == {"FP16": 1, "FP32": 1}
+    assert report.weights_mib == 1.0
+
+
+def test_the_manifest_of_a_version_compatible_engine_names_the_least_version(
+    tensorrt, model, tmp_path
+):
+    tensorrt("10.3.0")
+    export_engine(model(), tmp_path / "net.engine", EngineOptions(version_compatible=True))
+    assert "tensorrt>=10.3.0" in read_manifest(tmp_path / "net.engine").versions
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_manifest_says_where_an_engine_runs(tensorrt, model, tmp_path, version):
+    tensorrt(version)
+    path, output = model(), tmp_path / "net.engine"
+    export_engine(path, output, command="edgedetr export engine net.onnx")
+    manifest = read_manifest(output)
+    assert manifest.kind == "engine"
+    assert manifest.targets == ("sm_87",)
+    assert f"tensorrt=={version}" in manifest.versions
+    assert [p.name for p in manifest.parents] == ["net.onnx"]
+    assert manifest.spec == SPEC
+    assert manifest.summary == (
+        f"tensorrt=={version} for sm_87: 1 FP32 of 1 convolutions and matrix products; 2 FP32 of 2 "
+        "layers; layers of the engine: 1 FP16, 1 FP32"
+    )
+    assert output.read_bytes() == f"plan of {version}".encode()
+    log = (tmp_path / "net.engine.log").read_text(encoding="utf-8")
+    assert log == "INFO: Total Weights Memory: 1048576 bytes\n"
+
+
+def test_a_library_without_the_flag_is_strongly_typed_by_itself(
+    tensorrt, model, monkeypatch, tmp_path
+):
+    seen = tensorrt("11.0.0")
+    monkeypatch.setattr(sys.modules["tensorrt"], "NetworkDefinitionCreationFlag", object())
+    export_engine(model(), tmp_path / "net.engine")
+    assert seen.network._flags == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({"refit": True}, {"REFIT"}),
+        ({"strip_weights": True}, {"STRIP_PLAN", "REFIT_IDENTICAL"}),
+        ({"strip_weights": True, "refit": True}, {"STRIP_PLAN", "REFIT"}),
+        ({"version_compatible": True}, {"VERSION_COMPATIBLE"}),
+    ],
+)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_options_are_the_flags_of_their_names(tensorrt, model, tmp_path, version, options, flags):
+    seen = tensorrt(version)
+    export_engine(model(), tmp_path / "net.engine", EngineOptions(**options))
+    assert seen.flags == flags
+
+
+def test_a_hardware_compatible_engine_names_every_later_gpu(tensorrt, model, tmp_path):
+    seen = tensorrt()
+    options = EngineOptions(hardware_compatible=True)
+    report = export_engine(model(), tmp_path / "net.engine", options)
+    assert seen.config.hardware_compatibility_level.name == "AMPERE_PLUS"
+    assert report.targets == ("sm_80+",)
+
+
+def test_a_free_batch_gets_a_profile(tensorrt, model, tmp_path):
+    seen = tensorrt()
+    export_engine(model(batch="N"), tmp_path / "net.engine", EngineOptions(batch=(1, 2, 4)))
+    assert seen.profiles == [{"images": ((1, 3, 4, 4), (2, 3, 4, 4), (4, 3, 4, 4))}]
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_progress_is_told_where_the_library_can(tensorrt, model, tmp_path, monitored):
+    seen, steps = tensorrt(monitored=monitored), []
+    export_engine(model(), tmp_path / "net.engine", on_step=lambda *step: steps.append(step))
+    told = [("Building engine", done, 2) for done in (0, 1, 2)]
+    assert steps == (told if monitored else [])
+    assert hasattr(seen.config, "progress_monitor") == monitored
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_failed_build_says_why_and_leaves_its_log_alone(tensorrt, model, tmp_path, version):
+    tensorrt(version, fails="[optimizer.cpp::computeCosts] Error Code 10: no\nimplementation")
+    output = tmp_path / "net.engine"
+    wanted = rf"tensorrt=={version} cannot build .*no implementation \(workspace 1024 MiB\)"
+    with pytest.raises(ArtifactError, match=wanted):
+        export_engine(model(), output)
+    assert not output.exists()
+    assert not manifest_path(output).exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.engine.log"}
+    assert "ERROR: [optimizer.cpp" in (tmp_path / "net.engine.log").read_text(encoding="utf-8")
+
+
+def test_a_node_that_the_parser_refuses_is_named(tensorrt, model, tmp_path):
+    tensorrt(unread=("/decoder/grid", "GridSample", "Assertion failed:\n mode"))
+    wanted = r"net\.onnx: node /decoder/grid \(GridSample\): Assertion failed: mode"
+    with pytest.raises(ArtifactError, match=wanted):
+        export_engine(model(), tmp_path / "net.engine")
+
+
+def test_a_builder_that_does_not_start_says_why(tensorrt, model, tmp_path):
+    tensorrt(starts=False)
+    with pytest.raises(ArtifactError, match=r"10\.3\.0 does not start: CUDA initialization fail"):
+        export_engine(model(), tmp_path / "net.engine")
+
+
+@pytest.mark.usefixtures("orin")
+def test_the_driver_describes_its_gpu():
+    assert find_device() == CudaDevice("Orin", "8.7")
+    assert CudaDevice("Orin", "8.7").target == "sm_87"
+
+
+def test_old_manifests_have_no_targets(tmp_path, tensorrt, model):
+    tensorrt()
+    output = tmp_path / "net.engine"
+    export_engine(model(), output)
+    values = json.loads(manifest_path(output).read_text(encoding="utf-8"))
+    del values["targets"]
+    manifest_path(output).write_text(json.dumps(values), encoding="utf-8")
+    assert read_manifest(output).targets == ()

@@ -1,0 +1,15 @@
+"""What an engine answers to an image of one value."""
+
+import pytest
+
+
+@pytest.fixture
+def answer():
+    """Runs a session on an image of one value; returns the first logit."""
+
+    def run(session, value):
+        session.images[...] = value
+        logits, _ = session.infer()
+        return float(logits[0, 0, 0])
+
+    return run
