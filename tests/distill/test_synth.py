@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from edgedetr.distill.cli import data
 from edgedetr.distill.data import open_dataset
-from edgedetr.distill.data.kitti import read_labels
 from edgedetr.distill.dataset_survey import survey
+from edgedetr.distill.labels.kitti_files import read_labels
 from edgedetr.distill.synth.camera import Camera, Pose
 from edgedetr.distill.synth.paint import Canvas, Part, Silhouette
 from edgedetr.distill.synth.render import MAX_TRUNCATION, MIN_HEIGHT_PX, MIN_VISIBLE, Seen, render

@@ -25,7 +25,8 @@ from edgedetr.graph.contract import check_contract
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.graph.subgraph import ending_at
 from edgedetr.runtime.errors import ArtifactError, DataError
-from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.images import read_image
+from edgedetr.runtime.kitti import image_paths
 from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
@@ -129,23 +130,8 @@ def kitti_images(root: str | os.PathLike[str]) -> list[Path]:
     Raises:
         DataError: If the folder is missing or the split names a frame that has no image.
     """
-    root = Path(root)
-    folder = root / "training" / "image_2"
-    images = list_images(folder)
-    split = root / "ImageSets" / "train.txt"
-    if not split.is_file():
-        return images
-    by_name = {image.stem: image for image in images}
-    chosen = []
-    for number, line in enumerate(split.read_text(encoding="utf-8").splitlines(), 1):
-        name = line.strip()
-        if name and name not in by_name:
-            raise DataError(f"{split}:{number}: the frame {name!r} has no image in {folder}")
-        if name:
-            chosen.append(by_name[name])
-    if not chosen:
-        raise DataError(f"{split}: names no frame")
-    return chosen
+    has_split = (Path(root) / "ImageSets" / "train.txt").is_file()
+    return list(image_paths(root, "train" if has_split else "all").values())
 
 
 def _add_frame(

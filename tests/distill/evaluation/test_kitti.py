@@ -17,8 +17,8 @@ from edgedetr.distill.evaluation.kitti import (
     KittiScores,
     evaluate_kitti,
     evaluate_kitti_frames,
-    read_label_table,
 )
+from edgedetr.distill.evaluation.kitti_tables import read_label_table
 from edgedetr.runtime.cli import edgedetr
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.types import Detections

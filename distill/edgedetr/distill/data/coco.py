@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from edgedetr.distill.data import Sample, Truth
 from edgedetr.distill.dataset_survey import Survey
-from edgedetr.distill.labels.coco_files import find_sources, is_there, read_annotations
+from edgedetr.distill.labels.coco_annotations import is_there, read_annotations
+from edgedetr.distill.labels.coco_files import find_sources
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.image_headers import UPRIGHT, image_header
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from edgedetr.distill.data import Untrained
-    from edgedetr.distill.labels.coco_files import AnnotationFile, CocoImage
+    from edgedetr.distill.labels.coco_annotations import AnnotationFile, CocoImage
     from edgedetr.runtime.image_headers import ImageHeader
 
 FRAME_NS = 100_000_000
