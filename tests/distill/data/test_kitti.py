@@ -237,7 +237,7 @@ def test_check_command_prints_counts_and_fails_on_problems(tmp_path: Path) -> No
     root = folder(tmp_path, {"a": f"{CAR}\n{DONT_CARE}\n", "b": ""})
     good = CliRunner().invoke(data, ["check", str(root)], standalone_mode=False)
     assert good.return_value == 0
-    assert "2 good frames (1 empty), 1 objects: Car 1; 0 problems" in good.output
+    assert "2 good frames (1 empty), 1 object: Car 1; 0 problems" in good.output
     assert "moderate               1" in good.output
     (root / "training" / "label_2" / "b.txt").write_text("Car\n")
     bad = CliRunner().invoke(data, ["check", str(root)], standalone_mode=False)

@@ -127,7 +127,7 @@ def interval_note(seeds: int) -> str:
     """Say how the interval of a gain was made and what it is worth."""
     if seeds == 1:
         return (
-            "With one seed there is no interval: nothing tells a gain from the chance of the "
+            "With one seed there is no interval: a gain cannot be told from the chance of the "
             "initial weights and the order of the frames."
         )
     return (

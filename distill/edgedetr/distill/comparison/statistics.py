@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import stdtrit
 
+from edgedetr.runtime.files import without_nan
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -130,7 +132,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, object]:
         """Return it as it is written to JSON."""
-        plain: dict[str, object] = _without_nan(
+        plain: dict[str, object] = without_nan(
             {
                 "arms": {arm.name: _arm_figures(arm) for arm in self.arms},
                 "gain": {name: asdict(gain) for name, gain in self.gains.items()},
@@ -195,12 +197,3 @@ def _arm_figures(arm: Arm) -> dict[str, object]:
     if math.isfinite(arm.peak_memory_mib):
         figures["peak_memory_mib"] = arm.peak_memory_mib
     return figures
-
-
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Replace NaN, which JSON does not know, by null."""
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

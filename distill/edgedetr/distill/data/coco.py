@@ -87,8 +87,8 @@ def open_dataset(
 ) -> CocoDataset:
     """Read a split's labels; crowds of the classes become ignored areas.
 
-    A box without width or height, which COCO's own train2017 has, is left out; how many were is
-    said once on standard error.
+    A box without width or height, which COCO's own train2017 has, is left out; a line on
+    standard error counts them.
 
     Args:
         root: The folder of the data set.

@@ -202,7 +202,7 @@ def _truth(
 
 
 def _object_problems(labels: ParsedLabels, hw: tuple[int, int]) -> Iterator[tuple[int, str]]:
-    """Yield (line number, what is wrong) for each object that no truth can be made of."""
+    """Yield (line number, what is wrong) for each object that cannot be part of a truth."""
     height, width = hw
     objects = labels.objects
     x0, y0, x1, y1 = objects.boxes.T

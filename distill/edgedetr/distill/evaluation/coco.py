@@ -19,6 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from edgedetr.distill.evaluation.coco_task import CocoTask, Row, read_task
+from edgedetr.runtime.files import without_nan
 
 if TYPE_CHECKING:
     import os
@@ -64,9 +65,9 @@ class CocoScores:
         means = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
         by_class = zip(self.ap_by_class.tolist(), self.ap50_by_class.tolist(), strict=True)
         return {
-            **{name: _or_none(getattr(self, name)) for name in means},
+            **{name: without_nan(getattr(self, name)) for name in means},
             "per_class": {
-                name: {"ap": _or_none(ap), "ap50": _or_none(ap50)}
+                name: without_nan({"ap": ap, "ap50": ap50})
                 for name, (ap, ap50) in zip(self.class_names, by_class, strict=True)
             },
             "curves": {
@@ -183,7 +184,3 @@ def _area(row: Row) -> float:
 def _mean(values: NDArray[np.float64]) -> float:
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else math.nan
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value

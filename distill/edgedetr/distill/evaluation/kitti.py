@@ -17,7 +17,6 @@ Where no label counts there is nothing to find, and no figure: NaN, ``-`` on scr
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +42,7 @@ from edgedetr.distill.labels.kitti_files import KNOWN_CLASSES
 from edgedetr.distill.labels.kitti_files import NEUTRAL as NEUTRAL_TYPES
 from edgedetr.distill.labels.label_files import is_hidden
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.files import without_nan
 
 if TYPE_CHECKING:
     import os
@@ -278,10 +278,6 @@ def _text_files(folder: Path) -> list[Path]:
 
 def _by_name(table: list[list[Any]]) -> dict[str, dict[str, object]]:
     return {
-        name: {level: _or_none(value) for level, value in zip(DIFFICULTIES, row, strict=True)}
+        name: without_nan(dict(zip(DIFFICULTIES, row, strict=True)))
         for name, row in zip(CLASSES, table, strict=True)
     }
-
-
-def _or_none(value: object) -> object:
-    return None if isinstance(value, float) and math.isnan(value) else value

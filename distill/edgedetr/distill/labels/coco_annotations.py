@@ -106,7 +106,7 @@ def _rows(content: object, key: str) -> list[Any]:
 
 
 def _parsed(content: object, key: str, parse: Callable[[Any], T]) -> list[tuple[int, T]]:
-    """Return the id of each row of a list, and what is made of the row."""
+    """Return the id of each row of a list, with the parsed row."""
     rows = _rows(content, key)
     index, found = 0, []
     try:

@@ -73,7 +73,7 @@ class Inputs:
 
 
 class NetworkInputs:
-    """A split's images at network size, read when first asked for.
+    """A split's images at network size, read when first used.
 
     The resize is the runtime's `Preprocessor`; its result is taken back to uint8, exactly, so that
     augmentation works on pixels and memory holds a quarter.
@@ -291,7 +291,7 @@ def _collated(
     if get_worker_info() is None:
         return batch, list(targets)
     try:
-        batch.share_memory_()  # type: ignore[no-untyped-call]  # a lack of it can be said here
+        batch.share_memory_()  # type: ignore[no-untyped-call]  # a lack of it is reported here
     except RuntimeError as error:
         return EdgeDetrError(
             f"a loader process cannot hand over a batch of {batch.nbytes / 2**20:.0f} MiB "

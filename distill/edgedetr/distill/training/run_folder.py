@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tqdm import tqdm
 
 from edgedetr.distill.training.run_identity import settings_of
-from edgedetr.distill.training.run_log import without_nan
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.distill.weights.pretrained import local_file
 from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.files import read_json, write_text
+from edgedetr.runtime.files import read_json, without_nan, write_text
 from edgedetr.runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
