@@ -138,7 +138,7 @@ def evaluate_kitti(
         )
     left_out = {p.name for p in labels.glob("*.txt") if not is_hidden(p)} - {p.name for p in paths}
     if left_out:
-        note = f"{len(left_out)} label files have no result file and are left out"
+        note = f"label files without a result file, left out: {len(left_out)}"
         scores = replace(scores, notes=(*scores.notes, note))
     return scores
 

@@ -120,7 +120,7 @@ def _numbers(words: list[str], columns: int) -> tuple[str, list[float]]:
     """Return what is wrong with the columns after the class, or nothing and their values."""
     found = len(words) + 1
     if found not in {COLUMNS, COLUMNS + 1}:
-        return f"found {found} columns, wanted {COLUMNS} (or 16 with a score)", []
+        return f"found {found} column{'s' * (found != 1)}, wanted {COLUMNS} (16 with a score)", []
     if columns and found != columns:
         return f"found {found} columns, the lines above have {columns}", []
     values = []
