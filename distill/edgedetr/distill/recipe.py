@@ -79,10 +79,10 @@ def _train(config: DistillConfig, out: Path, command: str) -> dict[str, float]:
     torch.manual_seed(config.seed)
     student = open_student(config.student, config.data.classes)
     teacher = open_teacher(config.teacher_config)
-    methods = config.method_configs
-    check_inputs(student, teacher if needs_teacher(methods) else None, splits, config.batch_size)
     if config.student.inherit and teacher is not None:
         inherit(student, teacher)
+    methods = config.method_configs
+    check_inputs(student, teacher if needs_teacher(methods) else None, splits, config.batch_size)
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
     student = quantized_student(student, config.qat, train_split, kept, resumed=resumed)
 
