@@ -42,26 +42,26 @@ def train(config: DistillConfig, out: str | os.PathLike[str], command: str) -> d
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
     ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` holds
-    the last whole epoch; a run that was killed goes on from there with the same result, and one
-    that is finished is left as it is. A student that is trained for INT8 computes as in INT8 all
+    the last whole epoch; a run that was killed resumes there with the same result, and a finished
+    one is left as it is. A student that is trained for INT8 computes as in INT8 all
     the while, and is evaluated so; ``quantization.json`` says where it rounds, and so does its
     checkpoint.
 
     Args:
         config: The run's settings.
         out: Folder of the run.
-        command: What the manifest names as maker.
+        command: The command that the manifest records.
 
     Returns:
         COCO AP and AP50 on the validation split (NaN where it holds no object; null in the files),
         the seconds that training took, and on a GPU the peak of its memory in MiB.
 
     Raises:
-        UsageError: If another run is at work in ``out``, or the student cannot be trained so.
-        ArtifactError: If ``out`` holds a run of other settings or one that learns from something
-            else, or a file of weights is missing or foreign.
+        UsageError: If another run is using ``out``, or the student cannot be trained so.
+        ArtifactError: If ``out`` holds a run of other settings, data or weights, or a file of weights
+            is missing or of another detector.
         DataError: If a label or an image is wrong.
-        OSError: If the disk is full; the run goes on from its last whole epoch when it is not.
+        OSError: If the disk is full; the run can be resumed from its last whole epoch.
     """
     out = Path(out)
     with only_run_in(out):

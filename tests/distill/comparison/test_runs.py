@@ -147,7 +147,7 @@ def test_a_killed_comparison_goes_on_with_the_same_figures(plan, tmp_path, monke
         killed.out / "none" / "seed6": 2,  # from its second epoch on
         killed.out / "clock" / "seed6": 4,
     }
-    assert [": was there," in line for line in said[1:]] == [True, True, False, False]
+    assert [": already trained," in line for line in said[1:]] == [True, True, False, False]
     assert figures(killed.out) == figures(plan.out)
     for name in ARMS:
         student = f"{name}/seed6/student.safetensors"
@@ -205,7 +205,7 @@ def test_a_wrong_arm_stops_before_any_training(plan, tmp_path, arms, teacher, er
 
 
 def test_an_arm_that_is_there_twice_is_refused(plan):
-    with pytest.raises(UsageError, match=r"'kd\+clock' is there twice"):
+    with pytest.raises(UsageError, match=r"'kd\+clock' is listed twice"):
         replace(plan, arms=("none", "clock+kd", "kd+clock"))
 
 

@@ -78,7 +78,7 @@ def test_own_classes_are_trained_and_counted(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (CAR.replace("Car", "car"), "type 'car', the class to train is 'Car'; write both alike"),
+        (CAR.replace("Car", "car"), "type 'car', the class to train is 'Car'; spell both the same"),
         (CAR.replace("Car", "sign"), "no label has one of the classes Car, .*; found sign 1; set"),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_second_run_is_kept_out_until_the_first_ends(tmp_path):
 
     with only_run_in(out):
         assert [p.name for p in out.iterdir()] == ["run.lock"]
-        said = f"UsageError: {out}: another run (process {os.getpid()}) is at work there; wait"
+        said = f"UsageError: {out}: another run (process {os.getpid()}) is using it; wait"
         assert in_another_process(enter).startswith(said)
         assert [p.name for p in out.iterdir()] == ["run.lock"]
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,6 @@
 """The same student trained in several ways with several seeds: what the figures say.
 
-Average precisions are COCO's, in per cent. What cannot be told (an empty split, the spread of one
+Average precisions are COCO's, in per cent. What is not defined (an empty split, the spread of one
 seed) is NaN, and null in JSON.
 """
 
@@ -95,7 +95,7 @@ class Arm:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What was trained and what came of it.
+    """What was trained, and the results.
 
     Attributes:
         arms: The first is the reference.
@@ -103,7 +103,7 @@ class Comparison:
         planned_seeds: How many there will be.
         teacher_ap: AP of the teacher on the same split; NaN without one.
         config: The settings that all runs share.
-        command: What made it.
+        command: The command that made it.
         machine: What it ran on.
     """
 

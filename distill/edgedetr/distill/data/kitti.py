@@ -167,7 +167,7 @@ def _other_types(root: Path, found: list[KittiObjects], class_names: tuple[str, 
         if name.lower() in by_lower:
             raise DataError(
                 f"{root}: labels have the type {name!r}, the class to train is "
-                f"{by_lower[name.lower()]!r}; write both alike"
+                f"{by_lower[name.lower()]!r}; spell both the same"
             )
     own = {t: n for t, n in others.items() if t.lower() not in _KNOWN}
     shown = ", ".join(f"{ascii(t)[1:-1]} {n}" for t, n in sorted(own.items()))

@@ -257,7 +257,7 @@ def one_line_of_workers() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise EdgeDetrError(
-            f"a process that loads images was ended ({str(error).splitlines()[0].strip()}); where "
+            f"a process that loads images ended ({str(error).splitlines()[0].strip()}); if "
             "memory is short, lower data.workers or batch_size"
         ) from error
 

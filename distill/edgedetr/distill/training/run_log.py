@@ -44,7 +44,9 @@ class RunLog:
         records, torn = _read(self._path) if done_epochs and self._path.is_file() else ([], 0)
         kept = [record for record in records if record["epoch"] < done_epochs]
         if torn:
-            tqdm.write(f"{self._path}: {torn} torn line{'s' * (torn > 1)} cut", file=sys.stderr)
+            tqdm.write(
+                f"{self._path}: {torn} incomplete line{'s' * (torn > 1)} removed", file=sys.stderr
+            )
         self.evaluated_epochs = {r["epoch"] for r in kept if r["kind"] == "evaluation"}
         with _named(self._path):
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
