@@ -58,8 +58,8 @@ def train(config: DistillConfig, out: str | os.PathLike[str], command: str) -> d
 
     Raises:
         UsageError: If another run is using ``out``, or the student cannot be trained so.
-        ArtifactError: If ``out`` holds a run of other settings, data or weights, or a file of weights
-            is missing or of another detector.
+        ArtifactError: If ``out`` holds a run of other settings, data or weights, or a file of
+            weights is missing or of another detector.
         DataError: If a label or an image is wrong.
         OSError: If the disk is full; the run can be resumed from its last whole epoch.
     """
