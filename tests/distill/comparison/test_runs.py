@@ -179,7 +179,7 @@ def test_the_teacher_is_scored_at_its_own_size_on_the_validation_split(
         car = np.array([[10.0 + 8 * 3, 10, 10 + 8 * 3 + 24, 40]], np.float32)
         return [Detections(car, np.ones(1, np.float32), np.zeros(1, int)), empty]
 
-    monkeypatch.setattr(compare_module, "detections_on", all_but_one)
+    monkeypatch.setattr("edgedetr.distill.evaluation.predict.detections_on", all_but_one)
     config = replace(plan.config, teacher=str(tmp_path / "teacher.safetensors"))
     # one of two cars: precision 1 up to recall 0.5, that is 51 of COCO's 101 points
     assert compare_module._teacher_ap(config) == pytest.approx(100 * 51 / 101)
