@@ -21,11 +21,11 @@ EVERY = 10
 """Training passes between two measurements, each of which costs a backward pass to the memory."""
 
 SMOOTHING = 0.8
-"""Weight of what was known before in the moving average of a factor."""
+"""Weight of the earlier factor in its moving average."""
 
 
 class Balance(nn.Module):
-    """Factors of distillation terms, measured now and then.
+    """Factors of distillation terms, measured every few passes.
 
     Args:
         shares: Wanted share of each term that is held to one.

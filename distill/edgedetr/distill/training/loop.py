@@ -108,13 +108,13 @@ class TrainingLoop:
         return metrics
 
     def _read(self, loader: TrainingLoader) -> None:
-        """Read what memory can hold, and each validation image once: a bad one is found now."""
+        """Read what memory can hold, and each validation image once: a bad one is found at once."""
         loader.data.read()
         self.validation.check()
         memory = self.state.trainee.teacher_memory
         if memory is not None and loader.data.kind == "flip":
             batches = loader.data.mirrored_too(self.schedule.batch_size)
-            memory.learn(batches, 2 * len(loader.data))
+            memory.fill(batches, 2 * len(loader.data))
 
     def _step(
         self, images: Tensor, targets: list[Targets], step: int, steps: int

@@ -1,4 +1,4 @@
-"""The methods of a run as one: each one's terms, weighted or held to a share."""
+"""The distillation loss of a run: the terms of each method, weighted or held to a share."""
 
 from __future__ import annotations
 
