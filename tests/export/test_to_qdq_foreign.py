@@ -68,7 +68,7 @@ def test_a_model_and_its_spec_go_through_every_command(
     model, spec, images = files
     stats = model.with_suffix(".calib.json")
     code, _, err = edgedetr("calib", "collect", model, "--spec", spec, "--images", images)
-    assert (code, "Warning: only 3 frames; give 16" in err) == (0, True)
+    assert (code, "only 3 frames; " in err) == (0, True)
     code, out, _ = edgedetr("export", "qdq", model, stats, "--spec", spec)
     assert (code, "1 nodes in INT8 of 2 convolutions" in out) == (0, True)
     code, out, _ = edgedetr("export", "fp16", model, "--spec", spec, "--images", images)

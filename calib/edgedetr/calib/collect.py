@@ -31,7 +31,7 @@ from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import onnxruntime
     from numpy.typing import NDArray
@@ -108,11 +108,17 @@ def collect(
         percentile=percentile,
         frames=len(images),
         frames_sha256=digest.hexdigest(),
-        ranges=tuple(
-            TensorRange(name, amax_from_histogram(histogram, method, percentile), histogram.max)
-            for name, histogram in histograms.items()
-        ),
+        ranges=_ranges(histograms, method, percentile),
         magnitudes={name: found.magnitude for name, found in probe.ranges().items()},
+    )
+
+
+def _ranges(
+    histograms: Mapping[str, Histogram], method: Method, percentile: float
+) -> tuple[TensorRange, ...]:
+    return tuple(
+        TensorRange(name, amax_from_histogram(histogram, method, percentile), histogram.max)
+        for name, histogram in histograms.items()
     )
 
 

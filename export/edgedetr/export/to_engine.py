@@ -87,16 +87,13 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         GateError: If TensorRT would break the graph, or it has none of the precision that its name
             promises.
     """
-    path = Path(path)
-    output = Path(output)
-    options = options or EngineOptions()
+    path, output, options = Path(path), Path(output), options or EngineOptions()
     if output.suffix != SUFFIX:
         raise UsageError(f"--output {output}: wanted a name that ends in {SUFFIX}")
     module, trt = load_builder(backend)
     module.check(options)
     targets = module.targets(trt, options)
-    model = load_onnx(path)
-    spec = _check_model(model, path, spec, options)
+    spec = _check_model(load_onnx(path), path, spec, options)
     log = EngineLog()
     with postponed() as stops:
         try:

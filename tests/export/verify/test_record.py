@@ -75,7 +75,7 @@ def test_what_is_refused(read, changes, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"passed": true, "passed": false}', "the key 'passed' is there twice"),
+        ('{"passed": true, "passed": false}', "the key 'passed' occurs twice"),
         ('{"passed": true, "frames": 1e999}', "the number 1e999 is too large"),
         (" " * (2 << 20), "larger than 1 MiB"),
         ("[" * 100_000, "nested too deeply"),

@@ -58,14 +58,14 @@ def test_a_foreign_model_needs_a_spec(edgedetr, foreign, tmp_path):
     status, _, error = edgedetr(*arguments)
     assert status == 1
     assert "foreign.onnx holds no model spec" in error
-    assert "give --spec SPEC.toml, which edgedetr spec" in error
+    assert "give --spec SPEC.toml, drafted by edgedetr spec" in error
     assert edgedetr(*arguments, "--spec", spec)[0] == 0
     values = json.loads(out.read_text())
     assert (values["mean_score_drop"], values["max_score_drop"], values["min_iou"]) == (0, 0, 1)
     assert values["reference_precision"] == values["candidate_precision"] == "fp32"
     assert values["activations"]["scans"][0]["tensors"] == 6
     spec.write_text('input_hw = [8, 16]\nclass_names = ["Car", "Pedestrian"]\nlogits_name = "o"\n')
-    assert "answers logits, boxes, its spec wants o" in edgedetr(*arguments, "--spec", spec)[2]
+    assert "outputs logits, boxes, its spec wants o" in edgedetr(*arguments, "--spec", spec)[2]
 
 
 def test_one_of_two_models_may_be_foreign(foreign, tiny_onnx):

@@ -46,7 +46,8 @@ def check_values(outputs: Sequence[NDArray[Any]], spec: ModelSpec, path: Path | 
     """Stop where numbers contradict the spec; numbers that are not finite are not looked at.
 
     Args:
-        outputs: Of the model, in the order of ``spec.output_names``.
+        outputs: Of the model, in the order of ``spec.output_names``; the first image of a batch is
+            looked at, since all are the same here.
         spec: How to decode them.
         path: The artifact, for the message.
 
@@ -55,6 +56,7 @@ def check_values(outputs: Sequence[NDArray[Any]], spec: ModelSpec, path: Path | 
     """
     if not all(np.isfinite(values).all() and values.size for values in outputs):
         return
+    outputs = [values[:1] for values in outputs]
     if spec.fused:
         boxes, scores = outputs[0][..., :4], outputs[0][..., 4:]
     else:
