@@ -3,6 +3,7 @@
 import onnx
 import pytest
 
+from edgedetr.graph.checksum import external_files
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
@@ -50,3 +51,12 @@ def test_a_file_without_a_spec_is_refused(tiny_onnx):
     path = tiny_onnx(store_spec=False)
     with pytest.raises(ArtifactError, match=r"tiny\.onnx"):
         embedded_spec(load_onnx(path), path)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.textproto", "model.onnxtxt", "model.onnx"])
+def test_a_file_of_another_kind_is_refused_whatever_its_name(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('{"images": [1, 2]}')
+    with pytest.raises(ArtifactError, match="not a whole ONNX model"):
+        load_onnx(path)
+    assert external_files(path) == ()

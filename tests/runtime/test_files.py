@@ -12,6 +12,7 @@ from edgedetr.runtime.files import (
     UNFINISHED,
     atomic_path,
     output_to_itself,
+    read_json,
     unfinished_folder,
     write_text,
 )
@@ -136,3 +137,33 @@ def test_a_full_disk_names_the_file(tmp_path, error):
 def test_what_no_utf_8_holds_is_escaped(tmp_path):
     write_text(tmp_path / "a.html", "\udcff.png")
     assert (tmp_path / "a.html").read_bytes() == rb"\udcff.png"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": ' + "9" * 400 + "}", "a number of 400 digits is too large"),
+        ('{"a": 9223372036854775808}', "a number of 19 digits is too large"),
+        ('{"a": 1e999}', "1e999 is too large"),
+        ('{"a": NaN}', "NaN is no number"),
+        ('{"a": 1, "a": 2}', "'a' is there twice"),
+        ('{"a":' * 90_000, "nested too deeply"),
+        ("[1]", "wanted a JSON object"),
+    ],
+)
+def test_json_that_no_figure_can_hold_is_refused(tmp_path, text, says):
+    path = tmp_path / "figures.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=says):
+        read_json(path)
+
+
+def test_json_with_the_largest_whole_number_is_read(tmp_path):
+    path = tmp_path / "figures.json"
+    path.write_text('{"a": 9223372036854775807, "b": -1}')
+    assert read_json(path) == {"a": 2**63 - 1, "b": -1}
+
+
+def test_the_root_is_no_file_to_write():
+    with pytest.raises(IsADirectoryError, match="Is a directory: '/'"):
+        write_text("/", "text")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, model_options
+from edgedetr.runtime.commands.options import PATH, command_line, model_options, require_apart
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def bench() -> None:
 @click.option("--json", "out", type=PATH, required=True, help="Where to write the figures.")
 @click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
 @click.option(
-    "--threads", type=click.IntRange(1), help="Threads of the network; default: one per core."
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Threads of the network; default: one per core.",
 )
 @model_options
 def latency(
@@ -41,6 +43,7 @@ def latency(
     """Time MODEL, a file or a package: the network alone and end to end, on the same frames."""
     from edgedetr.bench.latency import measure_latency
 
+    require_apart([out], [model])
     command = command_line()
     report = measure_latency(model, images, frames, threads, opening=opening, command=command)
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")

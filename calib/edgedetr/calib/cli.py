@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from edgedetr.calib.scales import METHODS
-from edgedetr.runtime.commands.options import PATH, spec_option
+from edgedetr.runtime.commands.options import PATH, Number, require_apart, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def calib() -> None:
 @click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True)
 @click.option(
     "--percentile",
-    type=click.FloatRange(0, 100, min_open=True),
+    type=Number(0, 100, min_open=True),
     default=99.99,
     show_default=True,
     help="Share of values that the method percentile keeps, in per cent.",
@@ -52,10 +52,11 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.calib.frame_variety import Variety
     from edgedetr.calib.stats import default_stats_path
 
+    output = output or default_stats_path(model)
+    require_apart([output], [model])
     found, chosen = _frames(data, images, frames)
     variety = Variety()
     stats = collection.collect(model, chosen, spec, cast("Method", method), percentile, variety)
-    output = output or default_stats_path(model)
     stats.write(output)
     if variety.warning():
         click.echo(f"Warning: {variety.warning()}", err=True)
@@ -72,7 +73,7 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
 @click.option("--frames", type=click.IntRange(1), default=256, show_default=True)
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.3,
     show_default=True,
     help="Lowest score of a detection.",
@@ -94,9 +95,10 @@ def digest(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     from edgedetr.calib.health_digest import digest as digest_frames
 
+    output = output or model.with_suffix(".health.json")
+    require_apart([output], [model])
     found, chosen = _frames(data, images, frames)
     noted = digest_frames(model, chosen, spec, threshold)
-    output = output or model.with_suffix(".health.json")
     noted.write(output)
     objects = sum(noted.class_counts)
     click.echo(f"{output}: {noted.frames} of {found} frames, {objects} objects")

@@ -51,7 +51,7 @@ def external_files(path: Path) -> tuple[str, ...]:
         ArtifactError: If one is missing or lies outside of the folder.
     """
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError:
         return ()
     names = {

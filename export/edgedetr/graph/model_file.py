@@ -39,7 +39,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; wanted an ONNX model")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, format="protobuf")  # whatever its name ends with
         onnx.checker.check_model(model)
         _check_sizes(model)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:

@@ -145,6 +145,7 @@ def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> dict
             object_pairs_hook=_each_once,
             parse_constant=_no_number,
             parse_float=_finite,
+            parse_int=_int64,
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
@@ -233,6 +234,8 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
 
 def _unfinished_name(target: Path) -> Path:
     """Name a hidden file beside another; short, since the other's name may be as long as can be."""
+    if not target.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     return target.with_name(f".{secrets.token_hex(6)}{UNFINISHED}")
 
 
@@ -265,4 +268,11 @@ def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"the number {text} is too large")
+    return value
+
+
+def _int64(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"a number of {len(text)} digits is too large")
     return value

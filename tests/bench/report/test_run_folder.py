@@ -75,3 +75,25 @@ def test_log_line_cut_off_by_a_kill_is_left_out(run: Path) -> None:
     training = read_run_folder(run).training
     assert training is not None
     assert [r.step for r in training.steps] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.json", '{"config": 5}'),
+        ("metrics.json", '{"config": {"data": 5}}'),
+        ("metrics.json", '{"config": {"data": {}}}'),
+        ("metrics.json", '{"config": {"data": {"root": 5}}}'),
+        ("metrics.json", '{"config": {"data": {"root": "data", "val_split": 5}}}'),
+        ("metrics.json", "[" * 90_000),
+        ("log.jsonl", '{"kind": "step", "step": 1e999}\n{"step": 1}\n'),
+        ("log.jsonl", "[" * 90_000 + "\nx\n"),
+        ("log.jsonl", "\xff\nx\n"),
+        ("student.int8.onnx.coverage.json", "[" * 90_000),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, text):
+    (tmp_path / "student.onnx").write_bytes(b"")
+    (tmp_path / name).write_text(text, encoding="latin-1")
+    with pytest.raises(ArtifactError, match=name):
+        read_run_folder(tmp_path)

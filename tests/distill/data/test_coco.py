@@ -228,6 +228,15 @@ def test_boxes_without_area_are_left_out_and_counted_once(
     assert survey(root).notes == [line]
 
 
+def test_boxes_that_are_shares_of_the_image_are_refused(tmp_path: Path) -> None:
+    content = copy.deepcopy(CONTENT)
+    for entry in content["annotations"]:
+        entry["bbox"] = [0.25, 0.5, 0.25, 0.5]
+    root = folder(tmp_path, content)
+    with pytest.raises(DataError, match="no box reaches beyond 1: shares of the image"):
+        open_dataset("coco", root, "train", ("car",))
+
+
 def test_images_may_lie_elsewhere(tmp_path: Path) -> None:
     content = copy.deepcopy(CONTENT)
     root = folder(tmp_path / "data", content, images="real")

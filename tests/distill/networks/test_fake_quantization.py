@@ -197,7 +197,9 @@ def test_a_checkpoint_keeps_its_quantization_and_is_otherwise_as_any(make_model,
     assert plain.network.state_dict().keys() == quantized.network.state_dict().keys()
 
 
-@pytest.mark.parametrize("text", ["{", "{}", BLOCK.to_json().replace("path", "road")])
+@pytest.mark.parametrize(
+    "text", ["{", "[" * 90_000, "9" * 6000, "{}", BLOCK.to_json().replace("path", "road")]
+)
 def test_a_damaged_quantization_is_one_line(text):
     with pytest.raises(ArtifactError, match=r"x\.json: its quantization is damaged"):
         quantization_from_json(text, "x.json")

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -69,7 +70,9 @@ def test_weights_of_another_preset_are_refused(tmp_path, make_model):
 
 
 @pytest.mark.parametrize(
-    "damage", ["{", "[]", '{"family": "d_fine"}', '{"family": 3, "preset": ""}']
+    "damage",
+    ["{", "[]", "[" * 90_000, "9" * 6000, '{"family": "d_fine"}', '{"family": 3, "preset": ""}'],
+    ids=range(6),
 )
 def test_damaged_metadata_is_one_line(tmp_path, make_model, damage):
     path = tmp_path / "m.safetensors"
@@ -77,6 +80,16 @@ def test_damaged_metadata_is_one_line(tmp_path, make_model, damage):
     save_file({"w": torch.zeros(2)}, path, metadata)
     with pytest.raises(ArtifactError, match="its metadata is damaged"):
         load_model(path)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path, make_model):
+    model = make_model()
+    name, weight = next(iter(model.network.named_parameters()))
+    with torch.no_grad():
+        weight.view(-1)[0] = float("nan")
+    save_model(tmp_path / "m.safetensors", model, command="a test")
+    with pytest.raises(ArtifactError, match=f"{re.escape(name)} is not finite everywhere"):
+        load_model(tmp_path / "m.safetensors")
 
 
 def test_a_changed_file_does_not_match_its_manifest(tmp_path, make_model):

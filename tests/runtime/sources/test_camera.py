@@ -20,6 +20,12 @@ def grey(level, hw=(32, 48)):
     return np.full((*hw, 3), level, np.uint8)
 
 
+@pytest.mark.parametrize("number", ["1000", "2147483648", "9" * 20])
+def test_a_number_that_no_camera_has_is_refused(number):
+    with pytest.raises(DataError, match="cameras have numbers up to 999"):
+        open_camera(number, 30)
+
+
 def test_a_camera_is_asked_for_its_rate(monkeypatch):
     camera: Any = ClosedCamera(is_open=True)
     monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera)

@@ -11,6 +11,7 @@ from edgedetr.export.search.coverage_record import read_coverage
 from edgedetr.export.verify.record import read_verify_record
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import read_json
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 
 if TYPE_CHECKING:
@@ -87,8 +88,13 @@ def _read_config(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     config = _json_object(path).get("config")
-    if not isinstance(config, dict):
-        raise ArtifactError(f"{path} holds no config; train again, or give --data and remove it")
+    data = config.get("data") if isinstance(config, dict) else None
+    settings = {"root": None, **data} if isinstance(data, dict) else {}
+    texts = [settings.get(key, "") for key in ("root", "format", "val_split", "untrained")]
+    if not settings or not all(isinstance(text, str) for text in texts):
+        raise ArtifactError(
+            f"{path} holds no config of a run; train again, or give --data and remove it"
+        )
     return config
 
 
@@ -98,13 +104,13 @@ def _read_log(path: Path) -> TrainingLog | None:
         return None
     steps: list[LogRecord] = []
     evaluations: list[LogRecord] = []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):
         try:
             values = json.loads(line)
             step = int(values["step"])
             figures = {k: float(v) for k, v in values.items() if k not in _PLACE}
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             if number == len(lines):
                 break
             raise ArtifactError(
@@ -161,9 +167,6 @@ def _read_origin(artifact: Path) -> Origin:
 
 def _json_object(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not a readable JSON file: {error}") from error
-    if not isinstance(values, dict):
-        raise ArtifactError(f"{path}: found no JSON object; make it again")
-    return values
+        raise ArtifactError(f"{path}: not a readable JSON file: {error}; make it again") from error

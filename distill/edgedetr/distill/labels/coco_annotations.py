@@ -24,7 +24,6 @@ from edgedetr.runtime.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-if TYPE_CHECKING:
     from edgedetr.distill.labels.coco_files import Source
 
 T = TypeVar("T")
@@ -95,6 +94,9 @@ def read_annotations(source: Source) -> AnnotationFile:
         if problem:
             name = short(annotation.get("id", "?")) if isinstance(annotation, dict) else "?"
             file.problems.append(f"annotations[{index}] (id {name}): {problem}")
+    corners = [max(o.box) for image in file.images for o in image.objects]
+    if corners and max(corners) <= 1:
+        file.problems.append("no box reaches beyond 1: shares of the image? wanted pixels, x y w h")
     return file
 
 

@@ -96,7 +96,7 @@ def quantization_from_json(text: str, source: str) -> Quantization:
     """
     try:
         return settings_from_dict(Quantization, json.loads(text), source)
-    except (json.JSONDecodeError, SettingsError) as error:
+    except (ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{source}: its quantization is damaged: {error}") from error
 
 

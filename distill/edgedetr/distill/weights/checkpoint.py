@@ -76,7 +76,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     """Read a model, in evaluation mode, on the CPU.
 
     Raises:
-        ArtifactError: If the file is missing, damaged or does not hold a model of this project.
+        ArtifactError: If the file is missing, damaged or does not hold a model of this project, or
+            its weights are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -93,7 +94,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     try:
         kind = settings_from_dict(_Kind, json.loads(metadata[MODEL_KEY]), MODEL_KEY)
         spec = spec_from_json(metadata[METADATA_KEY], METADATA_KEY)
-    except (json.JSONDecodeError, SettingsError) as error:
+    except (ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{path}: its metadata is damaged: {error}") from error
     model = new_model(kind.family, kind.preset, spec)
     if QUANTIZATION_KEY in metadata:
@@ -107,8 +108,15 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         raise ArtifactError(
             f"{path} does not fit {kind.family}/{kind.preset}: {str(error).splitlines()[0]}"
         ) from error
+    _require_finite(model, path)
     model.network.eval()
     return model
+
+
+def _require_finite(model: Model, path: Path) -> None:
+    for name, tensor in model.network.named_parameters():
+        if not tensor.isfinite().all():
+            raise ArtifactError(f"{path}: {name} is not finite everywhere; train the model again")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, spec_option
+from edgedetr.runtime.commands.options import (
+    PATH,
+    Number,
+    command_line,
+    require_apart,
+    spec_option,
+)
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,12 +28,12 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .fp16.onnx.")
 @click.option(
     "--max-box-error-px",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Keep blocks in FP32 until 98 % of the boxes on --images move no more than this.",
 )
 @click.option(
     "--max-score-error",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="The same for scores. Default with --max-box-error-px: 0.01.",
 )
 @click.option(
@@ -64,6 +70,7 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
         request = Request(images, frames, gate.limits("fp16"))
 
     output = output or model.with_suffix(".fp16.onnx")
+    require_apart([output], [model])
     seen = frames_of(images) if images else None
     share = export_fp16(model, output, spec, seen, command_line(), request)
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, SPEC_FILE, command_line, spec_option
+from edgedetr.runtime.commands.options import PATH, SPEC_FILE, Number, command_line, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ GATE_FRAMES, AP_FRAMES = 200, 500
 )
 @click.option(
     "--max-ap-drop",
-    type=click.FloatRange(0),
+    type=Number(0, 100),
     help="Quantize as much as costs at most this AP on --data, in points (0 to 100).",
 )
 @click.option(
@@ -96,7 +96,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         chosen = choose_coverage(model, stats, output, request, command_line())
         include, exclude = chosen.include, chosen.exclude
         click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
-    named = {"--spec": click.get_current_context().meta[SPEC_FILE]} if spec else {}
+    named = {"--spec": click.get_current_context().meta[SPEC_FILE].name} if spec else {}
     named |= {"--images": images.name} if images else {}
     share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named)
     click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, spec_option
+from edgedetr.runtime.commands.options import (
+    PATH,
+    Number,
+    command_line,
+    require_apart,
+    spec_option,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,30 +38,30 @@ if TYPE_CHECKING:
     help="At most so many, evenly spread over all.",
 )
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+    "--threshold", type=Number(0, 1), default=0.3, show_default=True, help="Lowest score."
 )
 @click.option(
     "--min-iou",
     "iou",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="Least overlap with which a detection is kept; FP16: 0.95, INT8: 0.8.",
 )
 @click.option(
     "--max-score-error",
     "score_error",
-    type=click.FloatRange(0),
+    type=Number(0),
     help="Largest change of its score; FP32: 0.001, FP16: 0.01, INT8: 0.1.",
 )
 @click.option(
     "--max-box-error-px",
     "box_error_px",
-    type=click.FloatRange(0),
+    type=Number(0),
     help="Farthest that a side of it may move; FP32: 0.5.",
 )
 @click.option(
     "--max-lost",
     "lost_share",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="Share of detections that may be lost; FP32: 0, FP16: 0.02, INT8: 0.1.",
 )
 def verify(  # noqa: PLR0913, PLR0917 - one argument per option
@@ -91,6 +97,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.errors import GateError
     from edgedetr.runtime.files import write_text
 
+    require_apart([out, html], [reference, candidate])
     paths = gate_images(images, data, frames)
     options = compare.Options(spec, tuple(path.name for path in paths), traced=taps)
     seen, rule = ImageFiles(paths, "verify"), Rule(threshold)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgedetr.export.search.sensitivity import BlockEffect
 from edgedetr.export.transforms.quantize import Rest
 from edgedetr.runtime.errors import ArtifactError, SettingsError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.files import read_json, write_text
 from edgedetr.runtime.settings import settings_from_dict
 
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ def read_coverage(path: Path) -> CoverageRecord:
         ArtifactError: If the file is missing, damaged or something else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return settings_from_dict(CoverageRecord, values, str(path))
+        return settings_from_dict(CoverageRecord, read_json(path), str(path))
     except (OSError, ValueError, SettingsError) as error:
         raise ArtifactError(
             f"{path} is no coverage record of edgedetr export qdq: {error}; run it again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgedetr.runtime.errors import UsageError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from edgedetr.runtime.spec import ModelSpec
@@ -44,15 +47,29 @@ class _SpecFile(_HomePath):
 
         path = super().convert(value, param, ctx)
         if ctx:
-            ctx.meta[SPEC_FILE] = path.name
+            ctx.meta[SPEC_FILE] = path
         return spec_from_toml(path)
+
+
+class Number(click.FloatRange):
+    """A number in a range; ``nan`` and ``inf`` are none, which no comparison with a bound finds."""
+
+    # typing.override is Python 3.12's
+    def convert(  # type: ignore[explicit-override]
+        self, value: float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # noqa: ANN401 - as in click
+        """Read a number; stop where it is not finite or out of range."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 PATH = _HomePath(path_type=Path)
 """Type of a parameter that names a file or folder; the code that opens it reports errors."""
 
 SPEC_FILE = "edgedetr.spec"
-"""Key in a command's ``Context.meta`` of the name of the file that ``--spec`` was given."""
+"""Key in a command's ``Context.meta`` of the file that ``--spec`` was given."""
 
 spec_option = click.option(
     "--spec", type=_SpecFile(path_type=Path), help="TOML spec, for a model that holds none."
@@ -60,7 +77,7 @@ spec_option = click.option(
 """``--spec``: the command gets a `ModelSpec` or None."""
 
 threshold_option = click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score."
+    "--threshold", type=Number(0, 1), default=0.3, show_default=True, help="Lowest score."
 )
 
 
@@ -136,3 +153,18 @@ def health_options(command: Callable[..., None]) -> Callable[..., None]:
         command(*arguments, watching=watching, **others)
 
     return with_options
+
+
+def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+    """Refuse to write over what the same command reads, by whatever name, before it does any work.
+
+    A file given as ``--spec`` is such an input, too.
+
+    Raises:
+        UsageError: If an output is an input.
+    """
+    spec = click.get_current_context().meta.get(SPEC_FILE)
+    there = [path for path in (*inputs, spec) if path is not None and path.is_file()]
+    for output in outputs:
+        if output is not None and output.is_file() and any(map(output.samefile, there)):
+            raise UsageError(f"{output} is an input of the same command; choose another output")

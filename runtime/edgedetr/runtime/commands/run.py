@@ -13,6 +13,7 @@ import click
 from edgedetr.runtime.commands.conversion import runnable
 from edgedetr.runtime.commands.options import (
     PATH,
+    Number,
     health_options,
     model_options,
     threshold_option,
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
 @click.option(
     "--rate",
     "rate_hz",
-    type=click.FloatRange(0, 1000, min_open=True),
+    type=Number(0.001, 1000),
     help="Frames per second of a folder or video; by default 30, or a video's own time stamps.",
 )
 @click.option(
     "--deadline-ms",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, 3_600_000, min_open=True),
     help="Deadline from capture to detections; by default one period of --rate or of 30 Hz.",
 )
 @click.option("--out", type=PATH, help="New folder: KITTI files, frames.jsonl, summary.json.")
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 @threshold_option
 @click.option(
     "--time-limit-s",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, 86_400, min_open=True),
     default=10.0,
     show_default=True,
     help="Time after which a backend that does not return counts as stuck.",

@@ -31,6 +31,7 @@ _TIME_LIMITS = [
     *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(1000 * SILENCE_S)),
     *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1000 * SILENCE_S)),
 ]
+_LAST_NUMBER = 999
 _RETRY_S = 0.02
 _JOIN_S = 2.0
 
@@ -85,6 +86,8 @@ def _opened(text: str, name: str) -> cv2.VideoCapture:
         if text.partition("://")[0].lower() not in SCHEMES:
             raise DataError(f"{name}: wanted a URL of {', '.join(SCHEMES)}")
         return cv2.VideoCapture(text, cv2.CAP_FFMPEG, _TIME_LIMITS)
+    if text.isdecimal() and int(text) > _LAST_NUMBER:
+        raise DataError(f"{name}: cameras have numbers up to {_LAST_NUMBER}")
     return cv2.VideoCapture(int(text) if text.isdecimal() else text)
 
 

@@ -141,7 +141,7 @@ def _score_problem(scores: NDArray[np.float32], spec: ModelSpec) -> str:
     shares = scores.ndim == 3 and rows_sum_to_one(scores)
     if spec.activation.endswith("_logits"):
         if not within_unit(scores):
-            return _no_object_problem(scores, spec)
+            return _log_problem(scores, spec) or _no_object_problem(scores, spec)
         passed = "softmax" if shares else "sigmoid"
         adds = ", and those of a query add up to 1" if shares else ""
         return (
@@ -164,6 +164,16 @@ def _score_problem(scores: NDArray[np.float32], spec: ModelSpec) -> str:
             "no_object to the column that stands for none"
         )
     return _no_object_problem(scores, spec)
+
+
+def _log_problem(scores: NDArray[np.float32], spec: ModelSpec) -> str:
+    is_log = scores.max() <= 0 and rows_sum_to_one(np.exp(scores))
+    if spec.activation != "sigmoid_logits" or not is_log:
+        return ""
+    return (
+        f"the exponentials of {spec.logits_name} of a query add up to 1, as a log-softmax gives "
+        'them; set activation = "softmax_logits"'
+    )
 
 
 def _no_object_problem(scores: NDArray[np.float32], spec: ModelSpec) -> str:

@@ -1,0 +1,63 @@
+import click
+import pytest
+from click.testing import CliRunner
+
+from edgedetr.runtime.cli import edgedetr
+from edgedetr.runtime.commands.options import Number, require_apart
+from edgedetr.runtime.errors import UsageError
+
+
+def _number_options(command, name=""):
+    for parameter in command.params:
+        if isinstance(parameter.type, click.types.FloatParamType):
+            yield name, parameter
+    for child in getattr(command, "list_commands", lambda _: [])(None):
+        yield from _number_options(command.get_command(None, child), f"{name} {child}".strip())
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999"])
+def test_what_is_not_finite_is_refused_in_one_line(text):
+    result = CliRunner().invoke(edgedetr, ["run", "m.onnx", "--source", ".", "--rate", text])
+    assert result.exit_code == 2
+    assert "Invalid value for '--rate'" in result.output
+
+
+def test_a_number_in_its_range_is_taken():
+    assert Number(0, 1)("0.25") == 0.25
+
+
+def test_every_option_that_takes_a_number_refuses_nan():
+    found = list(_number_options(edgedetr))
+    assert len(found) > 10
+    for command, option in found:
+        assert isinstance(option.type, Number), f"edgedetr {command} {option.opts[0]}"
+
+
+def test_an_output_is_no_input_by_whatever_name(tmp_path):
+    model, link = tmp_path / "m.onnx", tmp_path / "other.json"
+    model.write_bytes(b"weights")
+    link.symlink_to(model)
+    with pytest.raises(UsageError, match=r"other\.json is an input of the same command"):
+        require_apart([None, link], [model, None])
+    require_apart([tmp_path / "new.json", None], [model, tmp_path / "missing.toml"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["calib", "collect", "m.onnx", "--images", ".", "-o", "./m.onnx"],
+        ["calib", "digest", "m.onnx", "--images", ".", "-o", "./m.onnx"],
+        ["verify", "a.onnx", "m.onnx", "--images", ".", "--json", "./m.onnx"],
+        ["verify", "a.onnx", "m.onnx", "--images", ".", "--html", "./m.onnx"],
+        ["export", "fp16", "m.onnx", "-o", "./m.onnx"],
+        ["bench", "latency", "m.onnx", "--images", ".", "--json", "./m.onnx"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_writes_over_its_model(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"weights")
+    result = CliRunner().invoke(edgedetr, arguments)
+    assert isinstance(result.exception, UsageError)
+    assert model.read_bytes() == b"weights"
