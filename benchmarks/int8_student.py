@@ -24,7 +24,7 @@ from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.calib.collect import collect
 from edgedetr.calib.frames import choose_frames, kitti_images
 from edgedetr.calib.stats import default_stats_path
-from edgedetr.distill.data.kitti import image_paths, open_dataset
+from edgedetr.distill.data.kitti import open_dataset
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.export.search.coverage_record import coverage_path, read_coverage
 from edgedetr.export.search.int8_choice import Request, choose_coverage
@@ -33,6 +33,7 @@ from edgedetr.export.to_qdq import export_qdq
 from edgedetr.export.transforms.quantize import quantized_share
 from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.graph.model_file import load_onnx
+from edgedetr.runtime.kitti import image_paths
 from edgedetr.runtime.manifest import versions_of
 
 if TYPE_CHECKING:

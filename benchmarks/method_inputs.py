@@ -14,22 +14,22 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from edgedetr.bench.result_file import write_result
 from edgedetr.distill.config import MethodConfig
 from edgedetr.distill.data.kitti import open_dataset
-from edgedetr.distill.detectors import Queries
 from edgedetr.distill.evaluation.coco import coco_ap
-from edgedetr.distill.methods import Batch, method
+from edgedetr.distill.methods import method
 from edgedetr.distill.model import new_model
 from edgedetr.distill.training.adapters import IMAGES, first_batches, fit_adapters
 from edgedetr.distill.training.distillation_model import Trainee
 from edgedetr.distill.training.loader import NetworkInputs, TrainingInputs
 from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch, Queries
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.distill.weights.selection import inherit
 from edgedetr.runtime.postprocess import postprocess
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgedetr.distill.data import Dataset
-    from edgedetr.distill.detectors import Memory
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Memory
 
 ROOT = Path(__file__).parents[1]
 TEACHER = "distill/checkpoints/synth_teacher.safetensors"
@@ -115,7 +115,8 @@ def ap_with(make: Callable[[Model, Memory], Tensor], teacher: Model, held_out: D
     inputs, found = NetworkInputs(held_out, teacher.spec), []
     for start in range(0, FRAMES, BATCH):
         items = [inputs[index] for index in range(start, min(start + BATCH, FRAMES))]
-        memory = teacher.encode(torch.stack([inputs.normalised(item.pixels) for item in items]))
+        images = torch.stack([inputs.normalised(item.pixels) for item in items])
+        memory = cast("Memory", teacher.encode(images))
         asked = Queries(make(teacher, memory), memory.own.boxes, memory.own.valid)
         answers = teacher.decode(memory, asked)
         found += [

@@ -21,12 +21,12 @@ import torch
 
 from edgedetr.bench.result_file import write_result
 from edgedetr.distill.config import MethodConfig
-from edgedetr.distill.detectors import Targets
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.training.distillation_model import Trainee
 from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Targets
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _step(trainee: Trainee, images: torch.Tensor, targets: list[Targets]) -> Non
 
 def _forward(model: Model, images: torch.Tensor) -> None:
     with torch.no_grad():
-        model.module.predict(model.network, images.contiguous(memory_format=torch.channels_last))
+        model.predict(images.contiguous(memory_format=torch.channels_last))
 
 
 if __name__ == "__main__":

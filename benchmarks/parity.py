@@ -105,7 +105,7 @@ def settled_model(family: str, preset: str, paths: Sequence[Path], spec: ModelSp
             if isinstance(module, nn.BatchNorm2d):
                 module.train()
                 module.momentum = None
-        model.module.predict(model.network, images)
+        model.predict(images)
     model.network.eval()
     return model
 

@@ -21,7 +21,7 @@ import click
 
 from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.calib.frames import choose_frames
-from edgedetr.distill.networks.reparameterize import merge_layers
+from edgedetr.distill.networks.reparameterize import reparameterize
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.export.qat import calibrated
 from edgedetr.export.to_onnx import export_onnx
@@ -84,7 +84,7 @@ def main(student: Path, images: Path, frames: int, out: Path) -> None:
 def prepare(student: Path, output: Path, images: list[Path]) -> None:
     """Give a student the steps with which a quantization-aware run starts."""
     model = load_model(student)
-    merge_layers(model.network)
+    reparameterize(model.network)
     quantization = calibrated(model, map(read_image, images), "", "")
     save_model(output, replace(model, quantization=quantization), command="-")
 

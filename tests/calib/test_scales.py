@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import pytest
 
-from edgedetr.calib import cli
 from edgedetr.calib.histogram import BINS, Histogram
 from edgedetr.calib.scales import Method, _divergence, amax_from_histogram
 
@@ -102,7 +101,3 @@ def test_no_method_exceeds_the_largest_value(method: Method) -> None:
     histogram = Histogram()
     histogram.add(values)
     assert 0 < amax_from_histogram(histogram, method) <= values.max()
-
-
-def test_the_command_offers_every_method() -> None:
-    assert get_args(Method) == cli.METHODS

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
-from edgedetr.distill.detectors import Targets
 from edgedetr.distill.networks import query_fade
+from edgedetr.distill.types import Targets
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.spec import ModelSpec
 

@@ -118,7 +118,7 @@ def test_a_finished_run_is_not_trained_again_nor_overwritten(config, tmp_path, c
     capsys.readouterr()
     same = replace(config, eval_every=5, data=replace(config.data, workers=2))
     assert recipe.train(same, out, "another command") == first
-    assert f"{out}: is up to date" in capsys.readouterr().out
+    assert f"{out}: up to date" in capsys.readouterr().out
     for other, key in (
         (replace(config, seed=1), "seed was 0, is 1"),
         (replace(config, epochs=2), "epochs was 1, is 2"),

@@ -44,8 +44,7 @@ def settled_model(make_model):
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.train()
                 module.momentum = None
-        with torch.no_grad():
-            model.module.predict(model.network, images)
+        model.predict(images)
         model.network.eval()
         return model
 

@@ -45,7 +45,7 @@ from edgedetr.distill.networks.fake_quantization import (  # noqa: E402
     fake_quantized,
     simulated,
 )
-from edgedetr.distill.networks.reparameterize import merge_layers  # noqa: E402
+from edgedetr.distill.networks.reparameterize import reparameterize  # noqa: E402
 from edgedetr.distill.weights.checkpoint import load_model, save_model  # noqa: E402
 
 ALL = names("edgedetr.distill.detectors")
@@ -139,7 +139,7 @@ def follow(model, quantization, quantized, nodes, images, monkeypatch):
     follower = Follower(nodes, values)
     monkeypatch.setattr(simulation, "fake_quantized", follower)
     with torch.inference_mode(), simulated(model.network, quantization):
-        answer = model.module.predict(model.network, torch.from_numpy(images))
+        answer = model.predict(torch.from_numpy(images))
     return follower, [a.numpy() for a in answer], [values[name] for name in outputs]
 
 
@@ -148,7 +148,7 @@ def follow(model, quantization, quantized, nodes, images, monkeypatch):
 def test_every_point_of_the_graph_is_simulated_and_no_other(family, family_files, monkeypatch):
     files = family_files(family)
     model, graph = copy.deepcopy(files.model), load_onnx(files.traced)
-    merge_layers(model.network)
+    reparameterize(model.network)
     images = network_input(model, textured_frames(model.spec.input_hw, 1)[0])
     quantized = quantize(graph, measured_stats(graph, model, images))
     nodes = int8_nodes(graph, quantized)
@@ -176,7 +176,7 @@ def trained(settled_model, tmp_path_factory):
     """A checkpoint with a quantization, its ONNX file and its INT8 file."""
     folder = tmp_path_factory.mktemp("trained")
     model = settled_model()
-    merge_layers(model.network)
+    reparameterize(model.network)
     frames = textured_frames(model.spec.input_hw, 3)
     model = replace(model, quantization=calibrated(model, frames, r"stem1|mlp"))
     paths = [folder / f"student.{suffix}" for suffix in ("safetensors", "onnx", "int8.onnx")]
@@ -231,7 +231,7 @@ def test_the_export_answers_as_the_simulation(trained, monkeypatch):
         for a, b in zip(found, wanted, strict=True):
             np.testing.assert_allclose(np.sort(a, 1), np.sort(b, 1), atol=2e-3)
         with torch.inference_mode(), simulated(model.network, model.quantization):
-            alone = model.encode(torch.from_numpy(images)).tokens.numpy()
+            alone = model.encode(torch.from_numpy(images)).tensors()[0].numpy()
         exact = values_of(quantized, [tokens], images)[tokens]
         plain = values_of(graph, [tokens], images)[tokens]
         assert np.abs(alone - exact).mean() < 0.7 * np.abs(plain - exact).mean()

@@ -90,7 +90,7 @@ def test_a_wrong_setting_is_one_line(edgedetr, config, tmp_path, setting, status
     [
         ("none,clok", 2, "no 'clok' in methods; did you mean 'clock'?"),
         ("none,clock", 2, "the arm 'clock': method 'clock' needs a teacher checkpoint"),
-        ("none,none", 2, "the arm 'none' is there twice"),
+        ("none,none", 2, "the arm 'none' is listed twice"),
         ("none", 1, "nowhere"),
     ],
 )

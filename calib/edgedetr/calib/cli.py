@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from edgedetr.calib.scales import METHODS
 from edgedetr.runtime.commands.options import PATH, Number, require_apart, spec_option
 from edgedetr.runtime.errors import UsageError
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     from edgedetr.calib.scales import Method
     from edgedetr.runtime.spec import ModelSpec
-
-METHODS = ("mse", "percentile", "entropy", "max")
 
 
 @click.group()

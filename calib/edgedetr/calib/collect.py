@@ -88,8 +88,7 @@ def collect(
     chunks = [_Chunk(exact_session(ending_at(model, p), str(path)), p) for p in parts]
     probe, probed = RangeProbe(model), set(choose_frames(images, RANGE_FRAMES))
     del model
-    digest = hashlib.sha256()
-    preprocess = Preprocessor(spec)
+    digest, preprocess = hashlib.sha256(), Preprocessor(spec)
     feed = np.empty((batch, 3, *spec.input_hw), np.float32)
     for image_path in tqdm(images, desc="calibrating", unit="frame", disable=None):
         image = read_image(image_path)

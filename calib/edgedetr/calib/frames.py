@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.images import list_images
+from edgedetr.runtime.kitti import image_paths
 
 if TYPE_CHECKING:
     import os
@@ -30,20 +29,5 @@ def kitti_images(root: str | os.PathLike[str]) -> list[Path]:
     Raises:
         DataError: If the folder is missing or the split names a frame that has no image.
     """
-    root = Path(root)
-    folder = root / "training" / "image_2"
-    images = list_images(folder)
-    split = root / "ImageSets" / "train.txt"
-    if not split.is_file():
-        return images
-    by_name = {image.stem: image for image in images}
-    chosen = []
-    for number, line in enumerate(split.read_text(encoding="utf-8").splitlines(), 1):
-        name = line.strip()
-        if name and name not in by_name:
-            raise DataError(f"{split}:{number}: the frame {name!r} has no image in {folder}")
-        if name:
-            chosen.append(by_name[name])
-    if not chosen:
-        raise DataError(f"{split}: names no frame")
-    return chosen
+    has_split = (Path(root) / "ImageSets" / "train.txt").is_file()
+    return list(image_paths(root, "train" if has_split else "all").values())

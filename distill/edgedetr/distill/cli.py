@@ -17,31 +17,56 @@ if TYPE_CHECKING:
     from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.distill.training.qat import Calibrate
 
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting of CONFIG."
+)
+_FIGURES = click.option(
+    "--json", "out", type=PATH, help="Write the figures and curves to this file."
+)
+
 
 @click.group()
 def data() -> None:
-    """Make and check data sets."""
+    """Render and check data sets."""
 
 
 @data.command()
 @click.argument("out", type=PATH)
-@click.option("--frames", type=click.IntRange(2, 999_999), default=1000, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True)
+@click.option(
+    "--frames",
+    type=click.IntRange(2, 999_999),
+    default=1000,
+    show_default=True,
+    help="Frames to render; the last 20 % are the validation split.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the scenes.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=2,
+    show_default=True,
+    help="Processes that render.",
+)
 def synth(out: Path, frames: int, seed: int, workers: int) -> None:
-    """Render road scenes into the new KITTI folder OUT; the last 20 % are for validation."""
+    """Render a data set of road scenes, in KITTI's format, into the new folder OUT."""
     from edgedetr.distill.synth.writer import write_synth
 
     rendered = write_synth(out, frames, seed, workers)
-    state = "rendered" if rendered else "is up to date:"
-    click.echo(f"{out}: {state} {frames} frames of seed {seed}")
+    state = "rendered" if rendered else "up to date:"
+    click.echo(f"{out}: {state} {frames} frames, seed {seed}")
 
 
 @data.command()
 @click.argument("root", type=PATH)
-@click.option("--format", "kind", help="kitti or coco; told from the folder where it is not given.")
+@click.option("--format", "kind", help="kitti or coco; detected from the folder by default.")
 def check(root: Path, kind: str | None) -> int:
-    """Count what the data set ROOT holds; print every bad label and image."""
+    """Count the objects of the data set ROOT, and list every bad label and image."""
     from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
     found = survey(root, kind)
@@ -64,16 +89,16 @@ def _calibrate(*arguments: Any) -> Quantization:  # noqa: ANN401 - those of `Cal
 
 @click.group(context_settings={"obj": _calibrate})  # the export stage gives its own
 def distill() -> None:
-    """Train a student with or without a teacher."""
+    """Train a student, with or without a teacher, and compare methods."""
 
 
 @distill.command()
 @click.argument("config", type=PATH)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
-@click.option("--out", type=PATH, help="Folder of the run: runs/CONFIG.")
+@_SET
+@click.option("--out", type=PATH, help="Folder of the run.", show_default="runs/CONFIG")
 @click.pass_obj
 def train(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
-    """Train the student that CONFIG describes; a killed run goes on where it was."""
+    """Train the student that CONFIG describes. An interrupted run resumes after its last epoch."""
     from edgedetr.distill.config import load_config
     from edgedetr.distill.recipe import train as run
 
@@ -82,7 +107,7 @@ def train(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: P
     metrics = run(load_config(config, overrides), out, command, calibrate)
     click.echo(
         f"{out / 'student.safetensors'}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} "
-        f"on the validation split, {metrics['seconds']:.0f} s"
+        f"on the validation split, trained in {metrics['seconds']:.0f} s"
     )
 
 
@@ -93,12 +118,26 @@ def train(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: P
     "arms",
     required=True,
     metavar="ARM,ARM,...",
-    help="What to compare, the reference first: none,clock,clock+fgd.",
+    help="What to compare, the reference first, such as none,clock,clock+fgd.",
 )
-@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
-@click.option("--out", type=PATH, help="Folder of the runs and the page: runs/compare-CONFIG.")
-@click.option("--json", "json_path", type=PATH, help="The figures: OUT/comparison.json.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    default=3,
+    show_default=True,
+    help="Runs of each arm, each with another seed.",
+)
+@_SET
+@click.option(
+    "--out", type=PATH, help="Folder of the runs and the page.", show_default="runs/compare-CONFIG"
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=PATH,
+    help="File of the figures.",
+    show_default="OUT/comparison.json",
+)
 @click.pass_obj
 def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     calibrate: Calibrate,
@@ -109,7 +148,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     out: Path | None,
     json_path: Path | None,
 ) -> None:
-    """Train CONFIG's student with each method and seed, and compare; goes on after a kill."""
+    """Train CONFIG's student with each arm and seed, and compare them. Resumes when interrupted."""
     from edgedetr.distill.comparison.page import as_text
     from edgedetr.distill.comparison.runs import Plan
     from edgedetr.distill.comparison.runs import compare as run
@@ -126,15 +165,15 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
 
 @click.group()
 def evaluate() -> None:
-    """Score detections against labels."""
+    """Evaluate detections against labels."""
 
 
 @evaluate.command()
 @click.option("--labels", required=True, type=PATH, help="Folder of KITTI label files.")
 @click.option("--detections", required=True, type=PATH, help="Folder of KITTI result files.")
-@click.option("--json", "out", type=PATH, help="Write the figures and curves here.")
+@_FIGURES
 def kitti(labels: Path, detections: Path, out: Path | None) -> None:
-    """Compute KITTI's AP11 and AP40 of the 2-D box; the frames are those with a result file."""
+    """Compute KITTI's AP11 and AP40 of 2-D boxes, over the frames that have a result file."""
     from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_kitti
 
     start = perf_counter_ns()
@@ -154,9 +193,9 @@ def kitti(labels: Path, detections: Path, out: Path | None) -> None:
 @evaluate.command()
 @click.option("--truth", required=True, type=PATH, help="COCO annotation file.")
 @click.option("--detections", required=True, type=PATH, help="COCO result file.")
-@click.option("--json", "out", type=PATH, help="Write the figures and curves here.")
+@_FIGURES
 def coco(truth: Path, detections: Path, out: Path | None) -> None:
-    """Compute COCO's AP of boxes."""
+    """Compute COCO's AP and AP50 of boxes, by class."""
     from edgedetr.distill.evaluation.coco import evaluate_coco
 
     start = perf_counter_ns()
@@ -171,7 +210,7 @@ def coco(truth: Path, detections: Path, out: Path | None) -> None:
 
 
 def _figure(value: float, width: int) -> str:
-    """Write a figure; ``-`` where there is none."""
+    """Format a figure; ``-`` where there is none."""
     return f"{'-':>{width}}" if math.isnan(value) else f"{value:{width}.3f}"
 
 

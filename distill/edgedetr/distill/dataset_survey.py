@@ -29,7 +29,7 @@ class Survey:
         classes: Objects of each class.
         difficulty: Objects of each of ``DIFFICULTIES``.
         problems: One line each: file, line or annotation, what was found and wanted.
-        notes: What is no problem, and worth to be known: one line each.
+        notes: What is worth knowing and no problem: one line each.
     """
 
     frames: int = 0
@@ -48,11 +48,12 @@ class Survey:
         self.empty += self.classes.total() == before
 
     def summary(self) -> str:
-        """Say it in one line."""
+        """Sum it up in one line."""
         objects = " ".join(f"{name} {count}" for name, count in sorted(self.classes.items()))
         return (
-            f"{self.frames} good frames ({self.empty} empty), {self.classes.total()} objects"
-            f"{': ' + objects if objects else ''}; {len(self.problems)} problems"
+            f"{_counted(self.frames, 'good frame')} ({self.empty} empty), "
+            f"{_counted(self.classes.total(), 'object')}{': ' + objects if objects else ''}; "
+            f"{_counted(len(self.problems), 'problem')}"
         )
 
 
@@ -69,7 +70,7 @@ def survey(root: str | os.PathLike[str], kind: str | None = None) -> Survey:
 
     Args:
         root: The data set's folder.
-        kind: ``kitti`` or ``coco``; None tells it from the folder.
+        kind: ``kitti`` or ``coco``; None to detect it from the folder.
 
     Raises:
         DataError: If the folder is missing or holds no data set of that format.
@@ -79,6 +80,10 @@ def survey(root: str | os.PathLike[str], kind: str | None = None) -> Survey:
         raise DataError(f"{root}: no such folder; wanted a KITTI or COCO data set")
     kind = kind or _kind_of(root)
     return cast("SurveyingModule", find("edgedetr.distill.data", kind)).survey(root)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + "s" * (count != 1)
 
 
 def _kind_of(root: Path) -> str:

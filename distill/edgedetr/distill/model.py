@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from edgedetr.distill.detectors import DetectorModule, detector
 from edgedetr.runtime.errors import UnknownNameError
@@ -14,16 +14,19 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from edgedetr.distill.detectors import (
+    from edgedetr.distill.detectors import QueryDetectorModule, RegionDetectorModule
+    from edgedetr.distill.networks.fake_quantization import Quantization
+    from edgedetr.distill.types import (
         DetrOutputs,
+        Features,
+        Losses,
         Memory,
         Pyramid,
         Queries,
-        QueryDetectorModule,
         RegionAnswers,
-        RegionDetectorModule,
+        Regions,
+        Targets,
     )
-    from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.runtime.spec import ModelSpec
 
 
@@ -31,16 +34,16 @@ if TYPE_CHECKING:
 class Model:
     """A detector of some family.
 
-    Methods of distillation ask a model through its functions here, so that a teacher with more
-    classes, or with another order of them, answers in the student's.
+    Methods of distillation call a model through its functions here, so that the outputs of a
+    teacher with more classes, or with another order of them, are in the student's.
 
     Attributes:
         family: File name under ``edgedetr.distill.detectors``.
         preset: Size within the family.
         spec: The contract of inputs and outputs.
         network: The weights.
-        class_order: Which class of the network each class asked for is; empty where they are the
-            same, see `with_classes`.
+        class_order: Which class of the network each class of the outputs is; empty where they are
+            the same, see `with_classes`.
         quantization: How its INT8 export rounds, where it was trained for that; its own functions
             compute in float, see `edgedetr.distill.networks.fake_quantization.simulated`.
     """
@@ -58,27 +61,55 @@ class Model:
         return self.module.width(self.network)
 
     @property
+    def embedding_width(self) -> int:
+        """Channels of a region's embedding."""
+        return self.module.embedding_width(self.network)
+
+    @property
+    def anchor_kinds(self) -> int:
+        """How many anchors a cell has: what `Regions.kinds` stays below."""
+        return self.module.anchor_kinds(self.network)
+
+    @property
     def module(self) -> DetectorModule:
         """The functions of the family."""
         return detector(self.family)
 
     @property
     def num_classes(self) -> int:
-        """How many classes it is asked for."""
+        """How many classes its outputs have."""
         return len(self.class_order or self.spec.class_names)
 
     def with_classes(self, names: Sequence[str]) -> Model:
-        """Ask for these of its classes, in this order."""
+        """Return the model with outputs for these of its classes, in this order."""
         own = self.spec.class_names
         order = () if tuple(names) == tuple(own) else tuple(own.index(name) for name in names)
         return replace(self, class_order=order)
 
-    def encode(self, images: Tensor) -> Any:  # noqa: ANN401 - a memory or a pyramid
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
+        logits, boxes = self.module.predict(self.network, images)
+        if self.class_order:
+            logits = logits[..., list(self.class_order)]
+        return logits, boxes
+
+    def training_pass(self, images: Tensor, targets: Sequence[Targets]) -> tuple[Losses, Features]:
+        """Return the weighted detection losses of (B, 3, H, W), and the memory they came from.
+
+        The classes are the network's own, whatever `with_classes` chose.
+        """
+        return self.module.training_pass(self.network, images, targets)
+
+    def encode(self, images: Tensor) -> Features:
         """Run backbone and encoder or neck on (B, 3, H, W)."""
         return self.module.encode(self.network, images)
 
+    def regions(self, memory: Features) -> Regions:
+        """Return the boxes that the model finds on its own memory or pyramid."""
+        return self.module.regions(self.network, memory)
+
     def label_content(self, labels: Tensor, boxes: Tensor) -> Tensor:
-        """Make the content (B, Q, D) of queries of the classes asked for."""
+        """Make the content (B, Q, D) of queries of the outputs' classes."""
         if self.class_order:
             labels = labels.new_tensor(self.class_order)[labels]
         module = cast("QueryDetectorModule", self.module)
@@ -90,7 +121,7 @@ class Model:
         return module.place_content(self.network, memory, boxes)
 
     def decode(self, memory: Memory, queries: Queries) -> DetrOutputs:
-        """Answer any queries, with every decoder layer."""
+        """Decode any queries, with every decoder layer."""
         module = cast("QueryDetectorModule", self.module)
         outputs = module.decode(self.network, memory, queries)
         if self.class_order:
@@ -100,16 +131,16 @@ class Model:
     def answer_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionAnswers:
         """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""
         module = cast("RegionDetectorModule", self.module)
-        answers = module.answer_regions(self.network, pyramid, boxes)
+        outputs = module.answer_regions(self.network, pyramid, boxes)
         if self.class_order:
             order = list(self.class_order)
-            answers = replace(
-                answers,
-                logits=answers.logits[:, [0, *(1 + i for i in order)]],
-                deltas=answers.deltas[:, order],
-                boxes=answers.boxes[:, order],
+            outputs = replace(
+                outputs,
+                logits=outputs.logits[:, [0, *(1 + i for i in order)]],
+                deltas=outputs.deltas[:, order],
+                boxes=outputs.boxes[:, order],
             )
-        return answers
+        return outputs
 
 
 def new_model(family: str, preset: str, spec: ModelSpec) -> Model:

@@ -48,15 +48,15 @@ def train(
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
     ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` holds
-    the last whole epoch; a run that was killed goes on from there with the same result, and one
-    that is finished is left as it is. A student that is trained for INT8 computes as in INT8 all
+    the last whole epoch; a run that was killed resumes there with the same result, and a finished
+    one is left as it is. A student that is trained for INT8 computes as in INT8 all
     the while, and is evaluated so; ``quantization.json`` says where it rounds, and so does its
     checkpoint.
 
     Args:
         config: The run's settings.
         out: Folder of the run.
-        command: What the manifest names as maker.
+        command: The command that the manifest records.
         calibrate: Calibrates a student that is trained for INT8.
 
     Returns:
@@ -64,11 +64,11 @@ def train(
         the seconds that training took, and on a GPU the peak of its memory in MiB.
 
     Raises:
-        UsageError: If another run is at work in ``out``, or the student cannot be trained so.
-        ArtifactError: If ``out`` holds a run of other settings or one that learns from something
-            else, or a file of weights is missing or foreign.
+        UsageError: If another run is using ``out``, or the student cannot be trained so.
+        ArtifactError: If ``out`` holds a run of other settings, data or weights, or a file of
+            weights is missing or of another detector.
         DataError: If a label or an image is wrong.
-        OSError: If the disk is full; the run goes on from its last whole epoch when it is not.
+        OSError: If the disk is full; the run can be resumed from its last whole epoch.
     """
     out = Path(out)
     with only_run_in(out):
@@ -89,10 +89,10 @@ def _train(
     torch.manual_seed(config.seed)
     student = open_student(config.student, config.data.classes)
     teacher = open_teacher(config.teacher_config)
-    methods = config.method_configs
-    check_inputs(student, teacher if needs_teacher(methods) else None, splits, config.batch_size)
     if config.student.inherit and teacher is not None:
         inherit(student, teacher)
+    methods = config.method_configs
+    check_inputs(student, teacher if needs_teacher(methods) else None, splits, config.batch_size)
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
     student = quantized_student(student, config.qat, train_split, kept, calibrate, resumed=resumed)
 

@@ -119,6 +119,19 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> str:
     return read_bytes(path, most).decode("utf-8-sig")
 
 
+def without_nan(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Replace NaN, which JSON does not know, by null, also inside lists and objects.
+
+    >>> without_nan({"ap": [0.5, math.nan]})
+    {'ap': [0.5, None]}
+    """
+    if isinstance(value, dict):
+        return {k: without_nan(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> dict[str, Any]:
     """Read a JSON object of unknown origin: every key once, every number finite.
 

@@ -1,16 +1,68 @@
-"""KITTI's result files: a folder with one per frame, one line of 16 columns per detection."""
+"""KITTI's folder of images and splits, and its result files: one per frame, 16 columns a line."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import DataError, UsageError
+from edgedetr.runtime.files import read_text
+from edgedetr.runtime.images import list_images
+from edgedetr.runtime.settings import nearest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Sequence
-    from pathlib import Path
 
     from edgedetr.runtime.types import Detections
+
+NO_IMAGE = "frame {!r} has no image in training/image_2"
+
+
+def image_paths(root: str | os.PathLike[str], split: str) -> dict[str, Path]:
+    """Return the images of a split by frame name, in the order of its list.
+
+    Raises:
+        DataError: If the folder or the list is missing, a listed image does not exist, or a frame
+            has two images.
+    """
+    root = Path(root)
+    found = _images_by_frame(root / "training" / "image_2")
+    if split == "all":
+        return found
+    listing = root / "ImageSets" / f"{split}.txt"
+    if not listing.is_file():
+        have = sorted(p.stem for p in listing.parent.glob("[!.]*.txt"))
+        raise DataError(
+            f"{listing}: no such list; wanted one frame name a line for the split {split!r}"
+            f"{nearest(split, ['all', *have])}"
+        )
+    chosen: dict[str, Path] = {}
+    for number, line in enumerate(_text(listing).splitlines(), 1):
+        name = line.strip()
+        if name and name not in found:
+            raise DataError(f"{listing}:{number}: {NO_IMAGE.format(name)}")
+        if name:
+            chosen[name] = found[name]
+    if not chosen:
+        raise DataError(f"{listing}: the list is empty; wanted one frame name a line")
+    return chosen
+
+
+def _images_by_frame(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in found:
+            raise DataError(f"{path}: the frame has another image, {found[path.stem].name}")
+        found[path.stem] = path
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable text file: {error}") from error
 
 
 def result_path(folder: Path, frame_id: str) -> Path:

@@ -150,7 +150,7 @@ def test_a_killed_comparison_goes_on_with_the_same_figures(plan, tmp_path, monke
         killed.out / "none" / "seed6": 2,  # from its second epoch on
         killed.out / "clock" / "seed6": 4,
     }
-    assert [": was there," in line for line in said[1:]] == [True, True, False, False]
+    assert [": already trained," in line for line in said[1:]] == [True, True, False, False]
     assert figures(killed.out) == figures(plan.out)
     for name in ARMS:
         student = f"{name}/seed6/student.safetensors"
@@ -183,7 +183,7 @@ def test_the_teacher_is_scored_at_its_own_size_on_the_validation_split(
         car = np.array([[10.0 + 8 * 3, 10, 10 + 8 * 3 + 24, 40]], np.float32)
         return [Detections(car, np.ones(1, np.float32), np.zeros(1, int)), empty]
 
-    monkeypatch.setattr(compare_module, "detections_on", all_but_one)
+    monkeypatch.setattr("edgedetr.distill.evaluation.predict.detections_on", all_but_one)
     config = replace(plan.config, teacher=str(tmp_path / "teacher.safetensors"))
     # one of two cars: precision 1 up to recall 0.5, that is 51 of COCO's 101 points
     assert compare_module._teacher_ap(config) == pytest.approx(100 * 51 / 101)
@@ -209,7 +209,7 @@ def test_a_wrong_arm_stops_before_any_training(plan, tmp_path, arms, teacher, er
 
 
 def test_an_arm_that_is_there_twice_is_refused(plan):
-    with pytest.raises(UsageError, match=r"'kd\+clock' is there twice"):
+    with pytest.raises(UsageError, match=r"'kd\+clock' is listed twice"):
         replace(plan, arms=("none", "clock+kd", "kd+clock"))
 
 

@@ -1,12 +1,8 @@
 import pytest
 import torch
 
-from edgedetr.distill.detectors import (
-    Queries,
-    answers_queries,
-    answers_regions,
-    detector,
-)
+from edgedetr.distill.detectors import answers_queries, answers_regions, detector
+from edgedetr.distill.types import Queries
 from edgedetr.runtime.errors import UnknownNameError
 from edgedetr.runtime.plugins import names
 
@@ -17,12 +13,12 @@ REGION_FAMILIES = [f for f in FAMILIES if answers_regions(detector(f))]
 
 @pytest.mark.usefixtures("unfaded")
 @pytest.mark.parametrize("family", QUERY_FAMILIES)
-def test_decoding_its_own_queries_gives_its_own_answer(family, make_model, images):
+def test_decoding_its_own_queries_gives_its_predictions(family, make_model, images):
     model = make_model(family)
     with torch.no_grad():
         memory = model.encode(images)
         own = model.decode(memory, memory.own)
-        logits, boxes = model.module.predict(model.network, images)
+        logits, boxes = model.predict(images)
     torch.testing.assert_close(own.logits[-1], logits)
     torch.testing.assert_close(own.boxes[-1], boxes, atol=1e-5, rtol=1e-4)
     assert len(own.logits) == len(own.boxes) == model.network.config.decoder_layers
@@ -89,7 +85,7 @@ def test_fresh_backbones_have_live_batch_norms(family):
 def test_a_prediction_has_one_row_a_query(family, make_model, images):
     model = make_model(family)
     with torch.no_grad():
-        logits, boxes = model.module.predict(model.network, images)
+        logits, boxes = model.predict(images)
     assert logits.shape == (2, boxes.shape[1], 3)
     assert boxes.shape == (2, boxes.shape[1], 4)
     assert logits.isfinite().all()
@@ -97,10 +93,10 @@ def test_a_prediction_has_one_row_a_query(family, make_model, images):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_training_passes_teach_every_parameter(family, make_model, images, targets):
+def test_training_passes_reach_every_parameter(family, make_model, images, targets):
     model = make_model(family)
     model.network.train()
-    losses, memory = model.module.training_pass(model.network, images, targets)
+    losses, memory = model.training_pass(images, targets)
     total = torch.stack(list(losses.values())).sum()
     total.backward()
     assert total.isfinite()
@@ -113,19 +109,19 @@ def test_training_passes_teach_every_parameter(family, make_model, images, targe
 def test_images_without_objects_train(family, make_model, make_targets, images):
     model = make_model(family)
     model.network.train()
-    losses, _ = model.module.training_pass(model.network, images, [make_targets()] * 2)
+    losses, _ = model.training_pass(images, [make_targets()] * 2)
     torch.stack(list(losses.values())).sum().backward()
     assert all(v.isfinite() for v in losses.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_predictions_in_ignored_areas_are_no_background(family, make_model, make_targets, images):
-    """With the whole image ignored and nothing labelled, no class is taught anything."""
+    """With the whole image ignored and nothing labelled, no class has a target."""
     model = make_model(family)
     model.network.train()
     everywhere = make_targets(ignored=[(0.5, 0.5, 1.0, 1.0)])
-    plain, _ = model.module.training_pass(model.network, images, [make_targets()] * 2)
-    ignored, _ = model.module.training_pass(model.network, images, [everywhere] * 2)
+    plain, _ = model.training_pass(images, [make_targets()] * 2)
+    ignored, _ = model.training_pass(images, [everywhere] * 2)
     totals = [torch.stack(list(x.values())).sum().item() for x in (plain, ignored)]
     assert totals[0] > 0
     assert totals[1] < 0.02 * totals[0]
@@ -136,19 +132,19 @@ def test_more_objects_than_queries_train(family, make_model, make_targets, image
     model = make_model(family)
     model.network.train()
     crowd = make_targets(*[(0.3 + 0.004 * i, 0.5, 0.2, 0.3) for i in range(80)])
-    losses, _ = model.module.training_pass(model.network, images, [crowd, make_targets()])
+    losses, _ = model.training_pass(images, [crowd, make_targets()])
     assert all(v.isfinite() for v in losses.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_regions_are_boxes_with_embeddings(family, make_model, images):
     model = make_model(family)
-    found = model.module.regions(model.network, model.encode(images))
+    found = model.regions(model.encode(images))
     assert len(found.boxes) == 2
     boxes = torch.cat(found.boxes)
     assert len(boxes) == len(found.embeddings) == len(found.kinds) > 0
-    assert found.embeddings.shape[1] == model.module.embedding_width(model.network)
-    assert 0 <= found.kinds.min() <= found.kinds.max() < model.module.anchor_kinds(model.network)
+    assert found.embeddings.shape[1] == model.embedding_width
+    assert 0 <= found.kinds.min() <= found.kinds.max() < model.anchor_kinds
     assert not boxes.requires_grad
     assert 0 <= boxes.min() <= boxes.max() <= 1
     assert (boxes[:, 2:] >= boxes[:, :2]).all()
@@ -156,7 +152,7 @@ def test_regions_are_boxes_with_embeddings(family, make_model, images):
 
 
 @pytest.mark.parametrize("family", REGION_FAMILIES)
-def test_given_boxes_are_answered_one_by_one(family, make_model, images):
+def test_given_boxes_do_not_see_one_another(family, make_model, images):
     model = make_model(family)
     boxes = [torch.tensor([[0.1, 0.2, 0.5, 0.8], [0.3, 0.3, 0.9, 0.9]]), torch.zeros(0, 4)]
     with torch.no_grad():

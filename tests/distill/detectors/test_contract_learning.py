@@ -14,7 +14,7 @@ def test_thirty_steps_on_two_images_lower_the_loss(family, make_model, images, t
     torch.manual_seed(0)
     totals = []
     for _ in range(30):
-        losses, _ = model.module.training_pass(model.network, images, targets)
+        losses, _ = model.training_pass(images, targets)
         total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()
         total.backward()

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Queries, dab_detr
+from edgedetr.distill.detectors import dab_detr
+from edgedetr.distill.types import Queries
 
 
 @pytest.fixture
@@ -11,7 +12,7 @@ def model(make_model):
     return make_model("dab_detr")
 
 
-def test_it_answers_as_transformers_does(model, images):
+def test_predictions_are_those_of_transformers(model, images):
     network = model.network
     with torch.no_grad():
         wanted = network(pixel_values=images)

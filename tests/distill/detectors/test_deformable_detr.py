@@ -3,12 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Queries, deformable_detr
+from edgedetr.distill.detectors import deformable_detr
+from edgedetr.distill.types import LossTerm, Queries
 from edgedetr.runtime.errors import UsageError
 
 TINY = deformable_detr.PRESETS["edge-tiny"]
 BOXES = torch.tensor([[[0.2, 0.3, 0.2, 0.2], [0.6, 0.5, 0.3, 0.4], [0.8, 0.8, 0.1, 0.2]]] * 2)
-LABELS = torch.tensor([[0, 1, -1]] * 2)
+LABELS = torch.tensor([[0, 1, 2]] * 2)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_the_presets_have_the_published_sizes(preset, published):
     assert millions == pytest.approx(published, rel=0.01)
 
 
-def test_a_fresh_model_answers_its_references_and_the_prior(images):
+def test_a_fresh_model_predicts_its_references_and_the_prior(images):
     """The references lie all over the image; transformers' start would leave them in its middle."""
     torch.manual_seed(0)
     network = deformable_detr.build("edge-tiny", 3).eval()
@@ -52,7 +53,7 @@ def test_predictions_are_those_of_transformers(make, images, two_stage):
     model = make(two_stage=two_stage)
     with torch.no_grad():
         expected = model.network(pixel_values=images)
-        logits, boxes = model.module.predict(model.network, images)
+        logits, boxes = model.predict(images)
         memory = model.encode(images)
         own = model.decode(memory, memory.own)
     for found in ((logits, boxes), (own.logits[-1], own.boxes[-1])):
@@ -92,7 +93,7 @@ def test_a_two_stage_model_derives_content_from_the_box(make, images):
     assert (queries_of(model).content[0, 0] - queries_of(model).content[0, 1]).abs().max() > 0.1
 
 
-def test_a_two_stage_model_asks_about_its_best_cells(make, images):
+def test_the_queries_of_a_two_stage_model_are_its_best_cells(make, images):
     model = make(two_stage=True)
     with torch.no_grad():
         outputs = model.network.model(pixel_values=images)
@@ -117,7 +118,7 @@ def test_groups_of_a_two_stage_model_do_not_see_one_another(make, images):
 
 
 @pytest.mark.parametrize("two_stage", [False, True])
-def test_each_layer_corrects_the_box_before_and_teaches_itself_alone(make, images, two_stage):
+def test_each_layer_corrects_the_box_before_and_trains_itself_alone(make, images, two_stage):
     model = make(two_stage=two_stage)
     heads = model.network.bbox_embed
     answers = model.decode(model.encode(images), queries_of(model))
@@ -132,29 +133,29 @@ def test_each_layer_corrects_the_box_before_and_teaches_itself_alone(make, image
 def test_a_two_stage_model_learns_all_over(make, images, targets):
     model = make(two_stage=True)
     model.network.train()
-    losses, _ = model.module.training_pass(model.network, images, targets)
+    losses, _ = model.training_pass(images, targets)
     torch.stack(list(losses.values())).sum().backward()
     assert not [n for n, p in model.network.named_parameters() if p.grad is None]
     kinds = ("loss_ce", "loss_bbox", "loss_giou")
-    assert losses.keys() == {f"{k}{end}" for k in kinds for end in ("", "_0", "_encoder")}
+    names = {f"{kind}{end}" for kind in kinds for end in ("", "_0", "_encoder")}
+    assert {term.log_name for term in losses} == names
 
 
-def test_encoder_cells_are_taught_objects_of_no_class(make, images, targets):
+def test_the_targets_of_encoder_cells_have_no_class(make, images, targets):
     model = make(two_stage=True)
     other = [replace(t, labels=2 - t.labels) for t in targets]
     with torch.no_grad():
-        one, two = (
-            model.module.training_pass(model.network, images, t)[0] for t in (targets, other)
-        )
-    assert one["loss_ce_encoder"] == two["loss_ce_encoder"]
-    assert one["loss_ce"] != two["loss_ce"]
+        one, two = (model.training_pass(images, t)[0] for t in (targets, other))
+    encoder, last = (LossTerm("loss_ce", part=p, apart=True) for p in ("encoder", "decoder"))
+    assert one[encoder] == two[encoder]
+    assert one[last] != two[last]
 
 
 def test_the_grid_of_stride_64_rounds_up(make_model, monkeypatch, images, targets):
     monkeypatch.setitem(deformable_detr.PRESETS, "four-levels", replace(TINY, levels=4))
     model = make_model("deformable_detr", "four-levels")
     model.network.train()
-    losses, memory = model.module.training_pass(model.network, images, targets)
+    losses, memory = model.training_pass(images, targets)
     assert memory.spatial_shapes == ((8, 12), (4, 6), (2, 3), (1, 2))
     assert [level.shape[2:] for level in memory.levels] == [*memory.spatial_shapes]
     assert all(v.isfinite() for v in losses.values())

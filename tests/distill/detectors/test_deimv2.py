@@ -28,7 +28,7 @@ def test_the_presets_have_the_published_sizes(preset, published):
 
 
 @pytest.mark.parametrize(("preset", "hw"), [("atto", (256, 320)), ("s", (128, 192))])
-def test_published_presets_teach_every_parameter(preset, hw, targets):
+def test_published_presets_train_every_parameter(preset, hw, targets):
     torch.manual_seed(0)
     network = deimv2.build(preset, 3).train()
     images = torch.rand(2, 3, *hw)
@@ -68,7 +68,7 @@ def test_the_matchability_aware_loss_of_hand_worked_logits():
     assert without == pytest.approx(found - background(2.0) - background(-3.0), rel=1e-4)
 
 
-def test_every_layer_answers_with_the_distributions_of_its_edges(make_model, images):
+def test_every_layer_has_the_distributions_of_its_edges(make_model, images):
     model = make_model("deimv2")
     with torch.no_grad():
         memory = model.encode(images)

@@ -4,9 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Queries, dino
+from edgedetr.distill.detectors import dino
 from edgedetr.distill.networks.decoder_hook import decoder_call
+from edgedetr.distill.types import LossTerm
 
+KINDS = ("loss_ce", "loss_bbox", "loss_giou")
 SMALL_OBJECTS = (0.4, 0.5, 0.1, 0.2), (0.6, 0.5, 0.2, 0.1)
 
 
@@ -51,37 +53,6 @@ def test_queries_are_the_best_cells_with_learned_content(model, images):
         torch.testing.assert_close(memory.own.boxes[row], boxes[row, best])
         assert torch.equal(memory.own.content[row], network.tgt_embed.weight)
     assert not memory.own.boxes.requires_grad
-
-
-def test_the_encoder_has_heads_of_its_own(model):
-    network = model.network
-    assert network.class_embed is not network.model.decoder.class_embed
-    assert network.bbox_embed is not network.model.decoder.bbox_embed
-
-
-def test_a_layer_looks_forward_twice(make_model, images):
-    """The third box teaches the third correction and the second, alike, and not the first."""
-    model = make_model("dino", "edge-small")
-    corrections = []
-
-    def keep(_module, _inputs, correction):
-        correction.retain_grad()
-        corrections.append(correction)
-
-    with model.network.model.decoder.bbox_embed.register_forward_hook(keep):
-        boxes = torch.tensor([[[0.3, 0.4, 0.2, 0.3], [0.7, 0.5, 0.3, 0.4]]] * 2)
-        content = model.label_content(torch.tensor([[0, 1]] * 2), boxes)
-        queries = Queries(content, boxes, torch.ones(2, 2, dtype=torch.bool))
-        answers = model.decode(model.encode(images), queries)
-    reference = torch.logit(boxes)
-    for layer, correction in enumerate(corrections):
-        reference = reference + correction.detach()
-        torch.testing.assert_close(answers.boxes[layer], reference.sigmoid())
-    answers.boxes[2].sum().backward()
-    first, second, third = (c.grad for c in corrections)
-    assert third.abs().sum() > 0
-    torch.testing.assert_close(second, third)
-    assert first is None or not first.any()
 
 
 def test_boxes_alone_place_a_query(model, images):
@@ -155,11 +126,11 @@ def test_a_quarter_of_the_labels_is_drawn_anew(model, make_targets):
     assert same == pytest.approx(1 - 1 / 6, abs=0.02)
 
 
-def test_nobody_sees_the_answers(model, images, targets):
+def test_own_queries_do_not_see_the_truth(model, images, targets):
     """Groups see themselves, without padding, and the own queries; those see only one another."""
     model.network.train()
     with decoder_call(model.network.model.decoder) as call:
-        model.module.training_pass(model.network, images, targets)
+        model.training_pass(images, targets)
     seen = call["attention_mask"][:, 0] == 0
     assert seen.shape == (2, 80, 80)
     for image, holes in enumerate(([], [1, 3])):  # in every group of four
@@ -176,15 +147,14 @@ def test_denoising_does_not_change_the_own_queries(model, images, targets):
 
     def losses(seed):
         torch.manual_seed(seed)
-        return model.module.training_pass(model.network, images, targets)[0]
+        return model.training_pass(images, targets)[0]
 
     one, two = losses(0), losses(1)
-    kinds = ("loss_ce", "loss_bbox", "loss_giou")
     ends = ("", "_0", "_encoder", "_denoising", "_0_denoising")
-    assert one.keys() == {kind + end for kind in kinds for end in ends}
-    for name, value in one.items():
-        same = value.item() == pytest.approx(two[name].item(), rel=1e-4)
-        assert same != name.endswith("_denoising"), name
+    assert {t.log_name for t in one} == {kind + end for kind in KINDS for end in ends}
+    for term, value in one.items():
+        same = value.item() == pytest.approx(two[term].item(), rel=1e-4)
+        assert same != (term.part == "denoising"), term
 
 
 @pytest.mark.usefixtures("noiseless")
@@ -195,18 +165,19 @@ def test_denoising_losses_by_hand(model, images, targets):
         for layer in (decoder.bbox_embed.layers[-1], decoder.class_embed):
             layer.weight.zero_()
             layer.bias.zero_()
-        losses, _ = model.module.training_pass(model.network, images, targets)
-    assert losses["loss_bbox_denoising"].item() == pytest.approx(0, abs=1e-3)
-    assert losses["loss_giou_denoising"].item() == pytest.approx(0, abs=1e-3)
+        losses, _ = model.training_pass(images, targets)
+    last = {t.name: v for t, v in losses.items() if (t.layer, t.part) == (None, "denoising")}
+    assert last["loss_bbox"].item() == pytest.approx(0, abs=1e-3)
+    assert last["loss_giou"].item() == pytest.approx(0, abs=1e-3)
     undecided = math.log(2) / 4
     positive, negative = (0.25 + 2 * 0.75) * undecided, 3 * 0.75 * undecided
-    assert losses["loss_ce_denoising"].item() == pytest.approx(positive + negative)
+    assert last["loss_ce"].item() == pytest.approx(positive + negative)
 
 
 def test_without_objects_nothing_is_denoised(model, images, make_targets):
-    losses, _ = model.module.training_pass(model.network, images, [make_targets()] * 2)
-    assert not [name for name in losses if name.endswith("_denoising")]
-    assert losses["loss_ce"].item() > 0
+    losses, _ = model.training_pass(images, [make_targets()] * 2)
+    assert {term.part for term in losses} == {"decoder", "encoder"}
+    assert losses[LossTerm("loss_ce", apart=True)].item() > 0
 
 
 def test_the_grid_of_stride_64_rounds_up(make_model, monkeypatch, images, targets):
@@ -215,6 +186,6 @@ def test_the_grid_of_stride_64_rounds_up(make_model, monkeypatch, images, target
     monkeypatch.setitem(dino.PRESETS, "four-levels", four)
     model = make_model("dino", "four-levels")
     model.network.train()
-    losses, memory = model.module.training_pass(model.network, images, targets)
+    losses, memory = model.training_pass(images, targets)
     assert memory.spatial_shapes == ((8, 12), (4, 6), (2, 3), (1, 2))
     assert all(v.isfinite() for v in losses.values())

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from edgedetr.distill.evaluation.kitti import (
     CLASSES,
-    DIFFICULTIES,
     KittiScores,
     evaluate_kitti,
     evaluate_kitti_frames,
-    read_label_table,
 )
-from edgedetr.runtime.cli import edgedetr
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.types import Detections
 
@@ -301,31 +296,6 @@ def test_detections_in_memory_score_like_files(folders: tuple[Path, Path]) -> No
     assert np.isnan(scores.ap40[1:]).all()
     empty = evaluate_kitti_frames(paths, [nothing] * 41, ("Cyclist", "Car"))
     assert empty.ap40[0].tolist() == [0] * 3
-
-
-def test_label_table_numbers_the_frames(tmp_path: Path) -> None:
-    texts = (LABEL_LINE, "", LABEL_LINE * 2)
-    for i, text in enumerate(texts):
-        (tmp_path / f"{i}.txt").write_text(text)
-    table = read_label_table(sorted(tmp_path.iterdir()))
-    assert table.frames.tolist() == [0, 2, 2]
-    assert table.boxes.tolist() == [list(CAR)] * 3
-
-
-def test_the_command_writes_the_figures(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    labels, found = folders
-    out = tmp_path / "scores.json"
-    args = ["evaluate", "kitti", "--labels", str(labels), "--detections", str(found)]
-    result = CliRunner().invoke(edgedetr, [*args, "--json", str(out)], catch_exceptions=False)
-    assert "AP40 Car           100.000   100.000   100.000" in result.output
-    assert "AP40 Cyclist             -         -         -" in result.output
-    figures = json.loads(out.read_text())
-    assert set(figures) == {"AP11", "AP40", "frames", "detections", "notes", "curves", "seconds"}
-    for rule in ("AP11", "AP40"):
-        assert figures[rule]["Car"] == dict.fromkeys(DIFFICULTIES, 100.0)
-        assert figures[rule]["Cyclist"] == dict.fromkeys(DIFFICULTIES)
-    assert figures["curves"]["Car"]["hard"]["precision"] == [1.0] * 41
-    assert figures["seconds"] > 0
 
 
 def make_pipe(path: Path) -> None:

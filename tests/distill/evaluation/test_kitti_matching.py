@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from edgedetr.distill.evaluation import kitti_matching
-from edgedetr.distill.evaluation.kitti import CLASSES, DetectionTable, LabelTable, kitti_ap
+from edgedetr.distill.evaluation.kitti import CLASSES, kitti_ap
 from edgedetr.distill.evaluation.kitti_matching import overlapping_pairs, score_thresholds
+from edgedetr.distill.evaluation.kitti_tables import DetectionTable, LabelTable
 
 Box = tuple[float, float, float, float]
 LIMITS = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}

@@ -58,7 +58,7 @@ def test_what_is_left_out_is_named_with_counts(folders: tuple[Path, Path]) -> No
     assert evaluate_kitti(labels, found).notes == (
         "detections of types that are not scored: \\x1b[1mbus 1, Truck 2",
         "labels of types that are not KITTI's: trolley 1",
-        "1 label files have no result file and are left out",
+        "label files without a result file, left out: 1",
     )
 
 

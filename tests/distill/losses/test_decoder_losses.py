@@ -3,8 +3,12 @@ import math
 import pytest
 import torch
 
-from edgedetr.distill.detectors import DetrOutputs
-from edgedetr.distill.losses.decoder_losses import ANSWER_TERMS, AnswerSettings, answer_losses
+from edgedetr.distill.losses.decoder_losses import (
+    DECODER_TERMS,
+    DecoderLossSettings,
+    decoder_losses,
+)
+from edgedetr.distill.types import DetrOutputs
 
 EVEN = [0.0, 0.0]
 SURE = [math.log(3.0), -math.log(3.0)]  # scores 0.75 and 0.25
@@ -20,8 +24,8 @@ def outputs(logits, sizes):
 
 def losses(student, teacher, counts=True, **choices):
     counted = torch.full(student.logits.shape[1:3], counts)
-    found = answer_losses(student, teacher, counted, AnswerSettings(**choices))
-    assert tuple(found) == ANSWER_TERMS
+    found = decoder_losses(student, teacher, counted, DecoderLossSettings(**choices))
+    assert tuple(found) == DECODER_TERMS
     return {k: v.item() for k, v in found.items()}
 
 
@@ -34,7 +38,7 @@ def test_a_hand_worked_case():
     assert found["corners"] == 0
 
 
-def test_the_last_layer_teaches_all_or_layers_pair():
+def test_the_last_layer_is_the_target_of_all_or_layers_pair():
     student = outputs([EVEN, EVEN], [0.2, 0.2])
     teacher = outputs([EVEN, SURE], [0.2, 0.4])
     final = losses(student, teacher, layers="final")
@@ -69,7 +73,7 @@ def test_sure_queries_weigh_more():
     assert losses(student, teacher)["l1"] == pytest.approx(0.2, rel=1e-5)
 
 
-def test_corners_count_where_they_are_asked_for():
+def test_corners_count_where_they_have_a_weight():
     student, teacher = outputs([EVEN, EVEN], [0.2, 0.2]), outputs([EVEN, EVEN], [0.2, 0.2])
     teacher.corners[1, ..., 0] = 5 * math.log(3)  # one edge of the last layer: (0.75, 0.25)
     kl = 25 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)) / 4
@@ -87,11 +91,13 @@ def test_slots_that_do_not_count_cost_nothing():
 def test_no_gradient_reaches_the_teacher():
     student, teacher = (outputs([z], [s]) for z, s in ((EVEN, 0.2), (SURE, 0.4)))
     tensors = [x.requires_grad_() for o in (student, teacher) for x in (o.logits, o.boxes)]
-    found = answer_losses(student, teacher, torch.ones(1, 1, dtype=torch.bool), AnswerSettings())
+    found = decoder_losses(
+        student, teacher, torch.ones(1, 1, dtype=torch.bool), DecoderLossSettings()
+    )
     torch.stack([*found.values()]).sum().backward()
     assert [x.grad is not None for x in tensors] == [True, True, False, False]
 
 
 def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match="temperature must be positive"):
-        AnswerSettings(temperature=0.0)
+        DecoderLossSettings(temperature=0.0)

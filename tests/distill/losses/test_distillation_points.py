@@ -3,18 +3,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Memory, Queries, answers_queries, detector
+from edgedetr.distill.detectors import answers_queries, detector
 from edgedetr.distill.losses.distillation_points import (
     Noise,
     outside_ignored,
     random_queries,
-    shared_answers,
+    shared_outputs,
     target_queries,
     teacher_queries,
 )
-from edgedetr.distill.methods import Batch
 from edgedetr.distill.networks.layer_losses import overlaps
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch, Memory, Queries
 from edgedetr.runtime.plugins import names
 
 FAMILIES = [f for f in names("edgedetr.distill.detectors") if answers_queries(detector(f))]
@@ -203,7 +203,7 @@ def test_a_box_lies_in_an_ignored_area_from_half_of_itself_on(make_targets):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_sets_that_are_asked_together_do_not_see_one_another(family, make_model, images, targets):
+def test_sets_that_are_decoded_together_do_not_see_one_another(family, make_model, images, targets):
     """Each set answers as if it had been asked alone, whether or not it shares a decoder call."""
     student, teacher = make_model(family), make_model(family, "edge-small", seed=1)
     batch = batch_of(student, teacher, images, targets)
@@ -214,8 +214,8 @@ def test_sets_that_are_asked_together_do_not_see_one_another(family, make_model,
         random_queries(batch.teacher_memory, targets, 7, "uniform"),
     ]
     with torch.no_grad():
-        together = shared_answers(sets, student, teacher, batch)
-        alone = [shared_answers([s], student, teacher, batch)[0] for s in sets]
+        together = shared_outputs(sets, student, teacher, batch)
+        alone = [shared_outputs([s], student, teacher, batch)[0] for s in sets]
     for queries, one, two in zip(sets, together, alone, strict=True):
         assert torch.equal(one.counts, two.counts)
         for mine, theirs in ((one.student, two.student), (one.teacher, two.teacher)):
@@ -235,8 +235,8 @@ def test_models_of_one_width_get_the_teachers_content(family, make_model, images
     batch = batch_of(student, teacher, images, targets)
     asked = teacher_queries(batch.teacher_memory)
     with torch.no_grad():
-        (answer,) = shared_answers([asked], student, teacher, batch)
-        logits, _ = teacher.module.predict(teacher.network, images)
+        (answer,) = shared_outputs([asked], student, teacher, batch)
+        logits, _ = teacher.predict(images)
         learnt = student.decode(batch.memory, batch.teacher_memory.own)
     torch.testing.assert_close(answer.teacher.logits[-1], logits, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(answer.student.logits, learnt.logits, atol=1e-5, rtol=1e-4)
@@ -252,7 +252,7 @@ def test_models_of_other_widths_get_each_its_own_content(make_model, images, tar
             (own, batch.teacher_memory.own.content),
             (place, teacher.place_content(batch.teacher_memory, place.boxes)),
         ):
-            (answer,) = shared_answers([asked], student, teacher, batch)
+            (answer,) = shared_outputs([asked], student, teacher, batch)
             mine = student.place_content(batch.memory, asked.boxes)
             for found, model, memory, content in (
                 (answer.student, student, batch.memory, mine),
@@ -272,7 +272,7 @@ def test_only_queries_of_no_class_stop_counting_in_ignored_areas(make_model, mak
         teacher_queries(memory),
         random_queries(memory, batch.targets, 9),
     ]
-    truth, own, random = shared_answers(sets, student, teacher, batch)
+    truth, own, random = shared_outputs(sets, student, teacher, batch)
     assert truth.counts.tolist() == [[True], [True]]
     for answer in (own, random):
         assert not answer.counts[0].any()

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Targets
 from edgedetr.distill.losses.foreground_mask import cell_weights, standardised
+from edgedetr.distill.types import Targets
 
 
 def test_a_box_has_a_mass_of_one_and_so_has_the_background(make_targets):

@@ -109,7 +109,7 @@ def test_corner_logits_of_an_edge_may_share_a_constant():
     assert loss.item() == pytest.approx(0, abs=1e-5)
 
 
-def test_the_corner_loss_teaches_the_student_and_not_the_other_way_round():
+def test_the_corner_loss_trains_the_student_and_not_the_teacher():
     """The gradient of KL(teacher || student) at a logit is softmax(student) - softmax(teacher)."""
     teacher = torch.randn(1, 1, 16, generator=torch.Generator().manual_seed(0))
     student = torch.zeros(1, 1, 16, requires_grad=True)

@@ -11,9 +11,9 @@ from edgedetr.distill.losses.paper_relations import (
     PaperPixelRelations,
     relation_difference,
 )
-from edgedetr.distill.methods import Batch
 from edgedetr.distill.methods.drkd import PaperDrkd, Settings, build, paper_pixel_term
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch
 
 TWO = (0.3, 0.4, 0.2, 0.3), (0.7, 0.5, 0.3, 0.4)
 

@@ -25,7 +25,7 @@ def test_levels_of_different_stride_agree_on_a_ramp():
     torch.testing.assert_close(fine[0, 0, 1], middles)
 
 
-def test_each_box_is_pooled_from_its_own_image_and_teaches_it_alone():
+def test_each_box_is_pooled_from_its_own_image_and_its_gradient_goes_there():
     level = torch.stack([RAMP[0], RAMP[0] + 10]).requires_grad_()
     box = torch.tensor([[0.25, 0.25, 0.75, 0.75]])
     pooled = region_features(level, [box[:0], box.repeat(2, 1)], 2)

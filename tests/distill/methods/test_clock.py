@@ -5,9 +5,10 @@ import torch
 
 from edgedetr.distill.losses.feature_levels import LevelPair
 from edgedetr.distill.losses.foreground_mask import cell_weights
-from edgedetr.distill.methods import Batch, clock
+from edgedetr.distill.methods import clock
 from edgedetr.distill.methods.clock import Clock, Settings, lcmd
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch
 
 
 def batch_of(student, teacher, images, targets):

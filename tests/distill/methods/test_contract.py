@@ -9,10 +9,10 @@ import torch
 from torchvision.ops import box_area, box_convert
 
 from edgedetr.distill.config import MethodConfig
-from edgedetr.distill.detectors import Targets
-from edgedetr.distill.methods import Batch, method, supported_pairs
+from edgedetr.distill.methods import method, supported_pairs
 from edgedetr.distill.training.gradient_balance import gradient_norm
 from edgedetr.distill.training.objective import Distillation, distillation_of
+from edgedetr.distill.types import Batch, Targets
 from edgedetr.runtime.plugins import names
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.model import Model
 
-TAUGHT = [n for n in names("edgedetr.distill.methods") if method(n).NEEDS_TEACHER]
-PAIRS = [(name, *pair) for name in TAUGHT for pair in supported_pairs(name)]
+DISTILLING = [n for n in names("edgedetr.distill.methods") if method(n).NEEDS_TEACHER]
+PAIRS = [(name, *pair) for name in DISTILLING for pair in supported_pairs(name)]
 every_pair = pytest.mark.parametrize(("name", "student", "teacher"), PAIRS)
 SELDOM = ("corners",)
 """Terms that are off unless they are asked for."""
@@ -53,8 +53,8 @@ def step(
     config = MethodConfig(name, 1.0, 0.0, method(name).Settings())
     distillation = distillation_of([config], student, teacher)
     with torch.no_grad():
-        taught = teacher.encode(images)
-    batch = Batch(images, targets, student.encode(images), taught)
+        target = teacher.encode(images)
+    batch = Batch(images, targets, student.encode(images), target)
     distillation(batch, {})
     return distillation, distillation(batch, {})
 
@@ -65,7 +65,7 @@ def found_objects(pupil: Model, images: torch.Tensor) -> list[Targets]:
     Some methods teach it nothing before it finds one.
     """
     with torch.no_grad():
-        boxes = pupil.module.regions(pupil.network, pupil.encode(images)).boxes
+        boxes = pupil.regions(pupil.encode(images)).boxes
     whole = [each.clamp(0, 1) for each in boxes]
     largest = [each[box_area(each).argmax()][None] for each in whole]
     return [
@@ -75,7 +75,7 @@ def found_objects(pupil: Model, images: torch.Tensor) -> list[Targets]:
 
 
 @every_pair
-def test_each_term_teaches_the_student_and_none_the_teacher(
+def test_each_term_trains_the_student_and_none_the_teacher(
     name, student, teacher, models, images, targets
 ):
     pupil, master = models(student, "student"), models(teacher, "teacher")
@@ -90,8 +90,8 @@ def test_each_term_teaches_the_student_and_none_the_teacher(
         assert value.isfinite(), term
         if not term.endswith(SELDOM):
             assert value > 0, term
-            taught = distillation if term.endswith(HELPERS) else pupil.network
-            assert gradient_norm(value, [*taught.parameters()]) > 0, term
+            trained = distillation if term.endswith(HELPERS) else pupil.network
+            assert gradient_norm(value, [*trained.parameters()]) > 0, term
     torch.stack([*terms.values()]).sum().backward()
     assert all(p.grad is None for p in master.network.parameters())
     own_ids = {id(p) for p in pupil.network.parameters()}

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Targets, answers_queries, detector
+from edgedetr.distill.detectors import answers_queries, detector
 from edgedetr.distill.losses.distillation_points import target_queries
-from edgedetr.distill.methods import Batch, clock, kd_detr
+from edgedetr.distill.methods import clock, kd_detr
 from edgedetr.distill.model import new_model
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch, Targets
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.spec import ModelSpec

@@ -4,17 +4,12 @@ import pytest
 import torch
 from torchvision.ops import box_convert, generalized_box_iou
 
-from edgedetr.distill.detectors import (
-    RegionAnswers,
-    Regions,
-    answers_queries,
-    answers_regions,
-    detector,
-)
-from edgedetr.distill.losses.distillation_points import shared_answers, teacher_queries
-from edgedetr.distill.methods import Batch, kd_detr, supported_pairs
+from edgedetr.distill.detectors import answers_queries, answers_regions, detector
+from edgedetr.distill.losses.distillation_points import shared_outputs, teacher_queries
+from edgedetr.distill.methods import kd_detr, supported_pairs
 from edgedetr.distill.methods.kd_detr import Settings, proposal_losses, proposal_queries
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch, RegionAnswers, Regions
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.plugins import names
 
@@ -46,7 +41,7 @@ def test_the_papers_literal_loss_written_out(pair, images, targets):
     batch = batch_of(student, teacher, images, targets)
     with torch.no_grad():
         terms = kd_detr.build(settings, student, teacher)(batch)
-        (answer,) = shared_answers([teacher_queries(batch.teacher_memory)], student, teacher, batch)
+        (answer,) = shared_outputs([teacher_queries(batch.teacher_memory)], student, teacher, batch)
     z, b = answer.teacher.logits[-1].flatten(0, 1), answer.teacher.boxes[-1].flatten(0, 1)
     w = z.sigmoid().max(-1).values
     cls = l1 = giou = 0.0
@@ -112,7 +107,7 @@ def test_both_sets_of_points_share_one_decoder_call_of_each_model(pair, asked, i
     assert asked == [(2 * 30, 2)] * 2
 
 
-def test_points_without_weight_are_not_asked(pair, asked, images, targets):
+def test_points_without_weight_are_not_decoded(pair, asked, images, targets):
     settings = Settings(specific_weight=0.0, point_share=1.0)
     terms = kd_detr.build(settings, *pair)(batch_of(*pair, images, targets))  # type: ignore[call-arg]
     assert asked == [(60, 1)] * 2
@@ -142,7 +137,7 @@ def test_a_share_of_points_out_of_range_is_refused(share):
         Settings(point_share=share)
 
 
-def test_a_two_stage_answer_of_a_hand_worked_case():
+def test_a_two_stage_output_of_a_hand_worked_case():
     """Scores (0.6, 0.2) become (0.4, 0.45, 0.15); the best class's box of 0.2 is to be 0.4 wide."""
     logits = torch.logit(torch.tensor([[0.6, 0.2], [0.9, 0.1]]))
     boxes = torch.tensor([[[0.4, 0.4, 0.6, 0.6], [0.0, 0.0, 0.1, 0.1]]]).repeat(2, 1, 1)
@@ -196,7 +191,7 @@ def test_a_two_stage_student_learns_from_each_term(family, make_model, images, t
 
 
 @pytest.mark.parametrize("family", REGION_FAMILIES)
-def test_at_most_300_proposals_are_asked_and_gradient_does_not_reach_them(
+def test_at_most_300_proposals_are_decoded_and_gradient_does_not_reach_them(
     family, make_model, images, targets, asked, monkeypatch
 ):
     student, teacher = make_model(family), make_model("d_fine", "edge-small", seed=1)
@@ -233,5 +228,7 @@ def test_proposals_in_ignored_areas_and_no_proposals_cost_nothing(
     "choice", [{"class_loss": "softmax_kl"}, {"layers": "paired"}, {"point_share": 1.0}]
 )
 def test_settings_that_a_two_stage_student_has_no_use_for_are_refused(family, choice, make_model):
-    with pytest.raises(SettingsError, match=f"{next(iter(choice))} is for students that answer"):
+    with pytest.raises(
+        SettingsError, match=f"{next(iter(choice))} is for students that decode queries"
+    ):
         kd_detr.build(Settings(**choice), make_model(family), make_model())

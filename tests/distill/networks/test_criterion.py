@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Targets
-from edgedetr.distill.networks.criterion import share_inside, silence_ignored
+from edgedetr.distill.networks.criterion import share_inside, silence_ignored, terms_from_names
+from edgedetr.distill.types import LossTerm, Targets
 
 
 def test_share_inside_of_hand_worked_boxes():
@@ -32,10 +32,20 @@ def test_an_area_over_the_whole_image_leaves_no_background(family, make_model, i
     whole = torch.tensor([[0.5, 0.5, 1.0, 1.0]])
 
     def class_loss(ignored):
-        losses, _ = model.module.training_pass(
-            model.network, images, [Targets(labels, none, ignored)] * 2
-        )
-        return sum(v.item() for k, v in losses.items() if "vfl" in k or "mal" in k)
+        losses, _ = model.training_pass(images, [Targets(labels, none, ignored)] * 2)
+        return sum(v.item() for k, v in losses.items() if k.name in {"loss_vfl", "loss_mal"})
 
     assert class_loss(none) > 0.1
     assert class_loss(whole) == 0
+
+
+def test_terms_of_transformers_names():
+    """Two inner layers: the third auxiliary output is the encoder's."""
+    names = ("loss_mal", "loss_mal_aux_0", "loss_mal_aux_2", "loss_giou_dn_1")
+    losses = {name: torch.tensor(float(i)) for i, name in enumerate(names)}
+    assert terms_from_names(losses, 2) == {
+        LossTerm("loss_mal"): 0,
+        LossTerm("loss_mal", 0): 1,
+        LossTerm("loss_mal", None, "encoder"): 2,
+        LossTerm("loss_giou", 1, "denoising"): 3,
+    }

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from edgedetr.distill.detectors import Targets
 from edgedetr.distill.networks.focal_criterion import FocalWeights, focal_losses
+from edgedetr.distill.types import Targets
 
 HIT, MISS = (0.3, 0.4, 0.2, 0.2), (0.8, 0.8, 0.1, 0.1)
 PLAIN = FocalWeights()
@@ -20,8 +20,11 @@ def target(*boxes, ignored=()):
 
 
 def losses(boxes, targets, weights=PLAIN, **kwargs):
+    """Losses of undecided logits, by the names of a log."""
     boxes = torch.tensor(boxes)
-    return focal_losses(weights, torch.zeros(*boxes.shape[:3], 1), boxes, targets, **kwargs)
+    logits = torch.zeros(*boxes.shape[:3], 1)
+    found = focal_losses(weights, logits, boxes, targets, **kwargs)
+    return {term.log_name: value for term, value in found.items()}
 
 
 def test_one_hit_and_one_miss_by_hand():
@@ -52,7 +55,7 @@ def test_a_hit_in_an_ignored_area_is_still_an_object():
 
 def test_each_layer_is_matched_by_itself():
     """The object is hit by another query in each layer, and hit exactly."""
-    terms = losses([[[HIT, MISS]], [[MISS, HIT]]], [target(HIT)], suffix="_encoder")
+    terms = losses([[[HIT, MISS]], [[MISS, HIT]]], [target(HIT)], part="encoder")
     assert set(terms) == {
         f"loss_{kind}{layer}_encoder" for kind in ("ce", "bbox", "giou") for layer in ("", "_0")
     }

@@ -3,8 +3,12 @@ import torch
 from transformers.loss.loss_d_fine import DFineLoss
 from transformers.loss.loss_rt_detr import RTDetrLoss
 
-from edgedetr.distill.detectors import Targets
-from edgedetr.distill.networks.criterion import real_time_detr_loss, silence_ignored
+from edgedetr.distill.networks.criterion import (
+    real_time_detr_loss,
+    silence_ignored,
+    terms_from_names,
+)
+from edgedetr.distill.types import Targets
 
 NONE = torch.zeros(0, 4)
 
@@ -36,7 +40,7 @@ class OneByOne:
         if meta is not None:
             outputs |= {"dn_auxiliary_outputs": parts[1], "denoising_meta_values": meta}
         terms = self.criterion(outputs, labels)
-        return torch.stack(list(terms.values())).sum(), terms, None
+        return torch.stack(list(terms.values())).sum(), terms_from_names(terms, len(inner)), None
 
     @staticmethod
     def layers(classes, boxes, corners, references):
@@ -80,7 +84,7 @@ def test_all_layers_at_once_give_what_transformers_gives_one_by_one(
         model.network.loss_function = loss
         torch.manual_seed(2)
         model.network.zero_grad()
-        losses, _ = model.module.training_pass(model.network, images, truth)
+        losses, _ = model.training_pass(images, truth)
         torch.stack(list(losses.values())).sum().backward()
         gradients = {n: p.grad for n, p in model.network.named_parameters() if p.grad is not None}
         found.append((losses, gradients))

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgedetr.distill.detectors import DetrOutputs
-from edgedetr.distill.losses.decoder_losses import AnswerSettings, answer_losses
+from edgedetr.distill.losses.decoder_losses import DecoderLossSettings, decoder_losses
 from edgedetr.distill.losses.feature_levels import LevelPair
 from edgedetr.distill.losses.foreground_mask import cell_weights, standardised
 from edgedetr.distill.losses.object_relations import ObjectRelations, objects
@@ -14,6 +13,7 @@ from edgedetr.distill.losses.semantic_imitation import SemanticImitation
 from edgedetr.distill.methods import clock, fgd
 from edgedetr.distill.methods.drkd import object_terms, pixel_terms
 from edgedetr.distill.networks.precision import in_float32
+from edgedetr.distill.types import DetrOutputs
 
 GRID = (12, 39)
 """Stride 8 of an input of 96x312, whose 468 cells were too many for FP16."""
@@ -54,7 +54,7 @@ LOSSES = {
     "regions": lambda pair, _: SemanticImitation(8, 6)(
         [pair.student], [torch.tensor([[0.1, 0.2, 0.5, 0.9]])] * 2, pair.teacher[:2, :6, :7, :7]
     ),
-    "answers": lambda pair, _: answer_losses(*answers(pair), AnswerSettings())["class"],
+    "answers": lambda pair, _: decoder_losses(*answers(pair), DecoderLossSettings())["class"],
 }
 
 

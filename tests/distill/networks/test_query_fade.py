@@ -32,7 +32,7 @@ def answers(model, content):
 
     handle = model.network.model.decoder.register_forward_pre_hook(choose, with_kwargs=True)
     try:
-        logits, boxes = model.module.predict(model.network, torch.zeros(1, 3, 64, 96))
+        logits, boxes = model.predict(torch.zeros(1, 3, 64, 96))
     finally:
         handle.remove()
     return torch.cat([logits, boxes], -1)[:, :-1]
@@ -54,7 +54,7 @@ def tied_choices(model):
     return first, second
 
 
-def test_whichever_of_two_equals_is_chosen_last_the_others_answer_alike(model, request):
+def test_whichever_of_two_equals_is_chosen_last_the_other_outputs_agree(model, request):
     first, second = tied_choices(model)
     faded = (answers(model, first) - answers(model, second)).abs().max()
     request.getfixturevalue("unfaded")
@@ -66,5 +66,6 @@ def test_whichever_of_two_equals_is_chosen_last_the_others_answer_alike(model, r
 def test_training_sees_every_query(model, make_targets, monkeypatch):
     monkeypatch.setattr(query_fade, "attention_bias", pytest.fail)
     images, targets = torch.zeros(1, 3, 64, 96), [make_targets((0.5, 0.5, 0.2, 0.2))]
-    losses, _ = model.module.training_pass(model.network.train(), images, targets)
+    model.network.train()
+    losses, _ = model.training_pass(images, targets)
     assert torch.isfinite(torch.stack(list(losses.values()))).all()

@@ -14,7 +14,11 @@ from transformers.models.d_fine.modeling_d_fine import DFineConfig, DFineRepVggB
 from transformers.models.hgnet_v2.modeling_hgnet_v2 import HGNetV2ConvLayer
 
 from edgedetr.distill.model import new_model
-from edgedetr.distill.networks.reparameterize import MergedBlock, drop_absorbed_scales, merge_layers
+from edgedetr.distill.networks.reparameterize import (
+    ReparameterizedBlock,
+    drop_absorbed_scales,
+    reparameterize,
+)
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.runtime.spec import ModelSpec
 
@@ -45,31 +49,31 @@ def test_two_branches_are_one_convolution_by_hand():
         block.conv1.norm.running_mean.fill_(1.0)  # (2 * sum - 1) / 1
         block.conv2.norm.running_var.fill_(4.0)  # 3 * x / 2
         block.conv2.norm.bias.fill_(0.5)
-        merged = MergedBlock(block)
+        merged = ReparameterizedBlock(block)
     assert merged.conv.weight[0, 0].tolist() == [[2, 2, 2], [2, 3.5, 2], [2, 2, 2]]
     assert merged.conv.bias is not None
     assert merged.conv.bias.tolist() == [-0.5]
 
 
 @pytest.mark.parametrize("family", ["d_fine", "rt_detr", "rt_detr_v2", "deimv2"])
-def test_a_merged_network_answers_alike_with_fewer_layers(family):
+def test_a_reparameterized_network_has_the_same_outputs_with_fewer_layers(family):
     torch.manual_seed(0)
     model = new_model(family, "edge-tiny", ModelSpec((64, 96), ("Car", "Pedestrian")))
     network = settle(model.network)
     images = torch.rand(2, 3, 64, 96)
     merged = copy.deepcopy(network)
-    merge_layers(merged)
+    reparameterize(merged)
     convolutions = [sum(isinstance(m, nn.Conv2d) for m in n.modules()) for n in (network, merged)]
     assert convolutions[1] < convolutions[0]
     traced = copy.deepcopy(merged)
     drop_absorbed_scales(traced)
     with torch.no_grad():
-        wanted = replace(model, network=network).encode(images).tokens
+        wanted = replace(model, network=network).encode(images).tensors()[0]
         for other in (merged, traced):
-            found = replace(model, network=other).encode(images).tokens
+            found = replace(model, network=other).encode(images).tensors()[0]
             torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
     again = copy.deepcopy(merged)
-    merge_layers(again)
+    reparameterize(again)
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, merged.state_dict()[name]), name
 
@@ -80,7 +84,7 @@ def test_a_scale_that_is_not_positive_stays():
         layer.lab.scale.fill_(-0.5)
     kept = copy.deepcopy(layer)
     network = nn.Sequential(kept)
-    merge_layers(network)
+    reparameterize(network)
     drop_absorbed_scales(network)
     images = torch.rand(1, 2, 5, 5)
     assert torch.equal(kept(images), layer(images))
@@ -92,12 +96,12 @@ def test_another_kind_of_block_is_refused():
     block = DFineRepVggBlock(DFineConfig(), 2, 2)
     block.conv2 = block.conv1
     with pytest.raises(ValueError, match="no RepVGG block of 3x3 and 1x1"):
-        MergedBlock(block)
+        ReparameterizedBlock(block)
 
 
 def test_a_merged_network_is_saved_and_loaded(tmp_path):
     model = new_model("d_fine", "edge-tiny", ModelSpec((64, 96), ("Car", "Pedestrian")))
-    merge_layers(settle(model.network))
+    reparameterize(settle(model.network))
     save_model(tmp_path / "merged.safetensors", model, command="a test")
     loaded = load_model(tmp_path / "merged.safetensors").network.state_dict()
     assert loaded.keys() == model.network.state_dict().keys()

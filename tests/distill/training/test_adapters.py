@@ -5,12 +5,12 @@ import torch
 from torchvision.ops import box_convert
 
 from edgedetr.distill.config import MethodConfig
-from edgedetr.distill.detectors import Pyramid
-from edgedetr.distill.methods import Batch, method
+from edgedetr.distill.methods import method
 from edgedetr.distill.training.adapters import IMAGES, first_batches, fit_adapters
 from edgedetr.distill.training.distillation_model import Trainee
 from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch, Pyramid
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import torch
 
-from edgedetr.distill.detectors import Targets
 from edgedetr.distill.training.augment import augmented
+from edgedetr.distill.types import Targets
 
 
 def picture_of(box, hw=(96, 320)):

@@ -193,7 +193,7 @@ def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
     loader = TrainingLoader(
         TrainingInputs(NetworkInputs(Deadly(), SPEC), "flip", seed=0), EpochOrder(5, 5, 0), 1
     )
-    message = r"was ended \(DataLoader worker .*lower data.workers"
+    message = r"images ended \(DataLoader worker .*lower data.workers"
     with pytest.raises(EdgeDetrError, match=message) as caught, one_line_of_workers():
         list(loader.batches(0))
     assert "\n" not in str(caught.value)

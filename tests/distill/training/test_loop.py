@@ -8,7 +8,10 @@ import torch
 from edgedetr.distill import recipe
 from edgedetr.distill.training.distillation_model import Trainee
 from edgedetr.distill.training.loop import TrainingLoop
+from edgedetr.distill.types import LossTerm
 from edgedetr.runtime.errors import EdgeDetrError
+
+GIOU = LossTerm("loss_giou")
 
 
 def test_training_changes_the_student_and_lowers_the_loss(config, tmp_path):
@@ -32,7 +35,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(config, tmp_
 
     def broken(self, images, targets):
         detection, distillation = real(self, images, targets)
-        return detection | {"loss_giou": detection["loss_giou"] * torch.nan}, distillation
+        return detection | {GIOU: detection[GIOU] * torch.nan}, distillation
 
     monkeypatch.setattr(Trainee, "forward", broken)
     with pytest.raises(
@@ -49,8 +52,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_are_lost
 
     def broken(self, images, targets):
         detection, distillation = real(self, images, targets)
-        root = detection["loss_giou"].clamp(min=0) * 0  # sqrt'(0) is infinite, times 0 not a number
-        return detection | {"loss_giou": detection["loss_giou"] + root.sqrt()}, distillation
+        root = detection[GIOU].clamp(min=0) * 0  # sqrt'(0) is infinite, times 0 not a number
+        return detection | {GIOU: detection[GIOU] + root.sqrt()}, distillation
 
     monkeypatch.setattr(Trainee, "forward", broken)
     with pytest.raises(

@@ -1,12 +1,9 @@
-import re
 from dataclasses import replace
 
 import pytest
-import torch
 from safetensors.torch import save_file
 
 from edgedetr.distill.config import StudentConfig, TeacherConfig
-from edgedetr.distill.detectors import detector
 from edgedetr.distill.networks.backbones import backbone_of
 from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedLayer
 from edgedetr.distill.training.models import open_student, open_teacher
@@ -28,34 +25,6 @@ def test_a_teacher_of_other_classes_is_refused(teacher):
         ArtifactError, match=r"knows the classes Car, Pedestrian, Cyclist, not Van; .*\[class_map\]"
     ):
         open_teacher(other)
-
-
-def test_a_checkpoint_of_another_preset_is_refused(config, teacher):
-    student = replace(config.student, init=str(teacher))
-    with pytest.raises(
-        ArtifactError, match="holds d_fine/edge-small, the config wants d_fine/edge"
-    ):
-        open_student(student, CLASSES)
-
-
-def test_training_starts_from_a_checkpoint(config, tmp_path, make_model):
-    model = make_model(seed=9)
-    save_model(tmp_path / "init.safetensors", model, command="a test")
-    init = str(tmp_path / "init.safetensors")
-    started = open_student(replace(config.student, init=init), CLASSES)
-    for key, value in model.network.state_dict().items():
-        assert torch.equal(started.network.state_dict()[key], value), key
-
-
-def test_a_student_starts_from_a_detector_in_transformers_naming(tmp_path, capsys):
-    tensors = detector("rt_detr_v2").build("edge-tiny", 80).state_dict()
-    save_file({n: t.clone() for n, t in tensors.items()}, tmp_path / "w.safetensors")
-    student = open_student(student_config(init=str(tmp_path / "w.safetensors")), CLASSES)
-    assert re.search(r"fills \d+ of the student's \d+ tensors", capsys.readouterr().out)
-    name = "model.encoder.lateral_convs.0.conv.weight"
-    assert torch.equal(student.network.state_dict()[name], tensors[name])
-    with pytest.raises(ArtifactError, match="train one with"):
-        open_student(student_config(init="missing.safetensors"), CLASSES)
 
 
 def test_a_student_starts_from_backbone_weights(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from edgedetr.distill import recipe
 from edgedetr.distill.config import QatConfig, load_config
 from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedLayer, simulated
-from edgedetr.distill.networks.reparameterize import merge_layers
+from edgedetr.distill.networks.reparameterize import reparameterize
 from edgedetr.distill.training.distillation_model import Trainee
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.objective import distillation_of
@@ -91,7 +91,7 @@ def test_a_run_for_int8_trains_evaluates_and_saves_the_student(
     assert quantization.frames == 2
     assert seen == [quantization] * 2
     start = load_model(Path(quantized_config.student.init)).network
-    merge_layers(start)
+    reparameterize(start)
     init, trained = start.state_dict(), load_model(out / "student.safetensors").network.state_dict()
     assert init.keys() == trained.keys()
     assert all(torch.equal(v, trained[k]) for k, v in init.items() if "running_" in k)

@@ -59,7 +59,7 @@ def test_a_second_run_is_kept_out_until_the_first_ends(tmp_path):
 
     with only_run_in(out):
         assert [p.name for p in out.iterdir()] == ["run.lock"]
-        said = f"UsageError: {out}: another run (process {os.getpid()}) is at work there; wait"
+        said = f"UsageError: {out}: another run (process {os.getpid()}) is using it; wait"
         assert in_another_process(enter).startswith(said)
         assert [p.name for p in out.iterdir()] == ["run.lock"]
     assert list(tmp_path.iterdir()) == []
@@ -138,7 +138,7 @@ def test_a_student_that_was_changed_afterwards_is_refused(run):
 
 def test_a_student_of_no_run_is_not_overwritten(run):
     (run / "metrics.json").unlink()
-    with pytest.raises(ArtifactError, match=r"is there without metrics.json or state.safetensors"):
+    with pytest.raises(ArtifactError, match=r"exists without metrics.json or state.safetensors"):
         finished_metrics(run, IDENTITY)
     (run / "state.safetensors").touch()  # a run that was killed while it finished
     assert finished_metrics(run, IDENTITY) is None

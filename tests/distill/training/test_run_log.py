@@ -53,7 +53,7 @@ def test_a_torn_line_is_cut_and_said(tmp_path, capsys, tear):
     (tmp_path / "log.jsonl").write_bytes(b"".join(tear(lines)))
     RunLog(tmp_path, 1, 2).close()
     assert steps(tmp_path) == FIRST_EPOCH
-    assert capsys.readouterr().err == f"{tmp_path / 'log.jsonl'}: 1 torn line cut\n"
+    assert capsys.readouterr().err == f"{tmp_path / 'log.jsonl'}: 1 incomplete line removed\n"
 
 
 def test_tensorboard_reads_the_figures(tmp_path):

@@ -19,8 +19,8 @@ def test_a_model_comes_back_as_it_was(family, make_model, images, tmp_path):
     assert (back.family, back.preset, back.spec) == (model.family, model.preset, model.spec)
     with torch.no_grad():
         for one, two in zip(
-            model.module.predict(model.network, images),
-            back.module.predict(back.network, images),
+            model.predict(images),
+            back.predict(images),
             strict=True,
         ):
             assert torch.equal(one, two)

@@ -72,7 +72,7 @@ def timm_resnet_d(layer_type, depths):
     return tensors
 
 
-def resnet_d_answer(tensors, depths, images):
+def resnet_d_features(tensors, depths, images):
     """The last feature map of a ResNet-D, computed from timm's tensors (He et al., 2019)."""
 
     def unit(x, conv, norm, stride=1):
@@ -102,7 +102,7 @@ def resnet_d_answer(tensors, depths, images):
 
 
 @pytest.mark.parametrize("layer_type", SHALLOW)
-def test_a_resnet_of_torchvision_answers_the_same_in_transformers(layer_type, tmp_path):
+def test_a_resnet_of_torchvision_has_the_same_features_in_transformers(layer_type, tmp_path):
     """timm calls the tensors of a plain ResNet alike."""
     source = plain_resnet(layer_type)
     save_file(source.state_dict(), tmp_path / "w.safetensors")
@@ -114,7 +114,7 @@ def test_a_resnet_of_torchvision_answers_the_same_in_transformers(layer_type, tm
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_a_resnet_of_torchvision_answers_the_same_in_a_pyramid(tmp_path):
+def test_a_resnet_of_torchvision_has_the_same_features_in_a_pyramid(tmp_path):
     source = stirred(torchvision.models.resnet18()).eval()
     save_file(source.state_dict(), tmp_path / "w.safetensors")
     network = detector("retinanet").build("r18", 3)
@@ -126,7 +126,7 @@ def test_a_resnet_of_torchvision_answers_the_same_in_a_pyramid(tmp_path):
 
 
 @pytest.mark.parametrize("layer_type", SHALLOW)
-def test_a_resnet_d_of_timm_answers_the_same_in_rt_detr(layer_type, tmp_path):
+def test_a_resnet_d_of_timm_has_the_same_features_in_rt_detr(layer_type, tmp_path):
     depths = (2, 2, 1, 1) if layer_type == "basic" else (1, 2, 1, 1)
     tensors = timm_resnet_d(layer_type, depths)
     save_file(tensors, tmp_path / "w.safetensors")
@@ -134,7 +134,7 @@ def test_a_resnet_d_of_timm_answers_the_same_in_rt_detr(layer_type, tmp_path):
     load_backbone(backbone, str(tmp_path / "w.safetensors"))
     with torch.no_grad():
         (found,) = backbone(IMAGES).feature_maps
-    wanted = resnet_d_answer(tensors, depths, IMAGES)
+    wanted = resnet_d_features(tensors, depths, IMAGES)
     torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
 
 
@@ -168,7 +168,7 @@ def test_a_frozen_student_comes_back_from_its_checkpoint(make_model, images, tmp
     save_model(tmp_path / "m.safetensors", model, command="a test")
     loaded = load_model(tmp_path / "m.safetensors")
     with torch.no_grad():
-        wanted, found = (m.encode(images).tokens for m in (model, loaded))
+        wanted, found = (m.encode(images).tensors()[0] for m in (model, loaded))
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     assert not torch.equal(found, torch.zeros_like(found))
 

@@ -16,8 +16,8 @@ def test_a_student_of_the_same_shape_becomes_its_teacher(make_model, images):
     student, teacher = make_model(seed=0), make_model(seed=1)
     inherit(student, teacher)
     for mine, theirs in zip(
-        student.module.predict(student.network, images),
-        teacher.module.predict(teacher.network, images),
+        student.predict(images),
+        teacher.predict(images),
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs)

@@ -110,14 +110,14 @@ def test_a_network_says_the_same_by_gathering(family, monkeypatch):
 
         monkeypatch.setattr(F, "grid_sample", counted)
         with torch.no_grad(), sampled_by(form, model.network):
-            answers[form] = model.module.predict(model.network, images)
+            answers[form] = model.predict(images)
     assert calls.keys() == (set() if family in WITHOUT else {"grid_sample"})
     for gathered, sampled in zip(answers["gather"], answers["grid_sample"], strict=True):
         torch.testing.assert_close(gathered, sampled, atol=1e-5, rtol=1e-5)
     differs = not torch.equal(answers["discrete"][1], answers["grid_sample"][1])
     assert differs == (family not in WITHOUT)
     with torch.no_grad():
-        again = model.module.predict(model.network, images)
+        again = model.predict(images)
     assert all(torch.equal(a, b) for a, b in zip(again, answers["grid_sample"], strict=True))
 
 
@@ -140,7 +140,7 @@ def test_a_network_with_a_method_of_its_own_is_refused(settled_model):
         if hasattr(module, "n_points_list"):
             module.method = "discrete"
     with sampled_by("gather", model.network), pytest.raises(UsageError, match="own method"):
-        model.module.predict(model.network, torch.zeros(1, 3, *model.spec.input_hw))
+        model.predict(torch.zeros(1, 3, *model.spec.input_hw))
 
 
 @pytest.mark.slow

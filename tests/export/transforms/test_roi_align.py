@@ -11,7 +11,8 @@ pytest.importorskip("torch")
 import onnx
 import torch
 
-from edgedetr.distill.detectors import Pyramid, faster_rcnn
+from edgedetr.distill.detectors import faster_rcnn
+from edgedetr.distill.types import Pyramid
 from edgedetr.export.transforms import roi_align
 from edgedetr.export.transforms.deformable_attention import Form
 from edgedetr.export.transforms.roi_align import pooled_by_gather, regions_pooled_by

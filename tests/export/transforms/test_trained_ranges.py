@@ -1,4 +1,4 @@
-"""Points of an INT8 graph that no module of the network stands for."""
+"""Points of an INT8 graph that no module of the network stands for, and unknown methods."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import pytest
 
 from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.stats import CalibrationStats, TensorRange
+from edgedetr.distill.networks.fake_quantization import Quantization
 from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.transforms.trained_ranges import (
     Int8Node,
+    _method,
     int8_nodes,
     layers_of,
 )
-from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.spec import ModelSpec
 
 torch = pytest.importorskip("torch")
@@ -49,8 +51,13 @@ def test_a_layer_that_is_called_twice_is_named():
     twin = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.Conv2d(3, 3, 1))
     twin[1].load_state_dict(twin[0].state_dict())
     whole = torch.nn.ModuleDict({"conv": conv, "twin": twin})
-    predict = SimpleNamespace(predict=lambda net, x: (net["conv"](net["conv"](x)), net["twin"](x)))
-    model: Any = SimpleNamespace(family="f", preset="p", spec=SPEC, network=whole, module=predict)
+    model: Any = SimpleNamespace(
+        family="f",
+        preset="p",
+        spec=SPEC,
+        network=whole,
+        predict=lambda x: (conv(conv(x)), twin(x)),
+    )
     for weight, label, reason in (
         (conv.weight, "/network/conv/Conv_1", r"its module conv is called 2 times"),
         (twin[0].weight, "/network/other/Conv", r"0 modules have its weights and name"),
@@ -61,3 +68,16 @@ def test_a_layer_that_is_called_twice_is_named():
             layers_of(model, [node])
     node = Int8Node("/network/twin/twin.1/Conv", twin[0].weight.detach().numpy(), ("x",), 0.1)
     assert [layer.path for layer in layers_of(model, [node])] == ["twin.1"]
+
+
+def ranges_of(method):
+    return Quantization((), "", "", method, 99.99, 4, "0" * 64)
+
+
+def test_a_method_of_calibration_is_taken_over():
+    assert _method(ranges_of("entropy")) == "entropy"
+
+
+def test_a_method_that_calibration_does_not_have_is_refused():
+    with pytest.raises(ArtifactError, match=r"from method 'median'; wanted one of mse, percentile"):
+        _method(ranges_of("median"))

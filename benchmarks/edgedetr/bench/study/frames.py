@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from edgedetr.distill.data import Truth
-from edgedetr.distill.detectors import Targets
 from edgedetr.distill.training.loader import NetworkInputs
+from edgedetr.distill.types import Targets
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.preprocess import Placement

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from edgedetr.bench.study.frames import Frames
     from edgedetr.bench.study.plan import Arm, Pair, Run, Try
-    from edgedetr.distill.detectors import Targets
+    from edgedetr.distill.types import Targets
     from edgedetr.runtime.spec import ModelSpec
 
 CURVE = (0.25, 0.5, 0.75, 1.0)

@@ -101,7 +101,7 @@ def table(comparison: Comparison) -> list[ArmRow]:
 
 def as_text(comparison: Comparison) -> str:
     """Write the table for a terminal."""
-    lines = [("arm", "AP %", "AP50 %", "gain", f"{LEVEL_PERCENT} %", "ms a step")]
+    lines = [("arm", "AP %", "AP50 %", "gain", f"{LEVEL_PERCENT} %", "ms per step")]
     lines += [(r.name, r.ap, r.ap50, r.gain, r.interval, r.ms_per_step) for r in table(comparison)]
     if math.isfinite(comparison.teacher_ap):
         lines.append(("teacher", number(comparison.teacher_ap), "", "", "", ""))
@@ -118,7 +118,7 @@ def interval_note(seeds: int) -> str:
     """Say how the interval of a gain was made and what it is worth."""
     if seeds == 1:
         return (
-            "With one seed there is no interval: nothing tells a gain from the chance of the "
+            "With one seed there is no interval: a gain cannot be told from the chance of the "
             "initial weights and the order of the frames."
         )
     return (
@@ -148,7 +148,7 @@ def _lead(comparison: Comparison) -> str:
     return (
         f"{student['family']}/{student['preset']} at {height} x {width} on {data['root']}: "
         f"{_count(len(comparison.arms), 'arm')}, "
-        f"{_count(len(comparison.seeds), 'seed')} each, {_count(comparison.steps, 'step')} a run."
+        f"{_count(len(comparison.seeds), 'seed')} each, {_count(comparison.steps, 'step')} per run."
     )
 
 
@@ -167,7 +167,7 @@ def _tiles(comparison: Comparison) -> list[Tile]:
             Tile(
                 f"Largest gain over {reference.name}", f"{number(gain.mean, '+.1f')} points", detail
             ),
-            Tile(f"Its step beside {reference.name}'s", f"{cost} times", times),
+            Tile(f"Step time relative to {reference.name}", f"{cost} times", times),
         ]
     if math.isfinite(comparison.teacher_ap):
         tiles.append(
@@ -193,7 +193,7 @@ def _costs(comparison: Comparison) -> DistributionChart | None:
         for index, arm in enumerate(comparison.arms)
         if len(arm.step_ms)
     ]
-    return distribution_chart("Time of a training step", "ms a step", rows) if rows else None
+    return distribution_chart("Time of a training step", "ms per step", rows) if rows else None
 
 
 def _style(index: int) -> str:

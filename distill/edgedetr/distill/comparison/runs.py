@@ -1,4 +1,4 @@
-"""Train the same student in several ways, seed by seed, and compare what came of it."""
+"""Train the same student in several ways, seed by seed, and compare the results."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Plan:
         sets = [frozenset(arm.split("+")) for arm in self.arms]
         same = [arm for i, arm in enumerate(self.arms) if sets[i] in sets[:i]]
         if same:
-            raise UsageError(f"the arm {same[0]!r} is there twice; name each once")
+            raise UsageError(f"the arm {same[0]!r} is listed twice; list each once")
 
     @property
     def runs(self) -> list[_PlannedRun]:
@@ -99,14 +99,14 @@ def compare(
 ) -> Comparison:
     """Train what is not trained yet; write ``comparison.html`` and the figures after every seed.
 
-    A run that is finished is taken as it is and one that was killed goes on, so that the same call
-    after a kill gives the same figures.
+    A finished run is kept and one that was killed is resumed, so that the same call after a kill
+    gives the same figures.
 
     Args:
         plan: What to train.
         json_path: Where the figures go.
-        command: What is named as maker.
-        say: Takes a line of progress for each run.
+        command: The command that the results record.
+        say: Called with a line of progress for each run.
         calibrate: Calibrates the students, where they are trained for INT8.
 
     Raises:
@@ -121,7 +121,7 @@ def compare(
         say(f"teacher {plan.config.teacher}: AP {teacher_ap:.1f} %")
     runs: dict[str, list[Run]] = {arm: [] for arm in plan.arms}
     for index, wanted in enumerate(planned, 1):
-        state = "was there" if wanted.is_finished else "trained"
+        state = "already trained" if wanted.is_finished else "trained"
         if not wanted.is_finished:
             recipe.train(wanted.config, wanted.folder, command, calibrate)
         run = _read_run(wanted.folder)

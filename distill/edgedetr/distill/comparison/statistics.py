@@ -1,6 +1,6 @@
 """The same student trained in several ways with several seeds: what the figures say.
 
-Average precisions are COCO's, in per cent. What cannot be told (an empty split, the spread of one
+Average precisions are COCO's, in per cent. What is not defined (an empty split, the spread of one
 seed) is NaN, and null in JSON.
 """
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import stdtrit
+
+from edgedetr.runtime.files import without_nan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +95,7 @@ class Arm:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What was trained and what came of it.
+    """What was trained, and the results.
 
     Attributes:
         arms: The first is the reference.
@@ -101,7 +103,7 @@ class Comparison:
         planned_seeds: How many there will be.
         teacher_ap: AP of the teacher on the same split; NaN without one.
         config: The settings that all runs share.
-        command: What made it.
+        command: The command that made it.
         machine: What it ran on.
     """
 
@@ -130,7 +132,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, object]:
         """Return it as it is written to JSON."""
-        plain: dict[str, object] = _without_nan(
+        plain: dict[str, object] = without_nan(
             {
                 "arms": {arm.name: _arm_figures(arm) for arm in self.arms},
                 "gain": {name: asdict(gain) for name, gain in self.gains.items()},
@@ -195,12 +197,3 @@ def _arm_figures(arm: Arm) -> dict[str, object]:
     if math.isfinite(arm.peak_memory_mib):
         figures["peak_memory_mib"] = arm.peak_memory_mib
     return figures
-
-
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Replace NaN, which JSON does not know, by null."""
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

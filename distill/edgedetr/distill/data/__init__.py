@@ -1,7 +1,7 @@
 """Labelled data sets, one file per format; every file offers ``open_dataset``.
 
-``open_dataset(root, split, class_names, untrained) -> Dataset`` reads the labels at once and the
-images when they are asked for.
+``open_dataset(root, split, class_names, untrained) -> Dataset`` reads the labels at once, each
+image when it is indexed.
 """
 
 from __future__ import annotations

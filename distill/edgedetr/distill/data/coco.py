@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from edgedetr.distill.data import Sample, Truth
 from edgedetr.distill.dataset_survey import Survey
-from edgedetr.distill.labels.coco_files import find_sources, is_there, read_annotations
+from edgedetr.distill.labels.coco_annotations import is_there, read_annotations
+from edgedetr.distill.labels.coco_files import find_sources
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images import read_image
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from edgedetr.distill.data import Untrained
-    from edgedetr.distill.labels.coco_files import AnnotationFile, CocoImage
+    from edgedetr.distill.labels.coco_annotations import AnnotationFile, CocoImage
     from edgedetr.runtime.images.headers import ImageHeader
 
 FRAME_NS = 100_000_000
@@ -86,8 +87,8 @@ def open_dataset(
 ) -> CocoDataset:
     """Read a split's labels; crowds of the classes become ignored areas.
 
-    A box without width or height, which COCO's own train2017 has, is left out; how many were is
-    said once on standard error.
+    A box without width or height, which COCO's own train2017 has, is left out; a line on
+    standard error counts them.
 
     Args:
         root: The folder of the data set.

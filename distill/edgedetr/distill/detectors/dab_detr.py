@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers import AutoBackbone, DabDetrConfig, DabDetrForObjectDetection
 from transformers.models.dab_detr.modeling_dab_detr import encode_sinusoidal_position_embedding
 
-from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
 from edgedetr.distill.networks.backbones import (
     EDGE_SMALL,
     EDGE_TINY,
@@ -31,6 +30,7 @@ from edgedetr.distill.networks.backbones import (
 )
 from edgedetr.distill.networks.decoder_hook import inverse_sigmoid, self_attention_mask
 from edgedetr.distill.networks.focal_criterion import FocalWeights, focal_losses
+from edgedetr.distill.types import DetrOutputs, Losses, Memory, Queries, Regions, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,17 +120,17 @@ def anchor_kinds(model: PreTrainedModel) -> int:
 def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
     memory = encode(model, images)
-    answers = _answers(model, memory, memory.own, None)
-    return answers.logits[-1], answers.boxes[-1]
+    outputs = _outputs(model, memory, memory.own, None)
+    return outputs.logits[-1], outputs.boxes[-1]
 
 
 def training_pass(
     model: PreTrainedModel, images: Tensor, targets: Sequence[Targets]
-) -> tuple[dict[str, Tensor], Memory]:
+) -> tuple[Losses, Memory]:
     """Return the model's own weighted losses by name, and the memory they came from."""
     memory = encode(model, images)
-    answers = decode(model, memory, memory.own)
-    return focal_losses(FocalWeights(), answers.logits, answers.boxes, targets), memory
+    outputs = decode(model, memory, memory.own)
+    return focal_losses(FocalWeights(), outputs.logits, outputs.boxes, targets), memory
 
 
 def encode(model: PreTrainedModel, images: Tensor) -> Memory:
@@ -169,7 +169,7 @@ def place_content(model: PreTrainedModel, memory: Memory, boxes: Tensor) -> Tens
 
 
 def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutputs:
-    """Answer external queries with every decoder layer.
+    """Decode external queries with every decoder layer.
 
     Args:
         model: The detector.
@@ -179,10 +179,10 @@ def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutp
     Returns:
         Logits (E, B, Q, K) and boxes (E, B, Q, 4). A layer's boxes refine those of the layer before
         with gradient, as published, while the references that the layer attends with have none.
-        Slots that are not valid answer nonsense, and no other slot sees them; neither does a group
-        see another group.
+        Outputs of slots that are not valid mean nothing, and no other slot sees these slots;
+        neither does a group see another group.
     """
-    return _answers(model, memory, queries, self_attention_mask(queries))
+    return _outputs(model, memory, queries, self_attention_mask(queries))
 
 
 def regions(model: PreTrainedModel, memory: Memory) -> Regions:
@@ -206,7 +206,7 @@ def _as_published(network: PreTrainedModel) -> None:
     nn.init.normal_(model.query_refpoint_embeddings.weight)
 
 
-def _answers(
+def _outputs(
     model: PreTrainedModel, memory: Memory, queries: Queries, mask: Tensor | None
 ) -> DetrOutputs:
     """Run the layers as transformers' decoder does.
@@ -217,16 +217,16 @@ def _answers(
     center, size = torch.split(queries.boxes, 2, dim=-1)
     boxes = torch.cat([center, size.clamp(min=MIN_SIZE)], dim=-1)
     places = memory.decoder_inputs["places"].expand_as(memory.tokens)
-    answers, refined = [], []
+    normed, refined = [], []
     for index, layer in enumerate(decoder.layers):
         reference = boxes if index == 0 else boxes.detach()
         position, sine = _position(decoder, reference, hidden, first=index == 0)
         hidden = layer(hidden, mask, places, position, sine, memory.tokens)[0]
-        answers.append(decoder.layernorm(hidden))
-        refined.append((model.bbox_predictor(answers[-1]) + inverse_sigmoid(boxes)).sigmoid())
+        normed.append(decoder.layernorm(hidden))
+        refined.append((model.bbox_predictor(normed[-1]) + inverse_sigmoid(boxes)).sigmoid())
         boxes = (model.bbox_predictor(hidden) + inverse_sigmoid(reference)).sigmoid()
-    logits = model.class_embed(torch.stack(answers))
-    return DetrOutputs(logits, torch.stack(refined), answers[-1])
+    logits = model.class_embed(torch.stack(normed))
+    return DetrOutputs(logits, torch.stack(refined), normed[-1])
 
 
 def _position(

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DeformableDetrForObjectDetection
 
-from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
 from edgedetr.distill.networks.backbones import EDGE_SMALL, EDGE_TINY, R18, R50, R101
 from edgedetr.distill.networks.decoder_hook import (
     decoder_call,
@@ -34,6 +33,7 @@ from edgedetr.distill.networks.deformable_detr import (
 )
 from edgedetr.distill.networks.focal_criterion import FocalWeights, focal_losses
 from edgedetr.distill.networks.real_time_detr import anchor_kinds, embedding_width, width
+from edgedetr.distill.types import DetrOutputs, Losses, Memory, Queries, Regions, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,21 +78,21 @@ def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def training_pass(
     model: PreTrainedModel, images: Tensor, targets: Sequence[Targets]
-) -> tuple[dict[str, Tensor], Memory]:
+) -> tuple[Losses, Memory]:
     """Return the weighted losses of all decoder layers by name, and the memory they came from.
 
-    A two-stage model's encoder cells are taught besides whether they hold an object of any class,
-    with the first class's logit (names end with ``_encoder``).
+    A two-stage model's encoder cells have losses besides, whose target is whether a cell holds an
+    object of any class, with the first class's logit.
     """
     with decoder_call(model.model.decoder) as captured:
         outputs = model.model(pixel_values=images)
     memory = _memory(model, captured)
-    answers = _answers(model, captured["reference_points"], outputs)
-    losses = focal_losses(WEIGHTS, answers.logits, answers.boxes, targets)
+    decoded = _outputs(model, captured["reference_points"], outputs)
+    losses = focal_losses(WEIGHTS, decoded.logits, decoded.boxes, targets)
     if model.config.two_stage:
         objects = [replace(t, labels=torch.zeros_like(t.labels)) for t in targets]
         logits, boxes = outputs.enc_outputs_class, outputs.enc_outputs_coord_logits.sigmoid()
-        losses |= focal_losses(WEIGHTS, logits[None], boxes[None], objects, suffix="_encoder")
+        losses |= focal_losses(WEIGHTS, logits[None], boxes[None], objects, part="encoder")
     return losses, memory
 
 
@@ -135,7 +135,7 @@ def _content(model: PreTrainedModel, boxes: Tensor) -> Tensor:
 
 
 def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutputs:
-    """Answer external queries with every decoder layer.
+    """Decode external queries with every decoder layer.
 
     Args:
         model: The detector.
@@ -144,8 +144,8 @@ def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutp
             cxcywh in [0, 1], of which a single-stage model takes the centres alone.
 
     Returns:
-        Logits (E, B, Q, K) and boxes (E, B, Q, 4). Slots that are not valid answer nonsense, and
-        no other slot sees them; neither does a group see another group.
+        Logits (E, B, Q, K) and boxes (E, B, Q, 4). Outputs of slots that are not valid mean
+        nothing, and no other slot sees these slots; neither does a group see another group.
     """
     position, content = queries.content.chunk(2, dim=-1)
     references = queries.boxes if model.config.two_stage else queries.boxes[..., :2]
@@ -158,7 +158,7 @@ def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutp
         reference_points=references,
         attention_mask=self_attention_mask(queries),
     )
-    return _answers(model, references, outputs)
+    return _outputs(model, references, outputs)
 
 
 def regions(model: PreTrainedModel, memory: Memory) -> Regions:
@@ -166,8 +166,8 @@ def regions(model: PreTrainedModel, memory: Memory) -> Regions:
     return decode(model, memory, memory.own).regions()
 
 
-def _answers(model: PreTrainedModel, references: Tensor, outputs: Any) -> DetrOutputs:  # noqa: ANN401
-    """Ask the heads about every layer's embeddings.
+def _outputs(model: PreTrainedModel, references: Tensor, outputs: Any) -> DetrOutputs:  # noqa: ANN401
+    """Run the heads on every layer's embeddings.
 
     Each layer corrects the box of the layer before, which gets no gradient for it; the first
     corrects the references, points (B, Q, 2) or boxes (B, Q, 4).

@@ -1,6 +1,6 @@
 """DINO (Zhang et al., 2023): two-stage, with contrastive denoising.
 
-Denoising teaches to rebuild objects from boxes near them and to drop boxes that are not so near.
+Denoising trains it to rebuild objects from boxes near them and to drop boxes that are not so near.
 The presets ``r18`` to ``r101`` have the published shape with four levels; the ``edge`` ones are
 ours, for small inputs and 2-core machines. For the network see `edgedetr.distill.networks.dino`.
 """
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from transformers.models.rt_detr.modeling_rt_detr import get_contrastive_denoising_training_group
 
-from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
 from edgedetr.distill.networks.backbones import EDGE_SMALL, EDGE_TINY, R18, R50, R101
 from edgedetr.distill.networks.decoder_hook import decoder_call, self_attention_mask
 from edgedetr.distill.networks.deformable_detr import Shape, config_of, memory_of
@@ -22,6 +21,7 @@ from edgedetr.distill.networks.dino import Dino
 from edgedetr.distill.networks.focal_criterion import FocalWeights, Matches, focal_losses
 from edgedetr.distill.networks.layer_losses import SILENT_LOGIT
 from edgedetr.distill.networks.real_time_detr import anchor_kinds, embedding_width, width
+from edgedetr.distill.types import DetrOutputs, Losses, Memory, Queries, Regions, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,33 +71,31 @@ def build(preset: str, num_classes: int) -> nn.Module:
 def predict(model: Dino, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
     memory = encode(model, images)
-    answers = _ask(model, memory, memory.own.content, memory.own.boxes)
-    return answers.logits[-1], answers.boxes[-1]
+    outputs = _decoded(model, memory, memory.own.content, memory.own.boxes)
+    return outputs.logits[-1], outputs.boxes[-1]
 
 
-def training_pass(
-    model: Dino, images: Tensor, targets: Sequence[Targets]
-) -> tuple[dict[str, Tensor], Memory]:
+def training_pass(model: Dino, images: Tensor, targets: Sequence[Targets]) -> tuple[Losses, Memory]:
     """Return the weighted losses by name, and the memory they came from.
 
-    Besides all decoder layers, the chosen encoder cells are taught (names end with ``_encoder``)
-    and the denoising queries (``_denoising``), unless no image has an object.
+    Besides all decoder layers, the chosen encoder cells have losses, and the denoising queries,
+    unless no image has an object.
     """
     memory, logits, boxes = _encode(model, images)
-    losses = focal_losses(WEIGHTS, logits[None], boxes[None], targets, suffix="_encoder")
+    losses = focal_losses(WEIGHTS, logits[None], boxes[None], targets, part="encoder")
     noisy = denoising_queries(model, targets)
     if noisy is None:
-        answers = _ask(model, memory, memory.own.content, memory.own.boxes)
-        return losses | focal_losses(WEIGHTS, answers.logits, answers.boxes, targets), memory
+        outputs = _decoded(model, memory, memory.own.content, memory.own.boxes)
+        return losses | focal_losses(WEIGHTS, outputs.logits, outputs.boxes, targets), memory
     count = noisy.queries.boxes.shape[1]
-    answers = _ask(
+    outputs = _decoded(
         model,
         memory,
         torch.cat([noisy.queries.content, memory.own.content], dim=1),
         torch.cat([noisy.queries.boxes, memory.own.boxes], dim=1),
         _side_by_side(self_attention_mask(noisy.queries), memory.own.boxes.shape[1]),
     )
-    logits, boxes = answers.logits, answers.boxes
+    logits, boxes = outputs.logits, outputs.boxes
     losses |= focal_losses(WEIGHTS, logits[:, :, count:], boxes[:, :, count:], targets)
     silent = ~noisy.queries.valid.unsqueeze(-1)
     losses |= focal_losses(
@@ -106,7 +104,7 @@ def training_pass(
         boxes[:, :, :count],
         noisy.objects,
         matches=noisy.matches,
-        suffix="_denoising",
+        part="denoising",
     )
     return losses, memory
 
@@ -177,7 +175,7 @@ def place_content(model: Dino, memory: Memory, boxes: Tensor) -> Tensor:
 
 
 def decode(model: Dino, memory: Memory, queries: Queries) -> DetrOutputs:
-    """Answer external queries with every decoder layer.
+    """Decode external queries with every decoder layer.
 
     Args:
         model: The detector.
@@ -185,11 +183,11 @@ def decode(model: Dino, memory: Memory, queries: Queries) -> DetrOutputs:
         queries: Content of the model's own width; boxes cxcywh in [0, 1].
 
     Returns:
-        Logits (E, B, Q, K) and boxes (E, B, Q, 4). Slots that are not valid answer nonsense, and
-        no other slot sees them; neither does a group see another group.
+        Logits (E, B, Q, K) and boxes (E, B, Q, 4). Outputs of slots that are not valid mean
+        nothing, and no other slot sees these slots; neither does a group see another group.
     """
     mask = self_attention_mask(queries)
-    return _ask(model, memory, queries.content, queries.boxes, mask)
+    return _decoded(model, memory, queries.content, queries.boxes, mask)
 
 
 def regions(model: Dino, memory: Memory) -> Regions:
@@ -197,7 +195,7 @@ def regions(model: Dino, memory: Memory) -> Regions:
     return decode(model, memory, memory.own).regions()
 
 
-def _ask(
+def _decoded(
     model: Dino, memory: Memory, content: Tensor, boxes: Tensor, mask: Tensor | None = None
 ) -> DetrOutputs:
     outputs: DetrOutputs = model.model.decoder(

@@ -21,11 +21,11 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_align
 from torchvision.ops.poolers import LevelMapper
 
-from edgedetr.distill.detectors import RegionAnswers, Regions
 from edgedetr.distill.networks.anchor_heads import (
     encode,
     in_pixels,
     in_unit,
+    loss_terms,
     neutral,
     sigmoid_logits,
     torchvision_targets,
@@ -41,11 +41,12 @@ from edgedetr.distill.networks.fpn import (
 )
 from edgedetr.distill.networks.rpn import RegionProposals
 from edgedetr.distill.networks.static_nms import SILENT, detections
+from edgedetr.distill.types import RegionAnswers, Regions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import Pyramid, Targets
+    from edgedetr.distill.types import Losses, Pyramid, Targets
 
 STRIDE = 4
 RATIOS = (0.5, 1.0, 2.0)
@@ -63,7 +64,7 @@ class Preset:
         hidden: Channels of the second stage's two layers.
         anchor: Side of the square anchor of a level, in strides.
         canonical: Side in pixels of a region that is pooled at stride 16.
-        sampled: Proposals of an image that teach the second stage; half as many anchors teach the
+        sampled: Proposals of an image that train the second stage; half as many anchors train the
             first.
         candidates: How many of the best anchors, and of the best (proposal, class) pairs, are
             looked at for duplicates.
@@ -130,11 +131,11 @@ def predict(model: GeneralizedRCNN, images: Tensor) -> tuple[Tensor, Tensor]:
     proposals, alive = model.rpn.propose(pyramid)
     require_finite(proposals=proposals)  # pooling them would read outside the image's memory
     pooled = pooled_by_selection(model.roi_heads.box_roi_pool, pyramid, proposals)
-    answers = _answers(model.roi_heads, pooled, proposals.flatten(0, 1), pyramid.hw)
-    logits = sigmoid_logits(answers.logits.softmax(-1)[:, 1:]).reshape(*alive.shape, -1)
+    outputs = _outputs(model.roi_heads, pooled, proposals.flatten(0, 1), pyramid.hw)
+    logits = sigmoid_logits(outputs.logits.softmax(-1)[:, 1:]).reshape(*alive.shape, -1)
     return detections(
         logits.where(alive.unsqueeze(-1), SILENT),
-        answers.boxes.reshape(*logits.shape, 4),
+        outputs.boxes.reshape(*logits.shape, 4),
         candidates=model.rpn.candidates,
         iou=model.roi_heads.nms_thresh,
         count=model.roi_heads.detections_per_img,
@@ -143,7 +144,7 @@ def predict(model: GeneralizedRCNN, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def training_pass(
     model: GeneralizedRCNN, images: Tensor, targets: Sequence[Targets]
-) -> tuple[dict[str, Tensor], Pyramid]:
+) -> tuple[Losses, Pyramid]:
     """Return the class and box losses of both stages, and the pyramid they came from.
 
     Raises:
@@ -166,7 +167,8 @@ def training_pass(
         classes, boxes = fastrcnn_loss(*found, labels, deltas)
     else:  # the mean over no proposal is not a number
         classes, boxes = (x.sum() for x in found)
-    return {**losses, "loss_classifier": classes, "loss_box_reg": boxes}, pyramid
+    losses = {**losses, "loss_classifier": classes, "loss_box_reg": boxes}
+    return loss_terms(losses), pyramid
 
 
 def regions(model: GeneralizedRCNN, pyramid: Pyramid) -> Regions:
@@ -176,9 +178,9 @@ def regions(model: GeneralizedRCNN, pyramid: Pyramid) -> Regions:
     boxes = tuple(
         in_unit(row[kept], pyramid.hw) for row, kept in zip(proposals, alive, strict=True)
     )
-    answers = answer_regions(model, pyramid, boxes)
-    kinds = torch.zeros(len(answers.embeddings), dtype=torch.long, device=proposals.device)
-    return Regions(boxes, answers.embeddings, kinds)
+    outputs = answer_regions(model, pyramid, boxes)
+    kinds = torch.zeros(len(outputs.embeddings), dtype=torch.long, device=proposals.device)
+    return Regions(boxes, outputs.embeddings, kinds)
 
 
 def answer_regions(
@@ -189,7 +191,7 @@ def answer_regions(
     proposals = [in_pixels(each, pyramid.hw) for each in boxes]
     sizes = [pyramid.hw] * len(proposals)
     pooled = heads.box_roi_pool(_features(pyramid), proposals, sizes)
-    return _answers(heads, pooled, torch.cat(proposals), pyramid.hw)
+    return _outputs(heads, pooled, torch.cat(proposals), pyramid.hw)
 
 
 def embedding_width(model: GeneralizedRCNN) -> int:
@@ -242,7 +244,7 @@ def _in_ignored_areas(boxes: Tensor, target: dict[str, Any], matcher: Any) -> Te
     return areas
 
 
-def _answers(heads: RoIHeads, pooled: Tensor, boxes: Tensor, hw: tuple[int, int]) -> RegionAnswers:
+def _outputs(heads: RoIHeads, pooled: Tensor, boxes: Tensor, hw: tuple[int, int]) -> RegionAnswers:
     """Run the second stage on pooled boxes, xyxy in pixels, (N, 4)."""
     embeddings = heads.box_head(pooled)
     logits, deltas = heads.box_predictor(embeddings)

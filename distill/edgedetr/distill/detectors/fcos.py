@@ -20,6 +20,7 @@ from edgedetr.distill.networks.anchor_heads import (
     encode,
     in_unit,
     inputs_of,
+    loss_terms,
     sigmoid_logits,
     torchvision_targets,
     width,
@@ -37,7 +38,7 @@ from edgedetr.distill.networks.static_nms import detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import Pyramid, Regions, Targets
+    from edgedetr.distill.types import Losses, Pyramid, Regions, Targets
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Head(FCOSHead):  # type: ignore[misc]
     ) -> dict[str, Tensor]:
         """Return the losses; locations that would be background are silent where ``neutral``.
 
-        Box and centerness are taught at matched locations alone.
+        Box and centerness have losses at matched locations alone.
         """
         silent = torch.stack(
             [(m < 0) & t["neutral"] for t, m in zip(targets, matched_idxs, strict=True)]
@@ -122,7 +123,7 @@ def predict(model: FCOS, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def training_pass(
     model: FCOS, images: Tensor, targets: Sequence[Targets]
-) -> tuple[dict[str, Tensor], Pyramid]:
+) -> tuple[Losses, Pyramid]:
     """Return the focal, box and centerness losses, and the pyramid they came from."""
     pyramid = encode(model, images)
     levels = list(pyramid.levels)
@@ -132,7 +133,7 @@ def training_pass(
         target["neutral"] = _inside(anchors, target["ignored"])
     cells = [level.shape[-2] * level.shape[-1] for level in levels]
     losses = model.compute_loss(truth, model.head(levels), [anchors] * len(images), cells)
-    return losses, pyramid
+    return loss_terms(losses), pyramid
 
 
 def regions(model: FCOS, pyramid: Pyramid) -> Regions:

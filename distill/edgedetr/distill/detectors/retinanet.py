@@ -20,6 +20,7 @@ from edgedetr.distill.networks.anchor_heads import (
     encode,
     in_unit,
     inputs_of,
+    loss_terms,
     neutral,
     torchvision_targets,
     width,
@@ -36,7 +37,7 @@ from edgedetr.distill.networks.static_nms import detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import Pyramid, Regions, Targets
+    from edgedetr.distill.types import Losses, Pyramid, Regions, Targets
 
 OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 RATIOS = (0.5, 1.0, 2.0)
@@ -134,7 +135,7 @@ def predict(model: RetinaNet, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def training_pass(
     model: RetinaNet, images: Tensor, targets: Sequence[Targets]
-) -> tuple[dict[str, Tensor], Pyramid]:
+) -> tuple[Losses, Pyramid]:
     """Return the focal and the box loss, and the pyramid they came from."""
     pyramid = encode(model, images)
     levels = list(pyramid.levels)
@@ -143,7 +144,7 @@ def training_pass(
     for target in truth:
         target["neutral"] = neutral(anchors, target, model.proposal_matcher)
     losses = model.compute_loss(truth, model.head(levels), [anchors] * len(images))
-    return losses, pyramid
+    return loss_terms(losses), pyramid
 
 
 def regions(model: RetinaNet, pyramid: Pyramid) -> Regions:

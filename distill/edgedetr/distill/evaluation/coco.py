@@ -8,37 +8,26 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from edgedetr.distill.labels.coco_entries import (
-    crowd_flag,
-    is_crowd_flag,
-    is_name,
-    repeated,
-    short,
-)
-from edgedetr.distill.labels.label_files import read_label_json
-from edgedetr.runtime.errors import DataError
+from edgedetr.distill.evaluation.coco_task import CocoTask, Row, read_task
+from edgedetr.runtime.files import without_nan
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from edgedetr.distill.data import Truth
     from edgedetr.runtime.types import Detections
 
-Row: TypeAlias = dict[str, Any]
-"""An entry of a COCO file, as JSON gives it."""
-MOST = 1e9
-"""Coordinates, areas and scores of a file are smaller than this."""
 RECALL = np.linspace(0, 1, 101)
 """The recall of the points of a precision-recall curve."""
 
@@ -76,9 +65,9 @@ class CocoScores:
         means = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
         by_class = zip(self.ap_by_class.tolist(), self.ap50_by_class.tolist(), strict=True)
         return {
-            **{name: _or_none(getattr(self, name)) for name in means},
+            **{name: without_nan(getattr(self, name)) for name in means},
             "per_class": {
-                name: {"ap": _or_none(ap), "ap50": _or_none(ap50)}
+                name: without_nan({"ap": ap, "ap50": ap50})
                 for name, (ap, ap50) in zip(self.class_names, by_class, strict=True)
             },
             "curves": {
@@ -87,16 +76,6 @@ class CocoScores:
                 if not np.isnan(points).any()
             },
         }
-
-
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """Images, classes and annotations under COCO's identifiers; boxes are (x, y, width, height)."""
-
-    image_ids: Sequence[int]
-    categories: dict[int, str]
-    truths: list[Row]
-    detections: list[Row]
 
 
 def coco_ap(
@@ -124,7 +103,7 @@ def coco_ap(
         scores = detection.scores.tolist()
         found += [{**row, "score": score} for row, score in zip(rows, scores, strict=True)]
     categories = dict(enumerate(class_names, 1))
-    return _scores(_Task(range(1, len(truths) + 1), categories, wanted, found))
+    return _scores(CocoTask(range(1, len(truths) + 1), categories, wanted, found))
 
 
 def evaluate_coco(truth: str | os.PathLike[str], detections: str | os.PathLike[str]) -> CocoScores:
@@ -140,36 +119,10 @@ def evaluate_coco(truth: str | os.PathLike[str], detections: str | os.PathLike[s
         DataError: If a file is missing or no JSON, an entry lacks a key or has a bad value, two
             entries share an id, or one names an image or a category that ``truth`` does not have.
     """
-    truth, detections = Path(truth), Path(detections)
-    labels = read_label_json(truth)
-    if not isinstance(labels, dict):
-        raise DataError(
-            f"{truth}: found a {type(labels).__name__}, wanted a COCO annotation object"
-        )
-    image_ids = [row["id"] for row in _checked_rows(truth, labels.get("images"), "images", ("id",))]
-    if not image_ids:
-        raise DataError(f"{truth}: found no image, wanted COCO's list of images")
-    rows = _checked_rows(truth, labels.get("categories"), "categories", ("id", "name"))
-    for where, ids in (("images", image_ids), ("categories", [row["id"] for row in rows])):
-        for twice in repeated(ids):
-            raise DataError(f"{truth}: two {where} have the id {twice}; each needs its own")
-    keys = ("image_id", "category_id", "bbox", "score")
-    wanted = _checked_rows(truth, labels.get("annotations"), "annotations", keys[:3])
-    found = _checked_rows(detections, read_label_json(detections), "detections", keys)
-    categories = {row["id"]: row["name"] for row in rows}
-    for path, entries, where in ((truth, wanted, "annotations"), (detections, found, "detections")):
-        _check_references(path, entries, where, (set(image_ids), set(categories)))
-    used = {row["category_id"] for row in (*wanted, *found)}
-    shared = repeated(categories.values())
-    categories = {i: name for i, name in categories.items() if i in used or name not in shared}
-    if repeated(categories.values()):
-        raise DataError(f"{truth}: two categories have the same name; every class needs its own")
-    wanted = [{**row, "iscrowd": int(crowd_flag(row.get("iscrowd", 0)))} for row in wanted]
-    found = [{key: row[key] for key in keys} for row in found]
-    return _scores(_Task(image_ids, categories, wanted, found))
+    return _scores(read_task(Path(truth), Path(detections)))
 
 
-def _scores(task: _Task) -> CocoScores:
+def _scores(task: CocoTask) -> CocoScores:
     with redirect_stdout(io.StringIO()):
         run = COCOeval(_index(task, task.truths), _index(task, task.detections), "bbox")
         run.evaluate()
@@ -191,7 +144,7 @@ def _scores(task: _Task) -> CocoScores:
     )
 
 
-def _index(task: _Task, rows: list[Row]) -> COCO:
+def _index(task: CocoTask, rows: list[Row]) -> COCO:
     """Give annotations to pycocotools, numbered from 1: it takes a match of number 0 for none."""
     dataset: Any = {
         "images": [{"id": i} for i in task.image_ids],
@@ -224,61 +177,6 @@ def _crowds(truth: Truth, num_classes: int) -> tuple[NDArray[np.float32], NDArra
     return truth.ignored[rows], columns
 
 
-def _checked_rows(path: Path, rows: object, where: str, keys: tuple[str, ...]) -> list[Row]:
-    """Return the entries of a list; each must have the keys, and good values in them."""
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: found no list of {where}, wanted COCO's format")
-    for i, row in enumerate(rows):
-        problem = _row_problem(row, keys)
-        if problem:
-            raise DataError(f"{path}: {where}[{i}] {problem}")
-    return rows
-
-
-def _row_problem(row: object, keys: tuple[str, ...]) -> str:
-    if not isinstance(row, dict):
-        return f"is {short(row)}, wanted an object"
-    for key in keys:
-        if key not in row:
-            return f"has no {key!r}"
-    for key in (*keys, *sorted(_OPTIONAL & row.keys())):
-        holds, wanted = _CHECKS[key]
-        if not holds(row[key]):
-            return f"has the {key} {short(row[key])}, wanted {wanted}"
-    return ""
-
-
-def _check_references(
-    path: Path,
-    rows: list[Row],
-    where: str,
-    known: tuple[set[object], set[object]],
-) -> None:
-    for i, row in enumerate(rows):
-        for key, ids in zip(("image_id", "category_id"), known, strict=True):
-            if row[key] not in ids:
-                raise DataError(f"{path}: {where}[{i}] has the unknown {key} {row[key]!r}")
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_box(box: object) -> bool:
-    return (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(_is_finite(value) for value in box)
-        and min(box[2:]) >= 0
-    )
-
-
-def _is_finite(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < MOST
-
-
 def _area(row: Row) -> float:
     return float(row["bbox"][2] * row["bbox"][3])
 
@@ -286,20 +184,3 @@ def _area(row: Row) -> float:
 def _mean(values: NDArray[np.float64]) -> float:
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else math.nan
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
-    "id": (_is_id, "a whole number"),
-    "image_id": (_is_id, "a whole number"),
-    "category_id": (_is_id, "a whole number"),
-    "name": (is_name, "printable text"),
-    "bbox": (_is_box, "x, y, width >= 0, height >= 0"),
-    "score": (_is_finite, "a finite number"),
-    "area": (_is_finite, "a finite number"),
-    "iscrowd": (is_crowd_flag, "0 or 1"),
-}
-_OPTIONAL = {"score", "area", "iscrowd"}

@@ -17,7 +17,6 @@ Where no label counts there is nothing to find, and no figure: NaN, ``-`` on scr
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,18 +24,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from edgedetr.distill.data.kitti import KNOWN_CLASSES, read_labels
-from edgedetr.distill.data.kitti import NEUTRAL as NEUTRAL_TYPES
 from edgedetr.distill.evaluation.kitti_matching import (
     POINTS,
     Contest,
     overlapping_pairs,
     precision_recall,
 )
+from edgedetr.distill.evaluation.kitti_tables import (
+    DetectionTable,
+    LabelTable,
+    detection_table,
+    read_detection_table,
+    read_label_table,
+)
+from edgedetr.distill.labels.kitti_files import KNOWN_CLASSES
+from edgedetr.distill.labels.kitti_files import NEUTRAL as NEUTRAL_TYPES
 from edgedetr.distill.labels.label_files import is_hidden
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.files import without_nan
 
 if TYPE_CHECKING:
     import os
@@ -56,42 +62,6 @@ NEUTRAL = tuple(
 MIN_HEIGHT_PX = (40, 25, 25)
 MAX_OCCLUSION = (0, 1, 2)
 MAX_TRUNCATION = (0.15, 0.3, 0.5)
-
-
-@dataclass(frozen=True, eq=False)
-class LabelTable:
-    """The labels of many frames, as columns of length N.
-
-    Attributes:
-        frames: Index of each label's frame, ascending, int64.
-        types: KITTI's types, DontCare among them, str.
-        boxes: Corners (x0, y0, x1, y1) in pixels, float64 (N, 4).
-        truncated: Share outside the image in [0, 1], float64.
-        occluded: 0 visible, 1 partly, 2 largely occluded, 3 unknown, int64.
-    """
-
-    frames: NDArray[np.int64]
-    types: NDArray[np.str_]
-    boxes: NDArray[np.float64]
-    truncated: NDArray[np.float64]
-    occluded: NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class DetectionTable:
-    """The detections of many frames, as columns of length N.
-
-    Attributes:
-        frames: Index of each detection's frame, int64.
-        types: Class names, str.
-        boxes: Corners (x0, y0, x1, y1) in pixels, float64 (N, 4).
-        scores: The higher the surer, float64.
-    """
-
-    frames: NDArray[np.int64]
-    types: NDArray[np.str_]
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +138,7 @@ def evaluate_kitti(
         )
     left_out = {p.name for p in labels.glob("*.txt") if not is_hidden(p)} - {p.name for p in paths}
     if left_out:
-        note = f"{len(left_out)} label files have no result file and are left out"
+        note = f"label files without a result file, left out: {len(left_out)}"
         scores = replace(scores, notes=(*scores.notes, note))
     return scores
 
@@ -214,49 +184,6 @@ def kitti_ap(labels: LabelTable, detections: DetectionTable, num_frames: int) ->
         frames=num_frames,
         detections=len(detections.scores),
         notes=_type_notes(labels, detections),
-    )
-
-
-def read_label_table(paths: Sequence[str | os.PathLike[str]]) -> LabelTable:
-    """Read label files; a frame's index is its place in ``paths``. Raises DataError."""
-    files = [read_labels(path) for path in tqdm(paths, "labels", disable=None, leave=False)]
-    return LabelTable(
-        frames=np.repeat(np.arange(len(files)), [len(f) for f in files]),
-        types=np.concatenate([np.zeros(0, "U1"), *(f.types for f in files)]),
-        boxes=np.concatenate([np.zeros((0, 4)), *(f.boxes for f in files)]),
-        truncated=np.concatenate([np.zeros(0), *(f.truncated for f in files)]),
-        occluded=np.concatenate([np.zeros(0, np.int64), *(f.occluded for f in files)]),
-    )
-
-
-def detection_table(detections: Sequence[Detections], class_names: Sequence[str]) -> DetectionTable:
-    """Join the detections of frames; a frame's index is its place in ``detections``."""
-    names = np.array([*class_names], dtype=str)
-    labels = np.concatenate([np.zeros(0, np.int64), *(d.labels for d in detections)])
-    return DetectionTable(
-        frames=np.repeat(np.arange(len(detections)), [len(d) for d in detections]),
-        types=names[labels],
-        boxes=np.concatenate([np.zeros((0, 4)), *(d.boxes.astype(np.float64) for d in detections)]),
-        scores=np.concatenate([np.zeros(0), *(d.scores.astype(np.float64) for d in detections)]),
-    )
-
-
-def read_detection_table(paths: Sequence[Path]) -> DetectionTable:
-    """Read result files; a frame's index is its place in ``paths``. Raises DataError."""
-    files = [read_labels(path) for path in tqdm(paths, "detections", disable=None, leave=False)]
-    scores = [np.zeros(0)]
-    for path, found in zip(paths, files, strict=True):
-        if found.score is not None:
-            scores.append(found.score)
-        elif len(found):
-            raise DataError(
-                f"{path}:1: found 15 columns, wanted 16: a detection ends with its score"
-            )
-    return DetectionTable(
-        frames=np.repeat(np.arange(len(files)), [len(f) for f in files]),
-        types=np.concatenate([np.zeros(0, "U1"), *(f.types for f in files)]),
-        boxes=np.concatenate([np.zeros((0, 4)), *(f.boxes for f in files)]),
-        scores=np.concatenate(scores),
     )
 
 
@@ -351,10 +278,6 @@ def _text_files(folder: Path) -> list[Path]:
 
 def _by_name(table: list[list[Any]]) -> dict[str, dict[str, object]]:
     return {
-        name: {level: _or_none(value) for level, value in zip(DIFFICULTIES, row, strict=True)}
+        name: without_nan(dict(zip(DIFFICULTIES, row, strict=True)))
         for name, row in zip(CLASSES, table, strict=True)
     }
-
-
-def _or_none(value: object) -> object:
-    return None if isinstance(value, float) and math.isnan(value) else value

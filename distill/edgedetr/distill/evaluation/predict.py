@@ -52,10 +52,8 @@ def detections_on(
         for start in range(0, len(inputs), batch_size):
             items = [inputs[i] for i in range(start, min(start + batch_size, len(inputs)))]
             images = torch.stack([inputs.normalised(i.pixels) for i in items]).to(device)
-            logits, boxes = model.module.predict(network, images)
+            logits, boxes = model.predict(images)
             require_finite(logits=logits, boxes=boxes)
-            if model.class_order:
-                logits = logits[..., list(model.class_order)]
             for item, z, b in zip(items, logits.cpu().numpy(), boxes.cpu().numpy(), strict=True):
                 found.append(postprocess(z, b, item.place, model.spec, threshold))
     network.train(was_training)

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.files import read_bytes
+from edgedetr.runtime.files import read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def is_hidden(path: Path) -> bool:
 def _text(path: Path, most: int) -> str:
     if path.exists() and not path.is_file():
         raise ValueError("it is no regular file")
-    return read_bytes(path, most).decode("utf-8-sig")
+    return read_text(path, most)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

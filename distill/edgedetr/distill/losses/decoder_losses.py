@@ -1,4 +1,4 @@
-"""How a student's answers to shared queries are pulled to a teacher's, over all decoder layers."""
+"""Decoder losses: how a student's outputs for shared queries differ from a teacher's, by layer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from edgedetr.runtime.errors import SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgedetr.distill.detectors import DetrOutputs
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import DetrOutputs
 
-ANSWER_TERMS = ("class", "l1", "giou", "corners")
-"""The names of what `answer_losses` gives."""
+DECODER_TERMS = ("class", "l1", "giou", "corners")
+"""The names of the `decoder_losses`."""
 
 
 @dataclass(frozen=True)
-class AnswerSettings:
+class DecoderLossSettings:
     """Weights and choices that every method of shared queries has.
 
     Attributes:
@@ -34,7 +34,7 @@ class AnswerSettings:
         class_norm: ``weights`` divides by the summed query weights; ``sum`` is the papers'.
         temperature: Softens both class distributions.
         layers: ``paired`` pairs decoder layers one to one where both have as many, else and with
-            ``final`` the teacher's last layer teaches every layer.
+            ``final`` the teacher's last layer is the target of every layer.
         query_weight: ``teacher_score`` weights a query by the confidence of the teacher's last
             layer, ``max_c sigmoid(z_c)``; ``one`` does not.
     """
@@ -54,8 +54,8 @@ class AnswerSettings:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 
 
-def check_pair(settings: AnswerSettings, student: Model, teacher: Model) -> None:
-    """Refuse settings that could teach a pair of models nothing.
+def check_pair(settings: DecoderLossSettings, student: Model, teacher: Model) -> None:
+    """Refuse settings with which a pair of models would have no loss.
 
     Raises:
         SettingsError: If the class loss is blind to a single class, or the models have no
@@ -63,33 +63,33 @@ def check_pair(settings: AnswerSettings, student: Model, teacher: Model) -> None
     """
     if settings.class_loss == "softmax_kl" and student.num_classes == 1:
         raise SettingsError(
-            "class_loss = 'softmax_kl' is zero with a single class, whatever the student says; "
+            "class_loss = 'softmax_kl' is zero with a single class, whatever the student's logits; "
             "use 'bernoulli_kl'"
         )
     if settings.corner_weight > 0:
-        own, taught = _bins(student), _bins(teacher)
-        if own is None or own != taught:
+        own, target = _bins(student), _bins(teacher)
+        if own is None or own != target:
             raise SettingsError(
                 f"corner_weight = {settings.corner_weight} compares distributions of edges over "
                 f"the same bins (D-FINE, DEIMv2); {student.family} has {_named(own)}, "
-                f"{teacher.family} {_named(taught)}; set corner_weight = 0"
+                f"{teacher.family} {_named(target)}; set corner_weight = 0"
             )
 
 
 @in_float32
-def answer_losses(
-    student: DetrOutputs, teacher: DetrOutputs, counts: Tensor, settings: AnswerSettings
+def decoder_losses(
+    student: DetrOutputs, teacher: DetrOutputs, counts: Tensor, settings: DecoderLossSettings
 ) -> dict[str, Tensor]:
-    """Compare the answers to one set of queries, term by term.
+    """Compare the outputs for one set of queries, term by term.
 
     Args:
-        student: Answers (E, B, Q, ...).
-        teacher: The teacher's answers to the same queries; get no gradient.
+        student: Outputs (E, B, Q, ...).
+        teacher: The teacher's outputs for the same queries; get no gradient.
         counts: False in slots that do not count, (B, Q).
         settings: Weights, class loss, pairing of layers and weighting of queries.
 
     Returns:
-        `ANSWER_TERMS`, weighted, summed over the student's layers.
+        `DECODER_TERMS`, weighted, summed over the student's layers.
     """
     depth = len(student.logits)
     paired = settings.layers == "paired" and depth == len(teacher.logits)
@@ -100,14 +100,14 @@ def answer_losses(
         "giou": settings.giou_weight,
     }
     weights = query_weights(teacher.logits[-1].detach(), counts, settings)
-    total = {name: student.logits.new_zeros(()) for name in ANSWER_TERMS}
+    total = {name: student.logits.new_zeros(()) for name in DECODER_TERMS}
     for layer in range(depth):
-        taught = layer if paired else -1
+        target = layer if paired else -1
         terms = query_losses(
             student.logits[layer],
             student.boxes[layer],
-            teacher.logits[taught].detach(),
-            teacher.boxes[taught].detach(),
+            teacher.logits[target].detach(),
+            teacher.boxes[target].detach(),
             weights,
             class_loss,
         )
@@ -115,12 +115,12 @@ def answer_losses(
             total[name] = total[name] + factor * terms[name]
         if settings.corner_weight > 0 and student.corners is not None:
             assert teacher.corners is not None  # noqa: S101 - `check_pair` holds it
-            corners = corner_loss(student.corners[layer], teacher.corners[taught].detach(), weights)
+            corners = corner_loss(student.corners[layer], teacher.corners[target].detach(), weights)
             total["corners"] = total["corners"] + settings.corner_weight * corners
     return total
 
 
-def query_weights(teacher_logits: Tensor, counts: Tensor, settings: AnswerSettings) -> Tensor:
+def query_weights(teacher_logits: Tensor, counts: Tensor, settings: DecoderLossSettings) -> Tensor:
     """Return the weight of each query (...), from the teacher's last logits (..., K)."""
     weights = counts.to(teacher_logits.dtype)
     if settings.query_weight == "teacher_score":

@@ -1,7 +1,7 @@
-"""Queries that student and teacher are asked alike: distillation points.
+"""Distillation points: queries that student and teacher decode alike.
 
 They come from the ground truth (CLoCKDistill), from the teacher (KD-DETR's specific points) or from
-chance (its general points). Slot i of the student's answers pairs with slot i of the teacher's.
+chance (its general points). Slot i of the student's outputs pairs with slot i of the teacher's.
 
 Content is what each model sees at inference. A query of no class gets each model's own content for
 its place (`place_content`); the teacher's own queries keep theirs for the teacher. A query of an
@@ -20,15 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from edgedetr.distill.detectors import DetrOutputs, Queries
 from edgedetr.distill.networks.criterion import IGNORED_SHARE, share_inside
+from edgedetr.distill.types import DetrOutputs, Queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import Memory, Targets
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch, Memory, Targets
 
 RandomBoxes = Literal["mixed", "uniform", "gaussian"]
 
@@ -50,7 +49,7 @@ SIZE_NOISE = 0.2
 
 @dataclass(frozen=True, eq=False)
 class SharedQueries:
-    """One set of queries whose content depends on who is asked.
+    """One set of queries whose content depends on the model.
 
     Attributes:
         labels: Class indices (B, Q); None where the queries stand for no object.
@@ -96,8 +95,8 @@ class Noise:
 
 
 @dataclass(frozen=True, eq=False)
-class SharedAnswers:
-    """What both models say of one set of queries.
+class SharedOutputs:
+    """The outputs of both models for one set of queries.
 
     Attributes:
         student: With gradient.
@@ -192,15 +191,15 @@ def random_queries(
     return SharedQueries(None, boxes, torch.ones(shape, dtype=torch.bool, device=device))
 
 
-def shared_answers(
-    sets: Sequence[SharedQueries], student: Model, teacher: Model, batch: Batch
-) -> list[SharedAnswers]:
-    """Ask student and teacher the same sets of queries; no set sees another.
+def shared_outputs(
+    sets: Sequence[SharedQueries], student: Model, teacher: Model, batch: Batch[Memory, Memory]
+) -> list[SharedOutputs]:
+    """Decode the same sets of queries with student and teacher; no set sees another.
 
     Args:
-        sets: What to ask.
-        student: Answers with gradient to its weights and memory.
-        teacher: Answers without gradient.
+        sets: The queries.
+        student: Decodes with gradient to its weights and memory.
+        teacher: Decodes without gradient.
         batch: Both memories, and the truth with its ignored areas.
     """
     alike = student.family == teacher.family and student.width == teacher.width
@@ -220,7 +219,7 @@ def shared_answers(
     ]
     learnt = _answers(asked, student, batch.memory)
     return [
-        SharedAnswers(mine, theirs, _counts(s, theirs, batch.targets))
+        SharedOutputs(mine, theirs, _counts(s, theirs, batch.targets))
         for s, mine, theirs in zip(sets, learnt, taught, strict=True)
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from edgedetr.runtime.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch
 
 Grid = tuple[int, int]
 
@@ -53,8 +53,8 @@ class PairedLevels(nn.Module):
     agree nothing is adapted.
 
     Args:
-        student: The model that learns.
-        teacher: The model that teaches.
+        student: The model whose levels are adapted.
+        teacher: The model whose levels are the targets.
 
     Raises:
         SettingsError: If no level has the same grid.
@@ -85,7 +85,7 @@ class PairedLevels(nn.Module):
         )
 
     @torch.no_grad()
-    def fit(self, batches: Sequence[Batch]) -> None:
+    def fit(self, batches: Sequence[Batch[Any, Any]]) -> None:
         """Set each adapter to the least squares over the cells of some batches.
 
         Cells count as in `cell_weights`: all of a box's as much as all of an image's background.
@@ -128,7 +128,7 @@ def _same_grids(student: Model, teacher: Model) -> tuple[tuple[int, int], ...]:
 
 @torch.no_grad()
 def _grids(model: Model, hw: Grid) -> tuple[Grid, ...]:
-    """Look at what the model makes of a black image; leave no trace in its batch norms."""
+    """Return the grids of a model's levels, from a black image; batch norms stay as they are."""
     network = model.network
     training = network.training
     network.eval()

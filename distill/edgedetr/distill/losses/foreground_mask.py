@@ -1,4 +1,4 @@
-"""How much each cell of a feature level counts: objects, background, and neither."""
+"""Foreground mask: what each cell of a feature level weighs as object and as background."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgedetr.distill.networks.precision import in_float32
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import Targets
+    from edgedetr.distill.types import Targets
 
 
 def cell_weights(targets: Sequence[Targets], mask: Tensor) -> tuple[Tensor, Tensor]:

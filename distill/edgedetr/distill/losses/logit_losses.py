@@ -1,8 +1,8 @@
-"""How far a student's answers are from a teacher's, query by query.
+"""How far a student's outputs are from a teacher's, query by query.
 
-Every method that asks both the same queries uses these: slot i of the student pairs with slot i of
-the teacher, and nothing is matched. The teacher is the target of the divergence, never its
-prediction: with the arguments swapped the student would get no class gradient at all.
+Every method that decodes the same queries with both uses these: slot i of the student pairs with
+slot i of the teacher, and nothing is matched. The teacher is the target of the divergence, never
+its prediction: with the arguments swapped the student would get no class gradient at all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def query_losses(
     weights: Tensor,
     class_loss: ClassLoss,
 ) -> dict[str, Tensor]:
-    """Compare one decoder layer's answers.
+    """Compare the outputs of one decoder layer.
 
     Args:
         logits: The student's (B, Q, K).
@@ -85,8 +85,8 @@ def corner_loss(corners: Tensor, teacher_corners: Tensor, weights: Tensor) -> Te
     """Return how far the distributions of the four edges are, mean by weight.
 
     ``mean over edges of T^2 * KL(softmax(teacher / T) || softmax(student / T))`` with T = 5, as
-    D-FINE's last layer teaches its others (decoupled distillation focal loss of GO-LSD, Peng et
-    al., 2024; ``loss_local`` of transformers' ``DFineLoss``), here between two models. Each model's
+    between D-FINE's layers, whose last one is the others' target (decoupled distillation focal
+    loss of GO-LSD, Peng et al., 2024; ``loss_local`` of transformers' ``DFineLoss``). Each model's
     distributions move the edges of its own initial box: equal distributions are equal boxes only as
     far as those agree, so the box losses stay needed.
 
@@ -131,7 +131,7 @@ def exclusive_divergence(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Return the divergence of each box from a sigmoid teacher to a softmax student, (N,).
 
     ``KL(t || softmax(logits))`` with `exclusive_probabilities` as t: it is 0 exactly where the
-    student says t, which any teacher's answer allows, since t sums to 1.
+    student's output is t, which any teacher allows, since t sums to 1.
 
     Args:
         logits: The student's (N, 1 + K), background first.

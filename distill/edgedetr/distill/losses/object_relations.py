@@ -18,7 +18,7 @@ from edgedetr.distill.losses.region_pooling import region_features
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import Targets
+    from edgedetr.distill.types import Targets
 
 MOST = 100
 """Objects of an image that are related; of more, a random choice of as many."""

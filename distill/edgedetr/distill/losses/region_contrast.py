@@ -20,19 +20,19 @@ class RegionContrast(nn.Module):
 
     Args:
         width: Channels of the student's embeddings.
-        taught: Channels of the teacher's.
+        target_width: Channels of the teacher's.
         kinds: Kinds of anchors.
         length: Embeddings in the queue; part of the state, so that a resumed run goes on with it.
     """
 
-    def __init__(self, width: int, taught: int, kinds: int, length: int) -> None:
+    def __init__(self, width: int, target_width: int, kinds: int, length: int) -> None:
         super().__init__()
-        self.projection = nn.Linear(width, kinds * taught, bias=False)
+        self.projection = nn.Linear(width, kinds * target_width, bias=False)
         self.kinds = kinds
         self.queue: Tensor
         self.place: Tensor
         self.filled: Tensor
-        self.register_buffer("queue", torch.zeros(length, taught))
+        self.register_buffer("queue", torch.zeros(length, target_width))
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 
@@ -46,8 +46,8 @@ class RegionContrast(nn.Module):
     @in_float32
     def forward(
         self,
-        learnt: tuple[Tensor, Tensor],
-        taught: Tensor,
+        student: tuple[Tensor, Tensor],
+        target: Tensor,
         positive: Tensor,
         alike: Tensor,
         temperature: float,
@@ -55,15 +55,15 @@ class RegionContrast(nn.Module):
         """Return the mean loss of the positive regions; in training, queue the teacher's.
 
         Args:
-            learnt: The student's embeddings (N, width) and their anchors' kinds (N,).
-            taught: The teacher's embeddings of the same regions, (N, taught).
-            positive: Which regions learn, (N,); the others only serve as negatives.
+            student: The student's embeddings (N, width) and their anchors' kinds (N,).
+            target: The teacher's embeddings of the same regions, (N, target_width).
+            positive: Which regions have a loss, (N,); the others only serve as negatives.
             alike: Regions too much like a positive one to be its negatives, (P, N).
             temperature: Divides the cosines.
         """
         own = positive.nonzero().flatten()
-        mine = self.projected(*(x[own] for x in learnt))
-        theirs = F.normalize(taught.detach(), dim=1)
+        mine = self.projected(*(x[own] for x in student))
+        theirs = F.normalize(target.detach(), dim=1)
         used = torch.arange(len(self.queue), device=own.device) < self.filled
         loss = info_nce(
             mine @ torch.cat([theirs, self.queue]).T / temperature,

@@ -1,4 +1,4 @@
-"""Which of a student's regions a method learns from."""
+"""Which of a student's regions have a loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgedetr.distill.networks.criterion import IGNORED_SHARE, share_inside
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import Targets
+    from edgedetr.distill.types import Targets
 
 MATCHED_IOU = 0.5
 """A region is positive from this IoU with an object on."""

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LOWEST_TAU = 0.01
-"""What the learnt temperature stays above."""
+"""What the trained temperature stays above."""
 
 
 class SemanticImitation(nn.Module):
     """Semantic-guided feature imitation (Yao et al., ICCV 2021, section 3.2).
 
-    A region is pooled from every level of the student. How much each level counts is told by how
-    alike its feature and the teacher's are, in a space learnt for both::
+    A region is pooled from every level of the student. A level weighs the more, the more alike its
+    feature and the teacher's are, in an embedding trained for both::
 
         a_l   = softmax over levels of (embed(s_l) . embed(t) / tau)
         loss  = mean square of (sum_l a_l s_l - t)
@@ -35,15 +35,15 @@ class SemanticImitation(nn.Module):
 
     Args:
         width: Channels of the student's levels.
-        taught: Channels of the teacher's region features.
+        target_width: Channels of the teacher's region features.
     """
 
-    def __init__(self, width: int, taught: int) -> None:
+    def __init__(self, width: int, target_width: int) -> None:
         super().__init__()
-        half, quarter = max(1, taught // 2), max(1, taught // 4)
-        self.adapter = nn.Conv2d(width, taught, 1)
+        half, quarter = max(1, target_width // 2), max(1, target_width // 4)
+        self.adapter = nn.Conv2d(width, target_width, 1)
         self.embed = nn.Sequential(  # 7x7 to 3x3 to 1x1
-            nn.Conv2d(taught, half, 3, stride=2),
+            nn.Conv2d(target_width, half, 3, stride=2),
             nn.ReLU(),
             nn.Conv2d(half, quarter, 3, stride=2),
             nn.ReLU(),
@@ -53,30 +53,30 @@ class SemanticImitation(nn.Module):
 
     @property
     def tau(self) -> Tensor:
-        """Temperature of the softmax: learnt, positive, 1 at first."""
+        """Temperature of the softmax: trained, positive, 1 at first."""
         return F.softplus(self.raw_tau) + LOWEST_TAU
 
     @override
     @in_float32
-    def forward(self, levels: Sequence[Tensor], boxes: Sequence[Tensor], taught: Tensor) -> Tensor:
+    def forward(self, levels: Sequence[Tensor], boxes: Sequence[Tensor], target: Tensor) -> Tensor:
         """Return the loss.
 
         Args:
             levels: The student's, (B, width, H, W) each.
             boxes: The regions, xyxy in [0, 1], (n, 4) an image.
-            taught: The teacher's features of them (N, taught, 7, 7); get no gradient.
+            target: The teacher's features of them (N, target_width, 7, 7); get no gradient.
         """
-        taught = taught.detach()
-        size = taught.shape[-1]
+        target = target.detach()
+        size = target.shape[-1]
         pooled = torch.stack(
             [
                 region_features(self.adapter(x), boxes, size, samples=1, aligned=False)
                 for x in levels
             ]
         )
-        weights = self.level_weights(pooled, taught)
+        weights = self.level_weights(pooled, target)
         gathered = torch.einsum("ln,lndhw->ndhw", weights, pooled)
-        return (gathered - taught).square().sum() / max(1, taught.numel())
+        return (gathered - target).square().sum() / max(1, target.numel())
 
     def of_all_levels(self, levels: Sequence[Tensor], boxes: Sequence[Tensor], size: int) -> Tensor:
         """Return the mean over levels of what regions have in them, not adapted, (N, width, s, s).
@@ -86,8 +86,8 @@ class SemanticImitation(nn.Module):
         pooled = [region_features(x, boxes, size, samples=1, aligned=False) for x in levels]
         return torch.stack(pooled).mean(0)
 
-    def level_weights(self, pooled: Tensor, taught: Tensor) -> Tensor:
+    def level_weights(self, pooled: Tensor, target: Tensor) -> Tensor:
         """Return how much each level counts for each region, (L, N); 1 over the levels."""
         keys = self.embed(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])
-        likeness = (keys * self.embed(taught)).sum(-1)
+        likeness = (keys * self.embed(target)).sum(-1)
         return F.softmax(likeness / self.tau, dim=0)

@@ -8,7 +8,6 @@ and are left behind when the student is saved.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from torch import nn
@@ -19,27 +18,9 @@ from edgedetr.runtime.plugins import find, names
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
-    from edgedetr.distill.detectors import DetectorModule, Targets
+    from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.model import Model
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """What a method sees of one training step.
-
-    Attributes:
-        images: Network input (B, 3, H, W), the same for student and teacher.
-        targets: The truth of each image.
-        memory: The student's `Memory` or `Pyramid` of these images, with gradient.
-        teacher_memory: The teacher's, without; None for methods that need no teacher.
-    """
-
-    images: Tensor
-    targets: Sequence[Targets]
-    memory: Any
-    teacher_memory: Any = None
+    from edgedetr.distill.types import Batch
 
 
 class DistillationMethod(nn.Module):
@@ -51,7 +32,7 @@ class DistillationMethod(nn.Module):
 
     terms: tuple[str, ...]
 
-    def fit(self, batches: Sequence[Batch]) -> None:
+    def fit(self, batches: Sequence[Batch[Any, Any]]) -> None:
         """Set adapters to what maps the student's features of some batches to the teacher's best.
 
         A method that has no adapters leaves it at that.
@@ -66,14 +47,14 @@ class MethodModule(Protocol):
         NEEDS_TEACHER: Whether the method needs a teacher; one that does not is given None.
     """
 
-    Settings: type[Any]
+    Settings: type[object]
     NEEDS_TEACHER: bool
 
     def supports(self, student: DetectorModule, teacher: DetectorModule) -> bool:
         """Tell whether the method takes a pair of families."""
         ...
 
-    def build(self, settings: Any, student: Model, teacher: Any) -> DistillationMethod:  # noqa: ANN401
+    def build(self, settings: object, student: Model, teacher: Model | None) -> DistillationMethod:
         """Make the method for a pair that it supports."""
         ...
 
@@ -84,7 +65,7 @@ def method(name: str) -> MethodModule:
 
 
 def supported_pairs(name: str) -> list[tuple[str, str]]:
-    """List the (student, teacher) families that a method takes, of all there are."""
+    """List the pairs (student, teacher) of families that a method takes."""
     families = names("edgedetr.distill.detectors")
     taken = method(name).supports
     return [(s, t) for s in families for t in families if taken(detector(s), detector(t))]

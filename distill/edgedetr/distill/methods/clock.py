@@ -2,9 +2,9 @@
 
 Two losses. *LCMD*, location-and-context-aware memory distillation, pulls the student's encoder
 output to the teacher's, cell by cell, with the cells of ground-truth boxes weighted up. *TCLD*,
-target-aware consistent logit distillation, builds queries from the ground truth, asks both decoders
-the same and pulls the student's answers to the teacher's. The teacher's own queries and random ones
-can be asked besides.
+target-aware consistent logit distillation, builds queries from the ground truth, decodes them with
+both models and pulls the student's outputs to the teacher's. The teacher's own queries and random
+ones can be added.
 
 The defaults are those that work on small sigmoid-headed detectors: with them the memory loss starts
 at a twentieth of the detection loss, where the paper's weights of it leave it without effect. The
@@ -23,16 +23,16 @@ from typing_extensions import override
 
 from edgedetr.distill.detectors import answers_queries
 from edgedetr.distill.losses.decoder_losses import (
-    ANSWER_TERMS,
-    AnswerSettings,
-    answer_losses,
+    DECODER_TERMS,
+    DecoderLossSettings,
     check_pair,
+    decoder_losses,
 )
 from edgedetr.distill.losses.distillation_points import (
     Noise,
     SharedQueries,
     random_queries,
-    shared_answers,
+    shared_outputs,
     target_queries,
     teacher_queries,
 )
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.losses.feature_levels import LevelPair
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch, Memory
 
 NEEDS_TEACHER = True
 
 
 @dataclass(frozen=True)
-class Settings(AnswerSettings):
+class Settings(DecoderLossSettings):
     """Weights and choices of CLoCKDistill.
 
     Attributes:
@@ -66,8 +66,8 @@ class Settings(AnswerSettings):
         groups: Copies of the targets, each with its own noise; groups do not see one another.
         label_noise: Probability of another class in a query's content.
         box_noise: Noise on a query's box, as a share of its half size.
-        teacher_queries: Whether the teacher's own queries are asked too.
-        random_queries: How many random queries of an image are asked too.
+        teacher_queries: Whether the teacher's own queries are points too.
+        random_queries: How many random queries of an image are points too.
     """
 
     lcmd_weight: float = 1.0
@@ -93,7 +93,7 @@ class Settings(AnswerSettings):
 class Clock(DistillationMethod):
     """The two losses and the adapters between memories of different width."""
 
-    terms = ("lcmd", *(f"tcld_{name}" for name in ANSWER_TERMS))
+    terms = ("lcmd", *(f"tcld_{name}" for name in DECODER_TERMS))
 
     def __init__(self, settings: Settings, student: Model, teacher: Model) -> None:
         super().__init__()
@@ -103,23 +103,23 @@ class Clock(DistillationMethod):
         self.levels = PairedLevels(student, teacher)
 
     @override
-    def fit(self, batches: Sequence[Batch]) -> None:
+    def fit(self, batches: Sequence[Batch[Memory, Memory]]) -> None:
         """Set the adapters of the levels, see `PairedLevels.fit`."""
         self.levels.fit(batches)
 
     @override
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted terms of one step; the teacher answers without gradient."""
+    def forward(self, batch: Batch[Memory, Memory]) -> dict[str, Tensor]:
+        """Return the weighted terms of one step; the teacher decodes without gradient."""
         settings = self.settings
         terms = {name: batch.images.new_zeros(()) for name in self.terms}
         terms["lcmd"] = settings.lcmd_weight * lcmd(self.levels(batch), settings)
-        for answers in shared_answers(self._asked(batch), self.student, self.teacher, batch):
-            losses = answer_losses(answers.student, answers.teacher, answers.counts, settings)
+        for outputs in shared_outputs(self._points(batch), self.student, self.teacher, batch):
+            losses = decoder_losses(outputs.student, outputs.teacher, outputs.counts, settings)
             for name, value in losses.items():
                 terms[f"tcld_{name}"] = terms[f"tcld_{name}"] + settings.tcld_weight * value
         return terms
 
-    def _asked(self, batch: Batch) -> list[SharedQueries]:
+    def _points(self, batch: Batch[Memory, Memory]) -> list[SharedQueries]:
         """Build the sets of queries; the loss of each is a mean of its own."""
         settings = self.settings
         noise = Noise(self.student.num_classes, settings.label_noise, settings.box_noise)
@@ -134,7 +134,7 @@ class Clock(DistillationMethod):
 
 
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
-    """Tell whether the method takes a pair of families: both answer external queries."""
+    """Tell whether the method takes a pair of families: both decode external queries."""
     return answers_queries(student) and answers_queries(teacher)
 
 

@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from edgedetr.distill.detectors import DetectorModule
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch
 
 NEEDS_TEACHER = True
 

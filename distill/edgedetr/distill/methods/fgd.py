@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgedetr.distill.detectors import DetectorModule
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch
 
 NEEDS_TEACHER = True
 
@@ -149,8 +149,9 @@ class ContextBlock(nn.Module):
 @in_float32
 def focal_terms(pair: LevelPair, temperature: float) -> dict[str, Tensor]:
     """Return the unweighted ``foreground``, ``background`` and ``attention`` of one level."""
-    learnt, taught = (attention(x, pair.counted, temperature) for x in (pair.student, pair.teacher))
-    (own_cells, own_channels), (cells, channels) = learnt, taught
+    (own_cells, own_channels), (cells, channels) = (
+        attention(x, pair.counted, temperature) for x in (pair.student, pair.teacher)
+    )
     difference = (pair.student - pair.teacher).square()
     by_cell = cells * (channels[..., None, None] * difference).sum(1)
     apart = (own_cells - cells).abs().sum((1, 2)) + (own_channels - channels).abs().sum(1)

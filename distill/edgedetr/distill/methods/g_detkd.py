@@ -1,12 +1,12 @@
 """G-DetKD, distillation from a two-stage teacher to any detector (Yao et al., ICCV 2021).
 
 The student's own regions are sampled (IoU with an object above 0.5 is positive, at most a quarter
-of the samples), the teacher's second stage answers them, and the student learns
+of the samples), the teacher's second stage classifies them, and the student is pulled to
 
 * ``features``: the teacher's region features, from all its levels (`SemanticImitation`);
 * ``contrast``: how regions are related, by their embeddings (`RegionContrast`), positives alone;
 
-and where the student has a second stage itself, which then answers the same regions,
+and where the student has a second stage itself, which then classifies the same regions,
 
 * ``class``: ``KL(softmax(z_teacher) || softmax(z_student))``, mean over regions;
 * ``localization``: class-aware, ``|sum_c p_c (d_teacher,c - d_student,c)|`` with p the teacher's
@@ -24,7 +24,7 @@ paper. 16 regions of 96x320 pixels are as many a pixel as the 512 of 800x1333 th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -44,9 +44,9 @@ from edgedetr.distill.weights.selection import inherit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import DetectorModule, RegionAnswers, Regions
-    from edgedetr.distill.methods import Batch
+    from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch, Features, Pyramid, RegionAnswers, Regions
 
 NEEDS_TEACHER = True
 
@@ -100,32 +100,32 @@ class GDetKd(DistillationMethod):
             self.terms += ("class", "localization")
         self.imitation = SemanticImitation(student.width, teacher.width)
         self.contrast = RegionContrast(
-            student.module.embedding_width(student.network),
-            teacher.module.embedding_width(teacher.network),
-            1 if self.two_stage else student.module.anchor_kinds(student.network),
+            student.embedding_width,
+            teacher.embedding_width,
+            1 if self.two_stage else student.anchor_kinds,
             settings.queue,
         )
 
     @override
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted terms of one step; the teacher answers without gradient."""
+    def forward(self, batch: Batch[Features, Pyramid]) -> dict[str, Tensor]:
+        """Return the weighted terms of one step; the teacher gets no gradient."""
         settings = self.settings
         found = self._regions(batch)
         samples = region_samples(found.boxes, batch.targets, settings.regions)
         with torch.no_grad():
-            taught = self.teacher.answer_regions(batch.teacher_memory, samples.boxes)
-        terms, learnt = {}, (found.embeddings[samples.rows], found.kinds[samples.rows])
+            target = self.teacher.answer_regions(batch.teacher_memory, samples.boxes)
+        terms, student = {}, (found.embeddings[samples.rows], found.kinds[samples.rows])
         if self.two_stage:
-            answers = self.student.answer_regions(batch.memory, samples.boxes)
-            learnt = (answers.embeddings, learnt[1])
-            classes, localization = prediction_terms(answers, taught)
+            outputs = self.student.answer_regions(cast("Pyramid", batch.memory), samples.boxes)
+            student = (outputs.embeddings, student[1])
+            classes, localization = prediction_terms(outputs, target)
             terms = {
                 "class": settings.class_weight * classes,
                 "localization": settings.localization_weight * localization,
             }
-        features = self.imitation(batch.memory.levels, samples.boxes, taught.features)
+        features = self.imitation(batch.memory.levels, samples.boxes, target.features)
         contrast = self.contrast(
-            learnt, taught.embeddings, samples.positive, samples.alike(), settings.temperature
+            student, target.embeddings, samples.positive, samples.alike(), settings.temperature
         )
         return {
             "features": settings.features_weight * features,
@@ -135,7 +135,7 @@ class GDetKd(DistillationMethod):
 
     @override
     @torch.no_grad()
-    def fit(self, batches: Sequence[Batch]) -> None:
+    def fit(self, batches: Sequence[Batch[Features, Pyramid]]) -> None:
         """Set the imitation's adapter, on the regions of the objects."""
         squares = LeastSquares()
         for batch in batches:
@@ -145,10 +145,10 @@ class GDetKd(DistillationMethod):
             squares.add(mine, taught, taught.new_ones(taught[:, 0].shape))
         squares.solve(self.imitation.adapter)
 
-    def _regions(self, batch: Batch) -> Regions:
-        """Return the student's regions; a second stage answers the sampled ones later."""
+    def _regions(self, batch: Batch[Features, Pyramid]) -> Regions:
+        """Return the student's regions; a second stage classifies the sampled ones later."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.two_stage):
-            return self.student.module.regions(self.student.network, batch.memory)
+            return self.student.regions(batch.memory)
 
 
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
@@ -178,7 +178,7 @@ def transfer_head(student: Model, teacher: Model) -> list[str]:
 
 @in_float32
 def prediction_terms(student: RegionAnswers, teacher: RegionAnswers) -> tuple[Tensor, Tensor]:
-    """Return the unweighted ``class`` and ``localization`` of the same regions' answers."""
+    """Return the unweighted ``class`` and ``localization`` of outputs for the same regions."""
     logits, deltas = teacher.logits.detach(), teacher.deltas.detach()
     count = max(1, len(logits))
     classes = F.kl_div(

@@ -1,4 +1,4 @@
-"""KD-DETR (Wang et al., CVPR 2024): teacher and student answer the same distillation points.
+"""KD-DETR (Wang et al., CVPR 2024): teacher and student decode the same distillation points.
 
 *Specific* points are the teacher's own queries and cover what it attends to; *general* points are
 random, new at every step, half of them near objects, half all over the image (`random_queries`).
@@ -11,8 +11,8 @@ The defaults are those that work on small sigmoid-headed detectors; the literal 
 paper's code are ``class_loss="softmax_kl"``, ``class_norm="sum"``, ``temperature=10``,
 ``general_boxes="gaussian"``, ``point_share=1``.
 
-A two-stage student answers no queries. There its own proposals become the teacher's queries, of no
-class, and its head answers the same boxes. See `ProposalKdDetr` for how the two are compared.
+A two-stage student decodes no queries. There its own proposals become the teacher's queries, of no
+class, and its head classifies the same boxes. See `ProposalKdDetr` for how the two are compared.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from typing_extensions import override
 
 from edgedetr.distill.detectors import answers_queries, answers_regions
 from edgedetr.distill.losses.decoder_losses import (
-    ANSWER_TERMS,
-    AnswerSettings,
-    answer_losses,
+    DECODER_TERMS,
+    DecoderLossSettings,
     check_pair,
+    decoder_losses,
     query_weights,
 )
 from edgedetr.distill.losses.distillation_points import (
@@ -40,7 +40,7 @@ from edgedetr.distill.losses.distillation_points import (
     SharedQueries,
     outside_ignored,
     random_queries,
-    shared_answers,
+    shared_outputs,
     teacher_queries,
 )
 from edgedetr.distill.losses.logit_losses import box_losses, exclusive_divergence, weighted
@@ -51,25 +51,25 @@ from edgedetr.runtime.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.detectors import DetectorModule, RegionAnswers
-    from edgedetr.distill.methods import Batch
+    from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch, Memory, Pyramid, RegionAnswers
 
 NEEDS_TEACHER = True
 
 PROPOSALS = 300
-"""The most proposals of an image that the teacher is asked."""
+"""The most proposals of an image that the teacher decodes."""
 
 
 @dataclass(frozen=True)
-class Settings(AnswerSettings):
+class Settings(DecoderLossSettings):
     """Weights and choices of KD-DETR.
 
     Attributes:
-        specific_weight: Factor of the losses at the teacher's queries; at 0 they are not asked.
-        general_weight: Factor of the losses at random queries; at 0 they are not asked.
-        point_share: How many points of each kind a step asks, as a share of the number of the
-            teacher's queries. The paper's 1 asks all of them; less draws some at each step, which
+        specific_weight: Factor of the losses at the teacher's queries; at 0 there are none.
+        general_weight: Factor of the losses at random queries; at 0 there are none.
+        point_share: How many points of each kind a step has, as a share of the number of the
+            teacher's queries. The paper's 1 takes all of them; less draws some at each step, which
             makes a step cheaper: what a step adds is proportional to it.
         general_boxes: How random queries are drawn, see `random_queries`.
     """
@@ -90,7 +90,9 @@ class Settings(AnswerSettings):
 class KdDetr(DistillationMethod):
     """The losses at specific and at general points, between two query detectors."""
 
-    terms = tuple(f"{points}_{name}" for points in ("specific", "general") for name in ANSWER_TERMS)
+    terms = tuple(
+        f"{points}_{name}" for points in ("specific", "general") for name in DECODER_TERMS
+    )
 
     def __init__(self, settings: Settings, student: Model, teacher: Model) -> None:
         super().__init__()
@@ -99,19 +101,19 @@ class KdDetr(DistillationMethod):
         self.teacher = teacher
 
     @override
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted terms of one step; the teacher answers without gradient."""
+    def forward(self, batch: Batch[Memory, Memory]) -> dict[str, Tensor]:
+        """Return the weighted terms of one step; the teacher decodes without gradient."""
         settings = self.settings
         factors = {"specific": settings.specific_weight, "general": settings.general_weight}
         points = {name: self._points(name, batch) for name, factor in factors.items() if factor > 0}
-        answers = shared_answers([*points.values()], self.student, self.teacher, batch)
+        outputs = shared_outputs([*points.values()], self.student, self.teacher, batch)
         terms = {name: batch.memory.tokens.new_zeros(()) for name in self.terms}
-        for name, answer in zip(points, answers, strict=True):
-            losses = answer_losses(answer.student, answer.teacher, answer.counts, settings)
+        for name, output in zip(points, outputs, strict=True):
+            losses = decoder_losses(output.student, output.teacher, output.counts, settings)
             terms |= {f"{name}_{k}": factors[name] * v for k, v in losses.items()}
         return terms
 
-    def _points(self, name: str, batch: Batch) -> SharedQueries:
+    def _points(self, name: str, batch: Batch[Memory, Memory]) -> SharedQueries:
         settings, memory = self.settings, batch.teacher_memory
         count = max(1, round(settings.point_share * memory.own.boxes.shape[1]))
         if name == "specific":
@@ -120,7 +122,7 @@ class KdDetr(DistillationMethod):
 
 
 class ProposalKdDetr(DistillationMethod):
-    """The losses at a two-stage student's proposals, taught by a query detector.
+    """The losses at a two-stage student's proposals, against a query detector's outputs.
 
     The teacher's classes are independent sigmoids and know no background, the student's are a
     softmax with background: the class term is `exclusive_divergence`. The boxes that are compared
@@ -137,11 +139,11 @@ class ProposalKdDetr(DistillationMethod):
         self.teacher = teacher
 
     @override
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted terms of one step; the teacher answers without gradient."""
+    def forward(self, batch: Batch[Pyramid, Memory]) -> dict[str, Tensor]:
+        """Return the weighted terms of one step; the teacher decodes without gradient."""
         settings = self.settings
         with torch.no_grad():
-            found = self.student.module.regions(self.student.network, batch.memory).boxes
+            found = self.student.regions(batch.memory).boxes
             proposals = [boxes[:PROPOSALS] for boxes in found]
             asked = proposal_queries(proposals)
             memory = batch.teacher_memory
@@ -161,7 +163,7 @@ class ProposalKdDetr(DistillationMethod):
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
     """Tell whether the method takes a pair of families.
 
-    The teacher answers external queries, the student these or given boxes.
+    The teacher decodes external queries, the student these or given boxes.
     """
     return answers_queries(teacher) and (answers_queries(student) or answers_regions(student))
 
@@ -175,7 +177,7 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
     for name in _QUERIES_ONLY:
         if getattr(settings, name) != getattr(default, name):
             raise SettingsError(
-                f"{name} is for students that answer queries; {student.family} answers its own "
+                f"{name} is for students that decode queries; {student.family} has its own "
                 f"proposals: leave {name} out"
             )
     return ProposalKdDetr(settings, student, teacher)
@@ -213,10 +215,10 @@ def proposal_losses(
     weights: Tensor,
     class_norm: Literal["weights", "sum"] = "weights",
 ) -> dict[str, Tensor]:
-    """Compare a two-stage head's answers to a query detector's, box by box.
+    """Compare a two-stage head's outputs with a query detector's, box by box.
 
     Args:
-        student: Answers to N boxes; logits (N, 1 + K), boxes (N, K, 4), xyxy in [0, 1].
+        student: Outputs for N boxes; logits (N, 1 + K), boxes (N, K, 4), xyxy in [0, 1].
         logits: The teacher's (N, K), without gradient.
         boxes: The teacher's (N, 4), cxcywh in [0, 1], without gradient.
         weights: Constant weight of each box (N,).

@@ -1,4 +1,4 @@
-"""No distillation: the student learns from the labels alone. The reference of every comparison."""
+"""No distillation: the student trains on the labels alone. The reference of every comparison."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgedetr.distill.detectors import DetectorModule
-    from edgedetr.distill.methods import Batch
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch
 
 NEEDS_TEACHER = False
 
@@ -37,7 +37,7 @@ class NoDistillation(DistillationMethod):
 
 
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
-    """Take every pair: nobody is asked."""
+    """Take every pair: there is nothing to compare."""
     del student, teacher
     return True
 

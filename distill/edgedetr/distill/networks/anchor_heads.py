@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, box_iou, clip_boxes_to_image
 
-from edgedetr.distill.detectors import Pyramid, Regions, Targets
 from edgedetr.distill.networks.criterion import IGNORED_SHARE, share_inside
 from edgedetr.distill.networks.static_nms import taken
+from edgedetr.distill.types import Losses, LossTerm, Pyramid, Regions, Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
 
@@ -48,7 +48,7 @@ def torchvision_targets(
     Args:
         targets: The truth of each image.
         hw: Height and width of the network's input.
-        first_label: What the first class is called; 1 where 0 is the background.
+        first_label: Index of the first class; 1 where 0 is the background.
 
     Returns:
         ``boxes`` and ``ignored``, xyxy in pixels, ``labels``, and ``hw`` for each image.
@@ -62,6 +62,11 @@ def torchvision_targets(
         }
         for t in targets
     ]
+
+
+def loss_terms(losses: Mapping[str, Tensor]) -> Losses:
+    """Return torchvision's losses, by name, as terms."""
+    return {LossTerm(name): value for name, value in losses.items()}
 
 
 def in_pixels(boxes: Tensor, hw: tuple[int, int]) -> Tensor:

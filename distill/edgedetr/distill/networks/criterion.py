@@ -2,13 +2,13 @@
 
 The formulas are transformers'. RT-DETR's and D-FINE's are computed for all layers at once
 (`edgedetr.distill.networks.layer_losses`), DEIMv2's by transformers itself. The assembly is ours
-for two
-reasons: labels may hold ignored areas (KITTI's DontCare), and transformers pairs D-FINE's initial
-head with the corners of the first layer, which leaves inner layers without a class loss.
+for two reasons: labels may hold ignored areas (KITTI's DontCare), and transformers pairs D-FINE's
+initial head with the corners of the first layer, which leaves inner layers without a class loss.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +29,7 @@ from edgedetr.distill.networks.layer_losses import (
     layer_losses,
     truth_of,
 )
+from edgedetr.distill.types import Losses, LossTerm, Part
 
 IGNORED_SHARE = 0.5
 """A prediction counts as lying in an ignored area from this share of its own area on."""
@@ -36,12 +37,17 @@ IGNORED_SHARE = 0.5
 Labels = Sequence[Mapping[str, Tensor]]
 """Per image ``class_labels`` (G,), ``boxes`` (G, 4) and ``ignored`` (M, 4)."""
 
+Place = tuple[int | None, Part]
+"""Layer and part of a `LossTerm`."""
+
+_NAME = re.compile(r"(.+?)(?:_aux_(\d+)|_dn_(\d+))?")
+
 
 class Deimv2Criterion(Deimv2Loss):  # type: ignore[misc]
     """DEIMv2's losses, blind in ignored areas.
 
     Boxes and corners of every layer learn from the union of all layers' matches, where the
-    configuration says so.
+    configuration has it so.
     """
 
     @override
@@ -105,7 +111,7 @@ def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with 
     predicted_corners: Tensor | None = None,
     initial_reference_points: Tensor | None = None,
     **_: Any,  # noqa: ANN401
-) -> tuple[Tensor, dict[str, Tensor], None]:
+) -> tuple[Tensor, Losses, None]:
     """Compute the detection loss of an RT-DETR-like model, as its ``loss_function``.
 
     Args:
@@ -119,12 +125,12 @@ def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with 
         outputs_coord: Boxes (B, E, Q, 4), cxcywh in [0, 1].
         enc_topk_logits: Class logits (B, Q, K) of the chosen encoder cells.
         enc_topk_bboxes: Boxes (B, Q, 4) of the chosen encoder cells.
-        denoising_meta_values: What the model says about its denoising queries.
+        denoising_meta_values: transformers' record of the denoising queries.
         predicted_corners: D-FINE's corner distributions (B, E, Q, 4 * (bins + 1)).
         initial_reference_points: D-FINE's reference boxes (B, E, Q, 4).
 
     Returns:
-        The sum, the weighted terms by name, and nothing.
+        The sum, the weighted terms, and nothing.
 
     Raises:
         NotFiniteError: If logits or boxes are not finite.
@@ -153,31 +159,32 @@ def _stacked_losses(
     normal: tuple[Any, ...],
     denoising: tuple[Any, ...] | None,
     meta: Mapping[str, Any] | None,
-) -> dict[str, Tensor]:
-    """Return RT-DETR's or D-FINE's losses, named as transformers names them."""
+) -> Losses:
+    """Return RT-DETR's or D-FINE's losses."""
     truth = truth_of(labels)
     num_boxes = max(1, len(truth.labels))
     layers = _stacked(normal, encoder)
     matches = hungarian_matches(layers.logits.detach(), layers.boxes.detach(), truth, config)
     silent = _silent(layers, matches, labels)
-    depth = len(layers.logits)
-    names = [f"_aux_{index}" for index in (depth - 2, *range(depth - 2))] + [""]
-    terms = _named(layer_losses(layers, truth, matches, num_boxes, config, silent), names)
+    inner = len(layers.logits) - 2
+    places: list[Place] = [(None, "encoder"), *((i, "decoder") for i in range(inner))]
+    losses = layer_losses(layers, truth, matches, num_boxes, config, silent)
+    terms = _terms(losses, [*places, (None, "decoder")])
     if denoising is not None:
-        assert meta is not None  # noqa: S101 - it told how to split
+        assert meta is not None  # noqa: S101 - the split was made by it
         layers = _stacked(denoising)
         depth = len(layers.logits)
         matches = denoising_matches(meta, truth, depth)
         num_boxes *= meta["dn_num_group"]
         silent = _silent(layers, matches, labels)
         losses = layer_losses(layers, truth, matches, num_boxes, config, silent)
-        terms |= _named(losses, [f"_dn_{index}" for index in range(depth)])
+        terms |= _terms(losses, [(i, "denoising") for i in range(depth)])
     return terms
 
 
-def _stacked(answers: tuple[Any, ...], encoder: Mapping[str, Tensor] | None = None) -> Layers:
-    """Put layers in front of the batch; the encoder's answers, if any, become the first layer."""
-    logits, boxes, corners, references = answers
+def _stacked(outputs: tuple[Any, ...], encoder: Mapping[str, Tensor] | None = None) -> Layers:
+    """Put layers in front of the batch; the encoder's outputs, if any, become the first layer."""
+    logits, boxes, corners, references = outputs
     front = [] if encoder is None else [encoder]
     return Layers(
         torch.cat([*(e["logits"].unsqueeze(0) for e in front), logits.transpose(0, 1)]),
@@ -198,12 +205,12 @@ def _silent(layers: Layers, matches: Matches, labels: Labels) -> Tensor | None:
     return inside.flatten(1).scatter(1, matches.rows, value=False).reshape(inside.shape)
 
 
-def _named(losses: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """Give each layer's loss the name of its layer; a loss of corners is of the last layers."""
+def _terms(losses: Mapping[str, Tensor], places: Sequence[Place]) -> Losses:
+    """Take the losses (L,) apart by layer; a loss of corners is of the last layers."""
     return {
-        f"{loss}{name}": value
-        for loss, values in losses.items()
-        for name, value in zip(names[-len(values) :], values.unbind(), strict=True)
+        LossTerm(name, *place): value
+        for name, values in losses.items()
+        for place, value in zip(places[-len(values) :], values.unbind(), strict=True)
     }
 
 
@@ -214,7 +221,7 @@ def _deimv2_losses(
     normal: tuple[Any, ...],
     denoising: tuple[Any, ...] | None,
     meta: Mapping[str, Any] | None,
-) -> dict[str, Tensor]:
+) -> Losses:
     """Return DEIMv2's losses by transformers' criterion."""
     *inner, last = _layers(*normal)
     outputs: dict[str, Any] = {**last, "auxiliary_outputs": [*inner, encoder]}
@@ -222,7 +229,25 @@ def _deimv2_losses(
         outputs["dn_auxiliary_outputs"] = _layers(*denoising)
         outputs["denoising_meta_values"] = meta
     criterion = Deimv2Criterion(config).to(encoder["logits"].device)
-    terms: dict[str, Tensor] = criterion(outputs, labels)
+    return terms_from_names(criterion(outputs, labels), len(inner))
+
+
+def terms_from_names(losses: Mapping[str, Tensor], inner: int) -> Losses:
+    """Return losses that transformers names, such as ``loss_giou_aux_0``, as terms.
+
+    Args:
+        losses: Weighted losses by name.
+        inner: Decoder layers before the last one; the encoder's cells come behind them.
+    """
+    terms: Losses = {}
+    for whole, value in losses.items():
+        name, auxiliary, denoising = _NAME.fullmatch(whole).groups()  # type: ignore[union-attr]
+        place: Place = (None, "decoder")
+        if denoising:
+            place = (int(denoising), "denoising")
+        elif auxiliary:
+            place = (None, "encoder") if int(auxiliary) == inner else (int(auxiliary), "decoder")
+        terms[LossTerm(name, *place)] = value
     return terms
 
 

@@ -1,4 +1,4 @@
-"""How the detection transformers' decoders are listened to and asked again."""
+"""Capture the call of a detection transformer's decoder, and mask the queries of another one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from edgedetr.distill.detectors import Queries
+    from edgedetr.distill.types import Queries
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def require_cells(queries: int, _: nn.Module, args: tuple[Tensor, ...]) -> None:
 
 
 def self_attention_mask(queries: Queries) -> Tensor:
-    """Return (B, 1, Q, Q): 0 where a slot may look, -inf elsewhere; every slot sees itself."""
+    """Return (B, 1, Q, Q): 0 where a slot may attend, -inf elsewhere; every slot sees itself."""
     batch, count = queries.valid.shape
     group = torch.arange(count, device=queries.valid.device) // (count // queries.groups)
     may_look = (group[:, None] == group) & queries.valid[:, None, :]

@@ -4,7 +4,7 @@ Both are made of transformers' Deformable DETR modules, whose fresh weights need
 backbone comes with frozen batch norms, and a frozen one without pre-trained weights learns nothing.
 Embeddings and attention start as small as a language model's, so that all learned references lie at
 the centre. And the heads know nothing of a focal loss's prior. We start as the paper's code does.
-There is no dropout: it would blur what a student and its teacher answer to the same queries. And
+There is no dropout: it would blur the outputs of student and teacher for the same queries. And
 images have no padding, so that masks of it are left out.
 """
 
@@ -24,9 +24,9 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
     DeformableDetrSelfAttention,
 )
 
-from edgedetr.distill.detectors import Memory, Queries
 from edgedetr.distill.networks.backbones import Backbone, ResNet, hgnet_config, resnet_config
 from edgedetr.distill.networks.decoder_hook import require_cells
+from edgedetr.distill.types import Memory, Queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -130,7 +130,7 @@ def memory_of(tokens: Tensor, content: Tensor, boxes: Tensor, call: Mapping[str,
         tokens: The encoder's (B, P, D).
         content: Content of the model's own queries, (B, Q, D) or wider.
         boxes: Their references, cxcywh in [0, 1], (B, Q, 4).
-        call: Keywords that encoder and decoder are called with, which tell the levels' grids.
+        call: Keywords that encoder and decoder are called with, which hold the levels' grids.
     """
     every = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
     return Memory(

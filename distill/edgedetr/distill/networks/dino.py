@@ -22,9 +22,9 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
 )
 from typing_extensions import override
 
-from edgedetr.distill.detectors import DetrOutputs
 from edgedetr.distill.networks.decoder_hook import inverse_sigmoid
 from edgedetr.distill.networks.deformable_detr import start_fresh, start_heads
+from edgedetr.distill.types import DetrOutputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,9 +87,9 @@ class DinoDecoder(DeformableDetrDecoder):  # type: ignore[misc]
         attention_mask: Tensor | None = None,
         **grid: Any,
     ) -> DetrOutputs:
-        """Answer queries with every layer.
+        """Decode queries with every layer.
 
-        A layer's box is its correction of the box before. The loss of that box teaches the
+        A layer's box is its correction of the box before. The loss of that box trains the
         correction before as well, and no earlier one: that is the look forward twice (section 3.5).
 
         Args:
@@ -101,7 +101,7 @@ class DinoDecoder(DeformableDetrDecoder):  # type: ignore[misc]
         """
         hidden = inputs_embeds
         before = reference = inverse_sigmoid(boxes.detach())
-        logits, answers = [], []
+        logits, refined = [], []
         for layer in self.layers:
             place = reference.sigmoid()
             embedding = encode_sinusoidal_position_embedding(place, self.config.d_model // 2)
@@ -114,11 +114,11 @@ class DinoDecoder(DeformableDetrDecoder):  # type: ignore[misc]
                 **grid,
             )
             correction = self.bbox_embed(hidden)
-            answers.append((before + correction).sigmoid())
+            refined.append((before + correction).sigmoid())
             logits.append(self.class_embed(hidden))
             before = reference + correction
             reference = before.detach()
-        return DetrOutputs(torch.stack(logits), torch.stack(answers), hidden)
+        return DetrOutputs(torch.stack(logits), torch.stack(refined), hidden)
 
 
 def _heads(config: DeformableDetrConfig) -> tuple[nn.Module, nn.Module]:

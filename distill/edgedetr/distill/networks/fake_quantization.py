@@ -14,7 +14,7 @@ import json
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ class Quantization:
         layers: The quantized layers, in the order in which they run.
         include: What ``edgedetr export qdq --include`` takes to quantize exactly these.
         exclude: Likewise.
-        method: How calibration chose the steps, see ``edgedetr calib collect``.
+        method: How calibration chose the steps: a method of ``edgedetr calib collect``.
         percentile: Likewise.
         frames: How many frames were seen for them.
         frames_sha256: Hash of these frames.
@@ -73,7 +73,7 @@ class Quantization:
     layers: tuple[QuantizedLayer, ...]
     include: str
     exclude: str
-    method: Literal["mse", "percentile", "entropy", "max"]
+    method: str
     percentile: float
     frames: int
     frames_sha256: str
@@ -103,7 +103,7 @@ def quantization_from_json(text: str, source: str) -> Quantization:
 def simulated(
     network: nn.Module, quantization: Quantization | None
 ) -> AbstractContextManager[object]:
-    """Let a network compute as its INT8 export while the block runs; as ever for None."""
+    """Let a network compute as its INT8 export while the block runs; in float for None."""
     return nullcontext() if quantization is None else _Simulation(network, quantization)
 
 

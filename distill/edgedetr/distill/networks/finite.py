@@ -1,4 +1,4 @@
-"""Refuse answers that are no numbers before a matcher or a kernel meets them."""
+"""Refuse outputs that are not finite before they reach a matcher or a kernel."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class NotFiniteError(EdgeDetrError):
-    """A network computes NaN or infinity.
+    """An output of a network is NaN or infinite.
 
     Attributes:
-        names: What it computes so.
+        names: Which outputs.
     """
 
     def __init__(self, names: str) -> None:

@@ -1,6 +1,6 @@
 """The detection loss of the families that classify with focal loss, blind in ignored areas.
 
-Deformable DETR, DINO and DAB-DETR are taught alike: sigmoid focal loss, L1 and GIoU on every
+Deformable DETR, DINO and DAB-DETR train alike: sigmoid focal loss, L1 and GIoU on every
 decoder layer, each layer matched by itself (Zhu et al., 2021, section 3). Losses and matcher come
 from transformers; what is ours is that ignored areas are left out.
 """
@@ -19,13 +19,14 @@ from typing_extensions import override
 from edgedetr.distill.networks.criterion import silence_ignored
 from edgedetr.distill.networks.finite import require_finite
 from edgedetr.distill.networks.precision import in_float32
+from edgedetr.distill.types import LossTerm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from edgedetr.distill.detectors import Targets
+    from edgedetr.distill.types import Losses, Part, Targets
 
 ALPHA = 0.25
 """Weight of the positives in the focal loss."""
@@ -59,7 +60,7 @@ class FocalCriterion(DeformableDetrImageLoss):  # type: ignore[misc]
     Args:
         num_classes: Width of the logits.
         weights: Factors of terms and costs.
-        matches: Which query answers for which object, where that is known already, as with
+        matches: Which query belongs to which object, where that is known already, as with
             denoising queries; the Hungarian matcher finds out when None.
     """
 
@@ -97,8 +98,8 @@ def focal_losses(
     targets: Sequence[Targets],
     *,
     matches: Matches | None = None,
-    suffix: str = "",
-) -> dict[str, Tensor]:
+    part: Part = "decoder",
+) -> Losses:
     """Return the weighted terms of every decoder layer.
 
     Args:
@@ -106,14 +107,13 @@ def focal_losses(
         logits: Class logits of each layer, (E, B, Q, K), the last layer last.
         boxes: Boxes of each layer, cxcywh in [0, 1], (E, B, Q, 4).
         targets: The truth of each image; it may hold more objects than there are queries, or none.
-        matches: Which query answers for which object, in all layers alike; each layer is matched by
+        matches: Which query belongs to which object, in all layers alike; each layer is matched by
             itself when None.
-        suffix: What the terms' names end with.
+        part: Whose predictions these are, see `LossTerm`.
 
     Returns:
-        ``loss_ce``, ``loss_bbox`` and ``loss_giou`` of the last layer, and of layer e < E - 1 the
-        same with ``_e`` behind; then the suffix. Each is divided by the number of objects of the
-        batch, averaged over processes and at least 1.
+        ``loss_ce``, ``loss_bbox`` and ``loss_giou`` of every layer. Each is divided by the number
+        of objects of the batch, averaged over processes and at least 1.
 
     Raises:
         NotFiniteError: If logits or boxes are not finite.
@@ -128,8 +128,8 @@ def focal_losses(
     terms = criterion({**last, "auxiliary_outputs": inner}, truth)
     factors = {"loss_ce": weights.label, "loss_bbox": weights.l1, "loss_giou": weights.giou}
     return {
-        name + suffix: factors[kind] * value
-        for name, value in terms.items()
-        for kind in factors
-        if name.startswith(kind)
+        LossTerm(name, layer, part, apart=True): factor
+        * terms[name if layer is None else f"{name}_{layer}"]
+        for layer in (None, *range(len(inner)))
+        for name, factor in factors.items()
     }

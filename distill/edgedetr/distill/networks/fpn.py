@@ -46,7 +46,7 @@ EDGE_SMALL = NarrowResNet(24, (32, 64, 128, 192), (1, 2, 2, 2))
 
 
 def pyramid_backbone(shape: NarrowResNet | str, width: int, finest_stride: int) -> nn.Module:
-    """Make a backbone whose answer is a dict of five levels of ``width`` channels, finest first.
+    """Make a backbone that returns a dict of five levels of ``width`` channels, finest first.
 
     Args:
         shape: Own shape, or the name of a torchvision ResNet.

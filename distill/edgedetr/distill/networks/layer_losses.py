@@ -29,12 +29,12 @@ SILENT_LOGIT = -50.0
 """Class logit whose varifocal loss and gradient are zero in float32."""
 
 CORNER_TEMPERATURE = 5.0
-"""Softens the distributions of edges that the last layer teaches the others (D-FINE's T)."""
+"""Softens the distributions of edges that the last layer is the target of (D-FINE's T)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """What L layers answer to the same queries.
+    """The outputs of L layers for the same queries.
 
     Attributes:
         logits: Class logits (L, B, Q, K).
@@ -144,7 +144,7 @@ def denoising_matches(meta: Mapping[str, Any], truth: Truth, layers: int) -> Mat
     Args:
         meta: transformers' ``denoising_meta_values``.
         truth: The objects.
-        layers: How many layers answer.
+        layers: How many layers there are.
     """
     count, device = meta["dn_num_split"][0], truth.labels.device
     rows = [row + image * count for image, row in enumerate(meta["dn_positive_idx"])]
@@ -167,7 +167,7 @@ def layer_losses(
     """Return each loss of each layer, (L,), weighted; of corners those of the last layers, (E,).
 
     Args:
-        layers: What L layers answer to the same queries.
+        layers: The outputs of L layers for the same queries.
         truth: The objects.
         matches: What each layer's predictions stand for.
         num_boxes: What the losses are divided by.
@@ -249,11 +249,11 @@ def _corner_losses(
     return {
         "loss_fgl": config.weight_loss_fgl * (iou * nll.sum(-1)).sum(1) / num_boxes,
         "loss_ddf": config.weight_loss_ddf
-        * _taught_by_last(corners, layers.logits[-1], matches.rows, iou),
+        * _distilled_from_last(corners, layers.logits[-1], matches.rows, iou),
     }
 
 
-def _taught_by_last(corners: Tensor, last_logits: Tensor, rows: Tensor, iou: Tensor) -> Tensor:
+def _distilled_from_last(corners: Tensor, last_logits: Tensor, rows: Tensor, iou: Tensor) -> Tensor:
     """Return how far each layer's edges are from the last layer's, (E,); of the last 0.
 
     Args:
@@ -264,9 +264,9 @@ def _taught_by_last(corners: Tensor, last_logits: Tensor, rows: Tensor, iou: Ten
     """
     batch, (inner, count) = len(last_logits), (len(rows) - 1, rows.shape[1])
     flat = corners.flatten(1, 2) / CORNER_TEMPERATURE
-    taught = flat[-1].detach().log_softmax(-1)
+    target = flat[-1].detach().log_softmax(-1)
     kl = F.kl_div(
-        flat[:-1].log_softmax(-1), taught.expand_as(flat[:-1]), reduction="none", log_target=True
+        flat[:-1].log_softmax(-1), target.expand_as(flat[:-1]), reduction="none", log_target=True
     )
     kl = CORNER_TEMPERATURE**2 * kl.sum((-1, -2))
     weights = last_logits.detach().sigmoid().amax(-1).flatten().repeat(inner, 1)

@@ -1,11 +1,11 @@
-"""Let the weakest of the chosen queries fade from the others' sight, so that near ties do not show.
+"""Query fade: the weakest of the chosen queries lose their weight for the others.
 
 A detector that chooses its queries takes the Q best places of the encoder. Where the last that is
 taken and the first that is not score nearly the same, any rounding swaps them: FP16, INT8, or FP32
 by another library. Through self-attention the swap reaches all other queries, and moves scores by
-more than the rounding did. So the attention that a chosen query is paid is multiplied by a weight
-that grows with its score: from almost nothing for the last one to 1 from `FADE` above it on. Of two
-equals at the end of the choice the others then see neither, whichever is taken.
+more than the rounding did. So the attention to a chosen query is multiplied by a weight that grows
+with its score: from almost nothing for the last one to 1 from `FADE` above it on. Of two equals at
+the end of the choice the others then attend to neither, whichever is taken.
 
 The weights apply in prediction, and so in evaluation and in every exported graph, not in training.
 """
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FADE = 0.25
-"""How far above the last chosen query, as a class logit of the encoder, one is seen in full."""
+"""How far above the last chosen query, as a class logit of the encoder, one has its full weight."""
 
 _LEAST = 1e-4  # so that its logarithm is a number
 
 
 @contextmanager
-def faded_choice(model: PreTrainedModel) -> Iterator[None]:
+def query_fade(model: PreTrainedModel) -> Iterator[None]:
     """Fade the weakest queries of one of the families around RT-DETR inside the block."""
 
     def hook(
@@ -45,7 +45,7 @@ def faded_choice(model: PreTrainedModel) -> Iterator[None]:
 
 
 def attention_bias(scores: Tensor) -> Tensor:
-    """Return what is added to the attention that queries are paid, (B, 1, 1, Q), at most 0.
+    """Return what is added to the attention logits of each query as a key, (B, 1, 1, Q).
 
     Args:
         scores: The best class logit of each chosen query, (B, Q).

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from edgedetr.distill.detectors import DetrOutputs, Memory, Queries, Regions, Targets
 from edgedetr.distill.networks.criterion import real_time_detr_loss
 from edgedetr.distill.networks.decoder_hook import (
     decoder_call,
@@ -23,7 +22,8 @@ from edgedetr.distill.networks.decoder_hook import (
     self_attention_mask,
 )
 from edgedetr.distill.networks.layer_losses import overlaps
-from edgedetr.distill.networks.query_fade import faded_choice
+from edgedetr.distill.networks.query_fade import query_fade
+from edgedetr.distill.types import DetrOutputs, Losses, Memory, Queries, Regions, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,15 +47,15 @@ def prepared(model: PreTrainedModel) -> PreTrainedModel:
 
 def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
-    with faded_choice(model):
+    with query_fade(model):
         outputs = model(pixel_values=images)
     return outputs.logits, outputs.pred_boxes
 
 
 def training_pass(
     model: PreTrainedModel, images: Tensor, targets: Sequence[Targets]
-) -> tuple[dict[str, Tensor], Memory]:
-    """Return the model's own weighted losses by name, and the memory they came from."""
+) -> tuple[Losses, Memory]:
+    """Return the model's own weighted losses, and the memory they came from."""
     labels = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
     with decoder_call(model.model.decoder) as captured:
         outputs = model(pixel_values=images, labels=labels)
@@ -119,7 +119,7 @@ def place_content(model: PreTrainedModel, memory: Memory, boxes: Tensor) -> Tens
 
 
 def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutputs:
-    """Answer external queries with every decoder layer.
+    """Decode external queries with every decoder layer.
 
     Args:
         model: The detector.
@@ -127,11 +127,11 @@ def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutp
         queries: Content of the model's own width; boxes cxcywh in [0, 1].
 
     Returns:
-        Logits (E, B, Q, K) and boxes (E, B, Q, 4). Slots that are not valid answer nonsense, and
-        no other slot sees them; neither does a group see another group.
+        Logits (E, B, Q, K) and boxes (E, B, Q, 4). Outputs of slots that are not valid mean
+        nothing, and no other slot sees these slots; neither does a group see another group.
     """
     decoder = model.model.decoder
-    with _every_layer_answers(decoder):
+    with _outputs_of_every_layer(decoder):
         outputs = decoder(
             **memory.decoder_inputs,
             encoder_hidden_states=memory.tokens,
@@ -160,8 +160,8 @@ def _corners(outputs: Any) -> Tensor | None:  # noqa: ANN401
 
 
 @contextmanager
-def _every_layer_answers(decoder: PreTrainedModel) -> Iterator[None]:
-    """Let D-FINE's decoder answer with all layers in evaluation too; its layers stay as they are.
+def _outputs_of_every_layer(decoder: PreTrainedModel) -> Iterator[None]:
+    """Let D-FINE's decoder give all layers' outputs in evaluation too; the layers do not change.
 
     The flag of the decoder itself guards nothing else: dropout lies in its layers.
     """

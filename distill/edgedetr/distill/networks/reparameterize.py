@@ -1,4 +1,4 @@
-"""Fewer layers, the same numbers: a network as it is exported.
+"""Reparameterize a network as it is exported: fewer layers, the same numbers.
 
 A RepVGG block trains a 3x3 and a 1x1 convolution side by side, each with its batch norm; once their
 statistics stand still one convolution gives their sum (Ding et al., "RepVGG", CVPR 2021,
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def merge_layers(network: nn.Module) -> None:
-    """Merge what can be merged, in place.
+def reparameterize(network: nn.Module) -> None:
+    """Merge the layers that can be merged, in place.
 
     A scale that was absorbed is 1 from then on and is not trained any more, nor is one that cannot
     be: so a network can be trained on, merged again and loaded into a merged one.
@@ -34,18 +34,18 @@ def merge_layers(network: nn.Module) -> None:
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child).__name__.endswith("RepVggBlock"):
-                setattr(module, name, MergedBlock(child))
+                setattr(module, name, ReparameterizedBlock(child))
             elif _has_scale(child):
                 _absorb_scale(child)
 
 
-def is_merged(network: nn.Module) -> bool:
-    """Tell whether it holds other layers than the network that it was made from."""
-    return any(isinstance(module, MergedBlock) for module in network.modules())
+def is_reparameterized(network: nn.Module) -> bool:
+    """Tell whether a network holds merged blocks."""
+    return any(isinstance(module, ReparameterizedBlock) for module in network.modules())
 
 
 def drop_absorbed_scales(network: nn.Module) -> None:
-    """Take away the product with each scale that was absorbed, in place: for tracing alone."""
+    """Drop the product with each scale that was absorbed, in place: for tracing alone."""
     for module in network.modules():
         if _has_scale(module):
             affine: Any = module.lab
@@ -53,7 +53,7 @@ def drop_absorbed_scales(network: nn.Module) -> None:
                 module.lab = _Shift(affine.bias)
 
 
-class MergedBlock(nn.Module):
+class ReparameterizedBlock(nn.Module):
     """One convolution in place of the two of a RepVGG block.
 
     Args:
@@ -75,7 +75,7 @@ class MergedBlock(nn.Module):
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        """Return the block's answer to (B, C, H, W)."""
+        """Return the block's output for (B, C, H, W)."""
         out: Tensor = self.activation(self.conv(x))
         return out
 
@@ -91,7 +91,7 @@ class _Shift(nn.Module):
 
 
 def _has_scale(module: nn.Module) -> bool:
-    """Tell whether it is conv, norm, activation and a learnable affine layer, as in HGNetV2."""
+    """Tell whether a module ends in a learnable affine layer, as HGNetV2's convolutions do."""
     return hasattr(module, "normalization") and hasattr(getattr(module, "lab", None), "scale")
 
 

@@ -13,7 +13,7 @@ from edgedetr.distill.networks.anchor_heads import in_pixels, in_unit, neutral
 from edgedetr.distill.networks.static_nms import survivors, taken
 
 if TYPE_CHECKING:
-    from edgedetr.distill.detectors import Pyramid
+    from edgedetr.distill.types import Pyramid
 
 
 class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]

@@ -14,7 +14,7 @@ from torchvision.ops import box_convert
 ROUNDS = 16
 """Rounds of suppression; exact where no chain of boxes, each suppressing the next, is longer.
 
-The rounds close in on the greedy answer from both sides; an even number ends outside it, so that a
+The rounds close in on the greedy result from both sides; an even number ends outside it, so that a
 longer chain can leave a duplicate but never loses an object.
 """
 
@@ -32,7 +32,7 @@ def detections(
         boxes: xyxy in [0, 1]: (B, N, 4), or (B, N, K, 4) where each class has its own.
         candidates: How many of the best pairs are looked at.
         iou: Overlap above which the better of two boxes of a class suppresses the other.
-        count: How many detections are answered.
+        count: How many detections are returned.
 
     Returns:
         Logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1], best first. A detection has its own
@@ -49,8 +49,8 @@ def detections(
     scores, order = scores.where(keep, SILENT).topk(min(count, scores.shape[1]))
     alive = keep.gather(1, order).unsqueeze(-1)
     own = torch.arange(classes, device=labels.device) == labels.gather(1, order).unsqueeze(-1)
-    answers = scores.unsqueeze(-1).where(own, SILENT)
-    return answers, box_convert(taken(found, order), "xyxy", "cxcywh") * alive
+    outputs = scores.unsqueeze(-1).where(own, SILENT)
+    return outputs, box_convert(taken(found, order), "xyxy", "cxcywh") * alive
 
 
 def survivors(boxes: Tensor, groups: Tensor, iou: float) -> Tensor:
@@ -62,7 +62,7 @@ def survivors(boxes: Tensor, groups: Tensor, iou: float) -> Tensor:
         iou: Overlap above which a box suppresses those behind it.
 
     Returns:
-        (B, C), as `torchvision.ops.batched_nms` tells it.
+        (B, C), as `torchvision.ops.batched_nms` has it.
     """
     low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
     high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])

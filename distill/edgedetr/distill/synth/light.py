@@ -1,4 +1,4 @@
-"""The light of one frame: sun, sky, haze, and how the camera answers."""
+"""The light of one frame: sun, sky, haze, and the camera's response."""
 
 from __future__ import annotations
 

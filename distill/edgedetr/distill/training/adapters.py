@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from edgedetr.distill.methods import Batch
+from edgedetr.distill.types import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
-    from edgedetr.distill.detectors import Targets
     from edgedetr.distill.training.distillation_model import Trainee
     from edgedetr.distill.training.loader import TrainingInputs
+    from edgedetr.distill.types import Targets
 
 IMAGES = 64
 """How many training images adapters are fitted on."""

@@ -11,7 +11,7 @@ from torchvision.ops import box_convert
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from edgedetr.distill.detectors import Targets
+from edgedetr.distill.types import Targets
 
 MIN_VISIBLE = 0.3
 """An object of which a crop leaves less than this share becomes an ignored area."""

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from edgedetr.distill.methods import Batch
 from edgedetr.distill.networks.fake_quantization import freeze_batch_norms, simulated
 from edgedetr.distill.training.objective import distillation_of, needs_teacher
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.types import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgedetr.distill.config import MethodConfig
-    from edgedetr.distill.detectors import Targets
     from edgedetr.distill.model import Model
     from edgedetr.distill.training.objective import Distillation
+    from edgedetr.distill.types import Features, Losses, Targets
 
 
 def trainee_of(configs: Sequence[MethodConfig], student: Model, teacher: Model | None) -> Trainee:
@@ -62,7 +62,7 @@ class Trainee(nn.Module):
     @override
     def forward(
         self, images: Tensor, targets: Sequence[Targets]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    ) -> tuple[Losses, dict[str, Tensor]]:
         """Return the weighted terms of the detection loss and of the distillation.
 
         Args:
@@ -72,10 +72,10 @@ class Trainee(nn.Module):
         theirs = self.teacher_memory(images) if self.teacher_memory else None
         images = images.contiguous(memory_format=torch.channels_last)
         with simulated(self.network, self.student.quantization):
-            detection, memory = self.student.module.training_pass(self.network, images, targets)
+            detection, memory = self.student.training_pass(images, targets)
             return detection, self.distillation(Batch(images, targets, memory, theirs), detection)
 
-    def encode(self, images: Tensor) -> Any:  # noqa: ANN401 - what the family's `encode` gives
+    def encode(self, images: Tensor) -> Features:
         """Return the student's memory or pyramid of (B, 3, H, W), as training computes it."""
         images = images.contiguous(memory_format=torch.channels_last)
         with simulated(self.network, self.student.quantization):

@@ -16,15 +16,16 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from edgedetr.distill.types import Losses
 EVERY = 10
 """Training passes between two measurements, each of which costs a backward pass to the memory."""
 
 SMOOTHING = 0.8
-"""Weight of what was known before in the moving average of a factor."""
+"""Weight of the earlier factor in its moving average."""
 
 
 class Balance(nn.Module):
-    """Factors of distillation terms, measured now and then.
+    """Factors of distillation terms, measured every few passes.
 
     Args:
         shares: Wanted share of each term that is held to one.
@@ -41,7 +42,7 @@ class Balance(nn.Module):
     @override
     def forward(
         self,
-        detection: Mapping[str, Tensor],
+        detection: Losses,
         distillation: Mapping[str, Tensor],
         memory: Sequence[Tensor],
     ) -> dict[str, Tensor]:

@@ -19,9 +19,9 @@ from torch.utils.data import Dataset as TorchDataset
 from typing_extensions import override
 
 from edgedetr.distill.data import open_dataset
-from edgedetr.distill.detectors import Targets
 from edgedetr.distill.training.augment import augmented
 from edgedetr.distill.training.worker_processes import end_with_parent
+from edgedetr.distill.types import Targets
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.preprocess import Preprocessor, normalisation_tables
 
@@ -73,7 +73,7 @@ class Inputs:
 
 
 class NetworkInputs:
-    """A split's images at network size, read when first asked for.
+    """A split's images at network size, read when first used.
 
     The resize is the runtime's `Preprocessor`; its result is taken back to uint8, exactly, so that
     augmentation works on pixels and memory holds a quarter.
@@ -268,7 +268,7 @@ def one_line_of_workers() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise EdgeDetrError(
-            f"a process that loads images was ended ({str(error).splitlines()[0].strip()}); where "
+            f"a process that loads images ended ({str(error).splitlines()[0].strip()}); if "
             "memory is short, lower data.workers or batch_size"
         ) from error
 
@@ -302,7 +302,7 @@ def _collated(
     if get_worker_info() is None:
         return batch, list(targets)
     try:
-        batch.share_memory_()  # type: ignore[no-untyped-call]  # a lack of it can be said here
+        batch.share_memory_()  # type: ignore[no-untyped-call]  # a lack of it is reported here
     except RuntimeError as error:
         return EdgeDetrError(
             f"a loader process cannot hand over a batch of {batch.nbytes / 2**20:.0f} MiB "

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgedetr.distill.config import OptimizerConfig, ScheduleConfig
-    from edgedetr.distill.detectors import Targets
     from edgedetr.distill.model import Model
     from edgedetr.distill.training.loader import NetworkInputs, TrainingLoader
     from edgedetr.distill.training.run_state import RunState
+    from edgedetr.distill.types import Losses, Targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +108,13 @@ class TrainingLoop:
         return metrics
 
     def _read(self, loader: TrainingLoader) -> None:
-        """Read what memory can hold, and each validation image once: a bad one is found now."""
+        """Read what memory can hold, and each validation image once: a bad one is found at once."""
         loader.data.read()
         self.validation.check()
         memory = self.state.trainee.teacher_memory
         if memory is not None and loader.data.kind == "flip":
             batches = loader.data.mirrored_too(self.schedule.batch_size)
-            memory.learn(batches, 2 * len(loader.data))
+            memory.fill(batches, 2 * len(loader.data))
 
     def _step(
         self, images: Tensor, targets: list[Targets], step: int, steps: int
@@ -169,11 +169,11 @@ class TrainingLoop:
             ) from error
 
 
-def _summary(detection: dict[str, Tensor], distillation: dict[str, Tensor]) -> dict[str, float]:
-    """Sum a loss over the decoder layers it was taken at, and everything to ``loss``."""
+def _summary(detection: Losses, distillation: dict[str, Tensor]) -> dict[str, float]:
+    """Name the terms as the log does, and sum everything to ``loss``."""
     sums: dict[str, float] = defaultdict(float)
-    names = [*detection, *distillation]
+    names = [*(term.log_name for term in detection), *distillation]
     values = torch.stack([*detection.values(), *distillation.values()]).detach().cpu().tolist()
     for name, value in zip(names, values, strict=True):
-        sums[name.partition("_aux_")[0].partition("_dn_")[0]] += value
+        sums[name] += value
     return {"loss": sum(values), **sums}

@@ -6,22 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.model import new_model
 from edgedetr.distill.weights.checkpoint import load_model
-from edgedetr.distill.weights.pretrained import (
-    is_checkpoint,
-    load_backbone,
-    load_class_rows,
-    load_detector,
-)
-from edgedetr.distill.weights.selection import class_tensors, inherit
+from edgedetr.distill.weights.initial import model_from
+from edgedetr.distill.weights.pretrained import load_backbone
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from edgedetr.distill.config import StudentConfig, TeacherConfig
+    from edgedetr.distill.model import Model
 
 
 def open_student(config: StudentConfig, class_names: tuple[str, ...]) -> Model:
@@ -32,44 +26,12 @@ def open_student(config: StudentConfig, class_names: tuple[str, ...]) -> Model:
         ArtifactError: If a file of weights is missing, damaged or of another detector.
     """
     spec = ModelSpec(input_hw=config.input_hw, class_names=class_names, resize=config.resize)
-    if config.init and is_checkpoint(config.init):
-        return _from_checkpoint(config, spec)
-    model = new_model(config.family, config.preset, spec)
     if config.init:
-        _fill(model, config.init)
+        return model_from(config.init, config.family, config.preset, spec)
+    model = new_model(config.family, config.preset, spec)
     if config.backbone_weights:
         load_backbone(model.network, config.backbone_weights)
     return model
-
-
-def _from_checkpoint(config: StudentConfig, spec: ModelSpec) -> Model:
-    """Load a checkpoint; where its classes are others, take over the tensors that fit."""
-    model = load_model(Path(config.init))
-    if (model.family, model.preset) != (config.family, config.preset):
-        raise ArtifactError(
-            f"{config.init} holds {model.family}/{model.preset}, the config wants "
-            f"{config.family}/{config.preset}"
-        )
-    if model.spec.class_names != spec.class_names:
-        other = model
-        model = new_model(config.family, config.preset, spec)
-        copied = inherit(model, other)
-        tqdm.write(f"{config.init} was trained on other classes: {len(copied)} tensors taken over")
-    return Model(model.family, model.preset, spec, model.network)
-
-
-def _fill(model: Model, source: str) -> None:
-    """Fill a student from weights in transformers' naming, and report what was filled."""
-    heads = class_tensors(model)
-    filled, count = load_detector(model.network, source, heads)
-    names = load_class_rows(model.network, source, heads, model.spec.class_names)
-    fresh = [name for name in model.spec.class_names if name not in names]
-    rows = [f"class rows by name: {', '.join(names)}"] * bool(names)
-    rows += [f"class rows that start fresh: {', '.join(fresh)}"] * bool(fresh)
-    tqdm.write(
-        f"{source} fills {filled + len(heads) * bool(names)} of the student's {count} tensors; "
-        f"{'; '.join(rows)}"
-    )
 
 
 def open_teacher(config: TeacherConfig) -> Model | None:

@@ -1,4 +1,4 @@
-"""The methods of a run as one: each one's terms, weighted or held to a share."""
+"""The distillation loss of a run: the terms of each method, weighted or held to a share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from edgedetr.distill.config import MethodConfig
-    from edgedetr.distill.methods import Batch, DistillationMethod
+    from edgedetr.distill.methods import DistillationMethod
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Batch, Losses
 
 
 class Distillation(nn.Module):
@@ -43,7 +44,7 @@ class Distillation(nn.Module):
         )
 
     @override
-    def forward(self, batch: Batch, detection: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, detection: Losses) -> dict[str, Tensor]:
         """Return every term of every method, ready to be summed.
 
         Args:

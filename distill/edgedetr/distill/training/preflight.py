@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from edgedetr.distill.detectors import Memory
 from edgedetr.distill.model import family_with
+from edgedetr.distill.types import Memory
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
 from edgedetr.runtime.errors import UsageError
 
@@ -105,7 +105,7 @@ def require_norms(model: Model, input_hw: tuple[int, int], images: int) -> None:
             handle.remove()
     if min(least) < 2:
         raise UsageError(
-            f"{_called(model, input_hw)}: a batch norm sees 1 value a channel in a batch of 1 "
+            f"{_called(model, input_hw)}: a batch norm sees 1 value per channel in a batch of 1 "
             "image; choose a larger input or batch_size"
         )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgedetr.distill.model import Model
 from edgedetr.distill.networks.fake_quantization import Quantization, quantization_from_json
-from edgedetr.distill.networks.reparameterize import merge_layers
+from edgedetr.distill.networks.reparameterize import reparameterize
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
 
@@ -65,7 +65,7 @@ def quantized_student(
     """
     if not config.enabled:
         return student
-    merge_layers(student.network)
+    reparameterize(student.network)
     if resumed and kept.is_file():
         text = kept.read_text(encoding="utf-8")
         return replace(student, quantization=quantization_from_json(text, str(kept)))

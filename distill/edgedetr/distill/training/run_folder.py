@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tqdm import tqdm
 
 from edgedetr.distill.training.run_identity import settings_of
-from edgedetr.distill.training.run_log import without_nan
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.distill.weights.pretrained import local_file
 from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.files import read_json, write_text
+from edgedetr.runtime.files import read_json, without_nan, write_text
 from edgedetr.runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 STUDENT = "student.safetensors"
 METRICS = "metrics.json"
 STATE = "state.safetensors"
-"""What a run writes after each epoch, to go on from there."""
+"""What a run writes after each epoch, to resume from."""
 LOCK = "run.lock"
 UNFINISHED = ".*.tmp"
 """What a run that was killed while it wrote a file leaves of it."""
@@ -47,7 +46,7 @@ def only_run_in(out: Path) -> Iterator[None]:
     outlives it does not hold it. A file system that knows no locks has none.
 
     Raises:
-        UsageError: If another run is at work there.
+        UsageError: If another run is using it.
     """
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)
@@ -95,7 +94,7 @@ def _lock(descriptor: int, path: Path) -> None:
     except BlockingIOError as error:
         owner = path.read_text(encoding="utf-8").strip()
         raise UsageError(
-            f"{path.parent}: another run{f' (process {owner})' * bool(owner)} is at work there; "
+            f"{path.parent}: another run{f' (process {owner})' * bool(owner)} is using it; "
             "wait for it, or choose another --out"
         ) from error
     except OSError as error:
@@ -111,7 +110,7 @@ def _is(path: Path, descriptor: int) -> bool:
 
 
 def finished_metrics(out: Path, identity: RunIdentity) -> dict[str, float] | None:
-    """Return the metrics of the finished run in a folder, which is left as it is; None if none is.
+    """Return the metrics of the finished run in a folder; None where there is none.
 
     Raises:
         ArtifactError: If it is a run of other settings or sources, or a student lies there that no
@@ -120,15 +119,15 @@ def finished_metrics(out: Path, identity: RunIdentity) -> dict[str, float] | Non
     if not is_finished(out):
         if (out / STUDENT).is_file() and not (out / STATE).is_file():
             raise ArtifactError(
-                f"{out / STUDENT} is there without {METRICS} or {STATE}, so it is of no run that "
-                "could go on; choose another --out, or remove it"
+                f"{out / STUDENT} exists without {METRICS} or {STATE}: no run can be resumed "
+                "from it; choose another --out, or remove it"
             )
         return None
     record = read_metrics(out)
     refuse_other(out, record, identity)
     read_manifest(out / STUDENT)
     (out / STATE).unlink(missing_ok=True)
-    tqdm.write(f"{out}: is up to date: the run is finished")
+    tqdm.write(f"{out}: up to date, the run is finished")
     return {k: math.nan if v is None else float(v) for k, v in record["metrics"].items()}
 
 
@@ -161,7 +160,7 @@ def finish(
 
 
 def is_finished(out: Path) -> bool:
-    """Tell whether a folder holds a run that came to its end."""
+    """Tell whether a folder holds a finished run."""
     return (out / METRICS).is_file() and (out / STUDENT).is_file()
 
 

@@ -1,4 +1,4 @@
-"""What decides the result of a run: its settings, and the files that it learns from."""
+"""What decides the result of a run: its settings, its data and the weights it starts from."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunIdentity:
 
         Args:
             settings: The other run's, as `settings_of` gives them.
-            sources: Its sources; one that is not there is not compared.
+            sources: Its sources; a missing one is not compared.
 
         Returns:
             Empty where there is no difference.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.files import without_nan, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +44,9 @@ class RunLog:
         records, torn = _read(self._path) if done_epochs and self._path.is_file() else ([], 0)
         kept = [record for record in records if record["epoch"] < done_epochs]
         if torn:
-            tqdm.write(f"{self._path}: {torn} torn line{'s' * (torn > 1)} cut", file=sys.stderr)
+            tqdm.write(
+                f"{self._path}: {torn} incomplete line{'s' * (torn > 1)} removed", file=sys.stderr
+            )
         self.evaluated_epochs = {r["epoch"] for r in kept if r["kind"] == "evaluation"}
         with _named(self._path):
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
@@ -75,11 +76,6 @@ class RunLog:
             self._file.flush()
         figures = {k: v for k, v in record.items() if k not in _PLACE}
         self._scalars.add(record["kind"], record["step"], figures)
-
-
-def without_nan(record: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN, which JSON does not know, by null."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
 
 
 class _Scalars:
@@ -117,7 +113,7 @@ class _Scalars:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Let an error of a file that is open already say which file it is."""
+    """Add the name of the file to an error of one that is open already."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a killed run needs to go on with the same result: weights, average, optimizer, place."""
+"""What an interrupted run resumes from: weights, average, optimizer and epoch."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class RunState:
             save_file(own, temporary, metadata)
 
     def load(self, path: Path) -> int:
-        """Take up a saved state; return after how many epochs it was saved.
+        """Load a saved state; return after how many epochs it was saved.
 
         Raises:
             ArtifactError: If the file is damaged, or belongs to a run of other settings or that
-                learns from something else; nothing was taken up then.
+                learns from something else; nothing was loaded then.
         """
         try:
             with safe_open(os.fspath(path), framework="pt") as file:

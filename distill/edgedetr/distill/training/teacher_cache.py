@@ -1,9 +1,9 @@
-"""The frozen teacher's memory of a batch, remembered by the content of each image."""
+"""The frozen teacher's memory of a batch, cached by the content of each image."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgedetr.distill.model import Model
-
+    from edgedetr.distill.types import Features
 LIMIT_BYTES = 1 << 30
-"""How much a run remembers; a teacher that says more is asked each time."""
+"""Size of the cache; a teacher whose memories take more encodes each batch anew."""
 
 
 class TeacherMemory:
-    """Encodes images with a frozen teacher; those that it has learnt are not encoded again.
+    """Encodes images with a frozen teacher; those in its cache are not encoded again.
 
-    The key is the image's content, so the answer is that of the teacher whatever augmentation does.
+    The key is the image's content, so the memory is right whatever augmentation does.
 
     Args:
         teacher: Its network is in evaluation mode and gets no gradient.
@@ -31,40 +31,40 @@ class TeacherMemory:
     def __init__(self, teacher: Model) -> None:
         self._teacher = teacher
         self._known: dict[bytes, tuple[Tensor, ...]] = {}
-        self._like: Any = None
+        self._like: Features | None = None
 
     @torch.no_grad()
-    def learn(self, batches: Iterable[Tensor], images: int, limit_bytes: int = LIMIT_BYTES) -> None:
-        """Encode images in advance, if all of them can be remembered; else none.
+    def fill(self, batches: Iterable[Tensor], images: int, limit_bytes: int = LIMIT_BYTES) -> None:
+        """Encode images in advance, if the cache can hold all of them; else none.
 
         Always the same batches give the same bits, in whatever order the images come back.
 
         Args:
             batches: Network inputs (B, 3, H, W).
             images: How many they hold in all.
-            limit_bytes: How much to remember.
+            limit_bytes: Size of the cache.
         """
         device = next(self._teacher.network.parameters()).device
         with tqdm(total=images, desc="teacher", unit="image", disable=None, leave=False) as bar:
             for batch in batches:
-                self._like = self._encode(batch.to(device))
-                parts = self._like.tensors()
+                features = self._encode(batch.to(device))
+                self._like, parts = features, features.tensors()
                 if images * sum(p[0].nbytes for p in parts) > limit_bytes:
                     return
-                for image, *answer in zip(batch, *parts, strict=True):
-                    self._known[_key(image)] = tuple(answer)
+                for image, *rows in zip(batch, *parts, strict=True):
+                    self._known[_key(image)] = tuple(rows)
                 bar.update(len(batch))
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Any:  # noqa: ANN401 - what the family's `encode` gives
+    def __call__(self, images: Tensor) -> Features:
         """Return the teacher's memory or pyramid of (B, 3, H, W)."""
         rows = [self._known.get(_key(image)) for image in images] if self._known else []
         known = [row for row in rows if row is not None]
-        if len(known) < len(images):
+        if self._like is None or len(known) < len(images):
             return self._encode(images)
         return self._like.with_tensors([torch.stack(part) for part in zip(*known, strict=True)])
 
-    def _encode(self, images: Tensor) -> Any:  # noqa: ANN401 - what the family's `encode` gives
+    def _encode(self, images: Tensor) -> Features:
         return self._teacher.encode(images.contiguous(memory_format=torch.channels_last))
 
 

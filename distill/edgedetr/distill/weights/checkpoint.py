@@ -14,7 +14,7 @@ from safetensors.torch import save_model as save_weights
 
 from edgedetr.distill.model import Model, new_model
 from edgedetr.distill.networks.fake_quantization import QUANTIZATION_KEY, quantization_from_json
-from edgedetr.distill.networks.reparameterize import is_merged, merge_layers
+from edgedetr.distill.networks.reparameterize import is_reparameterized, reparameterize
 from edgedetr.distill.weights.tensor_file import tensor_path
 from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.manifest import Manifest, versions_of, write_manifest
@@ -55,7 +55,7 @@ def save_model(
         METADATA_KEY: model.spec.to_json(),
         MODEL_KEY: json.dumps(asdict(_Kind(model.family, model.preset))),
     }
-    if is_merged(model.network):
+    if is_reparameterized(model.network):
         metadata[MERGED_KEY] = "true"
     if model.quantization is not None:
         metadata[QUANTIZATION_KEY] = model.quantization.to_json()
@@ -101,7 +101,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         quantization = quantization_from_json(metadata[QUANTIZATION_KEY], str(path))
         model = replace(model, quantization=quantization)
     if MERGED_KEY in metadata:
-        merge_layers(model.network)
+        reparameterize(model.network)
     try:
         load_weights(model.network, os.fspath(path))
     except (RuntimeError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Weights that a student takes over from its teacher before it trains.
+"""Weight selection: what a student takes over from its teacher before it trains.
 
 Weight selection (Xu et al., "Initializing Models with Larger Ones", ICLR 2024, arXiv:2311.18823):
 each tensor of the student is the teacher's tensor of the same name with evenly spaced channels of

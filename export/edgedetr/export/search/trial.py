@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 from tqdm import tqdm
 
 from edgedetr.calib.frames import choose_frames
-from edgedetr.distill.data.kitti import image_paths, open_dataset
+from edgedetr.distill.data.kitti import open_dataset
 from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.export.verify.compare import SPARE
 from edgedetr.export.verify.figures import counted, figures_from_pairs
@@ -23,6 +23,7 @@ from edgedetr.graph.exact import exact_graph
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.kitti import image_paths
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.types import Detections

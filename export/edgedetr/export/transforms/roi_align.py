@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchvision.ops import MultiScaleRoIAlign
 
-    from edgedetr.distill.detectors import Pyramid
+    from edgedetr.distill.types import Pyramid
     from edgedetr.export.transforms.deformable_attention import Form
 
 

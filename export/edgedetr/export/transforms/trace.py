@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, merge_layers
+from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, reparameterize
 from edgedetr.export.transforms.deformable_attention import Form, sampled_by
 from edgedetr.export.transforms.roi_align import regions_pooled_by
 
@@ -37,7 +37,7 @@ def trace(
     """
     path = Path(path)
     spec, network = model.spec, copy.deepcopy(model.network).eval()
-    merge_layers(network)
+    reparameterize(network)
     drop_absorbed_scales(network)
     images = torch.zeros(1, 3, *spec.input_hw)
     sampling, pooling = (

@@ -8,13 +8,14 @@ where its export will, and its steps can be handed on to that export.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from onnx import numpy_helper
 
 from edgedetr.calib.placement import calibration_tensors
+from edgedetr.calib.scales import METHODS
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.distill.networks.fake_quantization import used_layers
 from edgedetr.export.transforms.quantize import quantize
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from edgedetr.calib.scales import Method
     from edgedetr.distill.model import Model
     from edgedetr.distill.networks.fake_quantization import Layer, Quantization
 
@@ -67,7 +69,8 @@ def trained_ranges(
         quantization: Its steps.
 
     Raises:
-        ArtifactError: If the graph rounds elsewhere than the network was trained to.
+        ArtifactError: If the graph rounds elsewhere than the network was trained to, or the method
+            of its ranges is unknown.
     """
     nodes = int8_nodes(graph, quantize(graph, _unit_stats(graph, model), *quantization.choice))
     steps = {layer.path: layer for layer in quantization.layers}
@@ -87,7 +90,7 @@ def trained_ranges(
     return StoredRanges(
         include=quantization.include,
         exclude=quantization.exclude,
-        method=quantization.method,
+        method=_method(quantization),
         percentile=quantization.percentile,
         frames=quantization.frames,
         frames_sha256=quantization.frames_sha256,
@@ -102,6 +105,16 @@ def trained_graph(
     found = trained_ranges(graph, model, quantization)
     stats = replace(_unit_stats(graph, model), ranges=found.ranges)
     return quantize(graph, stats, *quantization.choice)
+
+
+def _method(quantization: Quantization) -> Method:
+    """Return the method of calibration that a checkpoint names."""
+    if quantization.method not in METHODS:
+        raise ArtifactError(
+            f"the network's ranges come from method {quantization.method!r}; wanted one of "
+            f"{', '.join(METHODS)}; train it again with this version"
+        )
+    return cast("Method", quantization.method)
 
 
 _RETRAIN = "unlike the network when it was trained for INT8; train it again with this version"
@@ -121,7 +134,7 @@ def layers_of(model: Model, nodes: Sequence[Int8Node]) -> list[Layer]:
     """
     images = torch.zeros(1, 3, *model.spec.input_hw)
     model.network.eval()
-    layers = used_layers(model.network, lambda: model.module.predict(model.network, images))
+    layers = used_layers(model.network, lambda: model.predict(images))
     return [_layer_of(node, layers, f"{model.family}/{model.preset}") for node in nodes]
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from tqdm import tqdm
 
 from edgedetr.calib.frames import choose_frames
-from edgedetr.distill.data.kitti import image_paths
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.kitti import image_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

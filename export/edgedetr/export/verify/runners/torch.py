@@ -59,7 +59,7 @@ class TorchRunner:
         """Run the network on images (B, 3, H, W); see `edgedetr.export.verify.runner.Runner`."""
         model, rounding = self.model, simulated(self.model.network, self._quantization)
         with torch.inference_mode(), sampled_by(self._sampling, model.network), rounding:
-            logits, boxes = model.module.predict(model.network, torch.from_numpy(images))
+            logits, boxes = model.predict(torch.from_numpy(images))
         return logits.numpy(), boxes.numpy()
 
     def select(
