@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edgedetr.calib.histogram import BINS, Histogram
-from edgedetr.calib.scales import Method, _divergence, amax_from_histogram
+from edgedetr.calib.methods import Method
+from edgedetr.calib.scales import _divergence, amax_from_histogram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgedetr.calib.scales import METHODS
+from edgedetr.calib.methods import METHODS
 from edgedetr.runtime.commands.options import PATH, Number, require_apart, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.calib.scales import Method
+    from edgedetr.calib.methods import Method
     from edgedetr.runtime.spec import ModelSpec
 
 

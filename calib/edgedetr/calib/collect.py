@@ -17,7 +17,7 @@ from tqdm import tqdm
 from edgedetr.calib.frames import choose_frames
 from edgedetr.calib.histogram import Histogram
 from edgedetr.calib.placement import calibration_tensors
-from edgedetr.calib.scales import Method, amax_from_histogram
+from edgedetr.calib.scales import amax_from_histogram
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import RangeProbe
 from edgedetr.graph.checksum import model_sha256
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.calib.frame_variety import Variety
+    from edgedetr.calib.methods import Method
     from edgedetr.runtime.spec import ModelSpec
 
 RANGE_FRAMES = 16

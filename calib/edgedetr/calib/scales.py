@@ -6,7 +6,7 @@ the reverse.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.calib.histogram import Histogram
-
-Method = Literal["mse", "percentile", "entropy", "max"]
-METHODS: tuple[str, ...] = get_args(Method)
+    from edgedetr.calib.methods import Method
 
 _GROUPS = 128
 _STRIDE = 8

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.calib.scales import Method
+from edgedetr.calib.methods import Method
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.graph.int8 import scale_from_amax
 from edgedetr.runtime.errors import ArtifactError, SettingsError

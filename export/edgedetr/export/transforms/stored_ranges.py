@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from onnx import helper
 
-from edgedetr.calib.scales import Method
+from edgedetr.calib.methods import Method
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.graph.model_file import embedded_spec

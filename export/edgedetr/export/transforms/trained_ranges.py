@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from onnx import numpy_helper
 
+from edgedetr.calib.methods import METHODS
 from edgedetr.calib.placement import calibration_tensors
-from edgedetr.calib.scales import METHODS
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.distill.networks.fake_quantization import used_layers
 from edgedetr.export.transforms.quantize import quantize
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from edgedetr.calib.scales import Method
+    from edgedetr.calib.methods import Method
     from edgedetr.distill.model import Model
     from edgedetr.distill.networks.fake_quantization import Layer, Quantization
 
