@@ -52,8 +52,7 @@ class Selects(torch.nn.Module):  # type: ignore[misc]
 
 
 def runner(network: Any, spec: ModelSpec = SPEC) -> TorchRunner:
-    module = SimpleNamespace(predict=lambda net, images: net(images))
-    model: Any = SimpleNamespace(spec=spec, network=network, module=module, quantization=None)
+    model: Any = SimpleNamespace(spec=spec, network=network, predict=network, quantization=None)
     return TorchRunner(model)
 
 
