@@ -69,7 +69,7 @@ class SharedQueries:
         """Give the queries the content that a model makes from class or place.
 
         Args:
-            model: The model that is asked.
+            model: The model that decodes them.
             memory: What its encoder gave.
         """
         if self.labels is None:
@@ -204,23 +204,23 @@ def shared_outputs(
     """
     alike = student.family == teacher.family and student.width == teacher.width
     with torch.no_grad():
-        asked = [
+        queries = [
             s.queries(teacher, batch.teacher_memory)
             if s.content is None
             else Queries(s.content, s.boxes, s.valid, s.groups)
             for s in sets
         ]
-        taught = _answers(asked, teacher, batch.teacher_memory)
-    asked = [
+        teacher_outputs = _decoded(queries, teacher, batch.teacher_memory)
+    queries = [
         q
         if alike and (s.labels is not None or s.content is not None)
         else s.queries(student, batch.memory)
-        for q, s in zip(asked, sets, strict=True)
+        for q, s in zip(queries, sets, strict=True)
     ]
-    learnt = _answers(asked, student, batch.memory)
+    student_outputs = _decoded(queries, student, batch.memory)
     return [
         SharedOutputs(mine, theirs, _counts(s, theirs, batch.targets))
-        for s, mine, theirs in zip(sets, learnt, taught, strict=True)
+        for s, mine, theirs in zip(sets, student_outputs, teacher_outputs, strict=True)
     ]
 
 
@@ -232,10 +232,10 @@ def outside_ignored(boxes: Tensor, targets: Sequence[Targets]) -> Tensor:
     return share_inside(boxes, areas) < IGNORED_SHARE
 
 
-def _counts(asked: SharedQueries, teacher: DetrOutputs, targets: Sequence[Targets]) -> Tensor:
-    if asked.labels is not None:
-        return asked.valid
-    return asked.valid & outside_ignored(teacher.boxes[-1], targets)
+def _counts(shared: SharedQueries, teacher: DetrOutputs, targets: Sequence[Targets]) -> Tensor:
+    if shared.labels is not None:
+        return shared.valid
+    return shared.valid & outside_ignored(teacher.boxes[-1], targets)
 
 
 def _near_boxes(memory: Memory, targets: Sequence[Targets], count: int) -> Tensor:
@@ -288,17 +288,17 @@ def _moved(boxes: Tensor, noise: float) -> Tensor:
     return torch.cat([boxes[..., :2].clamp(0, 1), boxes[..., 2:].clamp(MIN_SIZE, 1)], dim=-1)
 
 
-def _answers(asked: Sequence[Queries], model: Model, memory: Memory) -> list[DetrOutputs]:
-    """Ask sets whose groups have one size together, each set as groups of its own."""
+def _decoded(sets: Sequence[Queries], model: Model, memory: Memory) -> list[DetrOutputs]:
+    """Decode sets whose groups have one size together, each set as groups of its own."""
     alike: dict[int, list[int]] = defaultdict(list)
-    for index, queries in enumerate(asked):
+    for index, queries in enumerate(sets):
         alike[queries.boxes.shape[1] // queries.groups].append(index)
-    answers: dict[int, DetrOutputs] = {}
+    decoded: dict[int, DetrOutputs] = {}
     for chosen in alike.values():
-        sets = [asked[index] for index in chosen]
-        outputs = model.decode(memory, _joined(sets))
-        answers |= zip(chosen, _split(outputs, [s.boxes.shape[1] for s in sets]), strict=True)
-    return [answers[index] for index in range(len(asked))]
+        group = [sets[index] for index in chosen]
+        outputs = model.decode(memory, _joined(group))
+        decoded |= zip(chosen, _split(outputs, [s.boxes.shape[1] for s in group]), strict=True)
+    return [decoded[index] for index in range(len(sets))]
 
 
 def _joined(sets: Sequence[Queries]) -> Queries:

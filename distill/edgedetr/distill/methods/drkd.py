@@ -134,18 +134,19 @@ class Drkd(DistillationMethod):
         levels: tuple[LevelPair, ...] = self.levels(batch)
         found = objects(batch.targets)
         by_pixel = zip(levels, self.pixel_relations, strict=True)
-        pixel, told = _means(
+        pixel, pixel_module = _means(
             pixel_terms(pair, relations, settings.plain_share) for pair, relations in by_pixel
         )
         by_object = zip(levels, self.object_relations, strict=False)
-        relation, instance, told_by_others = _means(
+        relation, instance, object_module = _means(
             object_terms(pair, found, relations) for pair, relations in by_object
         )
         return {
             "pixel": settings.pixel_weight * pixel,
             "relation": settings.relation_weight * relation,
             "instance": settings.instance_weight * instance,
-            "modules": settings.pixel_weight * told + settings.relation_weight * told_by_others,
+            "modules": settings.pixel_weight * pixel_module
+            + settings.relation_weight * object_module,
         }
 
 
@@ -211,12 +212,12 @@ def pixel_terms(
 ) -> tuple[Tensor, Tensor]:
     """Return one level's ``pixel`` and its share in ``modules``, unweighted."""
     counted = pair.counted
-    taught = relations(pair.teacher, counted)
-    learnt = _without_training(relations, pair.student, counted)
-    related, plain = learnt - taught.detach(), pair.student - pair.teacher
+    target = relations(pair.teacher, counted)
+    output = _without_training(relations, pair.student, counted)
+    related, plain = output - target.detach(), pair.student - pair.teacher
     by_cell = related.square() + plain_share * plain.square()
-    told = (taught - standardised(pair.teacher, counted[:, None])).square()
-    return _mean(by_cell.mean(1), counted), _mean(told.mean(1), counted)
+    module = (target - standardised(pair.teacher, counted[:, None])).square()
+    return _mean(by_cell.mean(1), counted), _mean(module.mean(1), counted)
 
 
 @in_float32
@@ -225,13 +226,13 @@ def object_terms(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return one level's ``relation``, ``instance`` and share in ``modules``, unweighted."""
     mine, theirs = (found.features(level) for level in (pair.student, pair.teacher))
-    taught = relations(theirs, found)
-    learnt = _without_training(relations, mine, found)
-    told = (taught - found.standardised(theirs)).square()
+    target = relations(theirs, found)
+    output = _without_training(relations, mine, found)
+    module = (target - found.standardised(theirs)).square()
     return (
-        _mean((learnt - taught.detach()).square().mean(-1), found.related),
+        _mean((output - target.detach()).square().mean(-1), found.related),
         _mean((mine - theirs).square().mean(-1), found.valid),
-        _mean(told.mean(-1), found.related),
+        _mean(module.mean(-1), found.related),
     )
 
 
@@ -247,9 +248,9 @@ def paper_object_terms(
     pair: LevelPair, found: Objects, mine: nn.Module, theirs: nn.Module
 ) -> tuple[Tensor, Tensor]:
     """Return one level's ``relation`` and ``instance`` of the paper's form, unweighted."""
-    learnt, taught = (found.features(level) for level in (pair.student, pair.teacher))
-    relation = relation_difference(mine(learnt, found), theirs(taught, found), found)
-    return relation, _mean((learnt - taught).square().mean(-1), found.valid)
+    output, target = (found.features(level) for level in (pair.student, pair.teacher))
+    relation = relation_difference(mine(output, found), theirs(target, found), found)
+    return relation, _mean((output - target).square().mean(-1), found.valid)
 
 
 def _nodes(width: int, levels: int) -> list[int]:

@@ -140,9 +140,9 @@ class GDetKd(DistillationMethod):
         squares = LeastSquares()
         for batch in batches:
             boxes = [box_convert(t.boxes, "cxcywh", "xyxy") for t in batch.targets]
-            taught = self.teacher.answer_regions(batch.teacher_memory, boxes).features
-            mine = self.imitation.of_all_levels(batch.memory.levels, boxes, taught.shape[-1])
-            squares.add(mine, taught, taught.new_ones(taught[:, 0].shape))
+            target = self.teacher.answer_regions(batch.teacher_memory, boxes).features
+            mine = self.imitation.of_all_levels(batch.memory.levels, boxes, target.shape[-1])
+            squares.add(mine, target, target.new_ones(target[:, 0].shape))
         squares.solve(self.imitation.adapter)
 
     def _regions(self, batch: Batch[Features, Pyramid]) -> Regions:

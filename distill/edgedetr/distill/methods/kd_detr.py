@@ -145,14 +145,14 @@ class ProposalKdDetr(DistillationMethod):
         with torch.no_grad():
             found = self.student.regions(batch.memory).boxes
             proposals = [boxes[:PROPOSALS] for boxes in found]
-            asked = proposal_queries(proposals)
+            shared = proposal_queries(proposals)
             memory = batch.teacher_memory
-            taught = self.teacher.decode(memory, asked.queries(self.teacher, memory))
-            counts = outside_ignored(taught.boxes[-1], batch.targets)[asked.valid]
-            logits, boxes = (x[-1][asked.valid] for x in (taught.logits, taught.boxes))
+            target = self.teacher.decode(memory, shared.queries(self.teacher, memory))
+            counts = outside_ignored(target.boxes[-1], batch.targets)[shared.valid]
+            logits, boxes = (x[-1][shared.valid] for x in (target.logits, target.boxes))
             weights = query_weights(logits, counts, settings)
-        learnt = self.student.answer_regions(batch.memory, proposals)
-        terms = proposal_losses(learnt, logits, boxes, weights, settings.class_norm)
+        output = self.student.answer_regions(batch.memory, proposals)
+        terms = proposal_losses(output, logits, boxes, weights, settings.class_norm)
         factors = (settings.class_weight, settings.l1_weight, settings.giou_weight)
         return {
             f"proposal_{name}": factor * terms[name]
