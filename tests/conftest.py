@@ -23,8 +23,10 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def signals_of_a_terminal() -> None:
-    """Let commands that tests start hear signals, also where the tests run in the background."""
+def terminal() -> None:
+    """Start commands as a terminal does, also where the tests run in the background or in make."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        os.environ.pop(name, None)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
