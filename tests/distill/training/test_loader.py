@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 
@@ -187,7 +188,10 @@ class Deadly(Frames):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # torch's own
+@pytest.mark.filterwarnings(  # torch's own, of its queue's thread and of a pipe closed twice
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
 def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
     monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
     loader = TrainingLoader(
@@ -197,6 +201,8 @@ def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
     with pytest.raises(EdgeDetrError, match=message) as caught, one_line_of_workers():
         list(loader.batches(0))
     assert "\n" not in str(caught.value)
+    del loader, caught
+    gc.collect()  # what torch leaves ends here, not in another test
 
 
 @pytest.mark.slow
