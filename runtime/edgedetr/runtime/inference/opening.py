@@ -17,6 +17,7 @@ from edgedetr.runtime.errors import (
     StuckError,
     UsageError,
 )
+from edgedetr.runtime.inference.loaded_model import OPENING_LIMIT_S
 from edgedetr.runtime.inference.watchdog import Watchdog
 from edgedetr.runtime.manifest import manifest_from_json, manifest_path, read_manifest
 from edgedetr.runtime.package.reader import read_package
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 AUTO = "auto"
-OPENING_LIMIT_S = 600.0
-"""How long a model may take to open, in seconds; some backends build an engine first."""
 
 _LOG = logging.getLogger(__name__)
 
