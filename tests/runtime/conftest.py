@@ -12,6 +12,8 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
+import cv2
+import numpy as np
 import pytest
 
 from edgedetr.runtime.backend_lookup import backend
@@ -23,6 +25,16 @@ from edgedetr.runtime.self_test import Golden, GoldenAnswer, golden_inputs
 from edgedetr.runtime.spec import ModelSpec
 
 SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A white and a black image."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, grey in (("000001", 255), ("000002", 0)):
+        cv2.imwrite(str(folder / f"{name}.png"), np.full((20, 40, 3), grey, np.uint8))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import pytest
 
 from edgedetr.runtime import Detector
@@ -18,16 +16,6 @@ if TYPE_CHECKING:
     Tiny = Callable[..., Path]
 
 ROW = "Car -1 -1 -10 10.00 5.00 30.00 15.00 -1 -1 -1 -1000 -1000 -1000 -10 0.982014\n"
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """A white and a black image."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for name, grey in (("000001", 255), ("000002", 0)):
-        cv2.imwrite(str(folder / f"{name}.png"), np.full((20, 40, 3), grey, np.uint8))
-    return folder
 
 
 def test_paths_may_be_text(tiny_onnx: Tiny, images: Path, tmp_path: Path) -> None:

@@ -30,13 +30,6 @@ def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture
-def models(make_model):
-    teacher = make_model(preset="edge-small", seed=1)
-    teacher.network.requires_grad_(requires_grad=False)
-    return make_model(), teacher
-
-
 def test_every_pair_of_families_is_taken():
     families = names("edgedetr.distill.detectors")
     assert supported_pairs("drkd") == [(s, t) for s in families for t in families]

@@ -29,13 +29,6 @@ def pair_of(student, teacher, targets, mask=None):
     return LevelPair(student, teacher, *cell_weights(targets, mask))
 
 
-@pytest.fixture
-def models(make_model):
-    teacher = make_model(preset="edge-small", seed=1)
-    teacher.network.requires_grad_(requires_grad=False)
-    return make_model(), teacher
-
-
 def test_every_pair_of_families_is_taken():
     families = names("edgedetr.distill.detectors")
     assert supported_pairs("fgd") == [(s, t) for s in families for t in families]
