@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedetr.distill.methods import method
+from edgedetr.distill.model import family_with
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
 
@@ -232,6 +233,29 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
+class Sections:
+    """A config by the parts of a run: each part is given its own section.
+
+    Attributes:
+        data: Of the splits and their loading.
+        student: Of the model to train.
+        qat: Of what is quantized in it.
+        teacher: Of its checkpoint and its names of the classes.
+        objective: The distillation methods, whose losses add up.
+        optimizer: Of the optimizer, the learning rate and the moving average.
+        loop: Of the epochs and batches.
+    """
+
+    data: DataConfig
+    student: StudentConfig
+    qat: QatConfig
+    teacher: TeacherConfig
+    objective: tuple[MethodConfig, ...]
+    optimizer: OptimizerConfig
+    loop: ScheduleConfig
+
+
+@dataclass(frozen=True)
 class DistillConfig:
     """What a run needs to be repeated.
 
@@ -268,6 +292,7 @@ class DistillConfig:
         for name in ("epochs", "batch_size", "eval_every"):
             _check_range(name, getattr(self, name), 1, MOST_STEPS)
         _check_range("seed", self.seed, 0, MOST_SEED)
+        family_with(self.student.preset, self.student.family)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ValueError(f"methods must be different names, at least one, got {self.methods}")
         for name in {*self.methods, *self.method}:

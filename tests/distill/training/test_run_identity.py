@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from edgedetr.distill.data import open_dataset
-from edgedetr.distill.training.run_identity import identity_of
+from edgedetr.distill.training.run_identity import (
+    RunIdentity,
+    hashes_of_data,
+    hashes_of_weights,
+    settings_of,
+)
 from edgedetr.runtime.errors import ArtifactError
 
 
@@ -15,7 +20,8 @@ def identity(config):
         open_dataset(data.format, Path(data.root), split, data.classes)
         for split in ("train", "val")
     ]
-    return identity_of(config, *splits)
+    sources = hashes_of_weights(config.weights) | hashes_of_data(*splits)
+    return RunIdentity(settings_of(config.record()), sources)
 
 
 def difference(config, other):

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import Truth
+from edgedetr.distill.weights.checkpoint import missing_checkpoint
 from edgedetr.distill.weights.pretrained import local_file
-from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgedetr.distill.config import DistillConfig
     from edgedetr.distill.data import Dataset
 
 FREE = ("data.workers", "eval_every")
@@ -56,20 +55,25 @@ class RunIdentity:
         return ""
 
 
-def identity_of(config: DistillConfig, train: Dataset, validation: Dataset) -> RunIdentity:
-    """Return what decides a run's result.
+def hashes_of_weights(weights: Mapping[str, str]) -> dict[str, str]:
+    """Return the SHA-256 of each file of weights by its setting; empty for one that is not used.
 
     Raises:
         ArtifactError: If the teacher or other weights are missing.
     """
-    sources = {
+    return {
         setting: _teacher_hash(source) if setting == "teacher" else _weights_hash(source)
-        for setting, source in config.weights.items()
+        for setting, source in weights.items()
     }
+
+
+def hashes_of_data(train: Dataset, validation: Dataset) -> dict[str, str]:
+    """Return the SHA-256 of the labels of each split, and of the names of its images."""
+    hashes = {}
     for name, split in (("data.train_split", train), ("data.val_split", validation)):
-        sources[f"{name}: images"] = hashlib.sha256("\0".join(split.ids).encode()).hexdigest()
-        sources[f"{name}: labels"] = _labels_hash(split)
-    return RunIdentity(settings_of(config.record()), sources)
+        hashes[f"{name}: images"] = hashlib.sha256("\0".join(split.ids).encode()).hexdigest()
+        hashes[f"{name}: labels"] = _labels_hash(split)
+    return hashes
 
 
 def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def _labels_hash(split: Dataset) -> str:
 
 def _teacher_hash(path: str) -> str:
     if path and not Path(path).is_file():
-        raise ArtifactError(f"no checkpoint {path}; train one with: edgedetr distill train CONFIG")
+        raise missing_checkpoint(Path(path))
     return sha256(Path(path)) if path else ""
 
 
