@@ -229,7 +229,7 @@ class MethodConfig:
     name: str
     weight: float
     share: float
-    settings: Any
+    settings: object
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,11 @@ def test_result_files_and_overlays(
     edgedetr: Edgedetr,
 ) -> None:
     out = tmp_path / "runs" / "found"
-    for _ in range(2):  # a second run replaces the first
-        status, said, _ = edgedetr("detect", tiny_onnx(), "--images", images, "--out", out)
-        assert status == 0
-    assert f"{out}: 2 frames, p50 " in said
+    arguments = ("detect", tiny_onnx(), "--images", images, "--out", out)
+    assert edgedetr(*arguments)[0] == 0
+    status, printed, _ = edgedetr(*arguments)  # the second run replaces the first
+    assert status == 0
+    assert f"{out}: 2 frames, p50 " in printed
     assert (out / "000001.txt").read_text() == ROW
     assert (out / "000002.txt").read_text() == ""
     names = ["000001.txt", "000002.txt", "overlays/000001.png", "overlays/000002.png"]

@@ -46,6 +46,7 @@ from edgedetr.distill.types import RegionAnswers, Regions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
     from edgedetr.distill.types import Losses, Pyramid, Targets
 
 STRIDE = 4
@@ -236,7 +237,7 @@ def _features(pyramid: Pyramid) -> dict[str, Tensor]:
     return OrderedDict(zip((*POOLED, "pool"), pyramid.levels, strict=True))
 
 
-def _in_ignored_areas(boxes: Tensor, target: dict[str, Any], matcher: Any) -> Tensor:  # noqa: ANN401
+def _in_ignored_areas(boxes: Tensor, target: TorchvisionTarget, matcher: Any) -> Tensor:  # noqa: ANN401
     """Tell which proposals are neither an object's nor background."""
     areas = neutral(boxes, target, matcher)
     if len(target["boxes"]) and len(boxes):

@@ -49,7 +49,7 @@ class RunRecord:
         command: The command that started it.
     """
 
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     weights: Mapping[str, str]
     validation: str
     command: str

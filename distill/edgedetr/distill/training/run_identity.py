@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgedetr.distill.data import Truth
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
@@ -34,10 +34,10 @@ class RunIdentity:
             starts from; empty for weights that it does without.
     """
 
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     sources: Mapping[str, str]
 
-    def difference(self, settings: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+    def difference(self, settings: Mapping[str, object], sources: Mapping[str, str]) -> str:
         """Name the first thing that another run has otherwise, as part of a message.
 
         Args:
@@ -76,15 +76,15 @@ def hashes_of_data(train: Dataset, validation: Dataset) -> dict[str, str]:
     return hashes
 
 
-def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(record: Mapping[str, object]) -> dict[str, object]:
     """Return the settings that count, by ``table.key``, of what `DistillConfig.record` gives."""
     plain = json.loads(json.dumps(record))
     return {k: v for k, v in _flat(plain).items() if k not in {*FREE, *PLACES}}
 
 
-def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(tables: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Name every value of nested tables as ``table.key``."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, value in tables.items():
         flat |= (
             _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
