@@ -10,7 +10,8 @@
     ├── ArtifactError      a checkpoint, ONNX file or manifest is missing, damaged or foreign
     ├── GateError          a check ran and its gate did not hold
     ├── BackendError       a backend failed on one frame; the next may succeed
-    └── StuckError         a backend does not return; swap in a model or restart
+    ├── StuckError         a backend does not return; swap in a model or restart
+    └── DeviceLostError    exit status 3: the GPU fails until the process ends; restart
 
 A message says what was found, what was wanted and what to do, in one line.
 """
@@ -56,3 +57,9 @@ class BackendError(EdgeDetrError):
 
 class StuckError(EdgeDetrError):
     """A backend did not return within its time limit."""
+
+
+class DeviceLostError(EdgeDetrError):
+    """The GPU's context is broken for good: no call of this process works on it any more."""
+
+    exit_code = 3
