@@ -95,7 +95,6 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     targets = module.targets(trt, options)
     model = load_onnx(path)
     spec = _check_model(model, path, spec, options)
-    doubtful = [f"{finding}; compare the engine on real frames" for finding in doubts(model)]
     log = EngineLog()
     with postponed() as stops:
         try:
@@ -106,14 +105,8 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
             compiled = build.compile(options, stops, on_step)
         finally:
             write_text(output.with_name(output.name + ".log"), log.text())
-    report = EngineReport(
-        version_of(trt),
-        targets,
-        precision,
-        compiled.layers,
-        log.weights_mib(),
-        (*doubtful, *compiled.notes),
-    )
+    made = (precision, compiled.layers, log.weights_mib(), (*_doubts(model), *compiled.notes))
+    report = EngineReport(version_of(trt), targets, *made)
     with atomic_path(output) as temporary:
         temporary.write_bytes(compiled.engine)
     write_manifest(
@@ -153,6 +146,10 @@ def _check_model(
             "MIN,OPT,MAX such as 1,1,4"
         )
     return spec
+
+
+def _doubts(model: onnx.ModelProto) -> list[str]:
+    return [f"{finding}; compare the engine on real frames" for finding in doubts(model)]
 
 
 def _runner(report: EngineReport, options: EngineOptions) -> str:

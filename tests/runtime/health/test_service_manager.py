@@ -29,11 +29,9 @@ def heard(listening):
 def test_it_hears_of_the_start_of_life_and_of_the_end(manager, monkeypatch):
     monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
     monkeypatch.setenv("WATCHDOG_USEC", "30000000")
-    service = ServiceManager()
-    service.ready()
-    for _ in range(3):
-        service.alive()
-    service.stopping()
+    with ServiceManager() as service:
+        for _ in range(3):
+            service.alive()
     assert heard(manager) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
 
 
@@ -64,11 +62,12 @@ def test_the_time_of_another_process_does_not_count(manager, monkeypatch):
 def test_a_name_of_the_abstract_namespace():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listening:
         listening.bind(f"\0edgedetr-test-{os.getpid()}")
-        ServiceManager(f"@edgedetr-test-{os.getpid()}").ready()
-        assert heard(listening) == ["READY=1"]
+        with ServiceManager(f"@edgedetr-test-{os.getpid()}"):
+            assert heard(listening) == ["READY=1"]
 
 
 def test_no_manager_and_one_that_is_gone_are_no_error(tmp_path, monkeypatch):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    ServiceManager().ready()
-    ServiceManager(str(tmp_path / "gone")).ready()
+    for service in (ServiceManager(), ServiceManager(str(tmp_path / "gone"))):
+        with service:
+            service.alive()

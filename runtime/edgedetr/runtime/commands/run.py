@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from edgedetr.runtime.commands.conversion import Converters
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.health.watch import HealthOptions
-    from edgedetr.runtime.stream.stream import StreamResult
 
 
 @click.command()
@@ -83,7 +82,6 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     from edgedetr.runtime.commands.signals import handled
     from edgedetr.runtime.detector import Detector
-    from edgedetr.runtime.health.service_manager import ServiceManager
     from edgedetr.runtime.health.watch import watched
     from edgedetr.runtime.inference.swapping import Swapper, SwapRequests
     from edgedetr.runtime.sources.capture import DEFAULT_RATE_HZ
@@ -94,7 +92,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.stream.tracking import Tracker
 
     deadline_ns = round((deadline_ms or 1000 / (rate_hz or DEFAULT_RATE_HZ)) * 1e6)
-    notes, requests, manager = _Notes(), SwapRequests(), ServiceManager()
+    notes, requests = _Notes(), SwapRequests()
     with ExitStack() as stack:
         stack.enter_context(handled("SIGHUP", once=False, action=requests.request))
         frames_in = stack.enter_context(closing(open_source(source, rate_hz, deadline_ns)))
@@ -113,20 +111,13 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
         swap = partial(_swapped, detector, model, file, opening)
         stack.enter_context(Swapper(requests, swap, str(model), _report))
         stack.enter_context(_old_objects_kept())
-        stack.callback(manager.stopping)
-        manager.ready()
-
-        def on_result(result: StreamResult) -> None:
-            manager.alive()
-            watch.result(result)
-
         run_stream(
             detector,
             stream,
             files,
             out=out,
             frames=frames,
-            on_result=on_result,
+            on_result=watch.result,
             on_end=lambda summary: click.echo(f"{printable(model.name)}: {summary.describe()}"),
         )
 

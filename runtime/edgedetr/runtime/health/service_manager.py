@@ -10,12 +10,20 @@ import os
 import socket
 from contextlib import suppress
 from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
 
 _MICROSECONDS = 1_000_000
 
 
 class ServiceManager:
     """The service manager that started this process, if one did.
+
+    In a ``with`` block the service is ready; after it, it stops.
 
     Args:
         address: Of its socket: a path, or a name in the abstract namespace behind ``@``. By default
@@ -29,19 +37,23 @@ class ServiceManager:
         self._every_s = (_watchdog_s() if watchdog_s is None else watchdog_s) / 2
         self._sent_s = float("-inf")
 
-    def ready(self) -> None:
-        """Report that the service does its work from now on."""
+    def __enter__(self) -> Self:
         self._send("READY=1")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._send("STOPPING=1")
 
     def alive(self) -> None:
         """Report a sign of life; call it for each frame, it sends two within the time wanted."""
         if self._every_s and monotonic() - self._sent_s >= self._every_s:
             self._sent_s = monotonic()
             self._send("WATCHDOG=1")
-
-    def stopping(self) -> None:
-        """Report that the service ends."""
-        self._send("STOPPING=1")
 
     def _send(self, state: str) -> None:
         if not self._address:
