@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedetr.distill.methods import method
-from edgedetr.distill.model import family_with
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
 
@@ -292,7 +291,6 @@ class DistillConfig:
         for name in ("epochs", "batch_size", "eval_every"):
             _check_range(name, getattr(self, name), 1, MOST_STEPS)
         _check_range("seed", self.seed, 0, MOST_SEED)
-        family_with(self.student.preset, self.student.family)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ValueError(f"methods must be different names, at least one, got {self.methods}")
         for name in {*self.methods, *self.method}:

@@ -26,7 +26,7 @@ from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.models import open_student, open_teacher
 from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.optimizer import optimizer_of
-from edgedetr.distill.training.preflight import check_inputs
+from edgedetr.distill.training.preflight import check_inputs, check_names
 from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
 from edgedetr.distill.training.run_folder import (
     STATE,
@@ -35,12 +35,7 @@ from edgedetr.distill.training.run_folder import (
     finished_metrics,
     only_run_in,
 )
-from edgedetr.distill.training.run_identity import (
-    RunIdentity,
-    hashes_of_data,
-    hashes_of_weights,
-    settings_of,
-)
+from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.weights.selection import inherit
 
@@ -100,10 +95,9 @@ def train(
 def _train(
     sections: Sections, record: RunRecord, out: Path, calibrate: Calibrate
 ) -> dict[str, float]:
-    weights = hashes_of_weights(record.weights)  # a file that is missing is refused at once
-    train_split, val_split = open_splits(sections.data)
-    sources = weights | hashes_of_data(train_split, val_split)
-    identity = RunIdentity(settings_of(record.settings), sources)
+    check_names(sections.student, sections.teacher.checkpoint)
+    splits = train_split, val_split = open_splits(sections.data)
+    identity = identity_of(record.settings, record.weights, *splits)
     finished = finished_metrics(out, identity)
     if finished is not None:
         return finished
@@ -116,7 +110,6 @@ def _train(
     if sections.student.inherit and teacher is not None:
         inherit(student, teacher)
     methods = sections.objective
-    splits = (train_split, val_split)
     check_inputs(student, teacher if needs_teacher(methods) else None, splits, batch_size)
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
     student = quantized_student(

@@ -5,12 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgedetr.distill.data import open_dataset
-from edgedetr.distill.training.run_identity import (
-    RunIdentity,
-    hashes_of_data,
-    hashes_of_weights,
-    settings_of,
-)
+from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.runtime.errors import ArtifactError
 
 
@@ -20,8 +15,7 @@ def identity(config):
         open_dataset(data.format, Path(data.root), split, data.classes)
         for split in ("train", "val")
     ]
-    sources = hashes_of_weights(config.weights) | hashes_of_data(*splits)
-    return RunIdentity(settings_of(config.record()), sources)
+    return identity_of(config.record(), config.weights, *splits)
 
 
 def difference(config, other):

@@ -23,12 +23,7 @@ from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.preflight import check_query_counts
 from edgedetr.distill.training.qat import Calibrate, uncalibrated
 from edgedetr.distill.training.run_folder import is_finished, read_metrics, refuse_other
-from edgedetr.distill.training.run_identity import (
-    RunIdentity,
-    hashes_of_data,
-    hashes_of_weights,
-    settings_of,
-)
+from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.runtime.errors import SettingsError, UsageError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.machine import machine_facts
@@ -173,11 +168,9 @@ def _check(plan: Plan, planned: Sequence[_PlannedRun]) -> None:
         trainee_of(methods, student, teacher)
         check_query_counts(student, teacher if needs_teacher(methods) else None)
     finished = [wanted for wanted in planned if wanted.is_finished]
-    if not finished:
-        return
-    sources = hashes_of_weights(config.weights) | hashes_of_data(*open_splits(config.data))
+    splits = open_splits(config.data) if finished else ()
     for wanted in finished:
-        identity = RunIdentity(settings_of(wanted.config.record()), sources)
+        identity = identity_of(wanted.config.record(), wanted.config.weights, *splits)
         refuse_other(wanted.folder, read_metrics(wanted.folder), identity)
 
 

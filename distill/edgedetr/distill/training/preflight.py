@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from edgedetr.distill.model import family_with
 from edgedetr.distill.types import Memory
+from edgedetr.distill.weights.checkpoint import missing_checkpoint
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,9 +21,21 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from edgedetr.distill.config import OptimizerConfig
+    from edgedetr.distill.config import OptimizerConfig, StudentConfig
     from edgedetr.distill.data import Dataset, Truth
     from edgedetr.distill.model import Model
+
+
+def check_names(student: StudentConfig, teacher: str) -> None:
+    """Refuse a detector or a teacher that does not exist, before a large data set is read.
+
+    Raises:
+        UnknownNameError: If there is no such family or preset.
+        ArtifactError: If the teacher's checkpoint is missing.
+    """
+    family_with(student.preset, student.family)
+    if teacher and not Path(teacher).is_file():
+        raise missing_checkpoint(Path(teacher))
 
 
 def check_inputs(

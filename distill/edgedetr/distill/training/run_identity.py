@@ -6,11 +6,11 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import Truth
-from edgedetr.distill.weights.checkpoint import missing_checkpoint
 from edgedetr.distill.weights.pretrained import local_file
+from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import sha256
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ class RunIdentity:
             starts from; empty for weights that it does without.
     """
 
-    settings: Mapping[str, object]
+    settings: Mapping[str, Any]
     sources: Mapping[str, str]
 
-    def difference(self, settings: Mapping[str, object], sources: Mapping[str, str]) -> str:
+    def difference(self, settings: Mapping[str, Any], sources: Mapping[str, str]) -> str:
         """Name the first thing that another run has otherwise, as part of a message.
 
         Args:
@@ -55,36 +55,39 @@ class RunIdentity:
         return ""
 
 
-def hashes_of_weights(weights: Mapping[str, str]) -> dict[str, str]:
-    """Return the SHA-256 of each file of weights by its setting; empty for one that is not used.
+def identity_of(
+    record: Mapping[str, Any], weights: Mapping[str, str], train: Dataset, validation: Dataset
+) -> RunIdentity:
+    """Return what decides a run's result.
+
+    Args:
+        record: What `DistillConfig.record` gives.
+        weights: The files of weights that it starts from, by setting; empty ones are not used.
+        train: The training split.
+        validation: The validation split.
 
     Raises:
         ArtifactError: If the teacher or other weights are missing.
     """
-    return {
+    sources = {
         setting: _teacher_hash(source) if setting == "teacher" else _weights_hash(source)
         for setting, source in weights.items()
     }
-
-
-def hashes_of_data(train: Dataset, validation: Dataset) -> dict[str, str]:
-    """Return the SHA-256 of the labels of each split, and of the names of its images."""
-    hashes = {}
     for name, split in (("data.train_split", train), ("data.val_split", validation)):
-        hashes[f"{name}: images"] = hashlib.sha256("\0".join(split.ids).encode()).hexdigest()
-        hashes[f"{name}: labels"] = _labels_hash(split)
-    return hashes
+        sources[f"{name}: images"] = hashlib.sha256("\0".join(split.ids).encode()).hexdigest()
+        sources[f"{name}: labels"] = _labels_hash(split)
+    return RunIdentity(settings_of(record), sources)
 
 
-def settings_of(record: Mapping[str, object]) -> dict[str, object]:
+def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that count, by ``table.key``, of what `DistillConfig.record` gives."""
     plain = json.loads(json.dumps(record))
     return {k: v for k, v in _flat(plain).items() if k not in {*FREE, *PLACES}}
 
 
-def _flat(tables: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Name every value of nested tables as ``table.key``."""
-    flat: dict[str, object] = {}
+    flat: dict[str, Any] = {}
     for key, value in tables.items():
         flat |= (
             _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -104,7 +107,7 @@ def _labels_hash(split: Dataset) -> str:
 
 def _teacher_hash(path: str) -> str:
     if path and not Path(path).is_file():
-        raise missing_checkpoint(Path(path))
+        raise ArtifactError(f"no checkpoint {path}; train one with: edgedetr distill train CONFIG")
     return sha256(Path(path)) if path else ""
 
 
