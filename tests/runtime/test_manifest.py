@@ -18,8 +18,15 @@ def artifact(tmp_path):
     parent, path = tmp_path / "student.safetensors", tmp_path / "student.onnx"
     parent.write_bytes(b"weights")
     path.write_bytes(b"graph")
-    options = {"versions": ("onnx==1.2",), "parents": [parent], "summary": "AP 0.5"}
-    write_manifest(path, kind="onnx", command="edgedetr export onnx", spec=SPEC, **options)
+    write_manifest(
+        path,
+        kind="onnx",
+        command="edgedetr export onnx",
+        spec=SPEC,
+        versions=("onnx==1.2",),
+        parents=[parent],
+        summary="AP 0.5",
+    )
     return path
 
 

@@ -2,6 +2,7 @@
 
 from concurrent.futures import CancelledError
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,11 @@ import pytest
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.inference.pipeline import WAITING_FRAMES, Pipeline
 from edgedetr.runtime.types import Frame
+
+
+def make_pipeline(prepare: Any, answer: Any, on_end: Any = lambda: None) -> Any:
+    """A pipeline whose results are names, and no detections."""
+    return Pipeline(prepare, answer, on_end)
 
 
 def frame(name):
@@ -24,15 +30,18 @@ def held_pipeline(gate):
         assert gate.wait(20)
         return found.frame_id
 
-    return Pipeline(prepare, lambda _, prepared: prepared, lambda: None), entered
+    return make_pipeline(prepare, lambda _, prepared: prepared), entered
 
 
 def test_both_stages_run_in_the_order_of_the_frames():
     seen, ended = [], []
-    pipeline = Pipeline(
-        lambda f: seen.append(f.frame_id) or f.frame_id,
-        lambda f, prepared: (f.frame_id, prepared),
-        lambda: ended.append(list(seen)),
+
+    def prepare(found):
+        seen.append(found.frame_id)
+        return found.frame_id
+
+    pipeline = make_pipeline(
+        prepare, lambda f, prepared: (f.frame_id, prepared), lambda: ended.append(list(seen))
     )
     futures = [pipeline.submit(frame(name), wait=True) for name in "abcdef"]
     assert [f.result(20) for f in futures] == [(name, name) for name in "abcdef"]
@@ -59,7 +68,7 @@ def test_an_error_of_a_stage_belongs_to_its_frame_alone():
             raise ValueError(bad)
         return found.frame_id
 
-    pipeline = Pipeline(lambda f: refuse(f, "a"), lambda f, _: refuse(f, "b"), lambda: None)
+    pipeline = make_pipeline(lambda f: refuse(f, "a"), lambda f, _: refuse(f, "b"))
     a, b, c = (pipeline.submit(frame(name), wait=True) for name in "abc")
     with pytest.raises(ValueError, match="a"):
         a.result(20)
@@ -86,10 +95,9 @@ def test_closing_cancels_what_waits_and_refuses_what_comes():
 
 def test_a_callback_cannot_wait_for_room_and_its_error_ends_no_thread():
     gate, found = Event(), []
-    pipeline = Pipeline(
+    pipeline = make_pipeline(
         lambda f: f.frame_id,
         lambda _, prepared: prepared if gate.wait(20) else None,
-        lambda: None,
     )
 
     def again(_):
