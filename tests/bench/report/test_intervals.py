@@ -41,9 +41,9 @@ def test_a_model_does_not_differ_from_itself():
 def test_the_difference_is_that_of_the_two_aps_and_lies_in_its_interval():
     truths, good = frames_of(np.random.default_rng(1), 60, 0.9)
     _, poor = frames_of(np.random.default_rng(2), 60, 0.4)
-    objects, matches = all_objects(truths), [match(truths, m) for m in (good, poor)]
-    aps = [average_precision(m.score, m.found >= 0, 180) for m in matches]
-    interval = ap50_difference(objects, *matches, 60)
+    one, other = match(truths, good), match(truths, poor)
+    aps = [average_precision(m.score, m.found >= 0, 180) for m in (one, other)]
+    interval = ap50_difference(all_objects(truths), one, other, 60)
     assert interval.difference == pytest.approx(aps[0] - aps[1])
     assert 0 < interval.low < interval.difference < interval.high
 
@@ -54,8 +54,8 @@ def test_intervals_of_no_difference_hold_zero_about_as_often_as_they_claim():
         random = np.random.default_rng(seed)
         truths, one = frames_of(random, 30, 0.7)
         _, other = frames_of(random, 30, 0.7)
-        pair = [match(truths, m) for m in (one, other)]
-        interval = ap50_difference(all_objects(truths), *pair, 30, resamples=100)
+        pair = match(truths, one), match(truths, other)
+        interval = ap50_difference(all_objects(truths), pair[0], pair[1], 30, resamples=100)
         held += interval.low <= 0 <= interval.high
     assert held >= 34  # of 40, with 95 % each: fewer has a chance of 1 in 3000
 

@@ -25,11 +25,7 @@ def test_every_slice_with_objects_is_a_row(report: Report) -> None:
     rows = {row.label: row for row in slice_rows(report)}
     assert rows["class: Car"].group == "4"
     assert [c.text for c in rows["class: Pedestrian"].cells] == ["1.000", "0.000", "0.000"]
-    assert [c.beside_teacher for c in rows["all"].cells] == [
-        "missed 0%",
-        "missed 50%",
-        "missed 50%",
-    ]
+    assert [c.beside_teacher for c in rows["all"].cells] == ["0 %", "50 %", "50 %"]
     assert "class: Cyclist" not in rows
 
 

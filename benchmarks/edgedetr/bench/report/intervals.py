@@ -68,8 +68,8 @@ def _ap50(
         return np.full(len(draws), np.nan)
     table = np.array(by_class)
     present = ~np.isnan(table)
-    total = np.where(present, table, 0).sum(0)
-    return np.divide(total, present.sum(0), out=np.full(len(draws), np.nan), where=present.any(0))
+    total, count = np.where(present, table, 0).sum(0), present.sum(0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _ap_of_class(

@@ -8,7 +8,7 @@ in an ignored area.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,7 +78,7 @@ def all_objects(truths: Sequence[Truth]) -> Objects:
         frame=np.repeat(np.arange(len(truths)), [len(t.labels) for t in truths]),
         label=np.concatenate([t.labels for t in truths]),
         height=boxes[:, 3] - boxes[:, 1],
-        area=area(boxes),
+        area=area(boxes).astype(np.float64),
         occlusion=np.concatenate([t.occlusion for t in truths]),
         truncation=np.concatenate([t.truncation for t in truths]).astype(np.float64),
     )
@@ -86,7 +86,7 @@ def all_objects(truths: Sequence[Truth]) -> Objects:
 
 def match(truths: Sequence[Truth], detections: Sequence[Detections]) -> Matches:
     """Match a model's detections with the labels of the same frames."""
-    parts: list[tuple[NDArray[np.int64], ...]] = []
+    parts: list[tuple[NDArray[Any], ...]] = []
     first = 0
     for frame, (truth, found) in enumerate(zip(truths, detections, strict=True)):
         for label in np.unique(found.labels).tolist():
