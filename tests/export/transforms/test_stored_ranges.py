@@ -20,8 +20,13 @@ RANGES = StoredRanges("", "head", "mse", 99.9, 64, "ab", (TensorRange("x", 1.0, 
 @pytest.fixture
 def model(onnx_model):
     """A graph with a spec in its metadata."""
-    nodes = [("Relu", "r", ["images"], "x", {})]
-    return onnx_model(nodes, {}, inputs={"images": (1, 3, 8, 8)}, outputs=["x"], spec=SPEC)
+    return onnx_model(
+        [("Relu", "r", ["images"], "x", {})],
+        {},
+        inputs={"images": (1, 3, 8, 8)},
+        outputs=["x"],
+        spec=SPEC,
+    )
 
 
 def test_ranges_are_read_as_they_were_stored_and_other_metadata_stays(model):

@@ -38,8 +38,7 @@ def test_an_image_of_another_kind_is_refused_with_advice(kind, shape, advice):
 
 
 def test_a_free_batch_is_taken_on_request_alone():
-    free = {"images": ("float32", ["batch", 3, "height", 96])}
-    check_inputs(free, SPEC, PATH, any_batch=True)
+    check_inputs({"images": ("float32", ["batch", 3, "height", 96])}, SPEC, PATH, any_batch=True)
     with pytest.raises(ArtifactError, match="takes images"):
         check_inputs({"images": ("float32", ["batch", 3, 65, 96])}, SPEC, PATH, any_batch=True)
 
@@ -57,7 +56,7 @@ def test_a_size_is_fed_for_each_image_in_the_type_of_the_input():
     feeds = extra_feeds({"size": ("int32", ["batch", 2])}, SIZED, PATH, batch=3)
     assert feeds["size"].tolist() == [[96, 64]] * 3
     assert feeds["size"].dtype == np.int32
-    for kind, shape in (("int64", [1, 3]), ("string", [1, 2]), ("int64", [1, "two"])):
+    for kind, shape in (("int64", (1, 3)), ("string", (1, 2)), ("int64", (1, "two"))):
         with pytest.raises(ArtifactError, match=r"wanted integers or float32 of known sizes, such"):
             extra_feeds({"size": (kind, shape)}, SIZED, PATH)
 
