@@ -10,6 +10,7 @@ import onnx
 from edgedetr.calib.collect import RANGE_FRAMES
 from edgedetr.calib.frames import choose_frames
 from edgedetr.export.transforms.halve import prepared
+from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.model_file import load_onnx
@@ -86,7 +87,7 @@ def export_fp16(
         command=command,
         spec=spec,
         versions=versions,
-        parents=[path],
+        parents=model_files(path),
         summary=share.describe(),
     )
     return share

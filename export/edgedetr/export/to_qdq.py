@@ -12,6 +12,7 @@ import onnx
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.transforms.quantize import quantize, quantized_share, with_rest
 from edgedetr.export.transforms.stored_ranges import stored_ranges
+from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.model_file import load_onnx
@@ -94,7 +95,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         command=_command(parents, {**chosen, "--rest": rest, **(named or {})}),
         spec=stats.spec,
         versions=versions,
-        parents=parents,
+        parents=[*model_files(path), *parents[1:]],
         summary=share.describe(),
     )
     return share

@@ -99,12 +99,16 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--public-key", type=PATH, help="Key that must have signed a package.")
     @click.option("--allow-unsigned", is_flag=True, help="Open a package without a signature.")
+    @click.option(
+        "--state", type=PATH, help="Folder that keeps packages from being rolled back, see docs."
+    )
     @wraps(command)
     def with_options(
         *arguments: object,
         backend: str | None,
         public_key: Path | None,
         allow_unsigned: bool,
+        state: Path | None,
         spec: ModelSpec | None,
         **others: object,
     ) -> None:
@@ -112,6 +116,8 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
             "public_key": public_key,
             "require_signature": not allow_unsigned,
         }
+        if state:
+            opening["state"] = state
         if backend:
             opening["backend"] = backend
         if spec:

@@ -20,6 +20,7 @@ from edgedetr.runtime.errors import (
 from edgedetr.runtime.inference.loaded_model import OPENING_LIMIT_S
 from edgedetr.runtime.inference.watchdog import Watchdog
 from edgedetr.runtime.manifest import manifest_from_json, manifest_path, read_manifest
+from edgedetr.runtime.package.counter import CounterKeeper
 from edgedetr.runtime.package.reader import read_package
 from edgedetr.runtime.self_test import check_answer, check_inputs
 
@@ -44,6 +45,7 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
     model: str = "",
     public_key: str | os.PathLike[str] | None = None,
     require_signature: bool = True,
+    state: str | os.PathLike[str] | CounterKeeper | None = None,
     steady: bool = False,
 ) -> Session:
     """Load an ONNX file, an engine, or a package: a folder or a ``.tar``.
@@ -64,25 +66,31 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
         model: Name of a model in a package; chosen when empty.
         public_key: PEM file of the key that must have signed a package.
         require_signature: Whether a package must be signed.
+        state: Folder with the lowest counter of a package that is accepted, or its keeper; the
+            caller lets the keeper accept the package once it is in use.
         steady: Whether threads of the CPU that wait sleep instead of spinning.
 
     Raises:
-        ArtifactError: If it is missing, damaged, changed, of another signer, or of another kind
-            than the backend runs.
+        ArtifactError: If it is missing, damaged, changed, of another signer, of another kind than
+            the backend runs, or a package of a lower counter than ``state`` accepts.
         GateError: If a package's self-test fails here.
         UnknownNameError: If there is no such backend.
         UsageError: If a package comes without a key to check it, or with a spec.
     """
     path = Path(path)
+    keeper = state if isinstance(state, CounterKeeper) else CounterKeeper(state)
     if not (path.is_dir() or path.suffix == ".tar"):
-        if model or public_key:
-            raise UsageError(f"{path} is not a package; leave out the model and the public key")
+        if model or public_key or keeper.state:
+            raise UsageError(
+                f"{path} is not a package; leave out the model, the public key and the state"
+            )
         session = _open_file(path, backend, spec, steady=steady)
         _LOG.info("%s: %s", path, session.runs_on)
         return session
     if spec:
         raise UsageError(f"{path}: a package holds its own spec; leave out --spec")
     with read_package(path, public_key, require_signature=require_signature) as package:
+        keeper.check(package.manifest.counter, path, is_trusted=package.is_trusted)
         check_inputs(package.golden, package.spec)
         model = model or _chosen_model(package, backend)
         file = package.model_path(model)
