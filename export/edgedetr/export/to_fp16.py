@@ -16,7 +16,7 @@ from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.requirements import check_float, check_operators, check_static, spec_of
 from edgedetr.runtime.errors import UsageError
-from edgedetr.runtime.files import atomic_path
+from edgedetr.runtime.files import atomic_path, is_same_file
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
@@ -62,7 +62,7 @@ def export_fp16(
     """
     path = Path(path)
     output = Path(output)
-    if output == path:
+    if is_same_file(output, path):
         raise UsageError(f"{output} is the input of the same command; choose another --output")
     model = load_onnx(path)
     spec = spec_of(model, path, spec)

@@ -22,7 +22,7 @@ from edgedetr.graph.requirements import (
     spec_of,
 )
 from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.files import atomic_path
+from edgedetr.runtime.files import atomic_path, is_same_file
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     path = Path(path)
     stats_path = None if stats_path is None else Path(stats_path)
     output = Path(output)
-    if output in (path, stats_path):
+    if is_same_file(output, path, *([stats_path] if stats_path else [])):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
     model = load_onnx(path)
     stats, include, exclude = _request(model, path, stats_path, include, exclude)

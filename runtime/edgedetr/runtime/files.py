@@ -154,6 +154,12 @@ def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> dict
     return values
 
 
+def is_same_file(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> bool:
+    """Tell whether a path leads to the same file as one of others, by links of any kind too."""
+    there = [p for p in (path, *others) if os.path.isfile(p)]  # noqa: PTH113 - it never raises
+    return path in there and any(Path(path).samefile(other) for other in there[1:])
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """Hash a file's bytes, as hexadecimal text."""
     digest = hashlib.sha256()

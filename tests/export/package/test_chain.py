@@ -1,12 +1,16 @@
 """Every model has a chain of passed reports, from a checkpoint or an import."""
 
+import json
 import shutil
 
 import onnx
 import pytest
 
 from edgedetr.export.package.write import Contents, package
+from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.package.reader import read_package
+from edgedetr.runtime.spec import ModelSpec
 
 
 def documented(path):
@@ -25,6 +29,38 @@ def test_what_is_in_less_than_fp32_needs_a_report(refuses, fp32, int8, report, s
         parity=(failed,),
         calibration=stats,
     )
+
+
+def test_fp32_without_a_report_is_no_start_of_its_own(refuses, fp32, checked, tmp_path):
+    message = (
+        r"m\.onnx is fp32 and has no report; run edgedetr verify CHECKPOINT\.safetensors .*m\.onnx "
+        r"--json V\.json and give --parity V\.json; where others made it: --reference"
+    )
+    refuses(message, [fp32], references=())
+    made = package(Contents(**checked), tmp_path / "p.tar")
+    assert made.gates == (
+        "m.onnx against m.safetensors: frames 40, matched 200, unmatched 0, p99 box error px 0.1, "
+        "mean score error 0.0001, 0 lost; limits: scores from 0.3, sides within 0.5 px, scores "
+        "within 0.001, at most 0.00% lost",
+    )
+    documented(fp32)
+    refuses(r"verify\.m\.json is about another model", [fp32], parity=checked["parity"])
+
+
+def test_the_chain_of_an_import_begins_with_its_hash(tiny_onnx, fp32, tmp_path):
+    foreign = tiny_onnx(store_spec=False)
+    spec = ModelSpec((8, 16), ("Car", "Pedestrian"))
+    for models, given in (((foreign,), {"spec": spec}), ((fp32,), {"references": (fp32,)})):
+        made = package(Contents(models, **given), tmp_path / "p.tar")
+        name, found = models[0].name, model_sha256(models[0])
+        line = f"{name} is an import: its chain begins with its SHA-256 {found}"
+        assert made.gates == (line,)
+        with read_package(tmp_path / "p.tar", require_signature=False) as opened:
+            chain = json.loads(opened.read("checks/chain.json"))
+        assert chain == {
+            "starts": [{"name": name, "sha256": found, "kind": "import"}],
+            "reports": [],
+        }
 
 
 def test_a_failed_report_stops_fp32_as_well(refuses, fp32, report):

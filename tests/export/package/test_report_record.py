@@ -8,19 +8,21 @@ from edgedetr.export.package.report_record import read_report_record
 from edgedetr.runtime.errors import ArtifactError
 
 FIGURES = {
-    "lost": 0, "compared": 200, "lost_share_high": 0.04, "non_finite": 0,
+    "lost": 0,
+    "compared": 200,
+    "lost_share_high": 0.04,
+    "non_finite": 0,
     "limit_of_lost_share": 0.1,
 }
 CHECK = {"name": "verify.json", "passed": True, "verdict": "passed", "figures": FIGURES}
 MODEL = {
-
-        "name": "m",
-        "sha256": "ab" * 32,
-        "ap": 0.4,
-        "file_mib": 3.4,
-        "agreement_with_teacher": None
-    ,
-    "latency_ms": {"p50": 3.0}, "ap50_by_class": {"Car": 0.9},
+    "name": "m",
+    "sha256": "ab" * 32,
+    "ap": 0.4,
+    "file_mib": 3.4,
+    "agreement_with_teacher": None,
+    "latency_ms": {"p50": 3.0},
+    "ap50_by_class": {"Car": 0.9},
     "kitti_ap40_moderate": {"Car": 79.0},
 }
 

@@ -17,6 +17,7 @@ from edgedetr.export.package.write import Contents, package
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import manifest_path
+from edgedetr.runtime.package.counter import STATE
 from edgedetr.runtime.package.reader import read_package
 from edgedetr.runtime.spec import ModelSpec
 
@@ -122,6 +123,42 @@ def test_outputs(fp32, tmp_path):
         (tmp_path / "d.tar").mkdir(exist_ok=True)
         with pytest.raises(UsageError, match="another"):
             package(Contents((fp32,), references=(fp32,)), output)
+
+
+def test_an_output_is_no_input_by_whatever_name(fp32, checked, key, tmp_path):
+    contents = Contents(**checked)
+    for place, given in (("hard.tar", fp32), ("link.tar", checked["parity"][0]), ("k.tar", key)):
+        output, before = tmp_path / place, given.read_bytes()
+        output.hardlink_to(given) if place == "hard.tar" else output.symlink_to(given)
+        with pytest.raises(UsageError, match="another file to write to"):
+            package(contents, output, key)
+        assert given.read_bytes() == before
+
+
+def test_the_counter_of_a_package(edgedetr, fp32, tmp_path):
+    output, given = tmp_path / "p.tar", ("--reference", fp32)
+    status, out, _ = edgedetr("package", fp32, *given, "-o", output, "--counter", 7)
+    assert (status, "counter 7, NOT SIGNED" in out) == (0, True)
+    with read_package(output, require_signature=False) as opened:
+        assert opened.manifest.counter == 7
+    assert edgedetr("package", fp32, *given, "-o", output)[0] == 0
+    with read_package(output, require_signature=False) as opened:
+        assert opened.manifest.counter > 1_700_000_000  # seconds since 1970
+    assert edgedetr("package", fp32, "-o", output, "--counter", -1)[0] == 2
+
+
+def test_verify_refuses_what_is_older_than_what_was_accepted(edgedetr, fp32, key, tmp_path):
+    (tmp_path / STATE).write_text(
+        '{"format": "edgedetr-counter-1", "counter": 8, "package": "new.tar"}'
+    )
+    output = tmp_path / "p.tar"
+    command = ("package", "verify", output, "--public-key", f"{key}.pub", "--state", tmp_path)
+    for counter, status in ((7, 1), (8, 0), (9, 0)):
+        contents = Contents((fp32,), references=(fp32,), counter=counter)
+        package(contents, output, key)
+        found, _, error = edgedetr(*command)
+        assert (found, "has counter 7, older than 8 of new.tar" in error) == (status, status == 1)
+    assert json.loads((tmp_path / STATE).read_text())["counter"] == 8  # it only looks
 
 
 def test_a_file_that_changes_while_it_is_packed(fp32, tmp_path, monkeypatch):

@@ -50,14 +50,32 @@ def test_an_output_is_no_input_by_whatever_name(tmp_path):
         ["verify", "a.onnx", "m.onnx", "--images", ".", "--json", "./m.onnx"],
         ["verify", "a.onnx", "m.onnx", "--images", ".", "--html", "./m.onnx"],
         ["export", "fp16", "m.onnx", "-o", "./m.onnx"],
+        ["export", "qdq", "a.onnx", "m.onnx", "-o", "./m.onnx"],
+        ["export", "onnx", "m.onnx", "-o", "./m.onnx"],
+        ["export", "engine", "m.onnx", "-o", "./m.onnx"],
+        ["export", "engine", "a.onnx", "-o", "m.onnx", "--timing-cache", "./m.onnx"],
+        ["export", "clipping", "m.onnx", "-o", "./m.onnx"],
+        ["calib", "sensitivity", "m.onnx", "--images", ".", "--json", "./m.onnx"],
+        ["package", "a.onnx", "--license", "m.onnx", "-o", "./m.onnx"],
+        ["package", "a.onnx", "--golden-frame", "m.onnx", "-o", "./m.onnx"],
+        ["package", "a.onnx", "--key", "m.onnx", "-o", "./m.onnx"],
+        ["evaluate", "coco", "--truth", "a", "--detections", "m.onnx", "--json", "./m.onnx"],
+        ["run", "a.onnx", "--source", "m.onnx", "--video", "./m.onnx"],
         ["bench", "latency", "m.onnx", "--images", ".", "--json", "./m.onnx"],
     ],
     ids=" ".join,
 )
-def test_no_command_writes_over_its_model(tmp_path, monkeypatch, arguments):
+@pytest.mark.parametrize("kind", ["path", "link", "hard link"])
+def test_no_command_writes_over_what_it_reads(tmp_path, monkeypatch, arguments, kind):
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "m.onnx"
     model.write_bytes(b"weights")
+    if kind == "hard link":
+        (tmp_path / "other").hardlink_to(model)
+    else:
+        (tmp_path / "other").symlink_to(model)
+    if kind != "path":
+        arguments = ["other" if a == "./m.onnx" else a for a in arguments]
     result = CliRunner().invoke(edgedetr, arguments)
     assert isinstance(result.exception, UsageError)
     assert model.read_bytes() == b"weights"

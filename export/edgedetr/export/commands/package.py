@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -104,12 +105,13 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
         calibration=calibration,
         report=report,
         licenses=licenses,
-        frame=read_image(golden_frame) if golden_frame else None,
         counter=_seconds_since_1970() if counter is None else counter,
         policy=policy,
     )
     output = output or models[0].with_suffix(".tar")
     require_apart([output], [*contents.inputs, key, golden_frame])
+    if golden_frame:
+        contents = replace(contents, frame=read_image(golden_frame))
     made = run(contents, output, key, command_line(), _ask)
     for gate in made.gates:
         click.echo(gate, err=True)

@@ -32,7 +32,7 @@ from edgedetr.graph.checksum import joined_sha256
 from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
-from edgedetr.runtime.files import atomic_path, sha256, unfinished_folder
+from edgedetr.runtime.files import atomic_path, is_same_file, sha256, unfinished_folder
 from edgedetr.runtime.manifest import manifest_path, versions_of
 from edgedetr.runtime.package.archive import TAR_END, check_name, padding, tar_header
 from edgedetr.runtime.package.reader import (
@@ -163,8 +163,7 @@ def package(
 
 def _check_output(output: Path, contents: Contents, key: Path | None) -> None:
     inputs = [*contents.inputs, *([key] if key else [])]
-    is_input = output.is_file() and any(p.is_file() and output.samefile(p) for p in inputs)
-    if is_input or not contents.models:
+    if is_same_file(output, *inputs) or not contents.models:
         raise UsageError(f"{output}: give an ONNX model to pack and another file to write to")
     if output.suffix != ".tar" and output.exists():
         raise UsageError(f"{output} exists; remove it or name another folder, or a .tar")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.files import is_same_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -161,7 +162,9 @@ def health_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+def require_apart(
+    outputs: Iterable[Path | None], inputs: Iterable[str | os.PathLike[str] | None]
+) -> None:
     """Refuse to write over what the same command reads, by whatever name, before it does any work.
 
     A file given as ``--spec`` is such an input, too.
@@ -171,7 +174,7 @@ def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
     """
     context = click.get_current_context(silent=True)
     spec = context.meta.get(SPEC_FILE) if context else None
-    there = [path for path in (*inputs, spec) if path is not None and path.is_file()]
+    there = [path for path in (*inputs, spec) if path is not None]
     for output in outputs:
-        if output is not None and output.is_file() and any(map(output.samefile, there)):
+        if output is not None and is_same_file(output, *there):
             raise UsageError(f"{output} is an input of the same command; choose another output")

@@ -16,6 +16,7 @@ from edgedetr.runtime.commands.options import (
     Number,
     health_options,
     model_options,
+    require_apart,
     threshold_option,
 )
 from edgedetr.runtime.printable import counted, printable
@@ -91,6 +92,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.stream.stream import Stream
     from edgedetr.runtime.stream.tracking import Tracker
 
+    require_apart([video], [source, model, watching.digest, watching.clipping])
     deadline_ns = round((deadline_ms or 1000 / (rate_hz or DEFAULT_RATE_HZ)) * 1e6)
     notes, requests = _Notes(), SwapRequests()
     with ExitStack() as stack:
