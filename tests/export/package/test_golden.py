@@ -36,3 +36,16 @@ def test_what_ordinary_kernels_do_not_find_is_no_golden_detection(tiny_onnx, key
             found.append(opened.golden.answers[0].scores)
     assert [len(scores) for scores in found] == [2, 1]
     assert found[1] == found[0][1:]
+
+
+def test_logits_may_move_twice_as_far_as_here(tiny_onnx, monkeypatch, tmp_path):
+    model = tiny_onnx()
+    for moved, allowed in ((0.0, 0.02), (0.04, 0.08)):
+        monkeypatch.setattr(
+            "edgedetr.export.package.golden.logit_difference", lambda *_, moved=moved: moved
+        )
+        package(Contents((model,), references=(model,)), tmp_path / "p.tar")
+        with read_package(tmp_path / "p.tar", require_signature=False) as opened:
+            (answer,) = opened.golden.answers
+        assert answer.logit_error == allowed
+        assert [len(view) for view in answer.logits] == 4 * [4]  # two queries of two classes
