@@ -287,7 +287,8 @@ def wrong_preprocessing(spec: ModelSpec) -> dict[str, bool]:
     )
     found = {}
     for levels in (1, 2, 5):
-        moved = replace(spec, mean=tuple(mean + levels / 255 for mean in spec.mean))
+        red, green, blue = (mean + levels / 255 for mean in spec.mean)
+        moved = replace(spec, mean=(red, green, blue))
         try:
             check_inputs(golden, moved)
         except GateError:

@@ -1,6 +1,7 @@
 """Small models with what a package wants to see of them."""
 
 import json
+from typing import Any
 
 import numpy as np
 import onnx
@@ -85,7 +86,7 @@ FIGURES = {
     "frames_needed": None,
 }
 """Of a comparison that passes in any precision."""
-LIMITS = {
+LIMITS: dict[str, dict[str, Any]] = {
     "fp32": {"iou": 0.0, "score_error": 1e-3, "lost_share": 0.0, "box_error_px": 0.5},
     "int8": {"iou": 0.8, "score_error": 0.1, "lost_share": 0.1, "box_error_px": None},
 }
@@ -100,7 +101,7 @@ def report(tmp_path):
 
     def write(reference, candidate, lost=0, **changes):
         precision = "int8" if "int8" in candidate.name else "fp32"
-        values = {"passed": True, "verdict": "passed", "reason": "", **FIGURES}
+        values: dict[str, Any] = {"passed": True, "verdict": "passed", "reason": "", **FIGURES}
         values |= {
             "limits": LIMITS[precision] | {"exact": precision == "fp32"},
             "threshold": 0.3,

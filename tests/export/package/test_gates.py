@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import onnx
@@ -195,7 +196,7 @@ def test_an_engine_of_a_model_whose_weights_changed(refuses, fp32, tmp_path):
     engine.write_bytes(b"engine")
     spec = ModelSpec((8, 16), ("Car", "Pedestrian"))
     write_manifest(engine, kind="engine", command="", spec=spec, parents=model_files(model))
-    given = {"engines": (engine,), "references": (model,)}
+    given: dict[str, Any] = {"engines": (engine,), "references": (model,)}
     assert package(Contents((model,), **given), tmp_path / "good.tar").gates
     change(weights)
     message = r"m\.engine was not built from m\.onnx as packaged; build it again"

@@ -1,6 +1,8 @@
 """A fleet's policy decides, whatever options a package was made with."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +42,14 @@ def test_a_policy_that_is_fulfilled(policy, given, tmp_path):
     made = package(Contents(**given, policy=path), tmp_path / "p.tar")
     assert made.gates[-1] == "policy fleet.toml is fulfilled"
     assert read_policy(policy("")) == Policy()
+
+
+def test_the_documented_policy_is_one(policy):
+    docs = Path(__file__).parents[3] / "docs" / "packages.md"
+    (example,) = re.findall(r"```toml\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
+    found = read_policy(policy(example))
+    assert found.require == ("accuracy", "checkpoint")
+    assert (found.fp32.max_lost, found.fp16.min_iou, found.int8.max_lost) == (0.0, 0.95, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -54,18 +54,18 @@ class ReportPolicy:
         """Return what a report does not fulfil; empty where it fulfils all."""
         report = verdict.report
         limits = report.limits
-        least = [
+        least: list[tuple[str, float, float | None]] = [
             ("frames", report.figures.frames, self.min_frames),
             ("limit of IoU", limits.iou, self.min_iou),
         ]
-        most = [
+        most: list[tuple[str, float | None, float | None]] = [
             ("threshold", report.threshold, self.max_threshold),
             ("limit of the score error", limits.score_error, self.max_score_error),
             ("limit of lost detections", limits.lost_share, self.max_lost),
             ("limit of the box error", limits.box_error_px, self.max_box_error_px),
         ]
         for name, found, wanted in least:
-            if wanted is not None and (found or 0) < wanted:
+            if wanted is not None and found < wanted:
                 return f"has {name} {found:g}, wanted at least {wanted:g}"
         for name, found, wanted in most:
             if wanted is not None and (found is None or found > wanted):

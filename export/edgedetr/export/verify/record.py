@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 from edgedetr.export.verify.activations import Activations
 from edgedetr.export.verify.batches import LOST_OF_ROW, BatchCheck
@@ -148,8 +148,7 @@ def read_verdict(values: dict[str, Any]) -> Verdict:
         raise ValueError(f"'passed' must be true or false, found {passed!r}")  # noqa: TRY004
     if verdict not in get_args(Verdict) or passed != (verdict == "passed"):
         raise ValueError(f"the verdict {verdict!r} does not go with 'passed': {passed}")
-    name: Verdict = verdict
-    return name
+    return cast("Verdict", verdict)
 
 
 def read_text(values: dict[str, Any], key: str) -> str:
@@ -180,15 +179,12 @@ def _report(values: dict[str, Any]) -> ParityReport:
     """Rebuild the report from what was measured."""
     figures, stored = _part(Figures, values, "figures"), _part(_Share, values, "figures")
     limits = settings_from_dict(Limits, values.get("limits", {}), "limits")
-    precisions = [read_text(values, f"{role}_precision") for role in _ROLES]
-    if wrong := sorted(set(precisions) - set(EXPLAINED)):
-        raise ValueError(f"{wrong[0]!r:.80} is no precision")
+    reference, candidate = (_precision(values, f"{role}_precision") for role in _ROLES)
     _check_share(stored.lost_share, stored.lost, stored.compared)
     _check_share(figures.unmatched_share, figures.unmatched, stored.compared)
     threshold = values.get("threshold")
     if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise ValueError(f"'threshold' must be a number from 0 to 1, found {threshold!r:.80}")
-    first, second = precisions
     return ParityReport(
         figures=figures,
         share=LostShare(
@@ -207,10 +203,17 @@ def _report(values: dict[str, Any]) -> ParityReport:
         candidate=read_text(values, "candidate"),
         candidate_sha256=read_sha256(values, "candidate_sha256"),
         command=read_text(values, "command"),
-        precisions=(first, second),  # type: ignore[arg-type] - checked above
+        precisions=(reference, candidate),
         batches=tuple(_batch(check) for check in read_objects(values, "batches")),
         activations=_activations(values.get("activations")),
     )
+
+
+def _precision(values: dict[str, Any], key: str) -> Precision:
+    text = read_text(values, key)
+    if text not in EXPLAINED:
+        raise ValueError(f"{text!r:.80} is no precision")
+    return cast("Precision", text)
 
 
 def _check_share(share: float, part: int, whole: int) -> None:

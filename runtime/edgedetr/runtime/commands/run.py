@@ -19,6 +19,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     threshold_option,
 )
+from edgedetr.runtime.commands.signals import handled
 from edgedetr.runtime.printable import counted, printable
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     SIGTERM and SIGINT end it after the current frame, with status 0. SIGHUP opens MODEL again and
     swaps it in once it has passed its checks; if it fails them, the old one stays in use.
     """
-    from edgedetr.runtime.commands.signals import handled
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.health.watch import watched
     from edgedetr.runtime.inference.swapping import Swapper, SwapRequests
