@@ -278,7 +278,6 @@ def _finite(text: str) -> float:
 
 
 def _int64(text: str) -> int:
-    value = int(text)
-    if not -(2**63) <= value < 2**63:
+    if len(text) > len(str(-(2**63))) or not -(2**63) <= int(text) < 2**63:
         raise ValueError(f"a number of {len(text)} digits is too large")
-    return value
+    return int(text)

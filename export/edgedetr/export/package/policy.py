@@ -64,9 +64,9 @@ class ReportPolicy:
             ("limit of lost detections", limits.lost_share, self.max_lost),
             ("limit of the box error", limits.box_error_px, self.max_box_error_px),
         ]
-        for name, found, wanted in least:
-            if wanted is not None and found < wanted:
-                return f"has {name} {found:g}, wanted at least {wanted:g}"
+        for name, value, wanted in least:
+            if wanted is not None and value < wanted:
+                return f"has {name} {value:g}, wanted at least {wanted:g}"
         for name, found, wanted in most:
             if wanted is not None and (found is None or found > wanted):
                 has = "none" if found is None else f"{found:g}"

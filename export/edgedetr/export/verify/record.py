@@ -213,7 +213,7 @@ def _precision(values: dict[str, Any], key: str) -> Precision:
     text = read_text(values, key)
     if text not in EXPLAINED:
         raise ValueError(f"{text!r:.80} is no precision")
-    return cast("Precision", text)
+    return text
 
 
 def _check_share(share: float, part: int, whole: int) -> None:
