@@ -257,8 +257,7 @@ class Detector:
         and whenever that fails, the old model stays in use. Input size, resizing and normalisation
         may differ. A stuck detector works again afterwards.
 
-        The arguments are those of `open`, which also says what ``state`` keeps: here the package's
-        counter is accepted once the new model is in place.
+        The arguments are those of `open`; ``state`` keeps the counter once the model is in place.
 
         Raises:
             ArtifactError: As in `open`, or if the classes are others than the old model's, because
