@@ -200,6 +200,22 @@ def test_a_model_that_is_replaced_behind_the_gates(beside, tiny_onnx, tmp_path, 
     assert not (tmp_path / "x.tar").exists()
 
 
+def test_a_report_that_is_replaced_behind_the_gates(checked, tmp_path, monkeypatch):
+    (path,) = checked["parity"]
+
+    def judge(*arguments):
+        lines = check_chain(*arguments)
+        path.write_bytes(path.read_bytes().replace(b'"frames": 40', b'"frames": 99'))
+        return lines
+
+    monkeypatch.setattr("edgedetr.export.package.write.check_chain", judge)
+    with pytest.raises(
+        GateError, match=r"verify\.m\.json changed while it was packed; nothing was"
+    ):
+        package(Contents(**checked), tmp_path / "x.tar")
+    assert not (tmp_path / "x.tar").exists()
+
+
 def test_a_manifest_of_another_model_is_found_in_the_package(int8, fp32, tmp_path, edgedetr):
     """Packed by hand, as nothing of ours would pack it."""
     made = tmp_path / "folder"

@@ -183,21 +183,24 @@ def _add_checks(
     files: dict[str, Path | bytes], contents: Contents, models: Sequence[Candidate]
 ) -> tuple[str, ...]:
     """Check the gates and add what they are known by; return a line for each."""
+    judged = (*contents.parity, contents.calibration, contents.report)
+    before = {p: sha256(p) for p in judged if p and p.is_file()}  # the gates read them later
     references = [read_candidate(path, contents.spec) for path in contents.references]
     verdicts = [read_verify_record(path) for path in contents.parity]
     engines = {path.name: sha256(path) for path in contents.engines}
     starts = chain_starts(models, verdicts, references)
     gates = check_chain(models, verdicts, starts, engines.values())
     for path in contents.parity:
-        _add(files, f"checks/{path.name}", path.read_bytes())
+        _add(files, f"checks/{path.name}", _seen(path, before))
     _add(files, CHAIN, _json(asdict(Chain(starts, tuple(p.name for p in contents.parity)))))
     stats = check_calibration(contents.calibration, models, verdicts, references)
     if stats and contents.calibration:
+        _seen(contents.calibration, before)
         _add(files, CALIBRATION, _json(asdict(digest_of(stats, contents.calibration))))
         gates += (f"calibrated on {stats.frames} frames, method {stats.method}",)
     if contents.report:
         check_report(contents.report, models)
-        _add(files, ACCURACY, contents.report.read_bytes())
+        _add(files, ACCURACY, _seen(contents.report, before))
         gates += (f"accuracy in {contents.report.name}",)
     for model in models:
         if model.precision == "int8":
@@ -213,6 +216,14 @@ def _add_checks(
         )
         gates += (check_policy(read_policy(contents.policy), contents.policy, evidence),)
     return gates
+
+
+def _seen(path: Path, before: Mapping[Path, str]) -> bytes:
+    """Read what the gates saw; stop where a file changed meanwhile."""
+    data = path.read_bytes()
+    if sha256_of(data).hexdigest() != before.get(path):
+        raise GateError(f"{path} changed while it was packed; nothing was packaged, run it again")
+    return data
 
 
 def _add_coverage(
