@@ -101,7 +101,9 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--public-key", type=PATH, help="Key that must have signed a package.")
     @click.option("--allow-unsigned", is_flag=True, help="Open a package without a signature.")
     @click.option(
-        "--state", type=PATH, help="Folder that keeps packages from being rolled back, see docs."
+        "--state",
+        type=PATH,
+        help="Folder that keeps the newest counter; older packages are refused.",
     )
     @wraps(command)
     def with_options(
