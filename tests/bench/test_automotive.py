@@ -81,15 +81,6 @@ def test_one_of_a_thousand_may_be_lost_and_nothing_compared_is_no_accuracy() -> 
     assert not Accuracy("m.onnx", 128, 0, 0).holds
 
 
-def test_images_in_memory_are_bounded(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = sorted(images.iterdir())
-    assert [f.frame_id for f in automotive._frames(paths)] == ["a", "b"]
-    monkeypatch.setattr(automotive, "_MEMORY_BYTES", 20 * 40 * 3)
-    assert [f.frame_id for f in automotive._frames(paths)] == ["a"]
-    monkeypatch.setattr(automotive, "_MEMORY_BYTES", 1)
-    assert [f.frame_id for f in automotive._frames(paths)] == ["a"]
-
-
 def test_bad_inputs(tiny_onnx: Tiny, tmp_path: Path, images: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         measure_automotive(tiny_onnx(), tmp_path / "nowhere", SMALL)

@@ -8,7 +8,6 @@ data are the user's, and neither is LoadGen itself in between nor was anything r
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +18,16 @@ from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.export.verify.matching import MARGIN, Rule, match
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.files import sha256
-from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.images import list_images, read_frames
 from edgedetr.runtime.machine import machine_facts, package_versions
 from edgedetr.runtime.pacing import constant_stream, old_objects_kept, single_stream
 from edgedetr.runtime.package.reader import MANIFEST
-from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from edgedetr.runtime.types import Detections
+    from edgedetr.runtime.types import Detections, Frame
 
 FORMAT = "edgedetr-automotive-1"
 UNOFFICIAL = "unofficial: not run by LoadGen, and not reviewed by MLCommons"
@@ -37,8 +35,6 @@ WANTED_ACCURACY = 0.999
 """Share of the reference's accuracy that MLPerf asks for in its strictest category."""
 VERDICT_RATE_HZ = 15.0
 
-_FRAMES_IN_MEMORY = 128
-_MEMORY_BYTES = 2**30
 _WARM_UP_FRAMES = 20
 
 
@@ -178,7 +174,7 @@ def measure_automotive(
     """Run the protocol.
 
     As in `edgedetr run`, threads that wait sleep, and old objects are not garbage. The first
-    images, at most 128 and 1 GiB, are held in memory and used again and again.
+    images, see `read_frames`, are held in memory and used again and again.
 
     Args:
         model: An ONNX file, an engine or a package.
@@ -199,7 +195,7 @@ def measure_automotive(
     if reference is not None:  # a file has no signature and no counter
         of_reference = {k: v for k, v in of_reference.items() if k not in {"public_key", "state"}}
     reference = Path(model if reference is None else reference)
-    frames = _frames(list_images(images))
+    frames = read_frames(list_images(images))
     wanted = _answers(reference, frames, of_reference)
     found: dict[int, Detections] = {}
     with Detector.open(model, steady=True, **how) as detector, old_objects_kept():
@@ -231,19 +227,6 @@ def measure_automotive(
         machine=machine_facts(runs_on),
         versions=package_versions(),
     )
-
-
-def _frames(paths: Sequence[Path]) -> list[Frame]:
-    """Read the first images, as many as are held in memory, one at least."""
-    frames: list[Frame] = []
-    left = _MEMORY_BYTES
-    for path in islice(paths, _FRAMES_IN_MEMORY):
-        image = read_image(path)
-        left -= image.nbytes
-        if frames and left < 0:
-            break
-        frames.append(Frame(image, frame_id=path.stem))
-    return frames
 
 
 def _answers(path: Path, frames: Sequence[Frame], how: dict[str, Any]) -> list[Detections]:
