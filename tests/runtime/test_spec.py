@@ -41,9 +41,7 @@ def test_a_mean_of_pixels_up_to_255_is_refused(tmp_path):
     path = tmp_path / "s.toml"
     text = 'input_hw = [8, 16]\nclass_names = ["Car"]\nmean = [{}]\nstd = [58.4, 57.1, 57.4]\n'
     path.write_text(text.format("123.7, 116.3, 103.5"), encoding="utf-8")
-    words = (
-        r"s\.toml: mean \[123\.7, .*divide mean and std by 255: mean = \[0\.4851, 0\.4561, 0\.405"
-    )
+    words = r"s\.toml: mean \[123\.7, .*divide mean and std by 255: mean = \[0\.4851, "
     with pytest.raises(SettingsError, match=words):
         spec_from_toml(path)
     path.write_text(text.format("1.0, 0.5, 0.0"), encoding="utf-8")

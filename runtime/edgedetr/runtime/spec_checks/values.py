@@ -181,7 +181,7 @@ def _percent_problem(scores: NDArray[np.float32], spec: ModelSpec, span: str) ->
     if scores.size < LEAST_QUERIES or low < 0 or high <= 1:
         return ""
     if spec.activation == "softmax_logits":
-        adds = scores.ndim == 3 and rows_sum_to_one(scores / 100)
+        adds = scores.ndim == 3 and rows_sum_to_one(np.float32(0.01) * scores)
         return f"{span}, and those of a query add up to 100; {_PERCENT}" if adds else ""
     if spec.labels_name and high <= MOST_LOGIT:
         return ""
