@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, spec_option
+from edgedetr.runtime.commands.options import PATH, beside, command_line, spec_option
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,13 +90,13 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
         licenses=licenses,
         frame=read_image(golden_frame) if golden_frame else None,
     )
-    output = output or models[0].with_suffix(".tar")
+    output = output or beside(models[0], ".tar")
     made = run(contents, output, key, command_line(), _ask)
     for gate in made.gates:
         click.echo(gate, err=True)
     size_mib = sum(f.size for f in made.files) / 2**20
     signed = f"signed by {made.signed_by[:16]}" if key else "NOT SIGNED: vehicles refuse it"
-    click.echo(f"{output}: {len(made.files)} files, {size_mib:.2f} MiB, {signed}")
+    click.echo(printable(f"{output}: {len(made.files)} files, {size_mib:.2f} MiB, {signed}"))
 
 
 @package.command()
@@ -113,7 +114,7 @@ def keygen(key: Path, passphrase: bool) -> None:
     if passphrase and not secret:
         secret = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
     name = run(key, secret)
-    click.echo(f"{key} and {public_path(key)}: {name[:16]}")
+    click.echo(printable(f"{key} and {public_path(key)}: {name[:16]}"))
 
 
 @package.command()
@@ -137,7 +138,11 @@ def verify(path: Path, public_key: Path | None) -> None:
                 session.close()
         count = len(opened.manifest.files)
     preprocessing = "bit-exact" if exact else "equal to within one grey level"
-    click.echo(f"{path}: {count} files match its manifest; preprocessing here is {preprocessing}")
+    click.echo(
+        printable(
+            f"{path}: {count} files match its manifest; preprocessing here is {preprocessing}"
+        )
+    )
     if public_key:
         click.echo("The signature is valid, and each ONNX model finds its golden detections here.")
     else:
