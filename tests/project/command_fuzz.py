@@ -62,6 +62,7 @@ FITTING = {
     "reference": (*ONNX, "hollow.safetensors"),
     "references": ("tiny.onnx", "conv.onnx"),
     "report": ("report.json",),
+    "report_json": ("report.json",),
     "root": ("kitti", "coco", "voc"),
     "run": ("run",),
     "source": ("pictures", "pictures/0.png", "odd", "-1", "٣", "9" * 20, "http://[::1/a", "file:x"),
