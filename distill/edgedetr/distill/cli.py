@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, format_option
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting of CONFIG."
 )
+MOST_SHOWN = 10
+"""Problems of one kind that `edgedetr data check` shows."""
 _FIGURES = click.option(
     "--json", "out", type=PATH, help="Write the figures and curves to this file."
 )
@@ -27,7 +29,7 @@ _FIGURES = click.option(
 
 @click.group()
 def data() -> None:
-    """Render and check data sets."""
+    """Render, check, view and convert data sets."""
 
 
 @data.command()
@@ -64,13 +66,22 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 
 @data.command()
 @click.argument("root", type=PATH)
-@click.option("--format", "kind", help="kitti or coco; detected from the folder by default.")
-def check(root: Path, kind: str | None) -> int:
-    """Count the objects of the data set ROOT, and list every bad label and image."""
+@format_option
+@click.option("--decode", is_flag=True, help="Read every image whole, not only its header.")
+def check(root: Path, kind: str | None, decode: bool) -> int:
+    """Count the objects of the data set ROOT, and list bad labels and images.
+
+    Problems of the most frequent kind come first; of each kind the first ten are shown.
+    """
     from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
-    found = survey(root, kind)
-    for line in (*found.problems, *found.notes):
+    found = survey(root, kind, decode=decode)
+    for what, problems in found.problems_by_kind():
+        for line in problems[:MOST_SHOWN]:
+            click.echo(line, err=True)
+        if len(problems) > MOST_SHOWN:
+            click.echo(f"and {len(problems) - MOST_SHOWN} more like it: {what}", err=True)
+    for line in found.notes:
         click.echo(line, err=True)
     for name, count in sorted(found.classes.items()):
         click.echo(f"{name:16}{count:8}")
@@ -79,6 +90,45 @@ def check(root: Path, kind: str | None) -> int:
             click.echo(f"{name:16}{found.difficulty[name]:8}")
     click.echo(f"{root}: {found.summary()}")
     return 1 if found.problems else 0
+
+
+@data.command()
+@click.argument("root", type=PATH)
+@click.argument("out", type=PATH)
+@click.option("--to", required=True, metavar="NAME", help="Format to write.")
+@format_option
+def convert(root: Path, out: Path, to: str, kind: str | None) -> None:
+    """Write the data set ROOT in another format into the new folder OUT, and say what that loses.
+
+    Boxes stay where they are to a ten-thousandth of a pixel. Images are hard links, or copies where
+    the file system has none.
+    """
+    from edgedetr.distill.dataset_conversion import convert as run
+
+    found = run(root, out, to, kind)
+    for line in found.lines():
+        click.echo(line, err=True)
+    splits = ", ".join(f"{split} {count}" for split, count in found.frames.items())
+    click.echo(f"{out}: {to}, frames: {splits}; {found.objects} objects")
+
+
+@data.command()
+@click.argument("root", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="The page, an HTML file.")
+@format_option
+@click.option(
+    "--frames",
+    type=click.IntRange(1, 500),
+    default=24,
+    show_default=True,
+    help="How many frames to draw, evenly spread.",
+)
+def view(root: Path, output: Path, kind: str | None, frames: int) -> None:
+    """Write a page with frames of the data set ROOT, its boxes, counts, sizes and problems."""
+    from edgedetr.distill.dataset_page import write_page
+
+    found = write_page(root, output, kind, frames)
+    click.echo(f"{output}: {found.summary()}")
 
 
 def _calibrate(*arguments: Any) -> Quantization:  # noqa: ANN401 - those of `Calibrate`
