@@ -82,6 +82,8 @@ def convert(
         "train" if split == "all" else split: _fitted(one, target, names, found)
         for split, one in labels.items()
     }
+    if target.KEEPS.one_folder:
+        _name_apart(frames, found)
     found.frames = {split: len(some) for split, some in frames.items()}
     _require_objects(labels, found, to)
     with unfinished_folder(out) as unfinished:
@@ -114,6 +116,22 @@ def _fitted(
     found.objects += sum(not o.is_ignored for frame in frames for o in frame.objects)
     found.notes += labels.notes
     return frames
+
+
+def _name_apart(splits: dict[str, list[CheckedFrame]], found: Conversion) -> None:
+    """Put the split before the names that several splits have."""
+    count = Counter(frame.name for frames in splits.values() for frame in frames)
+    renamed = sum(n for n in count.values() if n > 1)
+    for split, frames in splits.items():
+        frames[:] = [
+            frame._replace(name=f"{split}_{frame.name}") if count[frame.name] > 1 else frame
+            for frame in frames
+        ]
+    if renamed:
+        found.notes.append(
+            f"{renamed} frames have a name that another split has, too, and are written with the "
+            "split before it, such as train_000001"
+        )
 
 
 def _require_objects(labels: dict[str, LabelSet], found: Conversion, to: str) -> None:

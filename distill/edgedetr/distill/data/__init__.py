@@ -128,6 +128,7 @@ class DataModule(Protocol):
         BEYOND: What its labels hold that is no 2-D box and is not read.
     """
 
+    __name__: str
     LAYOUT: str
     KEEPS: Keeps
     BEYOND: str

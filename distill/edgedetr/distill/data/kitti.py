@@ -54,7 +54,7 @@ _ANY_HW = (1 << 30, 1 << 30)
 _NO_3D = "-1 -1 -1 -1000 -1000 -1000 -10"
 """KITTI's values of what is not known: dimensions, location, rotation."""
 LAYOUT = "training/image_2 and training/label_2"
-KEEPS = Keeps(ignored="every", truncation="share", occlusion="grade")
+KEEPS = Keeps(ignored="every", truncation="share", occlusion="grade", one_folder=True)
 BEYOND = "3-D boxes, observation angles, and that a Van is neutral for Car"
 
 

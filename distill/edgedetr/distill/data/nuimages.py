@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.labels.frames import CheckedFrame
 
 LAYOUT = "v1.0-train/object_ann.json with images in samples/"
-KEEPS = Keeps()
+KEEPS = Keeps(one_folder=True)
 BEYOND = "masks, surfaces, attributes and calibration"
 SPLITS = ("train", "val")
 TABLES = (

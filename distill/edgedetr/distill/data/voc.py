@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.labels.frames import CheckedFrame
 
 LAYOUT = "Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/train.txt"
-KEEPS = Keeps(ignored="class", truncation="yes", occlusion="yes")
+KEEPS = Keeps(ignored="class", truncation="yes", occlusion="yes", one_folder=True)
 BEYOND = "poses, parts and segmentations"
 SPLITS = ("train", "val")
 

@@ -24,6 +24,7 @@ class Keeps:
         occlusion: KITTI's ``grade``, or that an object is occluded (``yes``); or neither.
         classes: The only classes that it can hold; None for any.
         beyond_edge: Whether boxes may reach beyond their image.
+        one_folder: Whether the images of all splits lie in one folder, where names must differ.
     """
 
     ignored: Literal["class", "every", ""] = ""
@@ -31,6 +32,7 @@ class Keeps:
     occlusion: Literal["grade", "yes", ""] = ""
     classes: tuple[str, ...] | None = None
     beyond_edge: bool = True
+    one_folder: bool = False
 
 
 def fitted(
