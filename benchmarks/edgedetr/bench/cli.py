@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, model_options, require_apart
+from edgedetr.runtime.commands.options import (
+    PATH,
+    command_line,
+    format_option,
+    model_options,
+    require_apart,
+)
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -58,11 +64,17 @@ def latency(
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--data", type=PATH, help="Data set; default: that of the training run.")
+@format_option
 @click.option("--teacher", type=PATH, help="ONNX file or checkpoint; default: RUN/teacher.onnx.")
 @click.option("--frames", type=click.IntRange(1), help="Use only the first N frames of the split.")
 @click.option("--check", is_flag=True, help="Only print the verdict of the gates; measure nothing.")
 def report(
-    run: Path, data: Path | None, teacher: Path | None, frames: int | None, check: bool
+    run: Path,
+    data: Path | None,
+    kind: str | None,
+    teacher: Path | None,
+    frames: int | None,
+    check: bool,
 ) -> None:
     """Compare the models in the folder RUN; write RUN/report.json and RUN/report.html.
 
@@ -70,7 +82,7 @@ def report(
     """
     from edgedetr.runtime.errors import GateError
 
-    verdict = _verdict(run) if check else _written(run, data, teacher, frames)
+    verdict = _verdict(run) if check else _written(run, (data, kind, frames), teacher)
     if not verdict.holds:
         raise GateError(f"{run}: {verdict.word}: {' '.join(verdict.reasons)}")
     click.echo(" ".join([f"{run}: {verdict.word}.", *verdict.reasons]))
@@ -85,12 +97,15 @@ def _verdict(run: Path) -> Verdict:
     return verdict(folder.parity, folder.coverage)
 
 
-def _written(run: Path, data: Path | None, teacher: Path | None, frames: int | None) -> Verdict:
+def _written(
+    run: Path, choice: tuple[Path | None, str | None, int | None], teacher: Path | None
+) -> Verdict:
     """Measure, write and print."""
     from edgedetr.bench.report.assemble import DataChoice, write_report
     from edgedetr.bench.report.table import as_text
 
-    found = write_report(run, DataChoice(data, frames), teacher, command_line())
+    data, kind, frames = choice
+    found = write_report(run, DataChoice(data, frames, kind), teacher, command_line())
     click.echo(as_text(found))
     for text in found.missing:
         click.echo(text)

@@ -14,6 +14,7 @@ from edgedetr.runtime.commands.options import PATH, command_line, format_option
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
+    from edgedetr.distill.evaluation.coco import CocoScores
     from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.distill.training.qat import Calibrate
 
@@ -253,6 +254,27 @@ def coco(truth: Path, detections: Path, out: Path | None) -> None:
     seconds = (perf_counter_ns() - start) / 1e9
     if out:
         write_text(out, json.dumps({**scores.as_dict(), "seconds": seconds}))
+    _show_coco(scores)
+
+
+@evaluate.command(name="data")
+@click.option("--data", "root", required=True, type=PATH, help="The data set.")
+@format_option
+@click.option("--split", default="val", show_default=True, help="The split whose labels count.")
+@click.option("--detections", required=True, type=PATH, help="Folder that detect --save wrote.")
+@_FIGURES
+def of_data(root: Path, kind: str | None, split: str, detections: Path, out: Path | None) -> None:
+    """Compute COCO's AP of results in any format against labels in any format."""
+    from edgedetr.distill.evaluation.saved import evaluate_saved
+
+    scores = evaluate_saved(root, detections, split, kind)
+    if out:
+        write_text(out, json.dumps(scores.as_dict()))
+    _show_coco(scores)
+
+
+def _show_coco(scores: CocoScores) -> None:
+    """Print AP and AP50 by class."""
     click.echo(f"{'':16}{'AP':>8}{'AP50':>8}")
     rows = zip(scores.class_names, scores.ap_by_class, scores.ap50_by_class, strict=True)
     for name, ap, ap50 in (*rows, ("mean", scores.ap, scores.ap50)):
