@@ -1,10 +1,10 @@
 """Detections as files: KITTI's result files, COCO's result list, YOLO's text.
 
 - ``kitti``: ``<image>.txt``, 16 columns a line, see `edgedetr.runtime.kitti.results_text`;
-- ``coco``: ``detections.json``, a list of image_id, category_id, bbox (x y w h in pixels) and score,
-  and ``images.json`` with the names behind the ids, which count from 1;
-- ``yolo``: ``labels/<image>.txt``, a line of class, cx cy w h in shares of the image, and score, and
-  ``classes.txt`` with the names of the classes.
+- ``coco``: ``detections.json``, a list of image_id, category_id, bbox (x y w h in pixels) and
+  score, and ``images.json`` with the names behind the ids, which count from 1;
+- ``yolo``: ``labels/<image>.txt``, a line of class, cx cy w h in shares of the image, and score,
+  and ``classes.txt`` with the names of the classes.
 """
 
 from __future__ import annotations
