@@ -28,9 +28,7 @@ def write_image() -> Callable[[Path], Path]:
 
 
 @pytest.fixture
-def scenes(
-    tmp_path: Path, write_image: Callable[[Path], Path]
-) -> dict[str, list[CheckedFrame]]:
+def scenes(tmp_path: Path, write_image: Callable[[Path], Path]) -> dict[str, list[CheckedFrame]]:
     """Two training frames, the second empty, and one to validate on."""
     objects = [
         LabelledObject("car", (10, 20.5, 40, 65.25), truncation=0.5, occlusion=1),

@@ -118,7 +118,7 @@ def _object(entry: dict[str, Any]) -> LabelledObject:
     if label not in CLASSES:
         raise ValueError(f"label {short(label)}, wanted one of {', '.join(CLASSES + IGNORED)}")
     visible = _numbers(entry.get("bboxVis", entry["bbox"]))
-    hidden = 1 - visible[2] * visible[3] / (width * height) if width * height > 0 else 0.0
+    hidden = round(1 - visible[2] * visible[3] / (width * height), 6) if width * height > 0 else 0.0
     return LabelledObject(label, box, occlusion=(hidden >= PARTLY) + (hidden >= LARGELY))
 
 
