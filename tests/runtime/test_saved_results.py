@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from edgedetr.runtime.errors import UsageError
-from edgedetr.runtime.saved_results import SAVE_FORMATS, check_results_folder, result_writer
+from edgedetr.runtime.save_formats import SAVE_FORMATS
+from edgedetr.runtime.saved_results import check_results_folder, result_writer
 from edgedetr.runtime.types import Detections
 
 NAMES = ("Car", "traffic light")

@@ -91,7 +91,7 @@ def page(root: Path, kind: str, found: Survey, frames: Sequence[CheckedFrame], c
         kinds=[(what, len(lines), lines[0]) for what, lines in found.problems_by_kind()],
         notes=found.notes,
         classes=rows,
-        most=max((row["count"] for row in rows), default=1),
+        most=max(found.classes.values(), default=1),
         sizes=size_rows(frames, classes),
         chart=_size_chart(frames, classes),
         pictures=_pictures(chosen(frames, doubled, count), classes, doubled),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgedetr.runtime.detector import Detector
-    from edgedetr.runtime.saved_results import SaveFormat
+    from edgedetr.runtime.save_formats import SaveFormat
     from edgedetr.runtime.timing import Latency
 
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Protocol
 
 from edgedetr.runtime.kitti import check_folder, result_path, results_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from edgedetr.runtime.save_formats import SaveFormat
     from edgedetr.runtime.types import Detections
 
-SaveFormat: TypeAlias = Literal["kitti", "coco", "yolo"]
-SAVE_FORMATS: tuple[SaveFormat, ...] = get_args(SaveFormat)
 DETECTIONS, IMAGES, LABELS, CLASSES = "detections.json", "images.json", "labels", "classes.txt"
 
 
@@ -39,7 +38,11 @@ class ResultWriter(Protocol):
 
 def result_writer(kind: SaveFormat, folder: Path, class_names: Sequence[str]) -> ResultWriter:
     """Write results of a format into a folder that is there."""
-    makers = {"kitti": _Kitti, "coco": _Coco, "yolo": _Yolo}
+    makers: dict[SaveFormat, Callable[[Path, Sequence[str]], ResultWriter]] = {
+        "kitti": _Kitti,
+        "coco": _Coco,
+        "yolo": _Yolo,
+    }
     return makers[kind](folder, class_names)
 
 

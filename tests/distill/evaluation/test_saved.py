@@ -8,13 +8,14 @@ import pytest
 from edgedetr.distill.dataset_conversion import convert
 from edgedetr.distill.evaluation.saved import evaluate_saved
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.saved_results import SAVE_FORMATS, result_writer
+from edgedetr.runtime.save_formats import SAVE_FORMATS
+from edgedetr.runtime.saved_results import result_writer
 from edgedetr.runtime.types import Detections
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.runtime.saved_results import SaveFormat
+    from edgedetr.runtime.save_formats import SaveFormat
 
 
 def save(

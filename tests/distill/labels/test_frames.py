@@ -40,7 +40,9 @@ def labels(root: Path, *boxes: tuple[float, float, float, float]) -> LabelSet:
 def test_a_box_that_cannot_be_is_a_problem(
     tmp_path: Path, box: tuple[float, float, float, float], message: str
 ) -> None:
-    ((problem,),) = checked(labels(tmp_path, box))
+    (found,) = checked(labels(tmp_path, box))
+    assert isinstance(found, list)
+    (problem,) = found
     assert problem.startswith("a.txt: ")
     assert message in problem
 
@@ -64,7 +66,9 @@ def test_only_decoding_finds_pixels_that_are_cut_off(tmp_path: Path) -> None:
     image = tmp_path / "a.png"
     image.write_bytes(image.read_bytes()[:-20])
     assert isinstance(next(checked(found)), CheckedFrame)
-    ((problem,),) = checked(found, decode=True)
+    (problems,) = checked(found, decode=True)
+    assert isinstance(problems, list)
+    (problem,) = problems
     assert "not a whole PNG or JPEG image" in problem
 
 

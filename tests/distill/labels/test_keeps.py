@@ -10,13 +10,12 @@ BOX = (10.0, 20.0, 40.0, 65.0)
 CAR = LabelledObject("car", BOX, truncation=0.3, occlusion=2)
 CROWD = LabelledObject("car", BOX, is_ignored=True)
 AREA = LabelledObject(EVERY_CLASS, BOX, is_ignored=True)
-ALL = {"truncation": "share", "occlusion": "grade", "ignored": "class"}
 
 
 @pytest.mark.parametrize(
     ("given", "keeps", "expected", "loss"),
     [
-        (CAR, Keeps(**ALL), [CAR], ""),
+        (CAR, Keeps("class", "share", "grade"), [CAR], ""),
         (CAR, Keeps("class", "yes", "grade"), [CAR._replace(truncation=0.5)], "not by how much"),
         (CAR, Keeps("class", "share", "yes"), [CAR._replace(occlusion=1)], "not by how much"),
         (CAR, Keeps("class", "", "grade"), [CAR._replace(truncation=0)], "truncated objects lose"),

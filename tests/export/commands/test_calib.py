@@ -15,4 +15,4 @@ def test_calibration_takes_them(edgedetr, tmp_path):
     status, _, error = edgedetr(*given)
     assert (status, "no such folder of images" in error) == (1, True)
     status, _, error = edgedetr(*given, "--format", "coko")
-    assert (status, "did you mean 'coco'" in error) == (1, True)
+    assert (status, "did you mean 'coco'" in error) == (2, True)

@@ -10,13 +10,13 @@ import click
 from edgedetr.runtime.commands.conversion import runnable
 from edgedetr.runtime.commands.options import PATH, model_options, threshold_option
 from edgedetr.runtime.printable import counted, printable
-from edgedetr.runtime.saved_results import SAVE_FORMATS
+from edgedetr.runtime.save_formats import SAVE_FORMATS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.runtime.commands.conversion import Converters
-    from edgedetr.runtime.saved_results import SaveFormat
+    from edgedetr.runtime.save_formats import SaveFormat
 
 
 @click.command()
