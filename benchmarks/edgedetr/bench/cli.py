@@ -74,7 +74,7 @@ def latency(
     metavar="OLD.json NEW.json",
     help="Only print what changed from one report to another.",
 )
-def report(
+def report(  # noqa: PLR0913, PLR0917 - one argument per option
     run: Path | None,
     data: Path | None,
     kind: str | None,
