@@ -101,8 +101,11 @@ def test_what_is_no_scalabel_file_is_refused(
 
 
 def test_a_frame_without_a_name_is_a_problem(tmp_path: Path, write_image: Write) -> None:
-    root = folder(tmp_path, write_image, [{"labels": []}, 5])
-    assert len(survey(root).problems) == 2
+    bad = [{"labels": []}, 5, {"name": "a.jpg", "labels": 5}, {"name": "a" * 400, "labels": []}]
+    problems = survey(folder(tmp_path, write_image, bad)).problems
+    assert len(problems) == len(bad)
+    assert "labels 5, wanted a list" in problems[2]
+    assert "File name too long" in problems[3]
 
 
 def test_scalabel_reads_the_same_boxes(tmp_path: Path, write_image: Write) -> None:

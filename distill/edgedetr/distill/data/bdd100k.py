@@ -194,6 +194,8 @@ def _frame(
         if not isinstance(name, str) or not name.isprintable():
             raise ValueError(f"name {short(name)}, wanted that of an image")  # noqa: TRY301
         labels = row.get("labels") or []
+        if not isinstance(labels, list):
+            raise ValueError(f"labels {short(labels)}, wanted a list")  # noqa: TRY004, TRY301
         hw = _size(row.get("size"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         found.problems.append(f"{place}: {reason(error)}; wanted name and labels")

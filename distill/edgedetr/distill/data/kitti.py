@@ -17,6 +17,7 @@ from edgedetr.distill.labels.frames import (
     LabelledFrame,
     LabelledObject,
     LabelSet,
+    with_bar,
 )
 from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.kitti_files import (
@@ -140,7 +141,8 @@ def read(root: Path, split: str) -> LabelSet:
         DataError: If a folder, list or image is missing.
     """
     found = LabelSet(root)
-    for name, image in image_paths(root, split).items():
+    paths = image_paths(root, split)
+    for name, image in with_bar(paths.items(), len(paths)):
         path = label_path(root, name)
         try:
             labels = parse_labels(_label_text(path, image))

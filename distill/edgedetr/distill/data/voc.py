@@ -22,6 +22,7 @@ from edgedetr.distill.labels.frames import (
     LabelledFrame,
     LabelledObject,
     LabelSet,
+    with_bar,
 )
 from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import read_label_text
@@ -67,7 +68,8 @@ def read(root: Path, split: str) -> LabelSet:
     """
     folder = _folder(root)
     found = LabelSet(root)
-    for name, image in _images(folder, split).items():
+    there = _images(folder, split)
+    for name, image in with_bar(there.items(), len(there)):
         path = folder / "Annotations" / f"{name}.xml"
         try:
             hw, objects = _annotation(path)

@@ -22,6 +22,7 @@ from edgedetr.distill.labels.frames import (
     LabelledObject,
     LabelSet,
     frame_stems,
+    with_bar,
 )
 from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import is_hidden, read_label_text
@@ -77,7 +78,7 @@ def read(root: Path, split: str) -> LabelSet:
     found = LabelSet(root, names or (), is_closed=names is not None)
     paths = _images(root, settings, split)
     without = 0
-    for path, stem in zip(paths, frame_stems(paths), strict=True):
+    for path, stem in with_bar(zip(paths, frame_stems(paths), strict=True), len(paths)):
         place = _label_path(path)
         text = ""
         if place.is_file():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.labels.coco_entries import reason, whole_number
-from edgedetr.distill.labels.frames import LabelledFrame, LabelledObject, LabelSet
+from edgedetr.distill.labels.frames import LabelledFrame, LabelledObject, LabelSet, with_bar
 from edgedetr.distill.labels.label_files import read_label_json
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images.reading import SUFFIXES
@@ -76,7 +76,8 @@ class Kind:
                 ValueError.
         """
         found = LabelSet(root)
-        for path in self.label_files(root, split):
+        paths = self.label_files(root, split)
+        for path in with_bar(paths, len(paths)):
             name = path.name.removesuffix(f"{self.ending}.json")
             try:
                 content = read_label_json(path)

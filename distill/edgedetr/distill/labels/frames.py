@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.runtime.images.headers import ImageHeader
+
+T = TypeVar("T")
 
 EVERY_CLASS = ""
 """The name of an ignored area that counts in no class."""
@@ -143,7 +145,7 @@ def checked(labels: LabelSet, *, decode: bool = False) -> Iterator[CheckedFrame 
             header = image_header(frame.path)
             if decode:
                 read_image(frame.path)
-        except DataError as error:
+        except (DataError, OSError) as error:  # a name may be longer than any file's
             yield [str(error)]
             continue
         hw = header.hw
@@ -160,6 +162,12 @@ def checked(labels: LabelSet, *, decode: bool = False) -> Iterator[CheckedFrame 
         labels.notes.append(f"{labels.root}: {flat} of {boxes} boxes have no area and are left out")
     if turned:
         labels.notes.append(turned_note(turned))
+
+
+def with_bar(files: Iterable[T], count: int) -> Iterable[T]:
+    """Show on standard error how many of a data set's label files are read."""
+    bar: Iterable[T] = tqdm(files, "labels", count, unit="file", disable=None, leave=False)
+    return bar
 
 
 def turned_note(count: int) -> str:
