@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, format_option, spec_option
+from edgedetr.runtime.commands.options import (
+    PATH,
+    command_line,
+    format_option,
+    require_apart,
+    spec_option,
+)
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +54,7 @@ def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     if (data is None) == (images is None):
         raise UsageError("give either --data ROOT or --images DIR")
+    require_apart([out], [model, stats])
     from edgedetr.export.search import sensitivity as measuring
     from edgedetr.runtime.files import write_text
 
