@@ -80,13 +80,14 @@ def check(root: Path, kind: str | None, decode: bool) -> int:
     found = survey(root, kind, decode=decode)
     for what, problems in found.problems_by_kind():
         for line in problems[:MOST_SHOWN]:
-            click.echo(line, err=True)
+            click.echo(printable(line), err=True)
         if len(problems) > MOST_SHOWN:
-            click.echo(f"and {len(problems) - MOST_SHOWN} more like it: {what}", err=True)
+            more = f"and {len(problems) - MOST_SHOWN} more like it: {what}"
+            click.echo(printable(more), err=True)
     for line in found.notes:
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
     for name, count in sorted(found.classes.items()):
-        click.echo(f"{name:16}{count:8}")
+        click.echo(f"{printable(name):16}{count:8}")
     for name in DIFFICULTIES:
         if found.difficulty:
             click.echo(f"{name:16}{found.difficulty[name]:8}")
