@@ -41,7 +41,7 @@ class DataConfig:
             or ``ignored`` areas. Whatever it is, a crowd of a trained class is ignored, and so are
             KITTI's DontCare areas and neutral pairs: Van beside Car, Person_sitting beside
             Pedestrian.
-        format: File name under ``edgedetr.distill.data``.
+        format: File name under ``edgedetr.distill.data``; ``auto`` looks at the folder.
         train_split: Split to train on.
         val_split: Split to evaluate on.
         augment: ``flip`` mirrors; ``strong`` also zooms and changes light and colour.
