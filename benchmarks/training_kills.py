@@ -22,7 +22,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.bench.result_file import write_result
-from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
+from edgedetr.distill.config import DataConfig, DistillConfig, StudentConfig
+from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.recipe import train
 from edgedetr.distill.synth.writer import write_synth
 

@@ -13,23 +13,26 @@ from accelerate import Accelerator
 from edgedetr.distill.evaluation.predict import evaluate
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
+from edgedetr.distill.training.best_student import BestStudent
 from edgedetr.distill.training.distillation_model import trainee_of
-from edgedetr.distill.training.loader import (
-    EpochOrder,
-    NetworkInputs,
-    TrainingInputs,
-    TrainingLoader,
-    open_splits,
-)
+from edgedetr.distill.training.loader import open_splits, training_loader
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.models import open_student, open_teacher
+from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.objective import needs_teacher
-from edgedetr.distill.training.optimizer import optimizer_of
+from edgedetr.distill.training.optimizer import freeze_stages, optimizer_of
 from edgedetr.distill.training.preflight import check_inputs, check_names
 from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
-from edgedetr.distill.training.run_folder import STATE, finish, finished_metrics, only_run_in
+from edgedetr.distill.training.run_folder import (
+    STATE,
+    finish,
+    finished_metrics,
+    only_run_in,
+    save_student,
+)
 from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
+from edgedetr.distill.training.sampling import training_sizes
 from edgedetr.distill.weights.selection import inherit
 
 if TYPE_CHECKING:
@@ -47,11 +50,12 @@ def train(
     """Train the student that a config describes.
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
-    ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` holds
-    the last whole epoch; a run that was killed resumes there with the same result, and a finished
-    one is left as it is. A student that is trained for INT8 computes as in INT8 all
-    the while, and is evaluated so; ``quantization.json`` says where it rounds, and so does its
-    checkpoint.
+    ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` is
+    written after each epoch, and within one as the config says and when a SIGTERM comes; a run that
+    was killed resumes there with the same result, and a finished one is left as it is. With
+    ``best_metric`` the student is the best that was evaluated, else the last. A student that is
+    trained for INT8 computes as in INT8 all the while, and is evaluated so; ``quantization.json``
+    says where it rounds, and so does its checkpoint.
 
     Args:
         config: The run's settings.
@@ -68,7 +72,7 @@ def train(
         ArtifactError: If ``out`` holds a run of other settings, data or weights, or a file of
             weights is missing or of another detector.
         DataError: If a label or an image is wrong.
-        OSError: If the disk is full; the run can be resumed from its last whole epoch.
+        OSError: If the disk is full; the run can be resumed from its last state.
     """
     out = Path(out)
     with only_run_in(out):
@@ -92,36 +96,40 @@ def _train(
     if config.student.inherit and teacher is not None:
         inherit(student, teacher)
     methods = config.method_configs
-    check_inputs(student, teacher if needs_teacher(methods) else None, splits, config.batch_size)
+    asked = teacher if needs_teacher(methods) else None
+    sizes = training_sizes(config.data, student.spec.input_hw)
+    check_inputs(student, asked, splits, config.batch_size, sizes)
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
     student = quantized_student(student, config.qat, train_split, kept, calibrate, resumed=resumed)
 
+    freeze_stages(student.network, config.optimizer.frozen_stages)
     trainee = trainee_of(methods, student, teacher)
-    optimizer = optimizer_of(trainee, config.optimizer)
-    average = MovingAverage(student.network, config.optimizer.ema_decay)
+    rates = config.optimizer.for_batches_of(config.batch_size)
+    optimizer = optimizer_of(trainee, rates)
+    average = MovingAverage(student.network, rates.ema_decay, rates.ema_warmup_steps)
     average.to(accelerator.device)
     if teacher is not None:
         teacher.network.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
 
-    inputs = NetworkInputs(train_split, student.spec)
-    data = TrainingInputs(inputs, config.data.augment, config.seed)
-    fit_adapters(trainee, first_batches(data, config.batch_size, accelerator.device))
-    loader = TrainingLoader(
-        data,
-        EpochOrder(len(inputs), config.batch_size, config.seed),
-        config.data.workers,
-    )
+    loader = training_loader(config, train_split, student.spec)
+    fit_adapters(trainee, first_batches(loader.data, config.batch_size, accelerator.device))
     loop = TrainingLoop(
         out=out,
         schedule=config.schedule,
-        optimizer_config=config.optimizer,
+        optimizer_config=rates,
         accelerator=accelerator,
         prepared=prepared,
         state=RunState(trainee, average, optimizer, identity, config.epochs),
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
         evaluate=partial(evaluate, batch_size=config.batch_size),
+        best=BestStudent(
+            out,
+            config.best_metric,
+            config.patience,
+            partial(save_student, config=config, command=command),
+        ),
     )
     metrics = loop.train(loader)
     if accelerator.is_main_process:

@@ -2,8 +2,17 @@ from dataclasses import replace
 
 import torch
 
-from edgedetr.distill.training.augment import augmented
+from edgedetr.distill.augmentations import Material, augmentations_of
+from edgedetr.distill.picture import Picture
+from edgedetr.distill.training import augment
 from edgedetr.distill.types import Targets
+
+
+def augmented(image, targets, kind, seed):
+    """Augment a picture by a kind that needs no other frame."""
+    material = Material(lambda _: Picture(image, targets), pad_value=114)
+    found = augment.augmented(Picture(image, targets), augmentations_of(kind), seed, material)
+    return found.pixels, found.targets
 
 
 def picture_of(box, hw=(96, 320)):

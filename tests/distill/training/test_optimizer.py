@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from edgedetr.distill.config import MethodConfig, OptimizerConfig
+from edgedetr.distill.config import MethodConfig
 from edgedetr.distill.methods import none
 from edgedetr.distill.networks.backbones import backbone_of
+from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.training.distillation_model import trainee_of
 from edgedetr.distill.training.optimizer import (
     learning_rate_factor,
