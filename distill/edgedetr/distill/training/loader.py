@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from edgedetr.distill.data import open_dataset
 from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.sampling import EpochOrder, repeat_factors
 from edgedetr.distill.training.training_inputs import TrainingInputs
-from edgedetr.distill.training.worker_processes import end_with_parent
+from edgedetr.distill.training.worker_processes import end_with_parent, leave_sigterm_to
 from edgedetr.runtime.errors import EdgeDetrError
 
 if TYPE_CHECKING:
@@ -181,4 +180,4 @@ def _collated(
 
 def _start_worker(parent: int, _: int) -> None:
     end_with_parent(parent)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a cluster sends it to all: the run ends them
+    leave_sigterm_to(parent)
