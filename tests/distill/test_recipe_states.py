@@ -19,11 +19,11 @@ EVERYTHING = "mosaic+mixup+copy_paste+scale_jitter+crop+strong"
 
 @pytest.fixture
 def long_config(config, teacher):
-    """Two epochs of four steps with every augmentation, several sizes and repeats."""
+    """Two epochs of six steps with every augmentation, several sizes and repeats."""
     data = replace(
         config.data,
         augment=EVERYTHING,
-        scales=(0.5, 1.0),
+        scales=(1.0, 1.34),
         repeat_threshold=1.0,
         no_aug_epochs=1,
         train_split="all",
@@ -83,7 +83,7 @@ def test_a_run_goes_on_within_an_epoch_with_the_same_result(long_config, tmp_pat
 def test_an_older_state_gives_the_same_result(long_config, tmp_path, monkeypatch):
     config, out = long_config, tmp_path / "run"
     interrupted(config, out, monkeypatch, 5)
-    os.replace(out / "state.1.safetensors", out / "state.safetensors")
+    (out / "state.1.safetensors").replace(out / "state.safetensors")
     recipe.train(config, out, "a command")
     recipe.train(config, tmp_path / "whole", "a command")
     first, second = (d / "student.safetensors" for d in (out, tmp_path / "whole"))
@@ -131,7 +131,7 @@ def rated(monkeypatch, values):
     """Let the evaluations of a run give these AP, in turn, and the last one again and again."""
     left = list(values)
 
-    def measure(self):
+    def measure(_):
         ap = left.pop(0) if len(left) > 1 else left[0]
         return {"ap": ap, "ap50": ap}
 
