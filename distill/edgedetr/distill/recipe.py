@@ -15,7 +15,7 @@ from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.best_student import BestStudent
 from edgedetr.distill.training.distillation_model import trainee_of
-from edgedetr.distill.training.loader import open_splits, training_loader
+from edgedetr.distill.training.loader import open_split, open_splits, training_loader
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.models import open_student, open_teacher
 from edgedetr.distill.training.network_inputs import NetworkInputs
@@ -32,6 +32,7 @@ from edgedetr.distill.training.run_folder import (
 )
 from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
+from edgedetr.distill.training.sample_sheet import draw_samples
 from edgedetr.distill.training.sampling import training_sizes
 from edgedetr.distill.weights.selection import inherit
 
@@ -135,3 +136,13 @@ def _train(
     if accelerator.is_main_process:
         finish(out, loop.averaged, metrics, config, identity, command=command)
     return metrics
+
+
+def draw(config: DistillConfig, path: Path) -> None:
+    """Draw what a run trains on first, augmented, to a PNG file; nothing is trained.
+
+    Raises:
+        DataError: If a label or an image is wrong.
+    """
+    split = open_split(config.data, config.data.train_split)
+    draw_samples(config, split, path)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.config import DataConfig, DistillConfig
     from edgedetr.distill.data import Dataset
+    from edgedetr.distill.picture import Picture
     from edgedetr.distill.types import Targets
     from edgedetr.runtime.spec import ModelSpec
 
@@ -36,11 +37,12 @@ def open_splits(config: DataConfig) -> tuple[Dataset, Dataset]:
     Raises:
         DataError: If a folder or a file is missing, or a label is wrong.
     """
-    train, validation = (
-        open_dataset(config.format, config.root, split, config.classes, config.untrained)
-        for split in (config.train_split, config.val_split)
-    )
-    return train, validation
+    return open_split(config, config.train_split), open_split(config, config.val_split)
+
+
+def open_split(config: DataConfig, split: str) -> Dataset:
+    """Open one split; raises DataError if a folder or a file is missing, or a label is wrong."""
+    return open_dataset(config.format, config.root, split, config.classes, config.untrained)
 
 
 class TrainingLoader:
@@ -77,6 +79,13 @@ class TrainingLoader:
     def only_mirrors(self) -> bool:
         """Whether images of one size and their mirror images are all that it loads."""
         return self.data.only_mirrors and self._order.has_one_size
+
+    def pictures(self, epoch: int) -> Iterator[Picture]:
+        """Give the augmented pictures of an epoch, in their order, before normalisation."""
+        self._order.epoch, self._order.done = epoch, 0
+        for batch in self._order:
+            for item in batch:
+                yield self.data.picture(item)
 
     def batches(self, epoch: int, done: int = 0) -> Iterator[tuple[Tensor, list[Targets]]]:
         """Load one epoch but for its first ``done`` batches; raises DataError or OSError."""
