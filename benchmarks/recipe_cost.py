@@ -17,7 +17,6 @@ an estimate: nobody has run these recipes to their end here.
 
 from __future__ import annotations
 
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,8 @@ from edgedetr.distill.types import Targets
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgedetr.distill.config import DistillConfig
 
 CONFIGS = ROOT / "distill" / "configs"
@@ -73,7 +74,7 @@ def main(out: Path) -> None:
     for name, row in found.items():
         print(
             f"| `{name}` | {row['student']}, {row['parameters_m']:.1f} M | "
-            f"{row['gflop_per_image']:.0f} | {row['memory_gib']:.1f} GiB | {row['hours']:.0f} h |"
+            f"{row['gflop_per_image']:.0f} | {row['memory_gib']:.1f} GiB | {row['hours']:.1f} h |"
         )
 
 
