@@ -32,6 +32,8 @@ from edgedetr.runtime.spec import ModelSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.distill.types import Losses
+
 
 BATCH = 16
 STUDENT = StudentConfig(preset="edge-micro", input_hw=(96, 320))
@@ -94,7 +96,7 @@ def batch_times(
             started = perf_counter_ns()
             for item in items:
                 if kind == "none":
-                    inputs.normalised(inputs[item.index].pixels)
+                    inputs.normalised(inputs[item.image].pixels)
                 else:
                     made[kind][item]
             found.append((perf_counter_ns() - started) / 1e6)
@@ -125,7 +127,7 @@ def step_times(config: DistillConfig, rounds: int) -> dict[str, float]:
     return found
 
 
-def _step(network: torch.nn.Module, losses: dict[object, torch.Tensor]) -> None:
+def _step(network: torch.nn.Module, losses: Losses) -> None:
     network.zero_grad(set_to_none=True)
     torch.autograd.backward(torch.stack([*losses.values()]).sum())
 

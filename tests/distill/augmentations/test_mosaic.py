@@ -1,6 +1,12 @@
+from functools import partial
+
 import numpy as np
 
 from edgedetr.distill.augmentations import Material, mosaic
+
+
+def drawn(make_frame, numbers, _):
+    return make_frame(next(numbers))
 
 
 def test_four_frames_meet_in_a_point(make_frame):
@@ -8,7 +14,7 @@ def test_four_frames_meet_in_a_point(make_frame):
     frame = make_frame(0)
     for seed in range(30):
         numbers = iter((1, 2, 3))
-        material = Material(lambda _, n=numbers: make_frame(next(n)), pad_value=114)
+        material = Material(partial(drawn, make_frame, numbers), pad_value=114)
         picture = mosaic.apply(frame, np.random.default_rng(seed), material)
         if picture is frame:
             continue

@@ -25,7 +25,7 @@ def best_in(out, patience=0, metric="ap"):
 
 def evaluated(best, values):
     """Take students of these AP in turn; return the evaluations."""
-    log = {}
+    log: dict[int, dict[str, float]] = {}
     for epoch, ap in enumerate(values):
         best.take(Student(float(epoch)), {"ap": ap, "ap50": 1 - ap}, log)
         log[epoch] = {"ap": ap, "ap50": 1 - ap}

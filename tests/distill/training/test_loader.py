@@ -104,10 +104,10 @@ def test_an_epoch_has_whole_batches_of_different_frames_in_a_seeded_order():
     order = EpochOrder(size=10, batch_size=4, seed=3)
     first = list(order)
     assert [len(b) for b in first] == [4, 4]
-    assert len({item.index for batch in first for item in batch}) == 8
+    assert len({item.image for batch in first for item in batch}) == 8
     assert list(order) == first
     order.epoch = 1
-    assert [[i.index for i in b] for b in order] != [[i.index for i in b] for b in first]
+    assert [[i.image for i in b] for b in order] != [[i.image for i in b] for b in first]
     assert {item.epoch for batch in order for item in batch} == {1}
 
 

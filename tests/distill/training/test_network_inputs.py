@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from typing_extensions import override
 
 from edgedetr.distill.data import Sample, Truth
 from edgedetr.distill.training import network_inputs
@@ -51,6 +52,7 @@ def test_without_sizes_all_images_have_the_networks_and_none_is_read_for_it():
     class Unread(Frames):
         """Reads nothing."""
 
+        @override
         def __getitem__(self, index):
             raise AssertionError(f"frame {index} was read")
 

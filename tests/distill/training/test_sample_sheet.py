@@ -19,6 +19,7 @@ def test_sixteen_samples_are_drawn_the_same_each_time(config, tmp_path):
     for name in ("one", "two"):
         draw(config, tmp_path / f"{name}.png")
     sheet = cv2.imread(str(tmp_path / "one.png"))
+    assert sheet is not None
     assert sheet.shape == (4 * (96 + 2), 4 * (128 + 2), 3)
     assert np.unique(sheet.reshape(-1, 3), axis=0).shape[0] > 10
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()

@@ -42,13 +42,13 @@ def test_an_epoch_has_each_image_as_often_as_its_factor_says():
     factors = np.array([1.0] * 6 + [2.0, 1.5])
     order = EpochOrder(8, 3, seed=0, factors=factors)
     assert len(order) == 3  # 9.5 images in batches of 3
-    counts = Counter()
+    counts: Counter[int] = Counter()
     for number in range(400):
         items = [item for batch in epoch(order, number) for item in batch]
         assert len(items) == 9
-        counts += Counter(item.index for item in items)
+        counts += Counter(item.image for item in items)
         for index in range(8):
-            repeats = sorted(i.repeat for i in items if i.index == index)
+            repeats = sorted(i.repeat for i in items if i.image == index)
             assert len(set(repeats)) == len(repeats)
     shares = np.array([counts[i] for i in range(8)]) / 400
     np.testing.assert_allclose(shares, factors * 9 / 9.5, atol=0.1)
@@ -59,9 +59,9 @@ def test_batches_hold_one_group_in_mixed_order():
     order = EpochOrder(20, 4, seed=1, groups=groups)
     batches = epoch(order)
     assert len(batches) == len(order) == 4
-    kinds = [{int(groups[item.index]) for item in batch} for batch in batches]
+    kinds = [{int(groups[item.image]) for item in batch} for batch in batches]
     assert all(len(kind) == 1 for kind in kinds)
-    orders = {tuple(min(groups[i.index] for i in b) for b in epoch(order, n)) for n in range(8)}
+    orders = {tuple(min(groups[i.image] for i in b) for b in epoch(order, n)) for n in range(8)}
     assert len(orders) > 1
     assert not order.has_one_size
 

@@ -38,4 +38,5 @@ def _around(one: Tensor | None, other: Tensor | None) -> Tensor | None:
         return None
     corners = box_convert(torch.cat([one, other]), "cxcywh", "xyxy")
     low, high = corners[:, :2].amin(0), corners[:, 2:].amax(0)
-    return box_convert(torch.cat([low, high])[None], "xyxy", "cxcywh")
+    around: Tensor = box_convert(torch.cat([low, high])[None], "xyxy", "cxcywh")
+    return around

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgedetr.distill.augmentations import Material
+    from edgedetr.distill.types import Targets
 
 PROBABILITY = 0.5
 
@@ -35,7 +36,8 @@ def apply(picture: Picture, rng: np.random.Generator, material: Material) -> Pic
         Window(y, 0, height - y, x),
         Window(y, x, height - y, width - x),
     )
-    pixels, parts = torch.empty_like(picture.pixels), []
+    pixels = torch.empty_like(picture.pixels)
+    parts: list[Targets] = []
     for place in rectangles:
         frame = material.draw(rng) if parts else picture
         part = _part(frame, (place.height, place.width), rng)

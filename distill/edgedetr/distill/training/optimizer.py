@@ -67,7 +67,7 @@ def freeze_stages(network: nn.Module, count: int) -> None:
         )
     for (_, parameter), stage in zip(named, stages, strict=True):
         if stage <= count:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:

@@ -67,21 +67,23 @@ def drawn(picture: Picture, class_names: Sequence[str]) -> NDArray[np.uint8]:
     image = np.ascontiguousarray(picture.pixels.numpy().transpose(1, 2, 0))
     scale = min(1.0, WIDEST_PX / image.shape[1])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    for x0, y0, x1, y1 in _corners(picture.targets.ignored, image):
+    hw = image.shape[:2]
+    for x0, y0, x1, y1 in _corners(picture.targets.ignored, hw):
         cv2.rectangle(image, (x0, y0), (x1, y1), WHITE, 1)
         cv2.line(image, (x0, y0), (x1, y1), WHITE, 1)
         cv2.line(image, (x0, y1), (x1, y0), WHITE, 1)
-    boxes = _corners(picture.targets.boxes, image)
+    boxes = _corners(picture.targets.boxes, hw)
     for (x0, y0, x1, y1), label in zip(boxes, picture.targets.labels.tolist(), strict=True):
         colour = class_colour(label)
         cv2.rectangle(image, (x0, y0), (x1, y1), colour, 1)
         corner = x0, max(10, y0 - 2)
         cv2.putText(image, class_names[label], corner, cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, 1)
-    return cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=GREY)
+    framed = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=GREY)
+    return framed.astype(np.uint8, copy=False)
 
 
-def _corners(boxes: Tensor, image: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
-    height, width = image.shape[:2]
+def _corners(boxes: Tensor, hw: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    height, width = hw
     corners = box_convert(boxes, "cxcywh", "xyxy").numpy() * [width, height, width, height]
     pixels = np.rint(corners).astype(int) - [0, 0, 1, 1]
     return [(int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in pixels]

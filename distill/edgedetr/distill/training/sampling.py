@@ -24,13 +24,13 @@ class Item(NamedTuple):
 
     Attributes:
         epoch: Counted from 0.
-        index: Of the image in its split.
+        image: Its index in the split.
         repeat: How often the epoch has had it before.
         scale: Share of its sides that it gets.
     """
 
     epoch: int
-    index: int
+    image: int
     repeat: int = 0
     scale: float = 1.0
 

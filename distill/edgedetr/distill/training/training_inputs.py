@@ -57,12 +57,12 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
 
     def picture(self, item: Item) -> Picture:
         """Give one augmented picture, before normalisation."""
-        key = [self._seed, item.epoch, item.index]
+        key = [self._seed, item.epoch, item.image]
         key += [item.repeat] if item.repeat else []
         seed = int(np.random.SeedSequence(key).generate_state(1)[0])
         plain = self._plain_from is not None and item.epoch >= self._plain_from
         names = self._plain if plain else self._names
-        picture = augmented(self._frame(item.index), names, seed, self._material(item.index))
+        picture = augmented(self._frame(item.image), names, seed, self._material(item.image))
         return picture if item.scale == 1 else _scaled(picture, item.scale)
 
     def _frame(self, index: int) -> Picture:
