@@ -11,6 +11,7 @@ for one batch, in one process without a GPU, and its share of the demo student's
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from statistics import median
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -114,17 +115,14 @@ def step_times(config: DistillConfig, rounds: int) -> dict[str, float]:
         "one size": config,
         "multi-scale": replace(config, data=replace(config.data, scales=SCALES)),
     }
-    found = {}
-    for name, own in kinds.items():
-        loader, times = training_loader(own, split, model.spec), []
-        for number, (images, targets) in enumerate(loader.batches(0)):
-            if number == rounds:
-                break
+    loaders = {name: training_loader(own, split, spec) for name, own in kinds.items()}
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    for batches in islice(zip(*(own.batches(0) for own in loaders.values()), strict=True), rounds):
+        for name, (images, targets) in zip(kinds, batches, strict=True):
             started = perf_counter_ns()
             _step(model.network, model.training_pass(images, targets)[0])
-            times.append((perf_counter_ns() - started) / 1e6)
-        found[name] = median(times)
-    return found
+            times[name].append((perf_counter_ns() - started) / 1e6)
+    return {name: median(found) for name, found in times.items()}
 
 
 def _step(network: torch.nn.Module, losses: Losses) -> None:
