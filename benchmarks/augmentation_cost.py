@@ -115,7 +115,10 @@ def step_times(config: DistillConfig, rounds: int) -> dict[str, float]:
         "one size": config,
         "multi-scale": replace(config, data=replace(config.data, scales=SCALES)),
     }
-    loaders = {name: training_loader(own, split, model.spec) for name, own in kinds.items()}
+    loaders = {
+        name: training_loader(own.data, own.schedule, split, model.spec)
+        for name, own in kinds.items()
+    }
     times: dict[str, list[float]] = {name: [] for name in kinds}
     for batches in islice(zip(*(own.batches(0) for own in loaders.values()), strict=True), rounds):
         for name, (images, targets) in zip(kinds, batches, strict=True):

@@ -16,7 +16,7 @@ from edgedetr.distill.config_ranges import (
     check_sides,
 )
 from edgedetr.distill.methods import method
-from edgedetr.distill.optimizer_config import LATER, OptimizerConfig
+from edgedetr.distill.optimizer_config import LATER, OptimizerConfig, ScheduleConfig
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
 
@@ -181,35 +181,6 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
-    """How long a run trains and on how much at once, as `DistillConfig` says.
-
-    Attributes:
-        epochs: Passes over the training split.
-        batch_size: Images per step, over all devices.
-        eval_every: Epochs between evaluations; the last epoch is always evaluated.
-        seed: Of weights, order, augmentation and noise.
-        best_metric: What decides which evaluated student is kept; empty keeps the last.
-        patience: Evaluations in a row without a better one that end the run; 0 for no end.
-        save_every_steps: Steps between states within an epoch; 0 for none.
-        keep_states: How many of the newest states are kept.
-    """
-
-    epochs: int
-    batch_size: int
-    eval_every: int
-    seed: int
-    best_metric: str = ""
-    patience: int = 0
-    save_every_steps: int = 0
-    keep_states: int = 1
-
-    def is_evaluated(self, epoch: int) -> bool:
-        """Tell whether the student is evaluated after an epoch, counted from 0."""
-        return epoch + 1 == self.epochs or (epoch + 1) % self.eval_every == 0
-
-
-@dataclass(frozen=True)
 class MethodConfig:
     """One distillation method of a run.
 
@@ -224,7 +195,30 @@ class MethodConfig:
     name: str
     weight: float
     share: float
-    settings: Any
+    settings: object
+
+
+@dataclass(frozen=True)
+class Sections:
+    """A config by the parts of a run: each part is given its own section.
+
+    Attributes:
+        data: Of the splits and their loading.
+        student: Of the model to train.
+        qat: Of what is quantized in it.
+        teacher: Of its checkpoint and its names of the classes.
+        objective: The distillation methods, whose losses add up.
+        optimizer: Of the optimizer, the learning rate and the moving average.
+        loop: Of the epochs and batches.
+    """
+
+    data: DataConfig
+    student: StudentConfig
+    qat: QatConfig
+    teacher: TeacherConfig
+    objective: tuple[MethodConfig, ...]
+    optimizer: OptimizerConfig
+    loop: ScheduleConfig
 
 
 @dataclass(frozen=True)

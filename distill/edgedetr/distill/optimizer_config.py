@@ -1,4 +1,4 @@
-"""Settings of the optimizer: learning rates, their course, and the average of weights."""
+"""Settings of the optimizer and of the loop around it: learning rates, averages, epochs."""
 
 from __future__ import annotations
 
@@ -104,3 +104,32 @@ class OptimizerConfig:
             return self
         rate = self.learning_rate * batch_size / self.base_batch_size
         return replace(self, learning_rate=rate, base_batch_size=0)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long a run trains and on how much at once, as `DistillConfig` says.
+
+    Attributes:
+        epochs: Passes over the training split.
+        batch_size: Images per step, over all devices.
+        eval_every: Epochs between evaluations; the last epoch is always evaluated.
+        seed: Of weights, order, augmentation and noise.
+        best_metric: What decides which evaluated student is kept; empty keeps the last.
+        patience: Evaluations in a row without a better one that end the run; 0 for no end.
+        save_every_steps: Steps between states within an epoch; 0 for none.
+        keep_states: How many of the newest states are kept.
+    """
+
+    epochs: int
+    batch_size: int
+    eval_every: int
+    seed: int
+    best_metric: str = ""
+    patience: int = 0
+    save_every_steps: int = 0
+    keep_states: int = 1
+
+    def is_evaluated(self, epoch: int) -> bool:
+        """Tell whether the student is evaluated after an epoch, counted from 0."""
+        return epoch + 1 == self.epochs or (epoch + 1) % self.eval_every == 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import Accelerator
 
+from edgedetr.distill.config import Sections
 from edgedetr.distill.evaluation.predict import evaluate
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
@@ -25,6 +26,7 @@ from edgedetr.distill.training.preflight import check_inputs, check_names
 from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
 from edgedetr.distill.training.run_folder import (
     STATE,
+    RunRecord,
     finish,
     finished_metrics,
     only_run_in,
@@ -75,37 +77,50 @@ def train(
         DataError: If a label or an image is wrong.
         OSError: If the disk is full; the run can be resumed from its last state.
     """
-    out = Path(out)
-    with only_run_in(out):
-        return _train(config, out, command, calibrate)
+    sections = Sections(
+        data=config.data,
+        student=config.student,
+        qat=config.qat,
+        teacher=config.teacher_config,
+        objective=config.method_configs,
+        optimizer=config.optimizer,
+        loop=config.schedule,
+    )
+    validation = f"{config.data.val_split} of {config.data.root}"
+    record = RunRecord(config.record(), config.weights, validation, command)
+    with only_run_in(Path(out)):
+        return _train(sections, record, Path(out), calibrate)
 
 
 def _train(
-    config: DistillConfig, out: Path, command: str, calibrate: Calibrate
+    sections: Sections, record: RunRecord, out: Path, calibrate: Calibrate
 ) -> dict[str, float]:
-    check_names(config.student, config.teacher)
-    splits = train_split, val_split = open_splits(config.data)
-    identity = identity_of(config, *splits)
+    check_names(sections.student, sections.teacher.checkpoint)
+    splits = train_split, val_split = open_splits(sections.data)
+    identity = identity_of(record.settings, record.weights, *splits)
     finished = finished_metrics(out, identity)
     if finished is not None:
         return finished
 
     accelerator = Accelerator()
-    torch.manual_seed(config.seed)
-    student = open_student(config.student, config.data.classes)
-    teacher = open_teacher(config.teacher_config)
-    if config.student.inherit and teacher is not None:
+    batch_size, seed = sections.loop.batch_size, sections.loop.seed
+    torch.manual_seed(seed)
+    student = open_student(sections.student, sections.data.classes)
+    teacher = open_teacher(sections.teacher)
+    if sections.student.inherit and teacher is not None:
         inherit(student, teacher)
-    methods = config.method_configs
+    methods, sampling = sections.objective, sections.data
     asked = teacher if needs_teacher(methods) else None
-    sizes = training_sizes(config.data, student.spec.input_hw)
-    check_inputs(student, asked, splits, config.batch_size, sizes)
+    sizes = training_sizes(sampling, student.spec.input_hw)
+    check_inputs(student, asked, splits, batch_size, sizes)
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
-    student = quantized_student(student, config.qat, train_split, kept, calibrate, resumed=resumed)
+    student = quantized_student(
+        student, sections.qat, train_split, kept, calibrate, resumed=resumed
+    )
 
-    freeze_stages(student.network, config.optimizer.frozen_stages)
+    freeze_stages(student.network, sections.optimizer.frozen_stages)
     trainee = trainee_of(methods, student, teacher)
-    rates = config.optimizer.for_batches_of(config.batch_size)
+    rates = sections.optimizer.for_batches_of(batch_size)
     optimizer = optimizer_of(trainee, rates)
     average = MovingAverage(student.network, rates.ema_decay, rates.ema_warmup_steps)
     average.to(accelerator.device)
@@ -113,28 +128,28 @@ def _train(
         teacher.network.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
 
-    loader = training_loader(config, train_split, student.spec)
-    fit_adapters(trainee, first_batches(loader.data, config.batch_size, accelerator.device))
+    loader = training_loader(sampling, sections.loop, train_split, student.spec)
+    fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
     loop = TrainingLoop(
         out=out,
-        schedule=config.schedule,
+        schedule=sections.loop,
         optimizer_config=rates,
         accelerator=accelerator,
         prepared=prepared,
-        state=RunState(trainee, average, optimizer, identity, config.epochs),
+        state=RunState(trainee, average, optimizer, identity, sections.loop.epochs),
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
-        evaluate=partial(evaluate, batch_size=config.batch_size),
+        evaluate=partial(evaluate, batch_size=batch_size),
         best=BestStudent(
             out,
-            config.best_metric,
-            config.patience,
-            partial(save_student, config=config, command=command),
+            sections.loop.best_metric,
+            sections.loop.patience,
+            partial(save_student, record=record),
         ),
     )
     metrics = loop.train(loader)
     if accelerator.is_main_process:
-        finish(out, loop.averaged, metrics, config, identity, command=command)
+        finish(out, loop.averaged, metrics, record, identity.sources)
     return metrics
 
 

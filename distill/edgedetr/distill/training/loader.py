@@ -6,7 +6,7 @@ import os
 import pickle
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,8 +24,9 @@ from edgedetr.runtime.errors import EdgeDetrError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from edgedetr.distill.config import DataConfig, DistillConfig
+    from edgedetr.distill.config import DataConfig
     from edgedetr.distill.data import Dataset
+    from edgedetr.distill.optimizer_config import ScheduleConfig
     from edgedetr.distill.picture import Picture
     from edgedetr.distill.types import Targets
     from edgedetr.runtime.spec import ModelSpec
@@ -99,34 +100,37 @@ class TrainingLoader:
             yield images, targets
 
 
-def training_loader(config: DistillConfig, split: Dataset, spec: ModelSpec) -> TrainingLoader:
+def training_loader(
+    data: DataConfig, schedule: ScheduleConfig, split: Dataset, spec: ModelSpec
+) -> TrainingLoader:
     """Make the loader of a run.
 
     Args:
-        config: Of the run.
+        data: How it samples and augments.
+        schedule: Its epochs, batch size and seed.
         split: To train on.
         spec: The student's.
 
     Raises:
         DataError: If an image must be read for its size, and cannot be.
     """
-    data, plain_from = config.data, None
+    plain_from = None
     if data.no_aug_epochs:
-        plain_from = config.epochs - data.no_aug_epochs
+        plain_from = schedule.epochs - data.no_aug_epochs
     inputs = NetworkInputs(split, spec, data.rectangular)
     factors = None
     if data.repeat_threshold:
         factors = repeat_factors(split.truths, len(data.classes), data.repeat_threshold)
     order = EpochOrder(
         len(inputs),
-        config.batch_size,
-        config.seed,
+        schedule.batch_size,
+        schedule.seed,
         factors=factors,
         groups=inputs.groups if data.rectangular else None,
         scales=data.scales,
         plain_from=plain_from,
     )
-    images = TrainingInputs(inputs, data.augment, config.seed, plain_from)
+    images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from)
     return TrainingLoader(images, order, data.workers)
 
 
@@ -148,14 +152,14 @@ def one_line_of_workers() -> Iterator[None]:
         ) from error
 
 
-class _Attempts(TorchDataset[Any]):
+class _Attempts(TorchDataset["tuple[Tensor, Targets] | Exception"]):
     """Gives a known error as a value: torch would wrap what a loader process raises in a trace."""
 
     def __init__(self, data: TrainingInputs) -> None:
         self._data = data
 
     @override
-    def __getitem__(self, item: Any) -> tuple[Tensor, Targets] | Exception:
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Targets] | Exception:
         try:
             return self._data[item]
         except (EdgeDetrError, OSError) as error:

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from tqdm import tqdm
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from accelerate import Accelerator
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from edgedetr.distill.config import ScheduleConfig
     from edgedetr.distill.model import Model
-    from edgedetr.distill.optimizer_config import OptimizerConfig
+    from edgedetr.distill.optimizer_config import OptimizerConfig, ScheduleConfig
     from edgedetr.distill.training.best_student import BestStudent
     from edgedetr.distill.training.loader import TrainingLoader
     from edgedetr.distill.training.network_inputs import NetworkInputs
@@ -60,7 +59,7 @@ class TrainingLoop:
     schedule: ScheduleConfig
     optimizer_config: OptimizerConfig
     accelerator: Accelerator
-    prepared: Any
+    prepared: nn.Module
     state: RunState
     averaged: Model
     validation: NetworkInputs
@@ -119,7 +118,7 @@ class TrainingLoop:
         epoch: int,
         rates: OptimizerConfig,
         log: RunLog,
-        bar: tqdm[Any],
+        bar: tqdm[NoReturn],
     ) -> None:
         """Take the steps of an epoch that are left, and write states."""
         steps, every = len(loader), self.schedule.save_every_steps

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from edgedetr.distill.config import DistillConfig
     from edgedetr.distill.model import Model
     from edgedetr.distill.training.run_identity import RunIdentity
 
@@ -41,6 +41,23 @@ UNFINISHED = ".*.tmp"
 """What a run that was killed while it wrote a file leaves of it."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run writes of its origin beside its student.
+
+    Attributes:
+        settings: What `DistillConfig.record` gives.
+        weights: The files of weights that it starts from, by setting; empty ones are not used.
+        validation: The split that it is evaluated on, in words.
+        command: The command that started it.
+    """
+
+    settings: Mapping[str, object]
+    weights: Mapping[str, str]
+    validation: str
+    command: str
 
 
 @contextmanager
@@ -140,39 +157,31 @@ def finish(
     out: Path,
     student: Model,
     metrics: dict[str, float],
-    config: DistillConfig,
-    identity: RunIdentity,
-    *,
-    command: str,
+    record: RunRecord,
+    sources: Mapping[str, str],
 ) -> None:
     """Write the student, its manifest and its metrics; then the state is not needed any more."""
-    save_student(out / STUDENT, student, metrics, config, command=command)
-    record = {
-        "config": config.record(),
-        "sources": identity.sources,
+    save_student(out / STUDENT, student, metrics, record)
+    written = {
+        "config": record.settings,
+        "sources": sources,
         "metrics": without_nan(metrics),
-        "command": command,
+        "command": record.command,
     }
-    write_text(out / METRICS, json.dumps(record, indent=2) + "\n")
+    write_text(out / METRICS, json.dumps(written, indent=2) + "\n")
     _remove_states(out)
 
 
 def save_student(
-    path: Path,
-    student: Model,
-    metrics: Mapping[str, float],
-    config: DistillConfig,
-    *,
-    command: str,
+    path: Path, student: Model, metrics: Mapping[str, float], record: RunRecord
 ) -> None:
     """Write a student of a run, and its manifest with what was measured on it."""
     save_model(
         path,
         student,
-        command=command,
-        parents=[local_file(source) for source in config.weights.values() if source],
-        summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on "
-        f"{config.data.val_split} of {config.data.root}",
+        command=record.command,
+        parents=[local_file(source) for source in record.weights.values() if source],
+        summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on {record.validation}",
     )
 
 
