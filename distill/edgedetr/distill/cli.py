@@ -148,14 +148,32 @@ def distill() -> None:
 @distill.command()
 @click.argument("config", type=PATH)
 @_SET
-@click.option("--out", type=PATH, help="Folder of the run.", show_default="runs/CONFIG")
+@click.option("-o", "--out", type=PATH, help="Folder of the run.", show_default="runs/CONFIG")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Do not train; draw 16 augmented samples to OUT/samples.png, or to OUT if it is a .png.",
+)
 @click.pass_obj
-def train(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
-    """Train the student that CONFIG describes. An interrupted run resumes after its last epoch."""
+def train(
+    calibrate: Calibrate,
+    config: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    *,
+    dry_run: bool,
+) -> None:
+    """Train the student that CONFIG describes. An interrupted run resumes at its last state."""
     from edgedetr.distill.config import load_config
+    from edgedetr.distill.recipe import draw
     from edgedetr.distill.recipe import train as run
 
     out = out or Path("runs") / config.stem
+    if dry_run:
+        path = out if out.suffix.lower() == ".png" else out / "samples.png"
+        draw(load_config(config, overrides), path)
+        click.echo(f"{path}: what the run trains on first; nothing was trained")
+        return
     command = command_line()
     metrics = run(load_config(config, overrides), out, command, calibrate)
     found = (
