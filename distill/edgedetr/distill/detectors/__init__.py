@@ -5,13 +5,16 @@ abilities show in the functions that a file has besides:
 
 * ``decode`` takes *external* queries (from ground truth, from the teacher, random), which carries
   query-aligned distillation between any two families that have it (`QueryDetectorModule`);
-* ``answer_regions`` classifies any boxes (`RegionDetectorModule`).
+* ``answer_regions`` classifies any boxes (`RegionDetectorModule`);
+* ``build_from`` makes the model of a ``config.json`` of transformers (`ImportableModule`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from edgedetr.runtime.errors import UnknownNameError
 from edgedetr.runtime.plugins import find
 
 if TYPE_CHECKING:
@@ -123,9 +126,47 @@ class RegionDetectorModule(DetectorModule, Protocol):
         ...
 
 
+class ImportableModule(DetectorModule, Protocol):
+    """What the file of a family that transformers has defines besides."""
+
+    def build_from(
+        self,
+        config: Mapping[str, Any],
+        num_classes: int,
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> nn.Module:
+        """Make the model that a ``config.json`` describes, also one that no preset has.
+
+        Args:
+            config: Its values; how many classes it says does not count.
+            num_classes: How many rows the class heads have.
+            tensors: Its weights, see `edgedetr.distill.networks.transformers_model.network_from`;
+                None gives fresh ones.
+
+        Raises:
+            ArtifactError: If transformers refuses a value, or tensors are missing or of another
+                shape.
+        """
+        ...
+
+
 def detector(family: str) -> DetectorModule:
-    """Return the module of a detector family."""
-    return cast("DetectorModule", find(__name__, family))
+    """Return the module of a detector family.
+
+    Raises:
+        UnknownNameError: If there is no such family, or the installed transformers lacks it.
+    """
+    try:
+        return cast("DetectorModule", find(__name__, family))
+    except ImportError as error:
+        raise UnknownNameError(
+            f"{family} needs a newer transformers than {version('transformers')}: {error}"
+        ) from error
+
+
+def is_importable(module: DetectorModule) -> bool:
+    """Tell whether transformers has a family, so that its weights can be imported."""
+    return hasattr(module, "build_from")
 
 
 def answers_queries(module: DetectorModule) -> bool:

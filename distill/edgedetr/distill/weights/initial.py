@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.model import Model, new_model, same_kind
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.distill.weights.pretrained import is_checkpoint, load_class_rows, load_detector
 from edgedetr.distill.weights.selection import class_tensors, inherit
@@ -47,10 +48,10 @@ def _from_checkpoint(source: str, family: str, preset: str, spec: ModelSpec) -> 
         )
     if model.spec.class_names != spec.class_names:
         other = model
-        model = new_model(family, preset, spec)
+        model = same_kind(other, spec)
         copied = inherit(model, other)
         tqdm.write(f"{source} was trained on other classes: {len(copied)} tensors taken over")
-    return Model(family, preset, spec, model.network)
+    return replace(model, spec=spec)
 
 
 def _fill(model: Model, source: str) -> None:

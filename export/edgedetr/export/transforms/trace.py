@@ -65,8 +65,8 @@ class _Answers(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.network = model.network
-        self._predict = model.module.predict
+        self._model = model
 
     @override
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self._predict(self.network, images)
+        return self._model.predict(images)
