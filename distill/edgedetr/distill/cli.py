@@ -240,11 +240,17 @@ def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, in
     and model.safetensors. The checkpoint works in every command: as a teacher, as a start, to
     export, to verify and to detect.
     """
-    from edgedetr.distill.weights.importing import import_model, source_folder
+    from edgedetr.distill.weights.importing import import_model
+    from edgedetr.distill.weights.source_folder import source_folder
 
-    command = command_line()
-    folder = source_folder(source)
-    model = import_model(folder, output, query_fade=query_fade, input_hw=input_hw, command=command)
+    model = import_model(
+        source_folder(source),
+        output,
+        query_fade=query_fade,
+        input_hw=input_hw,
+        name=source,
+        command=command_line(),
+    )
     millions = sum(p.numel() for p in model.network.parameters()) / 1e6
     height, width = model.spec.input_hw
     click.echo(

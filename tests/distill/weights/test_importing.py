@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import torch
 import transformers
@@ -7,7 +5,7 @@ import transformers
 from edgedetr.distill.model import IMPORTED
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.distill.weights.importing import import_model, read_model
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.manifest import read_manifest
 
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
@@ -61,31 +59,10 @@ def test_weights_in_several_files_are_read(foreign):
     torch.testing.assert_close(logits, answers_of_transformers(folder).logits[..., ROWS])
 
 
-def test_weights_that_fill_only_part_are_refused(foreign, rewrite):
-    folder = foreign()
-    rewrite(folder / "config.json", decoder_layers=3)
-    with pytest.raises(ArtifactError, match=r"only part.*: \d+ of its \d+ tensors are missing"):
-        read_model(folder)
-
-
-def test_weights_of_another_width_are_refused(foreign, rewrite):
-    folder = foreign()
-    rewrite(folder / "config.json", decoder_ffn_dim=64)
-    with pytest.raises(ArtifactError, match=r"have another shape .*\(48, 32\), wanted \(64"):
-        read_model(folder)
-
-
-def test_a_value_that_transformers_refuses_is_named(foreign, rewrite):
-    folder = foreign()
-    rewrite(folder / "config.json", decoder_layers="many")
-    with pytest.raises(ArtifactError, match=r"transformers refuses .*decoder_layers"):
-        read_model(folder)
-
-
 def test_the_command_writes_a_checkpoint(foreign, tmp_path, edgedetr):
     folder, path = foreign(), tmp_path / "model.safetensors"
     status, out, _ = edgedetr("import", folder, "-o", path, "--input-hw", 96, 128)
     assert status == 0
+    assert read_manifest(path).summary.startswith(f"imported from {folder}")
     assert "rt_detr, 0.2 M parameters, 3 classes, input 96 x 128 (stretch)" in out
     assert load_model(path).spec.input_hw == (96, 128)
-    assert json.loads(load_model(path).spec.to_json())["mean"] == [0, 0, 0]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from edgedetr.distill.model import family_with
 from edgedetr.distill.types import Memory
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
+from edgedetr.distill.weights.imported_cache import local_checkpoint
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ def check_names(student: StudentConfig, teacher: str) -> None:
 
     Raises:
         UnknownNameError: If there is no such family or preset.
-        ArtifactError: If the teacher's checkpoint is missing.
+        ArtifactError: If the teacher's checkpoint is missing, or it cannot be imported.
     """
     family_with(student.preset, student.family)
-    if teacher and not Path(teacher).is_file():
+    if teacher and not local_checkpoint(teacher).is_file():
         raise missing_checkpoint(Path(teacher))
 
 

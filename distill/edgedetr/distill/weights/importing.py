@@ -23,6 +23,7 @@ def import_model(
     *,
     query_fade: bool = False,
     input_hw: tuple[int, int] | None = None,
+    name: str = "",
     command: str = "",
 ) -> Model:
     """Write the model of a transformers folder as a checkpoint, with its manifest.
@@ -32,6 +33,7 @@ def import_model(
         output: The ``.safetensors`` file.
         query_fade: Whether its predictions get the query fade, which changes its answers.
         input_hw: Height and width of its input, in pixels; None takes the preprocessor's.
+        name: What the manifest calls the model; its folder's name if empty.
         command: What made it, for the manifest.
 
     Returns:
@@ -42,9 +44,8 @@ def import_model(
     """
     folder, output = Path(folder), Path(output)
     model = read_model(folder, query_fade=query_fade, input_hw=input_hw)
-    parents = [folder / CONFIG, folder / PREPROCESSOR, *weight_files(folder)]
-    summary = f"imported from {folder.name}; query fade {'on' if query_fade else 'off'}"
-    save_model(output, model, command=command, parents=parents, summary=summary)
+    summary = f"imported from {name or folder.name}; query fade {'on' if query_fade else 'off'}"
+    save_model(output, model, command=command, parents=source_files(folder), summary=summary)
     return model
 
 
@@ -63,12 +64,14 @@ def read_model(
     return model
 
 
-def source_folder(source: str) -> Path:
-    """Return the folder of a source.
+def source_files(folder: Path) -> list[Path]:
+    """Return the files that decide what is imported.
 
     Raises:
-        ArtifactError: If there is none.
+        ArtifactError: If one is missing.
     """
-    if Path(source).is_dir():
-        return Path(source)
-    raise ArtifactError(f"no folder {source}")
+    files = [folder / CONFIG, folder / PREPROCESSOR, *weight_files(folder)]
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise ArtifactError(f"{missing[0]} is missing; bring it as well")
+    return files
