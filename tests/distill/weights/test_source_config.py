@@ -41,7 +41,7 @@ def test_a_hyphen_in_the_type_is_the_same_family(config):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model_type": "sam3"}, r"model_type is 'sam3', no architecture .* those are (conditional_detr, )?d_fine, "),
+        ({"model_type": "sam3"}, r"model_type is 'sam3', no architecture .* d_fine, dab_detr, "),
         ({"model_type": None}, r"model_type is None, no architecture"),
         ({"model_type": "faster_rcnn"}, r"no architecture that can be imported"),
         ({"id2label": None}, r"id2label is missing, .* add it"),
