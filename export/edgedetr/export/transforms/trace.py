@@ -10,10 +10,11 @@ import copy
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, reparameterize
@@ -22,6 +23,7 @@ from edgedetr.export.transforms.roi_align import regions_pooled_by
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from edgedetr.distill.model import Model
 
@@ -44,7 +46,7 @@ def trace(
         sampled_by(deformable_attention, network),
         regions_pooled_by(deformable_attention),
     )
-    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
+    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling, _ConstantGrids():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
@@ -57,6 +59,25 @@ def trace(
             opset_version=OPSET,
             dynamo=False,
         )
+
+
+class _ConstantGrids(TorchFunctionMode):
+    """Traces ``linspace`` as a constant of its own type: torch's exporter makes it FP64."""
+
+    @override
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Any = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not torch.linspace:
+            return func(*args, **kwargs)
+        start, end, steps = (float(args[0]), float(args[1]), int(args[2]))
+        places = torch.linspace(start, end, steps, dtype=kwargs.get("dtype")).tolist()
+        return torch.tensor(places, dtype=kwargs.get("dtype"), device=kwargs.get("device"))
 
 
 class _Answers(nn.Module):
