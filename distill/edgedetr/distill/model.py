@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from edgedetr.distill.detectors import DetectorModule, detector, is_importable
+from edgedetr.distill.detectors import DetectorModule, detector, is_importable, trains
 from edgedetr.runtime.errors import UnknownNameError, UsageError
 from edgedetr.runtime.settings import nearest
 
@@ -238,6 +238,11 @@ def family_with(preset: str, family: str) -> DetectorModule:
     module = detector(family)
     if preset == IMPORTED and is_importable(module):
         return module
+    if not trains(module):
+        raise UnknownNameError(
+            f"{family} has no presets: it comes imported, detects and teaches, and is not trained "
+            "here; choose another family for the student"
+        )
     if preset not in module.PRESETS:
         raise UnknownNameError(f"no preset {preset!r} in {family}{nearest(preset, module.PRESETS)}")
     return module

@@ -74,6 +74,61 @@ DAB: dict[str, Any] = {
     "hidden_size": 32,
 }
 
+SINGLE: dict[str, Any] = {
+    **ATTENTION,
+    **_backbone("resnet", out_indices=[4]),
+    "encoder_layers": 1,
+    "d_model": 32,
+}
+PATCHES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "image_size": [64, 96],
+    "num_detection_tokens": 12,
+}
+WINDOWED: dict[str, Any] = {
+    "d_model": 32,
+    "decoder_layers": 2,
+    "decoder_ffn_dim": 48,
+    "decoder_self_attention_heads": 2,
+    "decoder_cross_attention_heads": 2,
+    "decoder_n_points": 2,
+    "num_queries": 6,
+    "group_detr": 2,
+    "c2f_num_blocks": 1,
+}
+VIT: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "mlp_ratio": 2,
+    "patch_size": 16,
+    "num_windows": 4,
+}
+RF: dict[str, Any] = {
+    "backbone_config": {
+        "model_type": "rf_detr_dinov2",
+        **VIT,
+        "image_size": 64,
+        "num_windows": 2,
+        "out_indices": [1, 2, 3],
+    }
+}
+LW: dict[str, Any] = {
+    "backbone_config": {
+        "model_type": "lw_detr_vit",
+        **VIT,
+        "image_size": 64,
+        "pretrain_image_size": 64,
+        "window_block_indices": [0, 2],
+        "out_indices": [1, 2],
+    },
+    "projector_scale_factors": [1.0],
+    "num_feature_levels": 1,
+}
+
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "rt_detr": ("RTDetr", "RTDetr", {**REAL_TIME, **_backbone("rt_detr_resnet")}),
     "rt_detr-larger": (
@@ -117,6 +172,34 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "DeformableDetr",
         "DeformableDetr",
         {**DEFORMABLE, "decoder_layers": 3, "with_box_refine": True, "two_stage": True},
+    ),
+    "detr": ("Detr", "Detr", SINGLE),
+    "detr-larger": ("Detr", "Detr", {**SINGLE, "decoder_layers": 3, "auxiliary_loss": True}),
+    "conditional_detr": ("ConditionalDetr", "ConditionalDetr", SINGLE),
+    "conditional_detr-larger": (
+        "ConditionalDetr",
+        "ConditionalDetr",
+        {**SINGLE, "decoder_layers": 3, "encoder_layers": 2},
+    ),
+    "yolos": ("Yolos", "Yolos", PATCHES),
+    "yolos-larger": (
+        "Yolos",
+        "Yolos",
+        {**PATCHES, "num_hidden_layers": 3, "image_size": [32, 48], "num_detection_tokens": 8},
+    ),
+    "rf_detr": ("RfDetr", "RfDetr", WINDOWED | RF),
+    "rf_detr-larger": (
+        "RfDetr",
+        "RfDetr",
+        WINDOWED | RF | {"decoder_layers": 3, "c2f_num_blocks": 2, "num_queries": 8},
+    ),
+    "lw_detr": ("LwDetr", "DeformableDetr", WINDOWED | LW),
+    "lw_detr-larger": (
+        "LwDetr",
+        "DeformableDetr",
+        WINDOWED
+        | LW
+        | {"decoder_layers": 3, "projector_scale_factors": [2.0, 0.5], "num_feature_levels": 2},
     ),
 }
 """Of each family two sizes: its class, its image processor's class and the options."""

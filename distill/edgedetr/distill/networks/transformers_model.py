@@ -79,7 +79,15 @@ def network_from(
             f"{len(shapes)} of {count} tensors have another shape than config.json says, such as "
             f"{_named(wrong)}; bring config.json and weights of the same model"
         )
+    _hold_apart(network)
     return network  # type: ignore[no-any-return]
+
+
+def _hold_apart(network: PreTrainedModel) -> None:
+    """Give each tensor that is part of a larger one memory of its own, so that it can be saved."""
+    for parameter in network.parameters():
+        if parameter.untyped_storage().nbytes() > parameter.nbytes:
+            parameter.data = parameter.data.clone()
 
 
 def _named(names: Collection[str]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from edgedetr.distill.detectors import trains
 from edgedetr.distill.model import family_with
 from edgedetr.distill.types import Memory
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
@@ -32,9 +33,15 @@ def check_names(student: StudentConfig, teacher: str) -> None:
 
     Raises:
         UnknownNameError: If there is no such family or preset.
+        UsageError: If the family cannot be trained.
         ArtifactError: If the teacher's checkpoint is missing, or it cannot be imported.
     """
-    family_with(student.preset, student.family)
+    module = family_with(student.preset, student.family)
+    if not trains(module):
+        raise UsageError(
+            f"{student.family} detects and teaches, and is not trained here; choose another family "
+            "for the student"
+        )
     if teacher and not local_checkpoint(teacher).is_file():
         raise missing_checkpoint(Path(teacher))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.distill import detectors
+from edgedetr.distill.detectors import importable_families
 from edgedetr.distill.weights.timm_backbone import in_transformers_terms
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
-from edgedetr.runtime.plugins import names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +77,7 @@ def read_source_config(folder: Path) -> SourceConfig:
 
 def _family(model_type: object, path: Path) -> str:
     """Return the family of transformers' ``model_type``."""
-    known = [name for name in names(detectors.__name__) if name not in MADE_HERE]
+    known = importable_families()
     found = str(model_type or "").replace("-", "_")
     if found not in known:
         raise ArtifactError(
@@ -86,10 +85,6 @@ def _family(model_type: object, path: Path) -> str:
             f"are {', '.join(known)}"
         )
     return found
-
-
-MADE_HERE = ("dino", "faster_rcnn", "fcos", "retinanet")
-"""Families that transformers does not have."""
 
 
 def _labels(given: object, path: Path) -> list[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
@@ -46,10 +47,11 @@ def trace(
         sampled_by(deformable_attention, network),
         regions_pooled_by(deformable_attention),
     )
-    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling, _ConstantGrids():
+    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling, _Constants():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        warnings.filterwarnings("ignore", "Exporting aten::index operator", UserWarning)
         torch.onnx.export(
             _Answers(replace(model, network=network)).eval(),
             (images,),
@@ -61,8 +63,12 @@ def trace(
         )
 
 
-class _ConstantGrids(TorchFunctionMode):
-    """Traces ``linspace`` as a constant of its own type: torch's exporter makes it FP64."""
+class _Constants(TorchFunctionMode):
+    """Traces as constants what is the same for every image, and what torch's exporter fails at.
+
+    It makes every ``linspace`` FP64, and has no operator for a bicubic resize with antialiasing,
+    which vision transformers have for their position embeddings, and for nothing else.
+    """
 
     @override
     def __torch_function__(
@@ -73,11 +79,11 @@ class _ConstantGrids(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func is not torch.linspace:
+        if func is torch.linspace:
+            args = (float(args[0]), float(args[1]), int(args[2]))
+        elif func is not functional.interpolate or kwargs.get("mode") != "bicubic":
             return func(*args, **kwargs)
-        start, end, steps = (float(args[0]), float(args[1]), int(args[2]))
-        places = torch.linspace(start, end, steps, dtype=kwargs.get("dtype")).tolist()
-        return torch.tensor(places, dtype=kwargs.get("dtype"), device=kwargs.get("device"))
+        return torch.from_numpy(func(*args, **kwargs).numpy())
 
 
 class _Answers(nn.Module):
