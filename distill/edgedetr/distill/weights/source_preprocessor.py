@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 PREPROCESSOR = "preprocessor_config.json"
 KINDS = ("ConditionalDetr", "DeformableDetr", "Detr", "RTDetr", "RfDetr", "Yolos")
 """What the name of an image processor for detection begins with."""
+PLAIN = ("RfDetr",)
+"""Those that do not antialias."""
 BILINEAR = 2
 """Of PIL's filters, which transformers numbers them by."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -58,6 +60,7 @@ def read_spec(
             resize="stretch" if resize == "stretch" else "letterbox",
             mean=mean,
             std=std,
+            antialias=kind not in PLAIN,
             pad_value=round(255 * min(max(sum(mean) / 3, 0), 1)),
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
