@@ -2,6 +2,7 @@
 
 A pixel of the result is a weighted mean of the source pixels around it, with a triangle as wide as
 two pixels of the result, or of the source where that is larger. Rows are made first and rounded.
+Weights are 16-bit integers, as torchvision's are for 8-bit images; PIL has finer ones.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class AntialiasedResize:
         return np.ascontiguousarray(image)
 
 
-def triangle_table(source: int, made: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return which source pixels each pixel is made of, (made, N), and their weights.
+def triangle_table(source: int, made: int) -> tuple[NDArray[np.int64], NDArray[np.int32], int]:
+    """Return which source pixels each pixel is made of, (made, N), their weights, and their unit.
 
-    Rows of weights add up to 1; beyond the image they are 0.
+    The weights of a pixel add up to about ``1 << unit``; beyond the image they are 0.
     """
     scale = source / made
     reach = max(scale, 1.0)
@@ -46,16 +47,20 @@ def triangle_table(source: int, made: int) -> tuple[NDArray[np.int64], NDArray[n
     weights = np.maximum(1 - np.abs(pixels + 0.5 - centre[:, None]) / reach, 0)
     weights[pixels >= last[:, None]] = 0
     weights /= weights.sum(1, keepdims=True)
-    return np.minimum(pixels, source - 1), weights.astype(np.float32)
+    unit = next(n for n in range(22) if int(0.5 + weights.max() * (2 << n)) >= 1 << 15)
+    return np.minimum(pixels, source - 1), (0.5 + weights * (1 << unit)).astype(np.int32), unit
 
 
 def _resized(
-    image: NDArray[np.uint8], axis: int, pixels: NDArray[np.int64], weights: NDArray[np.float32]
+    image: NDArray[np.uint8],
+    axis: int,
+    pixels: NDArray[np.int64],
+    weights: NDArray[np.int32],
+    unit: int,
 ) -> NDArray[np.uint8]:
     shape = [1, 1, 1]
     shape[axis] = len(pixels)
-    total = 0.5  # rounds half up
+    total = np.full((), 1 << (unit - 1), np.int32)  # rounds half up
     for column, weight in zip(pixels.T, weights.T, strict=True):
         total = total + image.take(column, axis) * weight.reshape(shape)
-    rounded: NDArray[np.uint8] = total.astype(np.uint8)  # type: ignore[attr-defined]
-    return rounded
+    return np.clip(total >> unit, 0, 255).astype(np.uint8)
