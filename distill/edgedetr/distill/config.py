@@ -230,7 +230,30 @@ class MethodConfig:
     name: str
     weight: float
     share: float
-    settings: Any
+    settings: object
+
+
+@dataclass(frozen=True)
+class Sections:
+    """A config by the parts of a run: each part is given its own section.
+
+    Attributes:
+        data: Of the splits and their loading.
+        student: Of the model to train.
+        qat: Of what is quantized in it.
+        teacher: Of its checkpoint and its names of the classes.
+        objective: The distillation methods, whose losses add up.
+        optimizer: Of the optimizer, the learning rate and the moving average.
+        loop: Of the epochs and batches.
+    """
+
+    data: DataConfig
+    student: StudentConfig
+    qat: QatConfig
+    teacher: TeacherConfig
+    objective: tuple[MethodConfig, ...]
+    optimizer: OptimizerConfig
+    loop: ScheduleConfig
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Memory,
         Pyramid,
         Queries,
-        RegionAnswers,
+        RegionOutputs,
         Regions,
         Targets,
     )
@@ -173,10 +173,10 @@ class Model:
             outputs = replace(outputs, logits=outputs.logits[..., list(self.rows)])
         return outputs
 
-    def answer_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionAnswers:
+    def classify_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionOutputs:
         """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""
         module = cast("RegionDetectorModule", self.module)
-        outputs = module.answer_regions(self.network, pyramid, boxes)
+        outputs = module.classify_regions(self.network, pyramid, boxes)
         if self.class_order:
             order = list(self.class_order)
             outputs = replace(

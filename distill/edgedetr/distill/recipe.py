@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import Accelerator
 
+from edgedetr.distill.config import Sections
 from edgedetr.distill.evaluation.predict import evaluate
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
@@ -27,7 +28,13 @@ from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.optimizer import optimizer_of
 from edgedetr.distill.training.preflight import check_inputs, check_names
 from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
-from edgedetr.distill.training.run_folder import STATE, finish, finished_metrics, only_run_in
+from edgedetr.distill.training.run_folder import (
+    STATE,
+    RunRecord,
+    finish,
+    finished_metrics,
+    only_run_in,
+)
 from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.weights.selection import inherit
@@ -70,60 +77,70 @@ def train(
         DataError: If a label or an image is wrong.
         OSError: If the disk is full; the run can be resumed from its last whole epoch.
     """
-    out = Path(out)
-    with only_run_in(out):
-        return _train(config, out, command, calibrate)
+    sections = Sections(
+        data=config.data,
+        student=config.student,
+        qat=config.qat,
+        teacher=config.teacher_config,
+        objective=config.method_configs,
+        optimizer=config.optimizer,
+        loop=config.schedule,
+    )
+    validation = f"{config.data.val_split} of {config.data.root}"
+    record = RunRecord(config.record(), config.weights, validation, command)
+    with only_run_in(Path(out)):
+        return _train(sections, record, Path(out), calibrate)
 
 
 def _train(
-    config: DistillConfig, out: Path, command: str, calibrate: Calibrate
+    sections: Sections, record: RunRecord, out: Path, calibrate: Calibrate
 ) -> dict[str, float]:
-    check_names(config.student, config.teacher)
-    splits = train_split, val_split = open_splits(config.data)
-    identity = identity_of(config, *splits)
+    check_names(sections.student, sections.teacher.checkpoint)
+    splits = train_split, val_split = open_splits(sections.data)
+    identity = identity_of(record.settings, record.weights, *splits)
     finished = finished_metrics(out, identity)
     if finished is not None:
         return finished
 
     accelerator = Accelerator()
-    torch.manual_seed(config.seed)
-    student = open_student(config.student, config.data.classes)
-    teacher = open_teacher(config.teacher_config)
-    if config.student.inherit and teacher is not None:
+    batch_size, seed = sections.loop.batch_size, sections.loop.seed
+    torch.manual_seed(seed)
+    student = open_student(sections.student, sections.data.classes)
+    teacher = open_teacher(sections.teacher)
+    if sections.student.inherit and teacher is not None:
         inherit(student, teacher)
-    methods = config.method_configs
-    check_inputs(student, teacher if needs_teacher(methods) else None, splits, config.batch_size)
+    methods = sections.objective
+    check_inputs(student, teacher if needs_teacher(methods) else None, splits, batch_size)
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
-    student = quantized_student(student, config.qat, train_split, kept, calibrate, resumed=resumed)
+    student = quantized_student(
+        student, sections.qat, train_split, kept, calibrate, resumed=resumed
+    )
 
     trainee = trainee_of(methods, student, teacher)
-    optimizer = optimizer_of(trainee, config.optimizer)
-    average = MovingAverage(student.network, config.optimizer.ema_decay)
+    optimizer = optimizer_of(trainee, sections.optimizer)
+    average = MovingAverage(student.network, sections.optimizer.ema_decay)
     average.to(accelerator.device)
     if teacher is not None:
         teacher.network.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
 
     inputs = NetworkInputs(train_split, student.spec)
-    data = TrainingInputs(inputs, config.data.augment, config.seed)
-    fit_adapters(trainee, first_batches(data, config.batch_size, accelerator.device))
-    loader = TrainingLoader(
-        data,
-        EpochOrder(len(inputs), config.batch_size, config.seed),
-        config.data.workers,
-    )
+    data = TrainingInputs(inputs, sections.data.augment, seed)
+    fit_adapters(trainee, first_batches(data, batch_size, accelerator.device))
+    order = EpochOrder(len(inputs), batch_size, seed)
+    loader = TrainingLoader(data, order, sections.data.workers)
     loop = TrainingLoop(
         out=out,
-        schedule=config.schedule,
-        optimizer_config=config.optimizer,
+        schedule=sections.loop,
+        optimizer_config=sections.optimizer,
         accelerator=accelerator,
         prepared=prepared,
-        state=RunState(trainee, average, optimizer, identity, config.epochs),
+        state=RunState(trainee, average, optimizer, identity, sections.loop.epochs),
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
-        evaluate=partial(evaluate, batch_size=config.batch_size),
+        evaluate=partial(evaluate, batch_size=batch_size),
     )
     metrics = loop.train(loader)
     if accelerator.is_main_process:
-        finish(out, loop.averaged, metrics, config, identity, command=command)
+        finish(out, loop.averaged, metrics, record, identity.sources)
     return metrics

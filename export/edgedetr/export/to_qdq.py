@@ -12,16 +12,17 @@ import onnx
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.transforms.quantize import quantize, quantized_share, with_rest
 from edgedetr.export.transforms.stored_ranges import stored_ranges
+from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata
-from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.model_file import check_onnx_name, load_onnx
 from edgedetr.graph.requirements import (
     check_operators,
     check_static,
     spec_of,
 )
 from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.files import atomic_path
+from edgedetr.runtime.files import atomic_path, is_same_file
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
@@ -67,13 +68,15 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     Raises:
         ArtifactError: If a file is damaged, they do not belong together, or the model has free
             sizes or operators that ONNX does not define.
-        UsageError: If ``include`` or ``exclude`` name nothing.
+        UsageError: If ``include`` or ``exclude`` name nothing, or ``output`` does not end in
+            ``.onnx``.
         GateError: If TensorRT would break the graph.
     """
     path = Path(path)
     stats_path = None if stats_path is None else Path(stats_path)
     output = Path(output)
-    if output in (path, stats_path):
+    check_onnx_name(output)
+    if is_same_file(output, path, *([stats_path] if stats_path else [])):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
     model = load_onnx(path)
     stats, include, exclude = _request(model, path, stats_path, include, exclude)
@@ -94,7 +97,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         command=_command(parents, {**chosen, "--rest": rest, **(named or {})}),
         spec=stats.spec,
         versions=versions,
-        parents=parents,
+        parents=[*model_files(path), *parents[1:]],
         summary=share.describe(),
     )
     return share

@@ -20,13 +20,28 @@ from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.files import STANDARD_OUTPUT, output_to_itself
 from edgedetr.runtime.inference.watchdog import is_any_left_alone
 from edgedetr.runtime.plugins import names
-from edgedetr.runtime.printable import printable
+from edgedetr.runtime.printable import printable, shortened
 from edgedetr.runtime.settings import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import ModuleType
+
+
+MOST_MESSAGE = 2000
+"""Characters of an error's message at most; it may hold a whole argument."""
+_PATH = (
+    ("data", "data check ROOT", "is the data set in order?"),
+    ("distill", "distill train CONFIG", "teach the student"),
+    ("export", "export onnx CHECKPOINT", "to ONNX; then fp16 or qdq (INT8)"),
+    ("verify", "verify REFERENCE CANDIDATE", "does it still find the same?"),
+    ("report", "report RUN", "the students beside their teacher"),
+    ("package", "package MODEL", "signed, for the vehicle"),
+    ("detect", "detect MODEL --images FOLDER", "in images"),
+    ("run", "run MODEL --source CAMERA", "on a stream"),
+)
+"""From data to the vehicle: command that must be installed, what to type, what for."""
 
 
 class StageGroup(click.Group):
@@ -43,6 +58,18 @@ class StageGroup(click.Group):
         """Name every stage's commands."""
         del ctx
         return sorted(self._collected())
+
+    def format_epilog(  # type: ignore[explicit-override]
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Show the path through the commands that are installed."""
+        del ctx
+        installed = self._collected()
+        steps = [(f"edgedetr {typed}", why) for name, typed, why in _PATH if name in installed]
+        with formatter.section("The path"):
+            formatter.write_dl(steps, col_max=40)
+        with formatter.section("Completion in bash"):
+            formatter.write_text('eval "$(_EDGEDETR_COMPLETE=bash_source edgedetr)"')
 
     def get_command(  # type: ignore[explicit-override]
         self, ctx: click.Context, cmd_name: str
@@ -91,7 +118,7 @@ def _status() -> int:
         result = error.exit_code
     except (click.Abort, click.ClickException, EdgeDetrError, OSError) as error:
         text, result = _known(error)
-        click.echo(f"edgedetr: {printable(text)}", err=True)
+        click.echo(f"edgedetr: {shortened(printable(text), MOST_MESSAGE)}", err=True)
     return result if isinstance(result, int) else 0
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_TEXT_BYTES = 16 << 20
 """Largest settings, manifest or digest that is read."""
+MOST_LOG_BYTES = 512 << 20
+"""Largest log of a training run that is read."""
 UNFINISHED = ".tmp"
 """What the name of every unfinished file and folder ends with; it begins with a dot."""
 STANDARD_OUTPUT = "-"
@@ -99,9 +101,13 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     """Read a file of unknown origin.
 
     Raises:
-        ValueError: If it is larger than ``most`` bytes.
+        ValueError: If it is larger than ``most`` bytes, or is a device or a pipe, which may never
+            end.
         OSError: If it cannot be read.
     """
+    mode = Path(path).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError("it is no regular file")
     with Path(path).open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -152,6 +158,12 @@ def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> dict
     if not isinstance(values, dict):
         raise ValueError("wanted a JSON object")  # noqa: TRY004 - what a file holds is a value
     return values
+
+
+def is_same_file(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> bool:
+    """Tell whether a path leads to the same file as one of others, by links of any kind too."""
+    there = [p for p in (path, *others) if os.path.isfile(p)]  # noqa: PTH113 - it never raises
+    return path in there and any(Path(path).samefile(other) for other in there[1:])
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -272,7 +284,6 @@ def _finite(text: str) -> float:
 
 
 def _int64(text: str) -> int:
-    value = int(text)
-    if not -(2**63) <= value < 2**63:
+    if len(text) > len(str(-(2**63))) or not -(2**63) <= int(text) < 2**63:
         raise ValueError(f"a number of {len(text)} digits is too large")
-    return value
+    return int(text)

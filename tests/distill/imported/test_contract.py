@@ -3,7 +3,7 @@ import torch
 
 from edgedetr.distill import imported
 from edgedetr.distill.config import StudentConfig
-from edgedetr.distill.detectors import answers_queries, detector, importable_families, trains
+from edgedetr.distill.detectors import decodes_queries, detector, importable_families, trains
 from edgedetr.distill.methods import method
 from edgedetr.distill.training.preflight import check_names
 from edgedetr.distill.types import Pyramid
@@ -42,7 +42,7 @@ _DOT[..., :12, :12] = 1
 def test_it_teaches_features_and_answers_no_queries(family):
     module = detector(family)
     student = detector("d_fine")
-    assert not answers_queries(module)
+    assert not decodes_queries(module)
     assert method("fgd").supports(student, module)
     assert not method("kd_detr").supports(student, module)
 

@@ -14,14 +14,12 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
-from edgedetr.runtime.files import without_nan, write_text
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import MOST_LOG_BYTES, read_bytes, without_nan, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-_PLACE = ("kind", "step", "epoch")
-"""Keys of a record that are no figures."""
 
 
 class RunLog:
@@ -55,11 +53,11 @@ class RunLog:
 
     def step(self, step: int, epoch: int, terms: dict[str, float]) -> None:
         """Write one training step; its ``seconds`` leave out loading the batch."""
-        self._write({"kind": "step", "step": step, "epoch": epoch, **terms})
+        self._write("step", step, epoch, terms)
 
     def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """Write one evaluation."""
-        self._write({"kind": "evaluation", "step": step, "epoch": epoch, **metrics})
+        self._write("evaluation", step, epoch, metrics)
         self._scalars.flush()
 
     def close(self) -> None:
@@ -70,12 +68,12 @@ class RunLog:
         finally:
             self._scalars.close()
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _write(self, kind: str, step: int, epoch: int, figures: dict[str, float]) -> None:
+        record = {"kind": kind, "step": step, "epoch": epoch, **without_nan(figures)}
         with _named(self._path):
-            self._file.write(json.dumps(without_nan(record)) + "\n")
+            self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-        figures = {k: v for k, v in record.items() if k not in _PLACE}
-        self._scalars.add(record["kind"], record["step"], figures)
+        self._scalars.add(kind, step, figures)
 
 
 class _Scalars:
@@ -122,7 +120,10 @@ def _named(path: Path) -> Iterator[None]:
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Return the whole records of a log, and how many lines are none."""
-    lines = path.read_bytes().splitlines()
+    try:
+        lines = read_bytes(path, MOST_LOG_BYTES).splitlines()
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not the log of a run: {error}; move it away") from error
     records = [record for line in lines if (record := _record(line)) is not None]
     return records, len(lines) - len(records)
 

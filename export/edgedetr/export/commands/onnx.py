@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, beside, command_line, require_apart
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from edgedetr.export.transforms.deformable_attention import Form
@@ -49,12 +50,10 @@ def onnx(
 
     paths = choose_frames(list_images(images), EXPORT_FRAMES) if images else None
     frames = None if paths is None else map(read_image, paths)
-    if output is None:
-        output = (
-            Path(f"{checkpoint.name}.onnx")
-            if is_foreign(checkpoint)
-            else checkpoint.with_suffix(".onnx")
-        )
+    if output is None and is_foreign(checkpoint):
+        output = Path(f"{checkpoint.name}.onnx")
+    output = output or beside(checkpoint, ".onnx")
+    require_apart([output], [checkpoint])
     done = export_onnx(
         local_checkpoint(checkpoint),
         output,
@@ -70,4 +69,6 @@ def onnx(
     if done.moved:
         click.echo(f"Compared with the checkpoint's own sampling: {done.moved.summary()}", err=True)
     size_mib = output.stat().st_size / 2**20
-    click.echo(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}")
+    click.echo(
+        printable(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}")
+    )

@@ -9,7 +9,6 @@ one of them and there is little to gain.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +17,7 @@ from onnx import numpy_helper
 
 from edgedetr.calib.placement import Point, concat_inputs, points, residuals
 from edgedetr.export.transforms.halve import HalfShare, halve
+from edgedetr.export.transforms.node_names import matching
 from edgedetr.export.transforms.qdq_nodes import NodeMaker
 from edgedetr.graph.int8 import channel_axis, scale_from_amax
 from edgedetr.graph.macs import int8_macs, macs
@@ -90,7 +90,7 @@ def quantize(
     Raises:
         ArtifactError: If the model is quantized already or of an opset without per-channel INT8,
             or the stats lack a tensor.
-        UsageError: If an expression is none, or finds no node.
+        UsageError: If an expression is none, takes too long or finds no node.
     """
     _check_float(model)
     quantized = onnx.ModelProto()
@@ -166,10 +166,8 @@ def _choose(eligible: list[Point], include: str, exclude: str) -> list[Point]:
 def _matching(candidates: list[Point], option: str, pattern: str) -> set[Point]:
     if not pattern:
         return set()
-    try:
-        found = {p for p in candidates if re.search(pattern, p.scope)}
-    except re.error as error:
-        raise UsageError(f"{option} {pattern!r} is no regular expression: {error}") from error
+    hits = matching(pattern, [p.scope for p in candidates], option)
+    found = {p for p, hit in zip(candidates, hits, strict=True) if hit}
     if not found:
         raise UsageError(
             f"{option} {pattern!r} finds none of the {len(candidates)} nodes that it may; one is "
