@@ -56,7 +56,7 @@ def _from_checkpoint(source: str, family: str, preset: str, spec: ModelSpec) -> 
         model = same_kind(other, spec)
         copied = inherit(model, other)
         tqdm.write(f"{source} was trained on other classes: {len(copied)} tensors taken over")
-    return replace(model, spec=spec)
+    return replace(model, spec=spec, quantization=None)
 
 
 def _fill(model: Model, source: str) -> None:
