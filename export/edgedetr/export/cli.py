@@ -8,7 +8,7 @@ import click
 
 from edgedetr.calib.cli import calib
 from edgedetr.distill.cli import distill
-from edgedetr.export.checkpoint_cache import exported
+from edgedetr.export.checkpoint_cache import exported, imported_and_exported
 from edgedetr.export.commands.calib import listed
 from edgedetr.export.commands.clipping import clipping
 from edgedetr.export.commands.distill import calibrated
@@ -20,7 +20,7 @@ from edgedetr.export.commands.qdq import qdq
 from edgedetr.export.commands.sensitivity import sensitivity
 from edgedetr.export.commands.spec import spec
 from edgedetr.export.commands.verify import verify
-from edgedetr.runtime.commands.conversion import CHECKPOINT
+from edgedetr.runtime.commands.conversion import CHECKPOINT, FOREIGN
 
 if TYPE_CHECKING:
     from edgedetr.runtime.commands.conversion import Converters
@@ -38,4 +38,4 @@ distill.context_settings["obj"] = calibrated
 calib.context_settings["obj"] = listed
 
 COMMANDS: tuple[click.Command, ...] = (export, package, spec, verify)
-CONVERTERS: Converters = {CHECKPOINT: exported}
+CONVERTERS: Converters = {CHECKPOINT: exported, FOREIGN: imported_and_exported}

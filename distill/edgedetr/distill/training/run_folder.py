@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
 
-from edgedetr.distill.training.run_identity import settings_of
+from edgedetr.distill.training.run_identity import settings_of, source_file
 from edgedetr.distill.weights.checkpoint import save_model
-from edgedetr.distill.weights.pretrained import local_file
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path, read_json, without_nan, write_text
 from edgedetr.runtime.manifest import manifest_path, read_manifest
@@ -182,7 +181,7 @@ def save_student(
         path,
         student,
         command=record.command,
-        parents=[local_file(source) for source in record.weights.values() if source],
+        parents=[source_file(*named) for named in record.weights.items() if named[1]],
         summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on {record.validation}",
     )
 

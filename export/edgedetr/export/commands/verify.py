@@ -82,11 +82,11 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
 ) -> None:
     """Check that CANDIDATE finds in images what REFERENCE finds; exit 1 where it does not.
 
-    Either is a .safetensors checkpoint, an .onnx file of any precision or a TensorRT .engine. The
-    limits are those of the coarser precision of the two. In FP32 no detection may be lost, however
-    many frames there are. In FP16 and INT8 the share of lost ones is tested: frames are added until
-    it is surely within its limit or surely beyond (each is wrong in at most 5 % of tests), or
-    none are left.
+    Either is a .safetensors checkpoint, an .onnx file of any precision or a TensorRT .engine;
+    REFERENCE may be a name of the Hugging Face hub, which is imported first. The limits are those
+    of the coarser precision of the two. In FP32 no detection may be lost, however many frames there
+    are. In FP16 and INT8 the share of lost ones is tested: frames are added until it is surely
+    within its limit or surely beyond (each is wrong in at most 5 % of tests), or none are left.
 
     A checkpoint that was trained for INT8 rounds as its INT8 export does where the other is INT8,
     and else computes in float. Models that take batches are checked row by row, every activation of
@@ -99,7 +99,12 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.export.verify.page import page
     from edgedetr.runtime.errors import GateError
     from edgedetr.runtime.files import write_text
+    from edgedetr.runtime.hub import is_foreign
 
+    if is_foreign(reference):
+        from edgedetr.distill.weights.imported_cache import local_checkpoint
+
+        reference = local_checkpoint(reference)
     require_apart([out, html], [reference, candidate])
     paths = gate_images(images, data, frames, kind)
     options = compare.Options(spec, tuple(path.name for path in paths), traced=taps)

@@ -46,7 +46,8 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
 ) -> None:
     """Run MODEL on images: results in OUT, KITTI's files by default, and overlays in OUT/overlays.
 
-    A .safetensors checkpoint is exported first, into the user's cache.
+    A .safetensors checkpoint is exported first, and a name of the Hugging Face hub imported before,
+    into the user's cache.
     """
     from edgedetr.runtime.detect import detect as run
     from edgedetr.runtime.detector import Detector
