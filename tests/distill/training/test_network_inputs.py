@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from typing_extensions import override
@@ -18,6 +20,7 @@ class Frames:
 
     class_names: tuple[str, ...] = ("Car",)
     ids = tuple("abcd")
+    paths = tuple(map(Path, ids))
     truths = tuple(
         Truth(
             np.zeros((0, 4), np.float32),

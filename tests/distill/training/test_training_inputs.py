@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ class Frames:
 
     class_names: tuple[str, ...] = ("Car",)
     ids = tuple("abcdefgh")
+    paths = tuple(map(Path, ids))
 
     def __init__(self):
         self.truths = tuple(self._truth(i) for i in range(8))
