@@ -79,8 +79,7 @@ _PERIOD_NS = 33_000_000
 _WARM_UP = 0.1
 _SWAP_LIMIT_S = 60.0
 _SWAPPED = "swapped"
-_SHARE_DAMAGED = 0.02
-_SHARE_NO_MODEL = 0.25
+_SHARE_DAMAGED, _SHARE_NO_MODEL = 0.02, 0.25
 _GREYS = (60, 110, 170, 230)
 
 CLIENTS = """
@@ -293,7 +292,8 @@ class Frames:
             return Capture(None, str(error), 0)
         return Capture(Frame(image, self._clock.now_ns(), f"{index}-{picture}"), "", 0)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def _pictures(folder: Path) -> list[Path]:
