@@ -57,8 +57,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         stats_path: What ``edgedetr calib collect`` wrote for exactly this model; None for one that
             was trained for INT8, which holds ranges and says what they are for.
         output: Where to write.
-        include: See `quantize`.
-        exclude: See `quantize`.
+        include, exclude: See `quantize`.
         rest: What computes where INT8 does not; see decision 0007.
         spec: The spec of a model that holds none, as calibration was given it.
         frames: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges, beside what the
@@ -72,9 +71,8 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
             ``.onnx``.
         GateError: If TensorRT would break the graph.
     """
-    path = Path(path)
+    path, output = Path(path), Path(output)
     stats_path = None if stats_path is None else Path(stats_path)
-    output = Path(output)
     check_onnx_name(output)
     if is_same_file(output, path, *([stats_path] if stats_path else [])):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
