@@ -57,7 +57,8 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         stats_path: What ``edgedetr calib collect`` wrote for exactly this model; None for one that
             was trained for INT8, which holds ranges and says what they are for.
         output: Where to write.
-        include, exclude: See `quantize`.
+        include: See `quantize`.
+        exclude: See `quantize`.
         rest: What computes where INT8 does not; see decision 0007.
         spec: The spec of a model that holds none, as calibration was given it.
         frames: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges, beside what the
@@ -82,12 +83,11 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     quantized = quantize(model, stats, include, exclude)
     share = quantized_share(quantized)
     quantized, half = with_rest(quantized, stats, rest, frames)
-    share = replace(share, rest=half)
     versions = versions_of(VERSIONS)
     set_metadata(quantized, stats.spec, versions)
     with atomic_path(output) as temporary:
         onnx.save(quantized, temporary)
-    parents = [path, *([stats_path] if stats_path else [])]
+    parents = [path, stats_path] if stats_path else [path]
     chosen = {"--include": include, "--exclude": exclude} if stats_path else {}
     write_manifest(
         output,
@@ -96,9 +96,9 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         spec=stats.spec,
         versions=versions,
         parents=[*model_files(path), *parents[1:]],
-        summary=share.describe(),
+        summary=replace(share, rest=half).describe(),
     )
-    return share
+    return replace(share, rest=half)
 
 
 def _command(parents: list[Path], options: Mapping[str, str]) -> str:
