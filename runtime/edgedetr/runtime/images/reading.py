@@ -14,6 +14,7 @@ from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import read_bytes
 from edgedetr.runtime.images.headers import UPRIGHT, header_of, image_header, is_whole
 from edgedetr.runtime.images.jpeg_scans import ends_early
+from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings, refuse_damaged_jpeg
 from edgedetr.runtime.printable import printable
 from edgedetr.runtime.types import Frame
 
@@ -119,6 +120,21 @@ def read_frames(
             break
         frames.append(Frame(image, frame_id=path.stem))
     return frames
+
+
+def read_sound_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read an image as `read_image` does, and refuse a JPEG that its decoder warns of.
+
+    For one thread: standard error of the process is looked at meanwhile, see `jpeg_warnings`.
+
+    Raises:
+        DataError: As `read_image`, and if the pixel data is damaged somewhere.
+    """
+    with jpeg_warnings() as warnings:
+        image = read_image(path)
+    if warnings:
+        refuse_damaged_jpeg(Path(path))
+    return image
 
 
 def image_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
