@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -74,11 +75,15 @@ def check(  # noqa: PLR0913, PLR0917 - one argument per option
         pictures = read_frames(list_images(images))
         length = 2 * frames * len(models)
         with click.progressbar(length=length, label="device check", file=sys.stderr) as bar:
-            how = {"state": state, "build": _builder(context)}
-            checks = [
-                check_model(m, pictures, pace, **how, on_frame=lambda: bar.update(1))
-                for m in models
-            ]
+            one_check = partial(
+                check_model,
+                frames=pictures,
+                pace=pace,
+                state=state,
+                build=_builder(context),
+                on_frame=lambda: bar.update(1),
+            )
+            checks = [one_check(m) for m in models]
     found = record(model, gpu, checks, pace, before_c, command_line())
     write_text(output, json.dumps(found, indent=2, allow_nan=False) + "\n")
     for one in checks:
