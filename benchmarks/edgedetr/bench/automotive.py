@@ -197,21 +197,8 @@ def measure_automotive(
     reference = Path(model if reference is None else reference)
     frames = read_frames(list_images(images))
     wanted = _answers(reference, frames, of_reference)
-    found: dict[int, Detections] = {}
     with Detector.open(model, steady=True, **how) as detector, old_objects_kept():
-
-        def run(index: int) -> None:
-            place = index % len(frames)
-            found[place] = detector.detect(frames[place])
-
-        single_stream(run, _WARM_UP_FRAMES)
-        with tqdm(total=plan.frames, desc="automotive", unit="frame", disable=None) as bar:
-            bare = single_stream(run, plan.single_stream_frames, on_frame=bar.update)
-            streams = []
-            for rate_hz in plan.rates_hz:
-                count = plan.constant_stream_frames
-                latencies_ns = constant_stream(run, count, rate_hz, on_frame=bar.update)
-                streams.append(_stream(rate_hz, latencies_ns))
+        bare_ns, streams, found = _timed(detector, frames, plan)
         spec, runs_on = detector.spec, detector.backend
     accuracy = _accuracy(reference.name, wanted, found, spec.max_detections)
     return AutomotiveReport(
@@ -220,8 +207,8 @@ def measure_automotive(
         backend=runs_on,
         input_hw=spec.input_hw,
         plan=plan,
-        single_stream=stream_latency(bare),
-        constant_streams=tuple(streams),
+        single_stream=stream_latency(bare_ns),
+        constant_streams=streams,
         accuracy=accuracy,
         command=command,
         machine=machine_facts(runs_on),
@@ -232,6 +219,27 @@ def measure_automotive(
 def _answers(path: Path, frames: Sequence[Frame], how: dict[str, Any]) -> list[Detections]:
     with Detector.open(path, **how) as detector:
         return [detector.detect(frame) for frame in frames]
+
+
+def _timed(
+    detector: Detector, frames: Sequence[Frame], plan: Plan
+) -> tuple[list[int], tuple[ConstantStream, ...], dict[int, Detections]]:
+    """Run all streams; return the first's latencies, the others, and what was found last."""
+    found: dict[int, Detections] = {}
+
+    def run(index: int) -> None:
+        place = index % len(frames)
+        found[place] = detector.detect(frames[place])
+
+    single_stream(run, _WARM_UP_FRAMES)
+    with tqdm(total=plan.frames, desc="automotive", unit="frame", disable=None) as bar:
+        bare_ns = single_stream(run, plan.single_stream_frames, on_frame=bar.update)
+        streams = []
+        for rate_hz in plan.rates_hz:
+            count = plan.constant_stream_frames
+            latencies_ns = constant_stream(run, count, rate_hz, on_frame=bar.update)
+            streams.append(_stream(rate_hz, latencies_ns))
+    return bare_ns, tuple(streams), found
 
 
 def _stream(rate_hz: float, latencies_ns: Sequence[int]) -> ConstantStream:

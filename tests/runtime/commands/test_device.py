@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -23,8 +24,8 @@ def fakes(install_trt, gpu, monkeypatch):
     inspector = SimpleNamespace(get_engine_information=lambda _: json.dumps({"Layers": layers}))
     engine = sys.modules["fake_trt"]._Engine
     monkeypatch.setattr(engine, "create_engine_inspector", lambda _: inspector, raising=False)
-    free = {"mem_get_info": lambda: (gpu.free_bytes, 1 << 28)}
-    monkeypatch.setattr(gpu.driver, "mem_get_info", free["mem_get_info"], raising=False)
+    driver = import_module("pycuda.driver")  # the fake or the real one
+    monkeypatch.setattr(driver, "mem_get_info", lambda: (gpu.free_bytes, 1 << 28), raising=False)
     monkeypatch.setattr(device, "find_device", lambda: CudaDevice("Orin (fake)", "8.7"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -28,7 +29,8 @@ def inspected(install_trt, gpu, monkeypatch):
     engine = sys.modules["fake_trt"]._Engine
     monkeypatch.setattr(engine, "create_engine_inspector", lambda _: inspector, raising=False)
     total = gpu.free_bytes
-    monkeypatch.setattr(gpu.driver, "mem_get_info", lambda: (gpu.free_bytes, total), raising=False)
+    driver = import_module("pycuda.driver")  # the fake or the real one
+    monkeypatch.setattr(driver, "mem_get_info", lambda: (gpu.free_bytes, total), raising=False)
     return layers
 
 

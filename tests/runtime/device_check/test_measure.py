@@ -1,5 +1,7 @@
 """One engine on the fake GPU."""
 
+from importlib import import_module
+
 import pytest
 
 from edgedetr.runtime.device_check.agreement import Agreement
@@ -50,13 +52,14 @@ def test_what_does_not_work_is_recorded(inspected, engine_beside_onnx, frames, g
     assert (found.cuda_graph, found.frame_kernel) == (False, False)
 
 
-def test_an_engine_for_another_gpu_and_a_lost_one(inspected, tiny_engine, frames, gpu):
+def test_an_engine_for_another_gpu_and_a_silent_driver(inspected, tiny_engine, frames, monkeypatch):
     del inspected
     with pytest.raises(ArtifactError, match=r"was built with TensorRT 10.3.0 for sm_80"):
         check_engine_runs(
             Engine(tiny_engine(targets=("sm_80",)), None, None), frames, PACE, lambda: None
         )
-    gpu.driver.mem_get_info = _refused(gpu.driver.LogicError)
+    driver = import_module("pycuda.driver")
+    monkeypatch.setattr(driver, "mem_get_info", _refused(driver.LogicError))
     with pytest.raises(BackendError, match="does not say how much memory is free: refused"):
         check_engine_runs(Engine(tiny_engine(), None, None), frames, PACE, lambda: None)
 
