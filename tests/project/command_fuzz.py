@@ -83,6 +83,7 @@ LONG = {"rate_hz": ("500", "1000"), "workers": ("1",)}
 """All that is offered where other values that are right take minutes."""
 ALWAYS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("bench", "latency"): ("--frames", "2"),
+    ("device", "check"): ("--frames", "2"),
     ("data", "synth"): ("--frames", "2", "--workers", "1"),
 }
 """Options of commands that take minutes without them; a later one of the same name counts."""

@@ -19,6 +19,7 @@ from edgedetr.runtime.commands.options import (
     threshold_option,
 )
 from edgedetr.runtime.commands.signals import handled
+from edgedetr.runtime.pacing import old_objects_kept
 from edgedetr.runtime.printable import counted, printable
 
 if TYPE_CHECKING:
@@ -84,7 +85,6 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.health.watch import watched
     from edgedetr.runtime.inference.swapping import Swapper, SwapRequests
-    from edgedetr.runtime.pacing import old_objects_kept
     from edgedetr.runtime.sources.capture import DEFAULT_RATE_HZ
     from edgedetr.runtime.sources.opening import open_source
     from edgedetr.runtime.stream.result_files import ResultFiles
