@@ -183,11 +183,17 @@ extern "C" void launch_resize_into_input(int grid_x, int grid_y, int block_x, in
 
 
 @pytest.fixture(scope="session")
-def libcuda(tmp_path_factory):
-    """The driver of `fake_libcuda`, for real pycuda; None where that is not installed."""
+def libcuda_path(tmp_path_factory):
+    """The driver of `fake_libcuda`, built; None where there is no pycuda to use it."""
     if find_spec("pycuda") is None:
         return None
-    return fake_libcuda.load(fake_libcuda.build(tmp_path_factory.mktemp("libcuda")))
+    return fake_libcuda.build(tmp_path_factory.mktemp("libcuda"))
+
+
+@pytest.fixture(scope="session")
+def libcuda(libcuda_path):
+    """That driver, loaded; None where it is not built, or a real one is loaded already."""
+    return None if libcuda_path is None else fake_libcuda.load(libcuda_path)
 
 
 @pytest.fixture

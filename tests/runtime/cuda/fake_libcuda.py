@@ -1,4 +1,4 @@
-"""The driver of `libcuda.cpp`, built, in the place of the real one, with the calls of `fake_cuda`.
+"""The driver of `driver/libcuda.cpp`, built, in the place of the real one, with the calls of `fake_cuda`.
 
 A library that is loaded once under the driver's name is what pycuda and ctypes then find, so real
 pycuda runs on it in this process.
@@ -49,7 +49,7 @@ def build(folder):
         The library's path.
     """
     compiler = shutil.which("g++") or shutil.which("clang++")
-    source = Path(__file__).with_name("libcuda.cpp")
+    source = Path(__file__).with_name("driver") / "libcuda.cpp"
     made = set(re.findall(r"\b(cu[A-Z]\w+)\(", source.read_text()))
     pycuda = find_spec("pycuda")
     (extension,) = Path(pycuda.submodule_search_locations[0]).glob("_driver*.so")
