@@ -100,6 +100,7 @@ def test_what_allocates_is_not_recorded_and_the_stream_is_usable_again(drv, stre
         record(stream.handle, lambda: drv.mem_alloc(1 << 20))
     buffer.host[...] = 1
     buffer.upload(stream)
+    stream.synchronize()
     buffer.download(stream)
     stream.synchronize()
     assert (buffer.host == 1).all()

@@ -18,12 +18,36 @@ from importlib import import_module
 from pathlib import Path
 
 CLASSES = (
-    "Builder BuilderFlag ComputeCapability DataType EngineInspector EngineInvalidityDiagnostics "
-    "EngineValidity HardwareCompatibilityLevel IBuilderConfig ICudaEngine IExecutionContext "
-    "IHostMemory ILayer ILogger IOptimizationProfile IProgressMonitor ITensor ITimingCache "
-    "INetworkDefinition LayerInformationFormat LayerType MemoryPoolType "
-    "ILogger.Severity NetworkDefinitionCreationFlag OnnxParser ParserError ProfilingVerbosity Runtime TensorIOMode"
-).split()
+    "Builder",
+    "BuilderFlag",
+    "ComputeCapability",
+    "DataType",
+    "EngineInspector",
+    "EngineInvalidityDiagnostics",
+    "EngineValidity",
+    "HardwareCompatibilityLevel",
+    "IBuilderConfig",
+    "ICudaEngine",
+    "IExecutionContext",
+    "IHostMemory",
+    "ILayer",
+    "ILogger",
+    "ILogger.Severity",
+    "INetworkDefinition",
+    "IOptimizationProfile",
+    "IProgressMonitor",
+    "ITensor",
+    "ITimingCache",
+    "LayerInformationFormat",
+    "LayerType",
+    "MemoryPoolType",
+    "NetworkDefinitionCreationFlag",
+    "OnnxParser",
+    "ParserError",
+    "ProfilingVerbosity",
+    "Runtime",
+    "TensorIOMode",
+)
 FUNCTIONS = ("init_libnvinfer_plugins",)
 
 

@@ -91,11 +91,14 @@ class Calls(ast.NodeVisitor):
             for node in ast.walk(function):
                 if isinstance(node, ast.Assign):
                     self.assign(node.targets[0], node.value)
-                elif isinstance(node, ast.Return) and node.value:
-                    if found := self.type_of(node.value):
-                        self.answers[f"self.{getattr(function, 'name', '')}"] = found
+                elif (
+                    isinstance(node, ast.Return)
+                    and node.value
+                    and (found := self.type_of(node.value))
+                ):
+                    self.answers[f"self.{getattr(function, 'name', '')}"] = found
 
-    def visit_FunctionDef(self, node):  # noqa: N802 - ast calls it
+    def visit_FunctionDef(self, node):
         """Leave a function in a function to its own turn."""
 
     def assign(self, target, value):
@@ -136,7 +139,7 @@ class Calls(ast.NodeVisitor):
         answer = self.offered.get(f"{owner}.{name}", "").rpartition("-> ")[2]
         return answer if answer in self.classes else None
 
-    def visit_Attribute(self, node):  # noqa: N802 - ast calls it
+    def visit_Attribute(self, node):
         self.generic_visit(node)
         owner = self.type_of(node.value)
         if owner is None or node.attr in self.guarded:
@@ -154,7 +157,7 @@ class Calls(ast.NodeVisitor):
         elif isinstance(node.ctx, ast.Store) and not self.offered[name].startswith("property"):
             self.wrong.append(f"line {node.lineno}: {name} cannot be set")
 
-    def visit_Call(self, node):  # noqa: N802 - ast calls it
+    def visit_Call(self, node):
         self.generic_visit(node)
         made = self.type_of(node.func) or ""
         name = f"{made.removeprefix('class ')}.__init__" if made.startswith("class ") else None
@@ -225,20 +228,37 @@ def test_the_monitor_has_the_methods_of_the_bindings():
 
 TRT = runpy.run_path(str(ROOT / "tests/runtime/cuda/fake_trt.py"))
 BUILDER = runpy.run_path(str(ROOT / "tests/export/engine/fake_tensorrt.py"))
-FAKES = [
-    *((TRT[f"_{n}"], r) for n, r in (("Runtime", "Runtime"), ("Engine", "ICudaEngine"))),
+RUNTIME_FAKES = [
+    (TRT["_Runtime"], "Runtime"),
+    (TRT["_Engine"], "ICudaEngine"),
     (TRT["_ExecutionContext"], "IExecutionContext"),
-    *((TRT[name], name) for name in ("DataType", "TensorIOMode")),
+    (TRT["DataType"], "DataType"),
+    (TRT["TensorIOMode"], "TensorIOMode"),
+]
+BUILDER_FAKES = [
     (BUILDER["Cache"], "ITimingCache"),
     (BUILDER["Config"], "IBuilderConfig"),
     (BUILDER["Profile"], "IOptimizationProfile"),
     (BUILDER["Network"], "INetworkDefinition"),
-    *((BUILDER[name], name) for name in ("Builder", "OnnxParser", "Runtime")),
+    (BUILDER["Builder"], "Builder"),
+    (BUILDER["OnnxParser"], "OnnxParser"),
+    (BUILDER["Runtime"], "Runtime"),
+]
+RTX_FAKES = [
+    (TRT["EngineValidity"], "EngineValidity"),
+    (TRT["EngineInvalidityDiagnostics"], "EngineInvalidityDiagnostics"),
 ]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize(("fake", "real"), FAKES, ids=lambda f: f if isinstance(f, str) else "")
+@pytest.mark.parametrize(
+    ("fake", "real", "version"),
+    [
+        *((*pair, v) for pair in RUNTIME_FAKES for v in [*VERSIONS, RTX]),
+        *((*pair, v) for pair in BUILDER_FAKES for v in VERSIONS),
+        *((*pair, RTX) for pair in RTX_FAKES),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
 def test_a_fake_offers_what_the_bindings_do(fake, real, version):
     offered = members(version)
     own = {n: v for n, v in vars(fake).items() if not n.startswith("_")}

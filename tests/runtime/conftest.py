@@ -27,6 +27,8 @@ from edgedetr.runtime.spec import ModelSpec
 
 SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))
 
+sys.path.append(str(Path(sys.prefix) / "pycuda"))  # of make pycuda
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:

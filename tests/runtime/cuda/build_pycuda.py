@@ -1,8 +1,8 @@
-"""Build pycuda for the tests: python build_pycuda.py RESULT [OPTION OF PIP INSTALL ...].
+"""Build pycuda for the tests, into a folder of its own: python build_pycuda.py FOLDER.
 
 Pycuda comes as source. Its headers are those of the wheels that torch brings, and what it is linked
 with is an empty library of the driver's name, so neither a GPU nor a CUDA toolkit is needed. Where
-it cannot be built, RESULT says why and the tests use a pycuda of their own; the exit status is 0.
+it cannot be built, that is said, the exit status is 0, and the tests run on a fake of it.
 """
 
 import shutil
@@ -27,8 +27,8 @@ class CannotBuildError(Exception):
     """Why pycuda cannot be built here."""
 
 
-def build(folder, options):
-    """Download, configure and install pycuda."""
+def build(folder, target):
+    """Download and configure pycuda in a folder, and install it into another."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         raise CannotBuildError("no C++ compiler (g++ or clang++)")
@@ -39,7 +39,8 @@ def build(folder, options):
     run([compiler, "-shared", "-fPIC", folder / "driver.cpp", *name])
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     here = ["--no-deps", "--no-build-isolation"]
-    run([*pip, "download", *here, "--no-binary", "pycuda", "--dest", folder, PYCUDA])
+    once = ["--retries", "1", "--no-binary", "pycuda"]
+    run([*pip, "download", *here, *once, "--dest", folder, PYCUDA])
     (archive,) = folder.glob("pycuda-*.tar.gz")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
@@ -52,7 +53,7 @@ def build(folder, options):
     }
     lines = [f"{key} = {value!r}\n" for key, value in settings.items()]
     (source / "siteconf.py").write_text("".join(lines))
-    run([*pip, "install", *here, *options, source])
+    run([*pip, "install", *here, "--upgrade", "--target", target, source])
 
 
 def cuda_headers():
@@ -72,21 +73,18 @@ def run(command):
         raise CannotBuildError(f"{Path(command[0]).name} failed: ...{said[-600:]}")
 
 
-def main(result, *options):
-    """Build, unless pycuda is there; write what came of it."""
-    if find_spec("pycuda") is None:
-        try:
+def main(target):
+    """Build, unless pycuda is there; ``TARGET/installed`` says that nothing is left to do."""
+    try:
+        if find_spec("pycuda") is None:
             with tempfile.TemporaryDirectory() as folder:
-                build(Path(folder), options)
-        except CannotBuildError as error:
-            said = f"pycuda is not built: {error}\n"
-        else:
-            said = "pycuda is built\n"
+                build(Path(folder), target)
+    except CannotBuildError as error:
+        sys.stdout.write(f"pycuda is not built, so its tests run on a fake of it: {error}\n")
     else:
-        said = "pycuda is installed\n"
-    sys.stdout.write(said)
-    Path(result).write_text(said)
+        Path(target).mkdir(exist_ok=True)
+        Path(target, "installed").write_text(f"{PYCUDA}\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

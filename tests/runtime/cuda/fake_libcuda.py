@@ -1,6 +1,6 @@
-"""The driver of `driver/libcuda.cpp`, built, in the place of the real one, with the calls of `fake_cuda`.
+"""The driver of `driver/libcuda.cpp` in the place of the real one, with the calls of `fake_cuda`.
 
-A library that is loaded once under the driver's name is what pycuda and ctypes then find, so real
+What is loaded under the driver's name first is what pycuda and ctypes find from then on, so real
 pycuda runs on it in this process.
 """
 
@@ -199,8 +199,9 @@ class DriverGpu:
             return LAUNCH_FAILED
         return 0
 
-    def _launch(self, name, grid_x, grid_y, block_x, block_y, data, size):
+    def _launch(self, name, *sizes_and_data):
         kinds = FORMATS[name.decode()]
+        *sizes, data, size = sizes_and_data
         values = struct.unpack(f"@{kinds}", ctypes.string_at(data, size))
         try:
             made = [
@@ -209,7 +210,7 @@ class DriverGpu:
             ]
         except Misuse:
             return LAUNCH_FAILED
-        getattr(self.kernels, f"launch_{name.decode()}")(grid_x, grid_y, block_x, block_y, *made)
+        getattr(self.kernels, f"launch_{name.decode()}")(*sizes, *made)
         return 0
 
 

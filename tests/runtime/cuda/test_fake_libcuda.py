@@ -1,6 +1,7 @@
 """Real pycuda on the driver whose device is the CPU: what it notices, and the session on it."""
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ ILLEGAL_ADDRESS = 700
 def drv(libcuda):
     """pycuda.driver, or a skip."""
     if libcuda is None:
-        pytest.skip("pycuda is not installed, see .venv/pycuda.txt, or a real driver is loaded")
+        pytest.skip("pycuda is not installed (make pycuda), or a real driver is loaded already")
     import pycuda.driver
 
     return pycuda.driver
@@ -234,6 +235,7 @@ from edgedetr.runtime.cuda.buffers import Buffer
 )
 def test_a_process_ends_without_a_message(drv, libcuda_path, code, said):  # noqa: ARG001
     command = [sys.executable, "-c", EXIT.format(code), str(libcuda_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0
     assert said in done.stderr if said else done.stderr == ""
