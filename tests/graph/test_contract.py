@@ -1,9 +1,11 @@
 """A model is held to its spec by its graph and by its numbers."""
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
-from edgedetr.graph.contract import activation_before, answers_of, check_contract, check_declared
+from edgedetr.graph.contract import activation_before, check_contract, check_declared, outputs_of
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
@@ -24,6 +26,17 @@ def test_another_size_or_number_of_classes_is_refused(tiny_onnx, spec):
     path = tiny_onnx()
     with pytest.raises(ArtifactError, match=r"tiny\.onnx"):
         check_contract(onnx.load(path), spec, path)
+
+
+def test_a_weight_that_is_no_number_is_named(tiny_onnx):
+    path = tiny_onnx()
+    model = onnx.load(path)
+    tensor = next(t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[-1] = np.nan
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    with pytest.raises(ArtifactError, match=f"the constant {tensor.name} holds NaN; its training"):
+        check_contract(model, SPEC, path)
 
 
 def test_scores_that_are_called_logits_are_refused(onnx_model, tmp_path):
@@ -50,7 +63,7 @@ def test_scores_that_are_called_logits_are_refused(onnx_model, tmp_path):
 
 def test_answers_are_all_outputs_by_name(tiny_onnx):
     path = tiny_onnx(bias=((-4.0, -9.0),), boxes=((0.5, 0.5, 0.5, 0.5),))
-    answers = answers_of(onnx.load(path), SPEC, path)
+    answers = outputs_of(onnx.load(path), SPEC, path)
     assert {name: a.shape for name, a in answers.items()} == {
         "logits": (1, 1, 2),
         "boxes": (1, 1, 4),

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, model_options, require_apart
+from edgedetr.runtime.commands.options import (
+    PATH,
+    command_line,
+    format_option,
+    model_options,
+    require_apart,
+)
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +32,7 @@ def bench() -> None:
 @click.argument("model", type=PATH)
 @click.option("--images", type=PATH, required=True, help="Folder of PNG or JPEG images.")
 @click.option("--json", "out", type=PATH, required=True, help="Where to write the figures.")
-@click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--frames", type=click.IntRange(1, 1_000_000), default=200, show_default=True)
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -49,8 +56,8 @@ def latency(
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     whole = report.end_to_end
     click.echo(
-        f"{model.name}: {frames} frames, session p50 {report.floor_ms:.2f} ms; end to end p50 "
-        f"{whole.p50_ms:.2f}, p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
+        f"{printable(model.name)}: {frames} frames, session p50 {report.floor_ms:.2f} ms; end to "
+        f"end p50 {whole.p50_ms:.2f}, p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
         f"overhead ratio {report.overhead_ratio:.3f}; {report.backend}"
     )
 
@@ -58,6 +65,7 @@ def latency(
 @click.command()
 @click.argument("run", type=PATH, required=False)
 @click.option("--data", type=PATH, help="Data set; default: that of the training run.")
+@format_option
 @click.option("--teacher", type=PATH, help="ONNX file or checkpoint; default: RUN/teacher.onnx.")
 @click.option("--frames", type=click.IntRange(1), help="Use only the first N frames of the split.")
 @click.option("--check", is_flag=True, help="Only print the verdict of the gates; measure nothing.")
@@ -67,9 +75,10 @@ def latency(
     metavar="OLD.json NEW.json",
     help="Only print what changed from one report to another.",
 )
-def report(
+def report(  # noqa: PLR0913, PLR0917 - one argument per option
     run: Path | None,
     data: Path | None,
+    kind: str | None,
     teacher: Path | None,
     frames: int | None,
     check: bool,
@@ -86,10 +95,10 @@ def report(
         return
     if run is None:
         raise UsageError("no run is given; wanted edgedetr report RUN, or --compare OLD NEW")
-    verdict = _verdict(run) if check else _written(run, data, teacher, frames)
+    verdict = _verdict(run) if check else _written(run, (data, kind, frames), teacher)
     if not verdict.holds:
         raise GateError(f"{run}: {verdict.word}: {' '.join(verdict.reasons)}")
-    click.echo(" ".join([f"{run}: {verdict.word}.", *verdict.reasons]))
+    click.echo(printable(" ".join([f"{run}: {verdict.word}.", *verdict.reasons])))
 
 
 @click.command()
@@ -112,7 +121,7 @@ def gate(report_json: Path, budgets: Path) -> None:
     if broken:
         raise GateError(f"{report_json}: {counted(len(broken), 'budget')} of {budgets} broken")
     held = sum(map(len, agreed.models.values()))
-    click.echo(f"{report_json}: {counted(held, 'budget')} of figures held")
+    click.echo(printable(f"{report_json}: {counted(held, 'budget')} of figures held"))
 
 
 def _compared(old: Path, new: Path) -> str:
@@ -131,16 +140,19 @@ def _verdict(run: Path) -> Verdict:
     return verdict(folder.parity, folder.coverage)
 
 
-def _written(run: Path, data: Path | None, teacher: Path | None, frames: int | None) -> Verdict:
+def _written(
+    run: Path, choice: tuple[Path | None, str | None, int | None], teacher: Path | None
+) -> Verdict:
     """Measure, write and print."""
     from edgedetr.bench.report.assemble import DataChoice, write_report
     from edgedetr.bench.report.table import as_text
 
-    found = write_report(run, DataChoice(data, frames), teacher, command_line())
+    data, kind, frames = choice
+    found = write_report(run, DataChoice(data, frames, kind), teacher, command_line())
     click.echo(as_text(found))
     for text in found.missing:
         click.echo(text)
-    click.echo(f"Open {run / 'report.html'}")
+    click.echo(printable(f"Open {run / 'report.html'}"))
     return found.verdict
 
 

@@ -13,7 +13,7 @@ from edgedetr.export.transforms.halve import prepared
 from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata
-from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.model_file import check_onnx_name, load_onnx
 from edgedetr.graph.requirements import check_float, check_operators, check_static, spec_of
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import atomic_path, is_same_file
@@ -22,12 +22,12 @@ from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedetr.export.search.fp16_blocks import Request
+    from edgedetr.export.search.fp32_blocks import Request
     from edgedetr.export.transforms.halve import HalfShare
     from edgedetr.runtime.spec import ModelSpec
 
@@ -58,10 +58,11 @@ def export_fp16(
             sizes, or does not fit its spec.
         DataError: If the model finds nothing in the images of the request.
         GateError: If TensorRT would break the graph, or the limits do not hold.
-        UsageError: If ``output`` is ``path``.
+        UsageError: If ``output`` is ``path`` or does not end in ``.onnx``.
     """
     path = Path(path)
     output = Path(output)
+    check_onnx_name(output)
     if is_same_file(output, path):
         raise UsageError(f"{output} is the input of the same command; choose another --output")
     model = load_onnx(path)
@@ -73,7 +74,7 @@ def export_fp16(
     halving = prepared(model, spec, frames)
     kept = {}
     if request is not None:
-        from edgedetr.export.search.fp16_blocks import choose_blocks
+        from edgedetr.export.search.fp32_blocks import choose_blocks
 
         kept = choose_blocks(halving, spec, request)
     half, share = halving.typed(kept)
@@ -99,5 +100,9 @@ def frames_of(folder: str | os.PathLike[str]) -> Iterator[NDArray[np.uint8]]:
     Raises:
         DataError: If there is none, or one cannot be read.
     """
-    folder = Path(folder)
-    return map(read_image, choose_frames(list_images(folder), RANGE_FRAMES))
+    return read_spread(list_images(Path(folder)))
+
+
+def read_spread(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    """Read `RANGE_FRAMES` images, evenly spread; raises DataError where one cannot be read."""
+    return map(read_image, choose_frames(images, RANGE_FRAMES))

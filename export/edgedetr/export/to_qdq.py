@@ -15,7 +15,7 @@ from edgedetr.export.transforms.stored_ranges import stored_ranges
 from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata
-from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.model_file import check_onnx_name, load_onnx
 from edgedetr.graph.requirements import (
     check_operators,
     check_static,
@@ -68,12 +68,13 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     Raises:
         ArtifactError: If a file is damaged, they do not belong together, or the model has free
             sizes or operators that ONNX does not define.
-        UsageError: If ``include`` or ``exclude`` name nothing.
+        UsageError: If ``include`` or ``exclude`` name nothing, or ``output`` does not end in
+            ``.onnx``.
         GateError: If TensorRT would break the graph.
     """
-    path = Path(path)
+    path, output = Path(path), Path(output)
     stats_path = None if stats_path is None else Path(stats_path)
-    output = Path(output)
+    check_onnx_name(output)
     if is_same_file(output, path, *([stats_path] if stats_path else [])):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
     model = load_onnx(path)
@@ -82,12 +83,11 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     quantized = quantize(model, stats, include, exclude)
     share = quantized_share(quantized)
     quantized, half = with_rest(quantized, stats, rest, frames)
-    share = replace(share, rest=half)
     versions = versions_of(VERSIONS)
     set_metadata(quantized, stats.spec, versions)
     with atomic_path(output) as temporary:
         onnx.save(quantized, temporary)
-    parents = [path, *([stats_path] if stats_path else [])]
+    parents = [path, stats_path] if stats_path else [path]
     chosen = {"--include": include, "--exclude": exclude} if stats_path else {}
     write_manifest(
         output,
@@ -96,9 +96,9 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         spec=stats.spec,
         versions=versions,
         parents=[*model_files(path), *parents[1:]],
-        summary=share.describe(),
+        summary=replace(share, rest=half).describe(),
     )
-    return share
+    return replace(share, rest=half)
 
 
 def _command(parents: list[Path], options: Mapping[str, str]) -> str:

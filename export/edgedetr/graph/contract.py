@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ACTIVATIONS = {"Sigmoid": "sigmoid", "HardSigmoid": "sigmoid", "Softmax": "softmax"}
 
+_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
 _MOVES = {
     *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice"),
     *("Gather", "GatherElements", "GatherND", "Split", "TopK", "ReduceMax", "Concat"),
@@ -66,12 +67,12 @@ def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     except ArtifactError:  # whoever runs the model will say it
         _check_activation(model, spec, path)
         return batch
-    answers = _run(session, spec, path, batch)
-    check_answers([answers[name] for name in spec.output_names], model, spec, path, batch)
+    outputs = _run(session, spec, path, batch)
+    check_output_arrays([outputs[name] for name in spec.output_names], model, spec, path, batch)
     return batch
 
 
-def answers_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str, NDArray[Any]]:
+def outputs_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str, NDArray[Any]]:
     """Check the inputs of a model and return all its outputs, by name, for an example image.
 
     Inputs beside the image become constants of ``model``.
@@ -85,6 +86,7 @@ def answers_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str,
 
 def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     """Do what `check_contract` does, without running the model."""
+    _check_finite(model, path)
     batch = _check_inputs(model, spec, path)
     first = next(i for i in model.graph.input if i.name == spec.input_name)
     is_free = not first.type.tensor_type.shape.dim[0].dim_value
@@ -95,15 +97,15 @@ def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     return batch
 
 
-def check_answers(
-    answers: Sequence[NDArray[Any]], model: onnx.ModelProto, spec: ModelSpec, path: Path, batch: int
+def check_output_arrays(
+    outputs: Sequence[NDArray[Any]], model: onnx.ModelProto, spec: ModelSpec, path: Path, batch: int
 ) -> None:
     """Stop unless a model's outputs for an image are what its spec says.
 
     The values are checked before the operators, so that every runner gives the same message.
 
     Args:
-        answers: The outputs, in the order of ``spec.output_names``.
+        outputs: The outputs, in the order of ``spec.output_names``.
         model: The model.
         spec: The contract of the model.
         path: The model, for the message.
@@ -112,10 +114,20 @@ def check_answers(
     Raises:
         ArtifactError: If types, shapes, numbers or the last operators are others.
     """
-    found = {n: (str(a.dtype), a.shape) for n, a in zip(spec.output_names, answers, strict=True)}
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(spec.output_names, outputs, strict=True)}
     check_outputs(found, spec, path, batch)
-    check_values(answers, spec, path)
+    check_values(outputs, spec, path)
     _check_activation(model, spec, path)
+
+
+def _check_finite(model: onnx.ModelProto, path: Path) -> None:
+    """Stop at weights that are no numbers; infinity may be a mask."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type in _FLOATS and np.isnan(numpy_helper.to_array(tensor)).any():
+            raise ArtifactError(
+                f"{path}: the constant {tensor.name} holds NaN; its training diverged, or the file "
+                "is damaged: export it again from a sound checkpoint"
+            )
 
 
 def _check_activation(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
@@ -169,8 +181,8 @@ def _run(
     session: onnxruntime.InferenceSession, spec: ModelSpec, path: Path, batch: int
 ) -> dict[str, NDArray[Any]]:
     feed = np.repeat(example_input(spec)[None], batch, axis=0)
-    answers = run_session(session, None, {spec.input_name: feed}, str(path))
-    return dict(zip((o.name for o in session.get_outputs()), answers, strict=True))
+    outputs = run_session(session, None, {spec.input_name: feed}, str(path))
+    return dict(zip((o.name for o in session.get_outputs()), outputs, strict=True))
 
 
 def _fix(model: onnx.ModelProto, name: str, value: NDArray[Any]) -> None:

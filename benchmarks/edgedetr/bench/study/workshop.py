@@ -12,13 +12,15 @@ import torch
 
 from edgedetr.bench.study.frames import Frames, unpack
 from edgedetr.bench.study.training import (
-    Answers,
+    CachedMemory,
     Job,
     OutOfTimeError,
     Shelf,
     score,
     trained,
 )
+from edgedetr.distill.augmentations import Material, augmentations_of
+from edgedetr.distill.picture import Picture
 from edgedetr.distill.training.augment import augmented
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.runtime.files import atomic_path
@@ -66,11 +68,11 @@ class Study:
 
 @dataclass
 class _Bench:
-    """A pair's data and teacher, and what the teacher says once it is asked."""
+    """A pair's data and teacher, and the teacher's memory once a run needs it."""
 
     shelf: Shelf
     teacher: Model
-    answers: Answers | None = None
+    memory: CachedMemory | None = None
 
 
 class Workshop:
@@ -112,10 +114,10 @@ class Workshop:
             found = {**scores, "steps": 0, "seconds": time.perf_counter() - begun}
         else:
             needs = pair.arms[run.arm].methods != ("none",)
-            if needs and bench.answers is None:
-                bench.answers = Answers(bench.teacher, bench.shelf)
-            answers, until = bench.answers if needs else None, self.study.until
-            found = trained(Job(run, pair, chosen, bench.shelf, bench.teacher, answers, until))
+            if needs and bench.memory is None:
+                bench.memory = CachedMemory(bench.teacher, bench.shelf)
+            memory, until = bench.memory if needs else None, self.study.until
+            found = trained(Job(run, pair, chosen, bench.shelf, bench.teacher, memory, until))
         return {
             "pair": run.pair,
             "arm": run.arm,
@@ -127,7 +129,7 @@ class Workshop:
         }
 
     def _bench_of(self, pair: Pair) -> _Bench:
-        """Give a pair's data and teacher, made when first asked for."""
+        """Return a pair's data and teacher, made when first needed."""
         if self._key != (pair.data, pair.teacher):
             study, device = self.study, torch.device(self.study.device)
             spec, frames = self._frames(pair.data)
@@ -149,7 +151,7 @@ class Workshop:
         return self._bench
 
     def _frames(self, name: str) -> tuple[ModelSpec, dict[str, Frames]]:
-        """Give a data set's packed frames, those of the last one that was asked for at once."""
+        """Return a data set's packed frames; those of the last data set are kept."""
         if self._unpacked is None or self._unpacked[0] != name:
             self._unpacked = name, *unpack(self.study.packs[name])
         return self._unpacked[1:]
@@ -161,4 +163,7 @@ class Workshop:
 def _variants_of(frames: Frames, index: int, count: int) -> list[tuple[Any, Any]]:
     pixels, targets = frames.pixels[index], frames.targets[index]
     seeds = np.random.SeedSequence([7, index]).generate_state(count)
-    return [augmented(pixels, targets, "strong", int(seed)) for seed in seeds]
+    frame, names = Picture(pixels, targets), augmentations_of("strong")
+    alone = Material(lambda _: frame, pad_value=0)  # what makes up "strong" draws no other frame
+    made = [augmented(frame, names, int(seed), alone) for seed in seeds]
+    return [(picture.pixels, picture.targets) for picture in made]

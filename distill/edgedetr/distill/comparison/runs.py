@@ -17,15 +17,16 @@ from edgedetr.distill.comparison.page import comparison_page
 from edgedetr.distill.comparison.statistics import Arm, Comparison, Run
 from edgedetr.distill.evaluation.predict import evaluate
 from edgedetr.distill.training.distillation_model import trainee_of
-from edgedetr.distill.training.loader import NetworkInputs, open_splits
+from edgedetr.distill.training.loader import open_splits
 from edgedetr.distill.training.models import open_student, open_teacher
+from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.preflight import check_query_counts
 from edgedetr.distill.training.qat import Calibrate, uncalibrated
 from edgedetr.distill.training.run_folder import is_finished, read_metrics, refuse_other
 from edgedetr.distill.training.run_identity import identity_of
-from edgedetr.runtime.errors import SettingsError, UsageError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.errors import ArtifactError, SettingsError, UsageError
+from edgedetr.runtime.files import MOST_LOG_BYTES, read_text, write_text
 from edgedetr.runtime.machine import machine_facts
 
 if TYPE_CHECKING:
@@ -170,9 +171,8 @@ def _check(plan: Plan, planned: Sequence[_PlannedRun]) -> None:
     finished = [wanted for wanted in planned if wanted.is_finished]
     splits = open_splits(config.data) if finished else ()
     for wanted in finished:
-        refuse_other(
-            wanted.folder, read_metrics(wanted.folder), identity_of(wanted.config, *splits)
-        )
+        identity = identity_of(wanted.config.record(), wanted.config.weights, *splits)
+        refuse_other(wanted.folder, read_metrics(wanted.folder), identity)
 
 
 def _teacher_ap(config: DistillConfig) -> float:
@@ -186,10 +186,12 @@ def _teacher_ap(config: DistillConfig) -> float:
 
 
 def _read_run(folder: Path) -> Run:
-    metrics = read_metrics(folder)["metrics"]
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    evaluations = [r for r in records if r["kind"] == "evaluation"]
+    metrics, log = read_metrics(folder)["metrics"], folder / "log.jsonl"
+    try:
+        records = [json.loads(line) for line in read_text(log, MOST_LOG_BYTES).splitlines()]
+        evaluations = [r for r in records if r["kind"] == "evaluation"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ArtifactError(f"{log}: not the log of a run: {error}; delete {folder}") from error
     seconds = [r["seconds"] for r in records if r["kind"] == "step" and "seconds" in r]
     return Run(
         ap=_per_cent(metrics["ap"]),

@@ -7,7 +7,7 @@ for small inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ from edgedetr.distill.networks.static_nms import detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
     from edgedetr.distill.types import Losses, Pyramid, Regions, Targets
 
 
@@ -89,7 +90,7 @@ class Head(FCOSHead):  # type: ignore[misc]
     @override
     def compute_loss(
         self,
-        targets: list[dict[str, Any]],
+        targets: list[TorchvisionTarget],
         head_outputs: dict[str, Tensor],
         anchors: list[Tensor],
         matched_idxs: list[Tensor],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
@@ -37,6 +37,7 @@ from edgedetr.distill.networks.static_nms import detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
     from edgedetr.distill.types import Losses, Pyramid, Regions, Targets
 
 OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
@@ -103,7 +104,7 @@ class Head(RetinaNetHead):  # type: ignore[misc]
     @override
     def compute_loss(
         self,
-        targets: list[dict[str, Any]],
+        targets: list[TorchvisionTarget],
         head_outputs: dict[str, Tensor],
         anchors: list[Tensor],
         matched_idxs: list[Tensor],

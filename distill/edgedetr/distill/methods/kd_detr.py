@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 from typing_extensions import override
 
-from edgedetr.distill.detectors import answers_queries, answers_regions
+from edgedetr.distill.detectors import classifies_regions, decodes_queries
 from edgedetr.distill.losses.decoder_losses import (
     DECODER_TERMS,
     DecoderLossSettings,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.model import Model
-    from edgedetr.distill.types import Batch, Memory, Pyramid, RegionAnswers
+    from edgedetr.distill.types import Batch, Memory, Pyramid, RegionOutputs
 
 NEEDS_TEACHER = True
 
@@ -151,7 +151,7 @@ class ProposalKdDetr(DistillationMethod):
             counts = outside_ignored(target.boxes[-1], batch.targets)[shared.valid]
             logits, boxes = (x[-1][shared.valid] for x in (target.logits, target.boxes))
             weights = query_weights(logits, counts, settings)
-        output = self.student.answer_regions(batch.memory, proposals)
+        output = self.student.classify_regions(batch.memory, proposals)
         terms = proposal_losses(output, logits, boxes, weights, settings.class_norm)
         factors = (settings.class_weight, settings.l1_weight, settings.giou_weight)
         return {
@@ -165,12 +165,12 @@ def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
 
     The teacher decodes external queries, the student these or given boxes.
     """
-    return answers_queries(teacher) and (answers_queries(student) or answers_regions(student))
+    return decodes_queries(teacher) and (decodes_queries(student) or classifies_regions(student))
 
 
 def build(settings: Settings, student: Model, teacher: Model) -> DistillationMethod:
     """Make the method for a pair of models."""
-    if answers_queries(student.module):
+    if decodes_queries(student.module):
         check_pair(settings, student, teacher)
         return KdDetr(settings, student, teacher)
     default = Settings()
@@ -209,7 +209,7 @@ def proposal_queries(proposals: Sequence[Tensor]) -> SharedQueries:
 
 @in_float32
 def proposal_losses(
-    student: RegionAnswers,
+    student: RegionOutputs,
     logits: Tensor,
     boxes: Tensor,
     weights: Tensor,

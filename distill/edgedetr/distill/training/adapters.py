@@ -1,8 +1,8 @@
 """Adapters from a student's features to a teacher's, set in closed form before training begins.
 
-A random 1x1 convolution tells a student first of all how to please that convolution. A student that
-took over its teacher's weights has most of the teacher's features already, as linear combinations
-of its own: least squares finds them, and what is left of a feature loss is what the student lacks.
+A random 1x1 convolution makes a student fit that convolution first of all. A student that took over
+its teacher's weights has most of the teacher's features already, as linear combinations of its own:
+least squares finds them, and what is left of a feature loss is what the student lacks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgedetr.distill.training.distillation_model import Trainee
-    from edgedetr.distill.training.loader import TrainingInputs
+    from edgedetr.distill.training.training_inputs import TrainingInputs
     from edgedetr.distill.types import Targets
 
 IMAGES = 64
@@ -33,7 +33,7 @@ def fit_adapters(trainee: Trainee, batches: Iterable[tuple[Tensor, list[Targets]
     The student's features are those of training; what its batch norms have seen stays as it was.
 
     Args:
-        trainee: What will be trained; nothing happens where no method asks a teacher.
+        trainee: What will be trained; nothing happens where no method needs a teacher.
         batches: Network inputs (B, 3, H, W) and the truth of each image, on the trainee's device.
     """
     if trainee.teacher_memory is None:

@@ -10,11 +10,14 @@ from edgedetr.runtime.commands.options import (
     PATH,
     SPEC_FILE,
     Number,
+    beside,
     command_line,
+    format_option,
     require_apart,
     spec_option,
 )
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,8 +61,9 @@ GATE_FRAMES, AP_FRAMES = 200, 500
 @click.option(
     "--data",
     type=PATH,
-    help="KITTI folder: its val split for --max-ap-drop, its train split for --gate.",
+    help="Data set: its val split for --max-ap-drop, its train split for --gate.",
 )
+@format_option
 @click.option(
     "--frames",
     type=click.IntRange(1),
@@ -77,6 +81,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     max_ap_drop: float | None,
     gate: bool,
     data: Path | None,
+    kind: str | None,
     frames: int | None,
 ) -> None:
     """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for TensorRT.
@@ -86,7 +91,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.export.to_fp16 import frames_of
     from edgedetr.export.to_qdq import export_qdq
 
-    output = output or model.with_suffix(".int8.onnx")
+    output = output or beside(model, ".int8.onnx")
     require_apart([output], [model, stats])
     seen = list(frames_of(images)) if images else None
     if gate or max_ap_drop is not None:
@@ -95,16 +100,16 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         if stats is None or data is None or include or exclude:
             option = "--gate" if gate else "--max-ap-drop"
             raise UsageError(
-                f"{option} needs STATS and --data KITTI_ROOT, and takes no --include or --exclude"
+                f"{option} needs STATS and --data ROOT, and takes no --include or --exclude"
             )
         from edgedetr.export.search.int8_choice import Request, choose_coverage
 
         frames = frames or (GATE_FRAMES if gate else AP_FRAMES)
-        request = Request(data, frames, max_ap_drop, rest, seen)
+        request = Request(data, frames, max_ap_drop, rest, seen, kind)
         chosen = choose_coverage(model, stats, output, request, command_line())
         include, exclude = chosen.include, chosen.exclude
         click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
     named = {"--spec": click.get_current_context().meta[SPEC_FILE].name} if spec else {}
     named |= {"--images": images.name} if images else {}
     share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named)
-    click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")
+    click.echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))

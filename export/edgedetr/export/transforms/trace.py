@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import copy
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, reparameterize
 from edgedetr.export.transforms.deformable_attention import Form, sampled_by
 from edgedetr.export.transforms.roi_align import regions_pooled_by
+from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Iterator
 
     from edgedetr.distill.model import Model
 
 OPSET = 17
+LEAST_SIDE_PX = 32
+"""Backbones halve the image five times."""
 
 
 def trace(
@@ -34,6 +41,9 @@ def trace(
     """Write a network as torch traces it: layers merged, static batch 1, no metadata.
 
     The tracer warns about every size that it fixes, which is what a static graph wants.
+
+    Raises:
+        ArtifactError: If the network cannot compute anything at the size of its spec.
     """
     path = Path(path)
     spec, network = model.spec, copy.deepcopy(model.network).eval()
@@ -44,10 +54,12 @@ def trace(
         sampled_by(deformable_attention, network),
         regions_pooled_by(deformable_attention),
     )
-    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
+    sized, traced = _size_named(spec.input_hw), _Constants()
+    with sized, warnings.catch_warnings(), torch.inference_mode(), sampling, pooling, traced:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        warnings.filterwarnings("ignore", "Exporting aten::index operator", UserWarning)
         torch.onnx.export(
             _Answers(replace(model, network=network)).eval(),
             (images,),
@@ -59,14 +71,57 @@ def trace(
         )
 
 
+@contextmanager
+def _size_named(input_hw: tuple[int, int]) -> Iterator[None]:
+    """Say at which size a network cannot run, where torch says why."""
+    height, width = input_hw
+    if min(input_hw) < LEAST_SIDE_PX:
+        raise ArtifactError(
+            f"the network reads {height}x{width} pixels; wanted {LEAST_SIDE_PX} or more a side: "
+            "train it with a larger student.input_hw"
+        )
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(side % LEAST_SIDE_PX for side in input_hw):
+            raise
+        raise ArtifactError(
+            f"the network cannot run at {height}x{width} pixels: {str(error).splitlines()[0]}; "
+            "train it with a student.input_hw of multiples of 32"
+        ) from error
+
+
+class _Constants(TorchFunctionMode):
+    """Traces as constants what is the same for every image, and what torch's exporter fails at.
+
+    It makes every ``linspace`` FP64, and has no operator for a bicubic resize with antialiasing,
+    which vision transformers have for their position embeddings, and for nothing else.
+    """
+
+    @override
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Any = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.linspace:
+            args = (float(args[0]), float(args[1]), int(args[2]))
+        elif func is not functional.interpolate or kwargs.get("mode") != "bicubic":
+            return func(*args, **kwargs)
+        return torch.from_numpy(func(*args, **kwargs).numpy())
+
+
 class _Answers(nn.Module):
     """A network that takes images and gives logits and boxes, nothing else."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.network = model.network
-        self._predict = model.module.predict
+        self._model = model
 
     @override
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self._predict(self.network, images)
+        return self._model.predict(images)

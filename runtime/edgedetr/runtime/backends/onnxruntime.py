@@ -98,6 +98,29 @@ def session_options(threads: int | None = None, *, steady: bool = False) -> ort.
     return options
 
 
+def start_engine(
+    path: Path, options: ort.SessionOptions, providers: list[str]
+) -> ort.InferenceSession:
+    """Load a file; where that fails, try it without INT8 kernels.
+
+    Args:
+        path: The ONNX file.
+        options: See `session_options`.
+        providers: Execution providers, the most wanted first.
+
+    Raises:
+        Exception: Whatever ONNX Runtime raises for the file.
+    """
+    start = partial(ort.InferenceSession, str(path), options, providers=providers)
+    try:
+        return start(enable_fallback=0)  # which would print and go on with the CPU
+    except Exception:
+        options.add_session_config_entry(_AS_WRITTEN, "1")
+        with suppress(Exception):  # the first error says what is wrong with the file
+            return start(enable_fallback=0)
+        raise
+
+
 class OnnxSession:
     """A loaded ONNX model with input and output buffers that ONNX Runtime uses in place.
 
@@ -114,7 +137,7 @@ class OnnxSession:
         self.runs_on = f"onnxruntime {ort.__version__}, {engine.get_providers()[0]}"
         self.images: NDArray[np.float32] = example_input(spec)[None]
         self._feeds = {spec.input_name: self.images, **extra_feeds(inputs, spec, path)}
-        self._outputs = _first_answers(engine, spec, self._feeds, path)
+        self._outputs = _first_outputs(engine, spec, self._feeds, path)
         self.images[...] = 0
         self._engine: ort.InferenceSession | None = engine
         self._binding = engine.io_binding()
@@ -156,7 +179,7 @@ def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.Inferen
         )
     providers = [p for p in dict.fromkeys((provider, CPU)) if p in available]
     try:
-        engine = _started(path, options, providers)
+        engine = start_engine(path, options, providers)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
         raise ArtifactError(
             f"{path}: ONNX Runtime cannot load it, export it again: {error}"
@@ -168,18 +191,6 @@ def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.Inferen
             "or choose the backend onnxruntime"
         )
     return engine
-
-
-def _started(path: Path, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
-    """Start a session; where that fails, try it without INT8 kernels."""
-    start = partial(ort.InferenceSession, str(path), options, providers=providers)
-    try:
-        return start(enable_fallback=0)  # which would print and go on with the CPU
-    except Exception:
-        options.add_session_config_entry(_AS_WRITTEN, "1")
-        with suppress(Exception):  # the first error says what is wrong with the file
-            return start(enable_fallback=0)
-        raise
 
 
 def _stored_spec(engine: ort.InferenceSession, path: Path) -> ModelSpec:
@@ -196,13 +207,13 @@ def _described(tensors: Any) -> dict[str, tuple[str, list[int | str]]]:  # noqa:
     return {t.name: (_TYPES.get(t.type, t.type), list(t.shape)) for t in tensors}
 
 
-def _first_answers(
+def _first_outputs(
     engine: ort.InferenceSession,
     spec: ModelSpec,
     feeds: Mapping[str, NDArray[Any]],
     path: Path,
 ) -> list[NDArray[Any]]:
-    """Run once, because a file may leave the shapes of its outputs open, and check the answers.
+    """Run once, because a file may leave the shapes of its outputs open, and check these.
 
     Returns:
         Arrays like the outputs.
@@ -210,13 +221,13 @@ def _first_answers(
     check_output_names(_described(engine.get_outputs()), spec, path)
     names = spec.output_names
     try:
-        answers = engine.run(names, dict(feeds))
+        outputs = engine.run(names, dict(feeds))
     except Exception as error:
         raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {error}") from error
-    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, answers, strict=True)}
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, outputs, strict=True)}
     check_outputs(found, spec, path)
-    check_values(answers, spec, path)
-    return [np.zeros_like(a) for a in answers]
+    check_values(outputs, spec, path)
+    return [np.zeros_like(a) for a in outputs]
 
 
 def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:  # noqa: ANN401
