@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from typing_extensions import override
 
 from edgedetr.export.engine.log import make_monitor
 
@@ -71,7 +72,7 @@ class Calls(ast.NodeVisitor):
         self.classes = {name.rpartition(".")[0] for name in offered if "." in name}
         self.types, self.local = {"trt": "module", "self._trt": "module"}, {}
         self.guarded = BEHIND_A_CHECK | {
-            node.args[1].value
+            ast.unparse(node.args[1]).strip("'")
             for node in ast.walk(tree)
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "hasattr"
         }
@@ -98,6 +99,7 @@ class Calls(ast.NodeVisitor):
                 ):
                     self.answers[f"self.{getattr(function, 'name', '')}"] = found
 
+    @override
     def visit_FunctionDef(self, node):
         """Leave a function in a function to its own turn."""
 
@@ -139,6 +141,7 @@ class Calls(ast.NodeVisitor):
         answer = self.offered.get(f"{owner}.{name}", "").rpartition("-> ")[2]
         return answer if answer in self.classes else None
 
+    @override
     def visit_Attribute(self, node):
         self.generic_visit(node)
         owner = self.type_of(node.value)
@@ -157,6 +160,7 @@ class Calls(ast.NodeVisitor):
         elif isinstance(node.ctx, ast.Store) and not self.offered[name].startswith("property"):
             self.wrong.append(f"line {node.lineno}: {name} cannot be set")
 
+    @override
     def visit_Call(self, node):
         self.generic_visit(node)
         made = self.type_of(node.func) or ""

@@ -185,11 +185,13 @@ extern "C" void launch_resize_into_input(int grid_x, int grid_y, int block_x, in
 
 
 @pytest.fixture(scope="session")
-def libcuda_path(tmp_path_factory):
+def libcuda_path(tmp_path_factory, compiler):
     """The driver of `fake_libcuda`, built; None where there is no pycuda to use it."""
-    if find_spec("pycuda") is None:
+    pycuda = find_spec("pycuda")
+    if pycuda is None or pycuda.origin is None:
         return None
-    return fake_libcuda.build(tmp_path_factory.mktemp("libcuda"))
+    folder = tmp_path_factory.mktemp("libcuda")
+    return fake_libcuda.build(folder, compiler, Path(pycuda.origin).parent)
 
 
 @pytest.fixture(scope="session")
@@ -264,11 +266,17 @@ def tiny_engine(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def kernels(tmp_path_factory):
-    """The kernels as functions of the CPU."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
+def compiler():
+    """A compiler of C++, or a skip."""
+    found = shutil.which("g++") or shutil.which("clang++")
+    if found is None:
         pytest.skip("no C++ compiler (g++ or clang++) to compile the kernels with")
+    return found
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory, compiler):
+    """The kernels as functions of the CPU."""
     folder = tmp_path_factory.mktemp("kernels")
     (folder / "kernels.cpp").write_text(SHIMS + frame_kernel.kernel_source() + LAUNCHERS)
     flags = ["-std=c++11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"]

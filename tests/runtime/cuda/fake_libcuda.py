@@ -7,13 +7,12 @@ pycuda runs on it in this process.
 import ctypes
 import gc
 import re
-import shutil
 import struct
 import subprocess
 import weakref
 from ctypes import CFUNCTYPE, c_char_p, c_int, c_size_t, c_uint64, c_void_p
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,17 +41,20 @@ class Misuse(BaseException):
     """A bug that CUDA may or may not notice; no `except Exception` hides it."""
 
 
-def build(folder):
+def build(folder, compiler, pycuda):
     """Compile the driver, with a function that fails for each one that pycuda names and it lacks.
+
+    Args:
+        folder: Where to.
+        compiler: Of C++.
+        pycuda: The folder of pycuda's package.
 
     Returns:
         The library's path.
     """
-    compiler = shutil.which("g++") or shutil.which("clang++")
     source = Path(__file__).with_name("driver") / "libcuda.cpp"
     made = set(re.findall(r"\b(cu[A-Z]\w+)\(", source.read_text()))
-    pycuda = find_spec("pycuda")
-    (extension,) = Path(pycuda.submodule_search_locations[0]).glob("_driver*.so")
+    (extension,) = pycuda.glob("_driver*.so")
     named = set(re.findall(rb"(?<=\0)cu[A-Z][A-Za-z0-9]+(?:_v\d)?(?=\0)", extension.read_bytes()))
     rest = sorted({name.decode() for name in named} - made)
     lacking = folder / "lacking.cpp"
@@ -85,7 +87,7 @@ class DriverGpu:
     def __init__(self, library, name="Orin (fake)", capability=(8, 7), memory=1 << 28):
         self._library = library
         self.kernels = None  # a library of the CPU
-        self.others = weakref.WeakSet()
+        self.others: weakref.WeakSet[Any] = weakref.WeakSet()
         self.failing = _Failing(library)
         self._works, self._lost = [], False
         self._hooks = RUN(self._run), KERNEL(self._launch)
