@@ -13,6 +13,7 @@ from edgedetr.runtime.cuda import frame_kernel
 from edgedetr.runtime.cuda.buffers import Buffer
 from edgedetr.runtime.cuda.context import PrimaryContext
 from edgedetr.runtime.cuda.graph import GraphError, record
+from edgedetr.runtime.cuda.nvrtc import CompileError, compile_cuda
 from edgedetr.runtime.errors import DeviceLostError
 from edgedetr.runtime.spec import ModelSpec
 
@@ -200,6 +201,14 @@ def test_a_function_that_the_driver_lacks_is_named(drv, device):
     with pytest.raises(drv.Error, match="cuEventCreate failed"):
         drv.Event()
     assert device.misuses == ["cuEventCreate"]
+
+
+@pytest.mark.usefixtures("device")
+def test_nvrtc_compiles_beside_it():
+    try:
+        assert compile_cuda(frame_kernel.kernel_source(), "8.7")[:4] == b"\x7fELF"
+    except CompileError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("status", [ILLEGAL_ADDRESS, 719])

@@ -15,6 +15,12 @@ int cuInit(unsigned)
     return gpu.sticky ? NO_DEVICE : OK;
 }
 int cuDriverGetVersion(int *version) { *version = 13000; return OK; }
+// NVRTC asks for a table and goes on without.
+int cuGetExportTable(const void **table, const void *)
+{
+    *table = nullptr;
+    return NOT_SUPPORTED;
+}
 int cuGetErrorString(int status, const char **text)
 {
     static const std::map<int, const char *> texts = {
