@@ -94,7 +94,7 @@ def test_overrides_reach_into_tables_and_take_bare_strings(tmp_path):
         ("method.clock.share='x'", "method.clock.share must be a number of at least 0, got x"),
         ("method.clock.lcmd_weight=-1", "clock.lcmd_weight must be a number of at least 0, got -1"),
         ("method.fgd.temperature=nan", "fgd.temperature must be a number of at least 0, got nan"),
-        ("class_map.Car=[1]", r"class_map.Car must be a name, got \[1\]"),
+        ("class_map.Car=[1]", r"class_map.Car must be a name or a list of names, got \[1\]"),
         ("qat.include='('", r"must be regular expressions, found '\(': missing \)"),
         ("qat.frames=-3", "qat.frames must be at least 1"),
     ],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedetr.distill.methods import method
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
+from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     import os
@@ -28,6 +29,24 @@ def _check_range(name: str, value: int, least: int, most: int) -> None:
     """Refuse a number outside a range; raises ValueError."""
     if not least <= value <= most:
         raise ValueError(f"{name} must be at least {least} and at most {most}, got {value}")
+
+
+def check_input_hw(input_hw: tuple[int, int]) -> None:
+    """Refuse sides that no detector here takes; raises ValueError."""
+    if any(not 32 <= side <= MOST_SIDE_PX or side % 32 for side in input_hw):
+        raise ValueError(
+            f"input_hw must be multiples of 32, at most {MOST_SIDE_PX}, got {input_hw}"
+        )
+
+
+def check_normalization(
+    mean: tuple[float, float, float] | None, std: tuple[float, float, float] | None
+) -> None:
+    """Refuse half a normalization, or one that no pixels have; raises ValueError."""
+    if (mean is None) != (std is None):
+        raise ValueError("mean and std belong together: set both or neither")
+    if mean is not None and std is not None:
+        ModelSpec(input_hw=(1, 1), class_names=("any",), mean=mean, std=std)
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,9 @@ class StudentConfig:
         preset: Size within the family.
         input_hw: Height and width of the network's input in pixels, multiples of 32.
         resize: How frames get to that size, see `ModelSpec`.
+        mean: What each channel (R, G, B) of pixels in [0, 1] loses; unset takes what the weights
+            that it starts from were trained with, and 0 where it starts fresh.
+        std: What it is divided by then; likewise, and 1.
         init: Checkpoint of the same family and preset to start from, or weights of such a detector
             in transformers' naming: a ``.safetensors`` file or a hub repository; empty starts
             fresh.
@@ -99,15 +121,15 @@ class StudentConfig:
     preset: str = "edge-tiny"
     input_hw: tuple[int, int] = (96, 320)
     resize: Literal["letterbox", "stretch"] = "stretch"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     init: str = ""
     backbone_weights: str = ""
     inherit: bool = False
 
     def __post_init__(self) -> None:
-        if any(not 32 <= side <= MOST_SIDE_PX or side % 32 for side in self.input_hw):
-            raise ValueError(
-                f"input_hw must be multiples of 32, at most {MOST_SIDE_PX}, got {self.input_hw}"
-            )
+        check_input_hw(self.input_hw)
+        check_normalization(self.mean, self.std)
         if self.init and self.backbone_weights:
             raise ValueError("set init, which has a backbone, or backbone_weights; not both")
         if self.inherit and (self.init or self.backbone_weights):
@@ -180,16 +202,48 @@ class QatConfig:
 
 
 @dataclass(frozen=True)
+class TeacherInputConfig:
+    """The teacher's input, where it is to be another than the teacher was trained with.
+
+    Both models get their input from the same augmented pixels. What is unset is as the teacher's
+    checkpoint says.
+
+    Attributes:
+        input_hw: Height and width in pixels, multiples of 32.
+        resize: How frames get to that size, see `ModelSpec`.
+        mean: What each channel (R, G, B) of pixels in [0, 1] loses.
+        std: What it is divided by then.
+    """
+
+    input_hw: tuple[int, int] | None = None
+    resize: Literal["letterbox", "stretch"] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_input_hw(self.input_hw or (32, 32))
+        check_normalization(self.mean, self.std)
+
+    def applied(self, spec: ModelSpec) -> ModelSpec:
+        """Return a teacher's spec with what is set here."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(spec, **{name: value for name, value in given.items() if value is not None})
+
+
+@dataclass(frozen=True)
 class TeacherConfig:
     """The teacher of a run, as `DistillConfig` names it.
 
     Attributes:
         checkpoint: Its file; empty for a run without one.
-        class_names: The teacher's name of each class of the data set.
+        class_names: The teacher's names of each class of the data set: it is any of them, and no
+            class of the teacher's where there is none.
+        input: Its input.
     """
 
     checkpoint: str
-    class_names: tuple[str, ...]
+    class_names: tuple[tuple[str, ...], ...]
+    input: TeacherInputConfig = TeacherInputConfig()
 
 
 @dataclass(frozen=True)
@@ -241,7 +295,11 @@ class DistillConfig:
         optimizer: How it is trained.
         qat: Whether it is trained for INT8.
         teacher: Checkpoint of the teacher; empty for a method that needs none.
-        class_map: The teacher's name of each class that it names otherwise.
+        teacher_input: Its input, where it is to be another than it was trained with.
+        class_map: The teacher's name of each class that it names otherwise, or a list of names:
+            ``Car = ["car", "truck"]`` takes both as Car, ``Cyclist = []`` says that the teacher
+            does not know the class, so that no class loss teaches it. A start from weights takes
+            its class rows by the same names.
         methods: File names under ``edgedetr.distill.methods``; their losses add up.
         method: Settings of each method by its name: its own, and ``weight`` and ``share`` of
             `MethodConfig`. Those of a method that is not in ``methods`` wait for it.
@@ -256,6 +314,7 @@ class DistillConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     qat: QatConfig = QatConfig()
     teacher: str = ""
+    teacher_input: TeacherInputConfig = TeacherInputConfig()
     class_map: dict[str, Any] = field(default_factory=dict)
     methods: tuple[str, ...] = ("none",)
     method: dict[str, Any] = field(default_factory=dict)
@@ -290,14 +349,34 @@ class DistillConfig:
                     f"class_map names {name!r}, which is not one of data.classes"
                     f"{nearest(name, self.data.classes)}"
                 )
-            if not isinstance(theirs, str):
-                raise ValueError(f"class_map.{name} must be a name, got {theirs!r}")  # noqa: TRY004 - a value
+            if not isinstance(theirs, (str, list, tuple)) or not all(
+                isinstance(one, str) and one for one in theirs
+            ):
+                raise ValueError(
+                    f"class_map.{name} must be a name or a list of names, got {theirs!r}"
+                )
+        if not any(self.class_names):
+            raise ValueError("class_map leaves no class to the teacher: it could teach none")
+        owners: dict[str, str] = {}
+        for name, names in zip(self.data.classes, self.class_names, strict=True):
+            for theirs in names:
+                if theirs in owners:
+                    raise ValueError(
+                        f"class_map gives {theirs!r} to {owners[theirs]} and to {name}; a class of "
+                        "the teacher's is one class here"
+                    )
+                owners[theirs] = name
+
+    @property
+    def class_names(self) -> tuple[tuple[str, ...], ...]:
+        """What the teacher, or weights to start from, call each class of the data set."""
+        named = (self.class_map.get(name, name) for name in self.data.classes)
+        return tuple((found,) if isinstance(found, str) else tuple(found) for found in named)
 
     @property
     def teacher_config(self) -> TeacherConfig:
         """The section of the teacher."""
-        names = tuple(str(self.class_map.get(name, name)) for name in self.data.classes)
-        return TeacherConfig(self.teacher, names)
+        return TeacherConfig(self.teacher, self.class_names, self.teacher_input)
 
     @property
     def schedule(self) -> ScheduleConfig:
@@ -321,11 +400,18 @@ class DistillConfig:
     def record(self) -> dict[str, Any]:
         """Return the settings as plain values, to be kept with a run and compared.
 
-        A run without quantization-aware training does not mention it, as before there was any.
+        What a run does without is not mentioned, as before there was any: quantization-aware
+        training, and settings of `_LATER` at their defaults.
         """
         values = asdict(self)
         if not self.qat.enabled:
             del values["qat"]
+        for section, names in _LATER.items():
+            table, own = (values[section], getattr(self, section)) if section else (values, self)
+            defaults = {f.name: f.default for f in fields(own)}
+            for name in names:
+                if getattr(own, name) == defaults[name]:
+                    del table[name]
         return values
 
     def method_config(self, name: str) -> MethodConfig:
@@ -349,6 +435,9 @@ class DistillConfig:
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
+
+_LATER = {"": ("teacher_input",), "student": ("mean", "std")}
+"""Settings that came after runs were recorded, by their section."""
 
 _FACTORS = {"weight": 1.0, "share": 0.0}
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+import torch
+
+from edgedetr.distill.class_map import ClassMap
 from edgedetr.distill.detectors import DetectorModule, detector
+from edgedetr.distill.types import into_frame, out_of_frame
 from edgedetr.runtime.errors import UnknownNameError
 from edgedetr.runtime.settings import nearest
 
@@ -42,7 +46,7 @@ class Model:
         preset: Size within the family.
         spec: The contract of inputs and outputs.
         network: The weights.
-        class_order: Which class of the network each class of the outputs is; empty where they are
+        class_map: Which classes of the network each class of the outputs is; None where they are
             the same, see `with_classes`.
         quantization: How its INT8 export rounds, where it was trained for that; its own functions
             compute in float, see `edgedetr.distill.networks.fake_quantization.simulated`.
@@ -52,7 +56,7 @@ class Model:
     preset: str
     spec: ModelSpec
     network: nn.Module
-    class_order: tuple[int, ...] = ()
+    class_map: ClassMap | None = None
     quantization: Quantization | None = None
 
     @property
@@ -78,20 +82,31 @@ class Model:
     @property
     def num_classes(self) -> int:
         """How many classes its outputs have."""
-        return len(self.class_order or self.spec.class_names)
+        return len(self.class_map.groups if self.class_map else self.spec.class_names)
 
-    def with_classes(self, names: Sequence[str]) -> Model:
-        """Return the model with outputs for these of its classes, in this order."""
+    @property
+    def known_classes(self) -> tuple[int, ...] | None:
+        """Indices of the outputs' classes that the network knows; None where it knows all."""
+        return self.class_map.known if self.class_map else None
+
+    def with_classes(self, names: Sequence[str | Sequence[str]]) -> Model:
+        """Return the model with outputs for these of its classes, in this order.
+
+        Args:
+            names: The model's name of each class of the outputs, or its names: the class is then
+                any of them, and none of its classes where there is no name.
+        """
         own = self.spec.class_names
-        order = () if tuple(names) == tuple(own) else tuple(own.index(name) for name in names)
-        return replace(self, class_order=order)
+        lists = [(name,) if isinstance(name, str) else tuple(name) for name in names]
+        if lists == [(name,) for name in own]:
+            return replace(self, class_map=None)
+        groups = tuple(tuple(own.index(name) for name in some) for some in lists)
+        return replace(self, class_map=ClassMap(groups, len(own)))
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
         logits, boxes = self.module.predict(self.network, images)
-        if self.class_order:
-            logits = logits[..., list(self.class_order)]
-        return logits, boxes
+        return self.class_map.of_sigmoid(logits) if self.class_map else logits, boxes
 
     def training_pass(self, images: Tensor, targets: Sequence[Targets]) -> tuple[Losses, Features]:
         """Return the weighted detection losses of (B, 3, H, W), and the memory they came from.
@@ -109,38 +124,60 @@ class Model:
         return self.module.regions(self.network, memory)
 
     def label_content(self, labels: Tensor, boxes: Tensor) -> Tensor:
-        """Make the content (B, Q, D) of queries of the outputs' classes."""
-        if self.class_order:
-            labels = labels.new_tensor(self.class_order)[labels]
+        """Make the content (B, Q, D) of queries of the outputs' classes.
+
+        A class that is several of the network's gets the content of the first; that of one that
+        the network does not know means nothing.
+        """
+        if self.class_map:
+            labels = labels.new_tensor(self.class_map.firsts)[labels]
         module = cast("QueryDetectorModule", self.module)
         return module.label_content(self.network, labels, boxes)
 
     def place_content(self, memory: Memory, boxes: Tensor) -> Tensor:
         """Make the content (B, Q, D) of queries of no class at boxes (B, Q, 4)."""
         module = cast("QueryDetectorModule", self.module)
-        return module.place_content(self.network, memory, boxes)
+        return module.place_content(self.network, memory, into_frame(boxes, memory.frame))
 
     def decode(self, memory: Memory, queries: Queries) -> DetrOutputs:
         """Decode any queries, with every decoder layer."""
         module = cast("QueryDetectorModule", self.module)
-        outputs = module.decode(self.network, memory, queries)
-        if self.class_order:
-            outputs = replace(outputs, logits=outputs.logits[..., list(self.class_order)])
+        inside = replace(queries, boxes=into_frame(queries.boxes, memory.frame))
+        outputs = module.decode(self.network, memory, inside)
+        if memory.frame is not None:
+            outputs = replace(outputs, boxes=out_of_frame(outputs.boxes, memory.frame))
+        if self.class_map:
+            logits = self.class_map.of_sigmoid(outputs.logits)
+            outputs = replace(outputs, logits=logits, known=self.class_map.known)
         return outputs
 
     def answer_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionAnswers:
         """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""
         module = cast("RegionDetectorModule", self.module)
-        outputs = module.answer_regions(self.network, pyramid, boxes)
-        if self.class_order:
-            order = list(self.class_order)
+        frame = pyramid.frame
+        inside = boxes if frame is None else _regions_in_frame(boxes, frame)
+        outputs = module.answer_regions(self.network, pyramid, inside)
+        if frame is not None:
+            counts = torch.tensor([len(b) for b in boxes], device=frame.device)
+            scale, shift = frame.repeat_interleave(counts, 0)[:, None].chunk(2, -1)
+            moved = (outputs.boxes - shift.repeat(1, 1, 2)) / scale.repeat(1, 1, 2)
+            outputs = replace(outputs, boxes=moved)
+        if self.class_map:
+            found = outputs.logits
             outputs = replace(
                 outputs,
-                logits=outputs.logits[:, [0, *(1 + i for i in order)]],
-                deltas=outputs.deltas[:, order],
-                boxes=outputs.boxes[:, order],
+                logits=self.class_map.of_softmax(found),
+                deltas=self.class_map.of_boxes(outputs.deltas, found),
+                boxes=self.class_map.of_boxes(outputs.boxes, found),
+                known=self.class_map.known,
             )
         return outputs
+
+
+def _regions_in_frame(boxes: Sequence[Tensor], frame: Tensor) -> list[Tensor]:
+    """Move boxes, xyxy in [0, 1], to where they lie in the frame of each image."""
+    scale, shift = (part.repeat(1, 2) for part in frame.chunk(2, -1))
+    return [(b * a + c).clamp(0, 1) for b, a, c in zip(boxes, scale, shift, strict=True)]
 
 
 def new_model(family: str, preset: str, spec: ModelSpec) -> Model:

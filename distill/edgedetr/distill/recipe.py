@@ -22,7 +22,7 @@ from edgedetr.distill.training.loader import (
     open_splits,
 )
 from edgedetr.distill.training.loop import TrainingLoop
-from edgedetr.distill.training.models import open_student, open_teacher
+from edgedetr.distill.training.models import inherited, open_student, open_teacher, report_inputs
 from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.optimizer import optimizer_of
 from edgedetr.distill.training.preflight import check_inputs, check_names
@@ -30,7 +30,6 @@ from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibr
 from edgedetr.distill.training.run_folder import STATE, finish, finished_metrics, only_run_in
 from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
-from edgedetr.distill.weights.selection import inherit
 
 if TYPE_CHECKING:
     import os
@@ -87,10 +86,9 @@ def _train(
 
     accelerator = Accelerator()
     torch.manual_seed(config.seed)
-    student = open_student(config.student, config.data.classes)
+    student = open_student(config.student, config.data.classes, config.class_names)
     teacher = open_teacher(config.teacher_config)
-    if config.student.inherit and teacher is not None:
-        inherit(student, teacher)
+    student = inherited(student, teacher, config.student)
     methods = config.method_configs
     check_inputs(student, teacher if needs_teacher(methods) else None, splits, config.batch_size)
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
@@ -104,7 +102,10 @@ def _train(
         teacher.network.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
 
-    inputs = NetworkInputs(train_split, student.spec)
+    asked = teacher.spec if teacher is not None and trainee.teacher_memory else None
+    if asked is not None:
+        report_inputs(student.spec, asked)
+    inputs = NetworkInputs(train_split, student.spec, asked)
     data = TrainingInputs(inputs, config.data.augment, config.seed)
     fit_adapters(trainee, first_batches(data, config.batch_size, accelerator.device))
     loader = TrainingLoader(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from edgedetr.distill import recipe
-from edgedetr.distill.config import OptimizerConfig
+from edgedetr.distill.config import OptimizerConfig, TeacherInputConfig
 from edgedetr.distill.data import Truth
 from edgedetr.distill.training.models import open_student, open_teacher
 from edgedetr.distill.training.preflight import (
@@ -92,9 +92,10 @@ def test_a_small_input_is_refused_before_anything_is_trained(config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_teacher_that_the_students_input_is_too_small_for_is_refused(config, teacher):
+def test_a_teacher_whose_input_is_too_small_for_it_is_refused(config, teacher):
     student = replace(config.student, preset="edge-micro", input_hw=(32, 64))
-    config = replace(config, student=student, teacher=str(teacher), methods=("clock",))
+    small = TeacherInputConfig(input_hw=(32, 64))
+    config = replace(config, student=student, teacher=str(teacher), teacher_input=small)
     student = open_student(config.student, config.data.classes)
     own = open_teacher(config.teacher_config)
     with pytest.raises(UsageError, match=r"d_fine/edge-small at 32 x 64 .* 60 queries .* has 42;"):

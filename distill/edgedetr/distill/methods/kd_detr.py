@@ -152,7 +152,8 @@ class ProposalKdDetr(DistillationMethod):
             logits, boxes = (x[-1][shared.valid] for x in (target.logits, target.boxes))
             weights = query_weights(logits, counts, settings)
         output = self.student.answer_regions(batch.memory, proposals)
-        terms = proposal_losses(output, logits, boxes, weights, settings.class_norm)
+        teacher = TeacherAnswers(logits, boxes, target.known)
+        terms = proposal_losses(output, teacher, weights, settings.class_norm)
         factors = (settings.class_weight, settings.l1_weight, settings.giou_weight)
         return {
             f"proposal_{name}": factor * terms[name]
@@ -207,11 +208,25 @@ def proposal_queries(proposals: Sequence[Tensor]) -> SharedQueries:
     return SharedQueries(None, boxes, valid)
 
 
+@dataclass(frozen=True, eq=False)
+class TeacherAnswers:
+    """A query detector's outputs for N boxes, without gradient.
+
+    Attributes:
+        logits: Of independent sigmoids, (N, K).
+        boxes: cxcywh in [0, 1], (N, 4).
+        known: Indices of the classes that it knows; None where all.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    known: tuple[int, ...] | None = None
+
+
 @in_float32
 def proposal_losses(
     student: RegionAnswers,
-    logits: Tensor,
-    boxes: Tensor,
+    teacher: TeacherAnswers,
     weights: Tensor,
     class_norm: Literal["weights", "sum"] = "weights",
 ) -> dict[str, Tensor]:
@@ -219,17 +234,17 @@ def proposal_losses(
 
     Args:
         student: Outputs for N boxes; logits (N, 1 + K), boxes (N, K, 4), xyxy in [0, 1].
-        logits: The teacher's (N, K), without gradient.
-        boxes: The teacher's (N, 4), cxcywh in [0, 1], without gradient.
+        teacher: The teacher's for the same N boxes.
         weights: Constant weight of each box (N,).
         class_norm: ``weights`` divides the class term by the summed weights; ``sum`` does not.
 
     Returns:
         ``class``, ``l1`` and ``giou``; all are 0 when no weight is positive.
     """
-    divergence = exclusive_divergence(student.logits, logits)
-    best = student.boxes[torch.arange(len(logits), device=logits.device), logits.argmax(-1)]
+    divergence = exclusive_divergence(student.logits, teacher.logits, teacher.known)
+    rows = torch.arange(len(student.boxes), device=student.boxes.device)
+    best = student.boxes[rows, teacher.logits.argmax(-1)]
     return {
         "class": weighted(divergence, weights, class_norm),
-        **box_losses(box_convert(best, "xyxy", "cxcywh"), boxes, weights),
+        **box_losses(box_convert(best, "xyxy", "cxcywh"), teacher.boxes, weights),
     }

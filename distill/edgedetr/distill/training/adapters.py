@@ -42,7 +42,7 @@ def fit_adapters(trainee: Trainee, batches: Iterable[tuple[Tensor, list[Targets]
     training = trainee.training
     trainee.train()
     seen = [
-        Batch(images, targets, trainee.encode(images), trainee.teacher_memory(images))
+        Batch(images, targets, trainee.encode(images), trainee.teacher_memory(images, targets))
         for images, targets in batches
     ]
     trainee.train(training)

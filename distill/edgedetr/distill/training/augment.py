@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,8 +11,6 @@ from torch import Tensor
 from torchvision.ops import box_convert
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
-
-from edgedetr.distill.types import Targets
 
 MIN_VISIBLE = 0.3
 """An object of which a crop leaves less than this share becomes an ignored area."""
@@ -23,6 +22,8 @@ SMALLEST_CROP = 0.6
 """Smallest side of a zoom's crop, as a share of the image's."""
 
 if TYPE_CHECKING:
+    from edgedetr.distill.types import Targets
+
     Kind = Literal["flip", "strong"]
 
 _light = v2.RandomPhotometricDistort(p=0.5)
@@ -54,12 +55,11 @@ def _mirrored(image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
     def mirror(boxes: Tensor) -> Tensor:
         return torch.cat([1 - boxes[:, :1], boxes[:, 1:]], dim=1)
 
-    return functional.horizontal_flip(image), Targets(
-        targets.labels,
-        mirror(targets.boxes),
-        mirror(targets.ignored),
-        targets.frame_id,
-        None if targets.picture is None else mirror(targets.picture),
+    return functional.horizontal_flip(image), replace(
+        targets,
+        boxes=mirror(targets.boxes),
+        ignored=mirror(targets.ignored),
+        picture=None if targets.picture is None else mirror(targets.picture),
     )
 
 
@@ -89,7 +89,9 @@ def _zoomed(image: Tensor, targets: Targets, rng: np.random.Generator) -> tuple[
     rest = torch.cat([ignored, boxes[~kept]])
     rest = rest[rest[:, 2:].amin(1) > 0]
     picture = None if targets.picture is None else into_crop(targets.picture)[0]
-    return image, Targets(targets.labels[kept], boxes[kept], rest, targets.frame_id, picture)
+    return image, replace(
+        targets, labels=targets.labels[kept], boxes=boxes[kept], ignored=rest, picture=picture
+    )
 
 
 def _area(corners: Tensor) -> Tensor:

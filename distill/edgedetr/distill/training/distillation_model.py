@@ -31,7 +31,7 @@ def trainee_of(configs: Sequence[MethodConfig], student: Model, teacher: Model |
     distillation = distillation_of(configs, student, teacher)
     if teacher is None or not needs_teacher(configs):
         return Trainee(student, distillation)
-    return Trainee(student, distillation, TeacherMemory(teacher))
+    return Trainee(student, distillation, TeacherMemory(teacher, student.spec))
 
 
 class Trainee(nn.Module):
@@ -69,7 +69,7 @@ class Trainee(nn.Module):
             images: Network input (B, 3, H, W).
             targets: The truth of each image.
         """
-        theirs = self.teacher_memory(images) if self.teacher_memory else None
+        theirs = self.teacher_memory(images, targets) if self.teacher_memory else None
         images = images.contiguous(memory_format=torch.channels_last)
         with simulated(self.network, self.student.quantization):
             detection, memory = self.student.training_pass(images, targets)

@@ -6,7 +6,7 @@ import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.training.augment import augmented
+from edgedetr.distill.training.teacher_views import teacher_views
 from edgedetr.distill.training.worker_processes import end_with_parent
 from edgedetr.distill.types import Targets
 from edgedetr.runtime.errors import EdgeDetrError
@@ -78,13 +79,20 @@ class NetworkInputs:
     The resize is the runtime's `Preprocessor`; its result is taken back to uint8, exactly, so that
     augmentation works on pixels and memory holds a quarter.
 
+    Args:
+        dataset: The split.
+        spec: The student's input.
+        teacher: The teacher's, in training with one; pixels are finer where it needs them.
+
     Attributes:
         dataset: The split.
+        views: Makes the teacher's input; None where it sees the same pixels.
     """
 
-    def __init__(self, dataset: Dataset, spec: ModelSpec) -> None:
+    def __init__(self, dataset: Dataset, spec: ModelSpec, teacher: ModelSpec | None = None) -> None:
         self.dataset = dataset
-        self._spec = spec
+        self.views = teacher_views(spec, teacher)
+        self._spec = spec = self.views.fine(spec) if self.views else spec
         size = len(dataset) * 3 * spec.input_hw[0] * spec.input_hw[1]
         self._kept: dict[int, Inputs] | None = {} if size <= MEMORY_LIMIT_BYTES else None
         self._preprocess = Preprocessor(spec)
@@ -130,11 +138,25 @@ class NetworkInputs:
             ignored=torch.from_numpy(place.to_input(truth.ignored)),
             frame_id=sample.frame.frame_id,
             picture=_picture(place),
+            labelled=sample.labelled,
+            source_hw=place.source_hw,
         )
         inputs = Inputs(torch.from_numpy(pixels), targets, place)
         if self._kept is not None:
             self._kept[index] = inputs
         return inputs
+
+    def finished(self, pixels: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+        """Turn augmented pixels into the student's input, and add the teacher's where it differs.
+
+        Args:
+            pixels: uint8 (3, H, W).
+            targets: Their truth.
+        """
+        if self.views is None:
+            return self.normalised(pixels), targets
+        targets = replace(targets, view=self.views.view(pixels, targets))
+        return self.normalised(self.views.shrunk(pixels)), targets
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Turn uint8 (3, H, W) into the network's float32 input, as the runtime does."""
@@ -168,7 +190,12 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         inputs = self._inputs[index]
         seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
         pixels, targets = augmented(inputs.pixels, inputs.targets, self.kind, seed)
-        return self._inputs.normalised(pixels), targets
+        return self._inputs.finished(pixels, targets)
+
+    @property
+    def has_views(self) -> bool:
+        """Whether the teacher sees other pixels than the student."""
+        return self._inputs.views is not None
 
     def read(self) -> None:
         """Read all images at once, see `NetworkInputs.read`."""

@@ -112,7 +112,7 @@ class TrainingLoop:
         loader.data.read()
         self.validation.check()
         memory = self.state.trainee.teacher_memory
-        if memory is not None and loader.data.kind == "flip":
+        if memory is not None and loader.data.kind == "flip" and not loader.data.has_views:
             batches = loader.data.mirrored_too(self.schedule.batch_size)
             memory.fill(batches, 2 * len(loader.data))
 

@@ -45,7 +45,7 @@ def check_inputs(
 
     Args:
         student: Encodes one image of its own input size.
-        teacher: Encodes one of the student's; None where no method needs it.
+        teacher: Encodes one of its own; None where no method needs it.
         splits: The training split and the validation split.
         batch_size: Images per step.
 
@@ -59,13 +59,13 @@ def check_inputs(
 
 
 def check_query_counts(student: Model, teacher: Model | None) -> int | None:
-    """Encode an image of the student's input size by both; return how many queries it has.
+    """Encode an image of its own input size by each; return how many queries the student has.
 
     Raises:
         UsageError: If an encoder has fewer cells than its model has queries.
     """
     if teacher is not None:
-        query_count(teacher, student.spec.input_hw)
+        query_count(teacher, teacher.spec.input_hw)
     return query_count(student, student.spec.input_hw)
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
+from edgedetr.distill.types import Pyramid, out_of_frame
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
     from edgedetr.distill.model import Model
-    from edgedetr.distill.types import Features
+    from edgedetr.distill.types import Features, Targets
+    from edgedetr.runtime.spec import ModelSpec
+
 LIMIT_BYTES = 1 << 30
 """Size of the cache; a teacher whose memories take more encodes each batch anew."""
 
@@ -22,14 +27,17 @@ LIMIT_BYTES = 1 << 30
 class TeacherMemory:
     """Encodes images with a frozen teacher; those in its cache are not encoded again.
 
-    The key is the image's content, so the memory is right whatever augmentation does.
+    The key is the image's content, so the memory is right whatever augmentation does. Where the
+    teacher sees other pixels than the student, each batch is encoded anew.
 
     Args:
         teacher: Its network is in evaluation mode and gets no gradient.
+        student: The input that images come normalised for; None is the teacher's own.
     """
 
-    def __init__(self, teacher: Model) -> None:
+    def __init__(self, teacher: Model, student: ModelSpec | None = None) -> None:
         self._teacher = teacher
+        self._normalised = Rescaling(student or teacher.spec, teacher.spec)
         self._known: dict[bytes, tuple[Tensor, ...]] = {}
         self._like: Features | None = None
 
@@ -56,16 +64,76 @@ class TeacherMemory:
                 bar.update(len(batch))
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Features:
-        """Return the teacher's memory or pyramid of (B, 3, H, W)."""
+    def __call__(self, images: Tensor, targets: Sequence[Targets] = ()) -> Features:
+        """Return the teacher's memory or pyramid of (B, 3, H, W).
+
+        Args:
+            images: The student's input.
+            targets: What holds the teacher's own, where that differs.
+        """
+        views = [t.view for t in targets if t.view is not None]
+        if views:
+            return _in_frame(
+                self._encode(torch.stack([v.pixels for v in views])),
+                torch.stack([v.frame for v in views]),
+            )
         rows = [self._known.get(_key(image)) for image in images] if self._known else []
         known = [row for row in rows if row is not None]
         if self._like is None or len(known) < len(images):
             return self._encode(images)
         return self._like.with_tensors([torch.stack(part) for part in zip(*known, strict=True)])
 
+    @torch.no_grad()
+    def predict(self, images: Tensor, targets: Sequence[Targets]) -> tuple[Tensor, Tensor]:
+        """Detect in the images of a batch, as `Model.predict`; boxes are in the student's frame."""
+        views = [t.view for t in targets if t.view is not None]
+        if not views:
+            return self._teacher.predict(self._normalised(images))
+        pixels = torch.stack([v.pixels for v in views])
+        logits, boxes = self._teacher.predict(self._normalised(pixels))
+        return logits, out_of_frame(boxes, torch.stack([v.frame for v in views]))
+
     def _encode(self, images: Tensor) -> Features:
+        """Encode the student's input, or uint8 pixels of the teacher's."""
+        images = self._normalised(images)
         return self._teacher.encode(images.contiguous(memory_format=torch.channels_last))
+
+
+class Rescaling:
+    """Turns images that are normalised one way into the same normalised another way.
+
+    Args:
+        given: How floating images are; uint8 ones are pixels.
+        wanted: How they are to be.
+    """
+
+    def __init__(self, given: ModelSpec, wanted: ModelSpec) -> None:
+        self._given, self._wanted = given, wanted
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return float (B, 3, H, W); what is as wanted stays as it is, to the bit."""
+        wanted = self._wanted
+        if not images.is_floating_point():
+            mean, std = (_channels(v, images) for v in (wanted.mean, wanted.std))
+            return (images.float() / 255 - mean) / std
+        given = self._given
+        if (given.mean, given.std) == (wanted.mean, wanted.std):
+            return images
+        mean, std = (_channels(v, images) for v in (given.mean, given.std))
+        new_mean, new_std = (_channels(v, images) for v in (wanted.mean, wanted.std))
+        return (images * std + mean - new_mean) / new_std
+
+
+def _channels(values: tuple[float, ...], images: Tensor) -> Tensor:
+    return torch.tensor(values, device=images.device)[:, None, None]
+
+
+def _in_frame(features: Features, frame: Tensor) -> Features:
+    """Return a teacher's features with boxes in the student's frame."""
+    if isinstance(features, Pyramid):
+        return replace(features, frame=frame)
+    own = replace(features.own, boxes=out_of_frame(features.own.boxes, frame))
+    return replace(features, frame=frame, own=own)
 
 
 def _key(image: Tensor) -> bytes:

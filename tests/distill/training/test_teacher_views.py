@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from edgedetr.distill.training.teacher_views import TeacherViews, teacher_views
+from edgedetr.distill.types import Targets, into_frame, out_of_frame
+from edgedetr.runtime.spec import ModelSpec
+
+SPEC = ModelSpec(input_hw=(64, 64), class_names=("Car",), resize="stretch")
+
+
+def truth(**given):
+    return Targets(
+        torch.zeros(1, dtype=torch.long),
+        torch.tensor([[0.5, 0.5, 0.5, 0.5]]),
+        torch.zeros(0, 4),
+        source_hw=(50, 100),
+        **given,
+    )
+
+
+def test_models_of_one_frame_share_their_pixels():
+    other = replace(SPEC, mean=(0.5, 0.5, 0.5), pad_value=0)
+    assert teacher_views(SPEC, None) is None
+    assert teacher_views(SPEC, other) is None
+    assert teacher_views(replace(SPEC, resize="letterbox"), other) is not None
+
+
+@pytest.mark.parametrize(
+    ("hw", "finer"), [((128, 64), (2, 1)), ((32, 96), (1, 2)), ((640, 640), (4, 4))]
+)
+def test_pixels_are_as_fine_as_the_teacher_needs(hw, finer):
+    views = teacher_views(SPEC, replace(SPEC, input_hw=hw))
+    assert views is not None
+    assert views.finer == finer
+    assert views.fine(SPEC).input_hw == (64 * finer[0], 64 * finer[1])
+
+
+def test_the_students_input_is_the_mean_of_the_finer_pixels():
+    views = TeacherViews(SPEC, (2, 1))
+    pixels = torch.tensor([[[10, 20], [30, 60]]], dtype=torch.uint8).expand(3, 2, 2)
+    assert views.shrunk(pixels)[0].tolist() == [[20, 40]]
+    assert TeacherViews(SPEC, (1, 1)).shrunk(pixels) is pixels
+
+
+def test_a_letterboxing_teacher_sees_the_frame_in_its_own_shape():
+    """A frame of 50 x 100 takes the upper half of 64 x 64; a box's y and height are halved."""
+    letterbox = replace(SPEC, resize="letterbox", pad_value=7)
+    pixels = torch.full((3, 64, 64), 200, dtype=torch.uint8)
+    view = TeacherViews(letterbox, (1, 1)).view(pixels, truth())
+    assert (view.pixels[:, :32] == 200).all()
+    assert (view.pixels[:, 32:] == 7).all()
+    assert view.frame.tolist() == [1.0, 0.5, 0.0, 0.0]
+    moved = into_frame(truth().boxes[None], view.frame[None])
+    torch.testing.assert_close(moved, torch.tensor([[[0.5, 0.25, 0.5, 0.25]]]))
+    torch.testing.assert_close(out_of_frame(moved, view.frame[None]), truth().boxes[None])
+
+
+def test_a_mirrored_letterbox_is_cut_out_where_it_lies():
+    """A picture in the right half: x of 0.5 to 1 is all that a stretching teacher sees."""
+    pixels = torch.zeros((3, 64, 64), dtype=torch.uint8)
+    pixels[:, :, 32:] = 90
+    targets = truth(picture=torch.tensor([[0.75, 0.5, 0.5, 1.0]]))
+    view = TeacherViews(replace(SPEC, input_hw=(32, 32)), (1, 1)).view(pixels, targets)
+    assert view.pixels.shape == (3, 32, 32)
+    assert (view.pixels == 90).all()
+    assert view.frame.tolist() == [2.0, 1.0, -1.0, 0.0]
+    found = into_frame(torch.tensor([[[0.75, 0.5, 0.25, 0.5]]]), view.frame[None])
+    torch.testing.assert_close(found, torch.tensor([[[0.5, 0.5, 0.5, 0.5]]]))
