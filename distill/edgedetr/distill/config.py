@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgedetr.distill.methods import method
+from edgedetr.distill.methods import method, needs_foundation
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
 from edgedetr.runtime.spec import ModelSpec
@@ -65,6 +65,11 @@ class DataConfig:
         val_split: Split to evaluate on.
         augment: ``flip`` mirrors; ``strong`` also zooms and changes light and colour.
         workers: Processes that load images; 0 loads in the training process.
+        unlabelled: Folder of frames without labels, in which only the teacher teaches; empty is
+            none.
+        unlabelled_share: Their share of each batch, in (0, 1).
+        unlabelled_score: From which score on the teacher's detections stand for their labels in
+            distillation losses.
     """
 
     root: str
@@ -75,6 +80,9 @@ class DataConfig:
     val_split: str = "val"
     augment: Literal["flip", "strong"] = "flip"
     workers: int = 0
+    unlabelled: str = ""
+    unlabelled_share: float = 0.25
+    unlabelled_score: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) < len(self.classes):
@@ -93,6 +101,11 @@ class DataConfig:
             if not split.strip() or not set(split).isdisjoint("/\\"):
                 raise ValueError(f"train_split and val_split must be names, got {split!r}")
         _check_range("workers", self.workers, 0, MOST_WORKERS)
+        if not (0 < self.unlabelled_share < 1 and 0 < self.unlabelled_score < 1):
+            raise ValueError(
+                "unlabelled_share and unlabelled_score must lie in (0, 1), got "
+                f"{self.unlabelled_share} and {self.unlabelled_score}"
+            )
 
 
 @dataclass(frozen=True)
@@ -296,6 +309,8 @@ class DistillConfig:
         qat: Whether it is trained for INT8.
         teacher: Checkpoint of the teacher; empty for a method that needs none.
         teacher_input: Its input, where it is to be another than it was trained with.
+        foundation: Vision backbone of transformers whose features the method ``foundation``
+            teaches: a folder, or a repository of the Hugging Face hub.
         class_map: The teacher's name of each class that it names otherwise, or a list of names:
             ``Car = ["car", "truck"]`` takes both as Car, ``Cyclist = []`` says that the teacher
             does not know the class, so that no class loss teaches it. A start from weights takes
@@ -315,6 +330,7 @@ class DistillConfig:
     qat: QatConfig = QatConfig()
     teacher: str = ""
     teacher_input: TeacherInputConfig = TeacherInputConfig()
+    foundation: str = ""
     class_map: dict[str, Any] = field(default_factory=dict)
     methods: tuple[str, ...] = ("none",)
     method: dict[str, Any] = field(default_factory=dict)
@@ -334,6 +350,7 @@ class DistillConfig:
         needy = [name for name in self.methods if method(name).NEEDS_TEACHER]
         if needy and not self.teacher:
             raise ValueError(f"method {needy[0]!r} needs a teacher checkpoint")
+        self._check_foundation()
         if self.student.inherit and not self.teacher:
             raise ValueError("student.inherit needs a teacher checkpoint")
         if self.qat.enabled and not self.student.init:
@@ -341,6 +358,21 @@ class DistillConfig:
                 "qat.enabled fine-tunes a trained student; name its checkpoint in student.init"
             )
         self._check_class_map()
+
+    def _check_foundation(self) -> None:
+        """Refuse a foundation that nothing learns from, and frames that nothing teaches."""
+        learns = needs_foundation(self.methods)
+        if learns and not self.foundation:
+            raise ValueError(
+                "method 'foundation' needs foundation, the backbone that it learns from"
+            )
+        if self.foundation and not learns:
+            raise ValueError("foundation is set, and no method learns from it: add 'foundation'")
+        if self.data.unlabelled:
+            if not learns and not any(method(name).NEEDS_TEACHER for name in self.methods):
+                raise ValueError("data.unlabelled needs a method with a teacher, or 'foundation'")
+            if self.batch_size < 2:
+                raise ValueError("data.unlabelled needs a batch_size of at least 2")
 
     def _check_class_map(self) -> None:
         for name, theirs in self.class_map.items():
@@ -395,6 +427,7 @@ class DistillConfig:
             "teacher": self.teacher,
             "student.init": self.student.init,
             "student.backbone_weights": self.student.backbone_weights,
+            **({"foundation": self.foundation} if self.foundation else {}),
         }
 
     def record(self) -> dict[str, Any]:
@@ -436,7 +469,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-_LATER = {"": ("teacher_input",), "student": ("mean", "std")}
+_LATER = {
+    "": ("teacher_input", "foundation"),
+    "student": ("mean", "std"),
+    "data": ("unlabelled", "unlabelled_share", "unlabelled_score"),
+}
 """Settings that came after runs were recorded, by their section."""
 
 _FACTORS = {"weight": 1.0, "share": 0.0}

@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from edgedetr.distill.detectors import QueryDetectorModule, RegionDetectorModule
+    from edgedetr.distill.detectors import (
+        DenseDetectorModule,
+        QueryDetectorModule,
+        RegionDetectorModule,
+    )
     from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.distill.types import (
+        CellAnswers,
         DetrOutputs,
         Features,
         Losses,
@@ -150,6 +155,10 @@ class Model:
             logits = self.class_map.of_sigmoid(outputs.logits)
             outputs = replace(outputs, logits=logits, known=self.class_map.known)
         return outputs
+
+    def answer_cells(self, pyramid: Pyramid, count: int) -> CellAnswers:
+        """Return the outputs at the best anchors or locations, at most ``count`` an image."""
+        return cast("DenseDetectorModule", self.module).answer_cells(self.network, pyramid, count)
 
     def answer_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionAnswers:
         """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""

@@ -15,11 +15,11 @@ from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.distillation_model import trainee_of
 from edgedetr.distill.training.loader import (
-    EpochOrder,
     NetworkInputs,
     TrainingInputs,
     TrainingLoader,
     open_splits,
+    order_of,
 )
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.models import inherited, open_student, open_teacher, report_inputs
@@ -30,6 +30,8 @@ from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibr
 from edgedetr.distill.training.run_folder import STATE, finish, finished_metrics, only_run_in
 from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
+from edgedetr.distill.training.unlabelled import MixedFrames, least_batch, with_unlabelled
+from edgedetr.distill.weights.foundation import open_foundation
 
 if TYPE_CHECKING:
     import os
@@ -90,27 +92,29 @@ def _train(
     teacher = open_teacher(config.teacher_config)
     student = inherited(student, teacher, config.student)
     methods = config.method_configs
-    check_inputs(student, teacher if needs_teacher(methods) else None, splits, config.batch_size)
+    asked = teacher if needs_teacher(methods) else None
+    check_inputs(student, asked, splits, least_batch(config.batch_size, config.data))
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
     student = quantized_student(student, config.qat, train_split, kept, calibrate, resumed=resumed)
 
-    trainee = trainee_of(methods, student, teacher)
+    foundation = open_foundation(config.foundation) if config.foundation else None
+    trainee = trainee_of(methods, student, teacher, foundation, config.data.unlabelled_score)
     optimizer = optimizer_of(trainee, config.optimizer)
     average = MovingAverage(student.network, config.optimizer.ema_decay)
     average.to(accelerator.device)
-    if teacher is not None:
-        teacher.network.to(accelerator.device)
+    for frozen in (teacher, foundation):
+        if frozen is not None:
+            frozen.network.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
 
-    asked = teacher.spec if teacher is not None and trainee.teacher_memory else None
-    if asked is not None:
-        report_inputs(student.spec, asked)
-    inputs = NetworkInputs(train_split, student.spec, asked)
+    report_inputs(student.spec, asked.spec if asked else None)
+    frames = with_unlabelled(train_split, config.data)
+    inputs = NetworkInputs(frames, student.spec, asked.spec if asked else None)
     data = TrainingInputs(inputs, config.data.augment, config.seed)
     fit_adapters(trainee, first_batches(data, config.batch_size, accelerator.device))
     loader = TrainingLoader(
         data,
-        EpochOrder(len(inputs), config.batch_size, config.seed),
+        order_of(frames, config.data, config.batch_size, config.seed),
         config.data.workers,
     )
     loop = TrainingLoop(
@@ -125,6 +129,8 @@ def _train(
         evaluate=partial(evaluate, batch_size=config.batch_size),
     )
     metrics = loop.train(loader)
+    if isinstance(frames, MixedFrames):
+        metrics["unlabelled_frames"] = float(frames.unlabelled)
     if accelerator.is_main_process:
         finish(out, loop.averaged, metrics, config, identity, command=command)
     return metrics

@@ -212,6 +212,19 @@ class RegionAnswers:
 
 
 @dataclass(frozen=True, eq=False)
+class CellAnswers:
+    """The outputs of a dense detector at some of its anchors or locations, with gradient.
+
+    Attributes:
+        logits: Of independent sigmoids, whose sigmoids are the scores, (B, n, K).
+        boxes: xyxy in [0, 1], (B, n, 4).
+    """
+
+    logits: Tensor
+    boxes: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Targets:
     """The truth of one image of a batch, in the frame of the network input.
 

@@ -34,7 +34,7 @@ def test_a_head_is_sorted_by_class_where_the_background_or_the_anchors_lie_betwe
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_a_start_with_other_class_order_detects_the_same(family, make_model, images):
-    """Every class keeps its logits, which move to its new place; a class of no name starts fresh."""
+    """Every class keeps its logits, which move to its new place; a new class starts fresh."""
     teacher = make_model(family)
     names = ("Cyclist", "Van", "Car", "Pedestrian")
     student = new_model(family, "edge-tiny", replace(teacher.spec, class_names=names))

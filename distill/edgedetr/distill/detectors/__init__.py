@@ -5,7 +5,8 @@ abilities show in the functions that a file has besides:
 
 * ``decode`` takes *external* queries (from ground truth, from the teacher, random), which carries
   query-aligned distillation between any two families that have it (`QueryDetectorModule`);
-* ``answer_regions`` classifies any boxes (`RegionDetectorModule`).
+* ``answer_regions`` classifies any boxes (`RegionDetectorModule`);
+* ``answer_cells`` gives what a dense detector says at its best anchors (`DenseDetectorModule`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from edgedetr.distill.types import (
+        CellAnswers,
         DetrOutputs,
         Features,
         Losses,
@@ -123,6 +125,14 @@ class RegionDetectorModule(DetectorModule, Protocol):
         ...
 
 
+class DenseDetectorModule(DetectorModule, Protocol):
+    """What the file of a one-stage family without queries defines besides."""
+
+    def answer_cells(self, model: nn.Module, pyramid: Pyramid, count: int) -> CellAnswers:
+        """Return the outputs at the anchors or locations of highest score, at most so many."""
+        ...
+
+
 def detector(family: str) -> DetectorModule:
     """Return the module of a detector family."""
     return cast("DetectorModule", find(__name__, family))
@@ -131,6 +141,11 @@ def detector(family: str) -> DetectorModule:
 def answers_queries(module: DetectorModule) -> bool:
     """Tell whether a family decodes external queries: whether it is a detection transformer."""
     return hasattr(module, "decode")
+
+
+def answers_cells(module: DetectorModule) -> bool:
+    """Tell whether a family answers at anchors or locations: whether it is a dense detector."""
+    return hasattr(module, "answer_cells")
 
 
 def answers_regions(module: DetectorModule) -> bool:

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from edgedetr.distill.networks.anchor_heads import (
     best_cells,
+    chosen_cells,
     encode,
     in_unit,
     inputs_of,
@@ -38,7 +39,7 @@ from edgedetr.distill.networks.static_nms import detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.types import Losses, Pyramid, Regions, Targets
+    from edgedetr.distill.types import CellAnswers, Losses, Pyramid, Regions, Targets
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,12 @@ def regions(model: FCOS, pyramid: Pyramid) -> Regions:
     return best_cells(scores, _boxes(model, pyramid, outputs), features, anchor_kinds(model))
 
 
+def answer_cells(model: FCOS, pyramid: Pyramid, count: int) -> CellAnswers:
+    """Return the outputs at the locations of highest score, at most ``count`` an image."""
+    outputs = model.head(list(pyramid.levels))
+    return chosen_cells(sigmoid_logits(_scores(outputs)), _boxes(model, pyramid, outputs), count)
+
+
 def embedding_width(model: FCOS) -> int:
     """Return the channels of a region's embedding: those of the heads."""
     return width(model)
@@ -176,6 +183,7 @@ def _inside(anchors: Tensor, areas: Tensor) -> Tensor:
 __all__ = [
     "PRESETS",
     "anchor_kinds",
+    "answer_cells",
     "build",
     "embedding_width",
     "encode",

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from edgedetr.distill.networks.anchor_heads import (
     best_cells,
+    chosen_cells,
     encode,
     in_unit,
     inputs_of,
@@ -37,7 +38,7 @@ from edgedetr.distill.networks.static_nms import detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.types import Losses, Pyramid, Regions, Targets
+    from edgedetr.distill.types import CellAnswers, Losses, Pyramid, Regions, Targets
 
 OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 RATIOS = (0.5, 1.0, 2.0)
@@ -155,6 +156,12 @@ def regions(model: RetinaNet, pyramid: Pyramid) -> Regions:
     return best_cells(scores, _boxes(model, pyramid, outputs), features, anchor_kinds(model))
 
 
+def answer_cells(model: RetinaNet, pyramid: Pyramid, count: int) -> CellAnswers:
+    """Return the outputs at the anchors of highest score, at most ``count`` an image."""
+    outputs = model.head(list(pyramid.levels))
+    return chosen_cells(outputs["cls_logits"], _boxes(model, pyramid, outputs), count)
+
+
 def embedding_width(model: RetinaNet) -> int:
     """Return the channels of a region's embedding: those of the heads."""
     return width(model)
@@ -176,6 +183,7 @@ def _boxes(model: RetinaNet, pyramid: Pyramid, outputs: dict[str, Tensor]) -> Te
 __all__ = [
     "PRESETS",
     "anchor_kinds",
+    "answer_cells",
     "build",
     "embedding_width",
     "encode",

@@ -13,6 +13,8 @@ paper's code are ``class_loss="softmax_kl"``, ``class_norm="sum"``, ``temperatur
 
 A two-stage student decodes no queries. There its own proposals become the teacher's queries, of no
 class, and its head classifies the same boxes. See `ProposalKdDetr` for how the two are compared.
+A dense student (FCOS, RetinaNet) has neither: there the boxes of its best anchors, without
+duplicates, become the teacher's queries. See `CellKdDetr`.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.ops import box_convert
+from torchvision.ops import box_convert, nms
 from typing_extensions import override
 
-from edgedetr.distill.detectors import answers_queries, answers_regions
+from edgedetr.distill.class_map import only_known
+from edgedetr.distill.detectors import answers_cells, answers_queries, answers_regions
 from edgedetr.distill.losses.decoder_losses import (
     DECODER_TERMS,
     DecoderLossSettings,
@@ -43,7 +46,13 @@ from edgedetr.distill.losses.distillation_points import (
     shared_outputs,
     teacher_queries,
 )
-from edgedetr.distill.losses.logit_losses import box_losses, exclusive_divergence, weighted
+from edgedetr.distill.losses.logit_losses import (
+    ClassLoss,
+    box_losses,
+    exclusive_divergence,
+    query_losses,
+    weighted,
+)
 from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.networks.precision import in_float32
 from edgedetr.runtime.errors import SettingsError
@@ -59,6 +68,9 @@ NEEDS_TEACHER = True
 
 PROPOSALS = 300
 """The most proposals of an image that the teacher decodes."""
+
+OVERLAP = 0.7
+"""IoU above which the better of a dense student's boxes keeps the other out, as with proposals."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +173,69 @@ class ProposalKdDetr(DistillationMethod):
         }
 
 
+class CellKdDetr(DistillationMethod):
+    """The losses at a dense student's best anchors, against a query detector's outputs.
+
+    Both score classes by independent sigmoids, so that the class term is `class_divergence`. The
+    `PROPOSALS` best anchors lose those that overlap a better one by more than `OVERLAP`, as
+    proposals do: a teacher's queries see one another, and one of two that want the same object
+    gives way. Points weigh as in `KdDetr`.
+    """
+
+    terms = ("cell_class", "cell_l1", "cell_giou")
+
+    def __init__(self, settings: Settings, student: Model, teacher: Model) -> None:
+        super().__init__()
+        self.settings = settings
+        self.student = student
+        self.teacher = teacher
+
+    @override
+    def forward(self, batch: Batch[Pyramid, Memory]) -> dict[str, Tensor]:
+        """Return the weighted terms of one step; the teacher decodes without gradient."""
+        settings = self.settings
+        found = self.student.answer_cells(batch.memory, PROPOSALS)
+        with torch.no_grad():
+            kept = [
+                nms(boxes, logits.amax(-1), OVERLAP)
+                for boxes, logits in zip(found.boxes, found.logits, strict=True)
+            ]
+            proposals = [b[rows].detach() for b, rows in zip(found.boxes, kept, strict=True)]
+            shared = proposal_queries(proposals)
+            target = self.teacher.decode(
+                batch.teacher_memory, shared.queries(self.teacher, batch.teacher_memory)
+            )
+            counts = outside_ignored(target.boxes[-1], batch.targets)[shared.valid]
+            answers = TeacherAnswers(
+                target.logits[-1][shared.valid], target.boxes[-1][shared.valid], target.known
+            )
+            weights = query_weights(answers.logits, counts, settings)
+        logits, boxes = (
+            torch.cat([x[rows] for x, rows in zip(part, kept, strict=True)])
+            for part in (found.logits, found.boxes)
+        )
+        terms = in_float32(query_losses)(
+            only_known(logits, answers.known),
+            box_convert(boxes, "xyxy", "cxcywh"),
+            only_known(answers.logits, answers.known),
+            answers.boxes,
+            weights,
+            ClassLoss(settings.class_loss, settings.class_norm, settings.temperature),
+        )
+        factors = (settings.class_weight, settings.l1_weight, settings.giou_weight)
+        return {
+            f"cell_{name}": factor * terms[name]
+            for name, factor in zip(("class", "l1", "giou"), factors, strict=True)
+        }
+
+
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
     """Tell whether the method takes a pair of families.
 
-    The teacher decodes external queries, the student these or given boxes.
+    The teacher decodes external queries, the student these, or it has boxes of its own to ask for.
     """
-    return answers_queries(teacher) and (answers_queries(student) or answers_regions(student))
+    asks = answers_queries(student) or answers_regions(student) or answers_cells(student)
+    return answers_queries(teacher) and asks
 
 
 def build(settings: Settings, student: Model, teacher: Model) -> DistillationMethod:
@@ -174,20 +243,22 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
     if answers_queries(student.module):
         check_pair(settings, student, teacher)
         return KdDetr(settings, student, teacher)
-    default = Settings()
-    for name in _QUERIES_ONLY:
+    dense, default = answers_cells(student.module), Settings()
+    for name in _QUERIES_ONLY if dense else (*_QUERIES_ONLY, *_SIGMOIDS_ONLY):
         if getattr(settings, name) != getattr(default, name):
             raise SettingsError(
                 f"{name} is for students that decode queries; {student.family} has its own "
                 f"proposals: leave {name} out"
             )
+    if dense:
+        check_pair(settings, student, teacher)
+        return CellKdDetr(settings, student, teacher)
     return ProposalKdDetr(settings, student, teacher)
 
 
+_SIGMOIDS_ONLY = ("class_loss", "temperature")
 _QUERIES_ONLY = (
     "corner_weight",
-    "class_loss",
-    "temperature",
     "layers",
     "specific_weight",
     "general_weight",

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
 from typing_extensions import override
 
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.training.augment import augmented
 from edgedetr.distill.training.teacher_views import teacher_views
+from edgedetr.distill.training.unlabelled import MixedFrames, MixedOrder, unlabelled_count
 from edgedetr.distill.training.worker_processes import end_with_parent
 from edgedetr.distill.types import Targets
 from edgedetr.runtime.errors import EdgeDetrError
@@ -56,6 +58,22 @@ def open_splits(config: DataConfig) -> tuple[Dataset, Dataset]:
         for split in (config.train_split, config.val_split)
     )
     return train, validation
+
+
+def order_of(
+    dataset: Dataset, config: DataConfig, batch_size: int, seed: int
+) -> EpochOrder | MixedOrder:
+    """Return the order of a training split, and report how many of its frames have no labels."""
+    if not isinstance(dataset, MixedFrames):
+        return EpochOrder(len(dataset), batch_size, seed)
+    count = unlabelled_count(batch_size, config.unlabelled_share)
+    labelled = len(dataset) - dataset.unlabelled
+    tqdm.write(
+        f"{dataset.unlabelled} frames of {config.unlabelled} have no labels: {count} of each batch "
+        f"of {batch_size}"
+    )
+    order = EpochOrder(labelled, batch_size - count, seed)
+    return MixedOrder(order, labelled, dataset.unlabelled, count, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,14 +266,14 @@ class TrainingLoader:
 
     Args:
         data: The training split.
-        order: The order of each epoch.
+        order: The order of each epoch, of frames without labels too.
         workers: Loader processes; 0 loads in this one.
 
     Attributes:
         data: The training split.
     """
 
-    def __init__(self, data: TrainingInputs, order: EpochOrder, workers: int) -> None:
+    def __init__(self, data: TrainingInputs, order: EpochOrder | MixedOrder, workers: int) -> None:
         self.data, self._order = data, order
         self._batches = DataLoader(
             _Attempts(data),

@@ -123,8 +123,10 @@ def open_teacher(config: TeacherConfig) -> Model | None:
     return teacher.with_classes(config.class_names)
 
 
-def report_inputs(student: ModelSpec, teacher: ModelSpec) -> None:
+def report_inputs(student: ModelSpec, teacher: ModelSpec | None) -> None:
     """Say in one line where the teacher's input differs from the student's."""
+    if teacher is None:
+        return
     mine, theirs = (
         {
             "size": f"{s.input_hw[0]} x {s.input_hw[1]} {s.resize}",

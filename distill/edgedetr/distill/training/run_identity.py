@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import Truth
+from edgedetr.distill.training.unlabelled import hash_of_names
 from edgedetr.distill.weights.pretrained import local_file
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import sha256
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 FREE = ("data.workers", "eval_every")
 """Settings that change no weight."""
-PLACES = ("data.root", "teacher", "student.init", "student.backbone_weights")
+PLACES = (
+    *("data.root", "data.unlabelled", "teacher", "foundation"),
+    *("student.init", "student.backbone_weights"),
+)
 """Settings that say where a file lies; what counts is what it holds."""
 
 
@@ -69,6 +73,8 @@ def identity_of(config: DistillConfig, train: Dataset, validation: Dataset) -> R
     for name, split in (("data.train_split", train), ("data.val_split", validation)):
         sources[f"{name}: images"] = hashlib.sha256("\0".join(split.ids).encode()).hexdigest()
         sources[f"{name}: labels"] = _labels_hash(split)
+    if config.data.unlabelled:
+        sources["data.unlabelled: images"] = hash_of_names(config.data.unlabelled)
     return RunIdentity(settings_of(config.record()), sources)
 
 

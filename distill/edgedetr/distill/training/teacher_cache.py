@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
+from edgedetr.distill.networks.rescaling import Rescaling
 from edgedetr.distill.types import Pyramid, out_of_frame
 
 if TYPE_CHECKING:
@@ -97,35 +98,6 @@ class TeacherMemory:
         """Encode the student's input, or uint8 pixels of the teacher's."""
         images = self._normalised(images)
         return self._teacher.encode(images.contiguous(memory_format=torch.channels_last))
-
-
-class Rescaling:
-    """Turns images that are normalised one way into the same normalised another way.
-
-    Args:
-        given: How floating images are; uint8 ones are pixels.
-        wanted: How they are to be.
-    """
-
-    def __init__(self, given: ModelSpec, wanted: ModelSpec) -> None:
-        self._given, self._wanted = given, wanted
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return float (B, 3, H, W); what is as wanted stays as it is, to the bit."""
-        wanted = self._wanted
-        if not images.is_floating_point():
-            mean, std = (_channels(v, images) for v in (wanted.mean, wanted.std))
-            return (images.float() / 255 - mean) / std
-        given = self._given
-        if (given.mean, given.std) == (wanted.mean, wanted.std):
-            return images
-        mean, std = (_channels(v, images) for v in (given.mean, given.std))
-        new_mean, new_std = (_channels(v, images) for v in (wanted.mean, wanted.std))
-        return (images * std + mean - new_mean) / new_std
-
-
-def _channels(values: tuple[float, ...], images: Tensor) -> Tensor:
-    return torch.tensor(values, device=images.device)[:, None, None]
 
 
 def _in_frame(features: Features, frame: Tensor) -> Features:

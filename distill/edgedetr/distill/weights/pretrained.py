@@ -212,6 +212,8 @@ def local_file(source: str) -> Path:
             "safetensors.torch.save_file(torch.load(PATH, weights_only=True), "
             f"'{path.stem}.safetensors')"
         )
+    if path.is_dir():
+        path /= HUB_FILE
     if path.is_file():
         return path
     if path.suffix == ".safetensors" or source.count("/") != 1:
