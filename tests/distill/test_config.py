@@ -1,6 +1,14 @@
+from dataclasses import replace
+
 import pytest
 
-from edgedetr.distill.config import MethodConfig, StudentConfig, load_config
+from edgedetr.distill.config import (
+    DataConfig,
+    DistillConfig,
+    MethodConfig,
+    StudentConfig,
+    load_config,
+)
 from edgedetr.distill.methods.clock import Settings
 from edgedetr.runtime.errors import SettingsError, UnknownNameError
 
@@ -129,3 +137,50 @@ def test_a_missing_or_damaged_file_is_one_line(tmp_path):
 def test_a_student_has_one_start():
     with pytest.raises(ValueError, match="init, which has a backbone, or backbone_weights"):
         StudentConfig(init="a", backbone_weights="b")
+
+
+def test_what_a_run_does_without_is_not_recorded(tmp_path):
+    """Runs of before there were such settings are the same runs."""
+    plain = DistillConfig(data=DataConfig(root="data"))
+    record = plain.record()
+    assert not record.keys() & {"qat", "teacher_input", "foundation"}
+    assert not {"mean", "std"} & record["student"].keys()
+    assert not any(key.startswith("unlabelled") for key in record["data"])
+    used = replace(
+        plain,
+        data=replace(plain.data, unlabelled="more"),
+        student=replace(plain.student, mean=(0.5,) * 3, std=(0.2,) * 3),
+        methods=("foundation",),
+        foundation=str(tmp_path),
+    )
+    record = used.record()
+    assert record["data"]["unlabelled"] == "more"
+    assert record["student"]["mean"] == (0.5,) * 3
+    assert used.weights["foundation"] == record["foundation"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"methods": ("foundation",)}, "method 'foundation' needs foundation"),
+        ({"foundation": "some/where"}, "no method learns from it: add 'foundation'"),
+        ({"data": DataConfig("data", unlabelled="more")}, "data.unlabelled needs a method with"),
+        (
+            {
+                "data": DataConfig("data", unlabelled="more"),
+                "teacher": "t.safetensors",
+                "methods": ("clock",),
+                "batch_size": 1,
+            },
+            "batch_size with data.unlabelled must be at least 2",
+        ),
+    ],
+)
+def test_frames_and_foundations_that_nothing_uses_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DistillConfig(**{"data": DataConfig("data"), **settings})
+
+
+def test_shares_and_scores_of_unlabelled_frames_have_a_range():
+    with pytest.raises(ValueError, match="unlabelled_share and unlabelled_score must lie in"):
+        DataConfig("data", unlabelled_share=1.0)

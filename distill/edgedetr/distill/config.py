@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedetr.distill.methods import method, needs_foundation
+from edgedetr.distill.teacher_config import (
+    TeacherConfig,
+    TeacherInputConfig,
+    check_class_map,
+    check_input_hw,
+    check_normalization,
+    names_of,
+)
 from edgedetr.runtime.errors import SettingsError
-from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
-from edgedetr.runtime.spec import ModelSpec
+from edgedetr.runtime.settings import load_settings, settings_from_dict
 
 if TYPE_CHECKING:
     import os
@@ -18,7 +25,6 @@ if TYPE_CHECKING:
 
 
 MOST_WORKERS = 256
-MOST_SIDE_PX = 8192
 MOST_STEPS = 10**9
 MOST_SEED = 2**32 - 1
 MOST_WEIGHT = 1e9
@@ -29,24 +35,6 @@ def _check_range(name: str, value: int, least: int, most: int) -> None:
     """Refuse a number outside a range; raises ValueError."""
     if not least <= value <= most:
         raise ValueError(f"{name} must be at least {least} and at most {most}, got {value}")
-
-
-def check_input_hw(input_hw: tuple[int, int]) -> None:
-    """Refuse sides that no detector here takes; raises ValueError."""
-    if any(not 32 <= side <= MOST_SIDE_PX or side % 32 for side in input_hw):
-        raise ValueError(
-            f"input_hw must be multiples of 32, at most {MOST_SIDE_PX}, got {input_hw}"
-        )
-
-
-def check_normalization(
-    mean: tuple[float, float, float] | None, std: tuple[float, float, float] | None
-) -> None:
-    """Refuse half a normalization, or one that no pixels have; raises ValueError."""
-    if (mean is None) != (std is None):
-        raise ValueError("mean and std belong together: set both or neither")
-    if mean is not None and std is not None:
-        ModelSpec(input_hw=(1, 1), class_names=("any",), mean=mean, std=std)
 
 
 @dataclass(frozen=True)
@@ -215,51 +203,6 @@ class QatConfig:
 
 
 @dataclass(frozen=True)
-class TeacherInputConfig:
-    """The teacher's input, where it is to be another than the teacher was trained with.
-
-    Both models get their input from the same augmented pixels. What is unset is as the teacher's
-    checkpoint says.
-
-    Attributes:
-        input_hw: Height and width in pixels, multiples of 32.
-        resize: How frames get to that size, see `ModelSpec`.
-        mean: What each channel (R, G, B) of pixels in [0, 1] loses.
-        std: What it is divided by then.
-    """
-
-    input_hw: tuple[int, int] | None = None
-    resize: Literal["letterbox", "stretch"] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-
-    def __post_init__(self) -> None:
-        check_input_hw(self.input_hw or (32, 32))
-        check_normalization(self.mean, self.std)
-
-    def applied(self, spec: ModelSpec) -> ModelSpec:
-        """Return a teacher's spec with what is set here."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(spec, **{name: value for name, value in given.items() if value is not None})
-
-
-@dataclass(frozen=True)
-class TeacherConfig:
-    """The teacher of a run, as `DistillConfig` names it.
-
-    Attributes:
-        checkpoint: Its file; empty for a run without one.
-        class_names: The teacher's names of each class of the data set: it is any of them, and no
-            class of the teacher's where there is none.
-        input: Its input.
-    """
-
-    checkpoint: str
-    class_names: tuple[tuple[str, ...], ...]
-    input: TeacherInputConfig = TeacherInputConfig()
-
-
-@dataclass(frozen=True)
 class ScheduleConfig:
     """How long a run trains and on how much at once, as `DistillConfig` says.
 
@@ -329,7 +272,7 @@ class DistillConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     qat: QatConfig = QatConfig()
     teacher: str = ""
-    teacher_input: TeacherInputConfig = TeacherInputConfig()
+    teacher_input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
     foundation: str = ""
     class_map: dict[str, Any] = field(default_factory=dict)
     methods: tuple[str, ...] = ("none",)
@@ -357,58 +300,25 @@ class DistillConfig:
             raise ValueError(
                 "qat.enabled fine-tunes a trained student; name its checkpoint in student.init"
             )
-        self._check_class_map()
+        check_class_map(self.class_map, self.data.classes)
 
     def _check_foundation(self) -> None:
         """Refuse a foundation that nothing learns from, and frames that nothing teaches."""
         learns = needs_foundation(self.methods)
         if learns and not self.foundation:
-            raise ValueError(
-                "method 'foundation' needs foundation, the backbone that it learns from"
-            )
+            raise ValueError("method 'foundation' needs foundation, its backbone")
         if self.foundation and not learns:
             raise ValueError("foundation is set, and no method learns from it: add 'foundation'")
         if self.data.unlabelled:
             if not learns and not any(method(name).NEEDS_TEACHER for name in self.methods):
                 raise ValueError("data.unlabelled needs a method with a teacher, or 'foundation'")
-            if self.batch_size < 2:
-                raise ValueError("data.unlabelled needs a batch_size of at least 2")
-
-    def _check_class_map(self) -> None:
-        for name, theirs in self.class_map.items():
-            if name not in self.data.classes:
-                raise ValueError(
-                    f"class_map names {name!r}, which is not one of data.classes"
-                    f"{nearest(name, self.data.classes)}"
-                )
-            if not isinstance(theirs, (str, list, tuple)) or not all(
-                isinstance(one, str) and one for one in theirs
-            ):
-                raise ValueError(
-                    f"class_map.{name} must be a name or a list of names, got {theirs!r}"
-                )
-        if not any(self.class_names):
-            raise ValueError("class_map leaves no class to the teacher: it could teach none")
-        owners: dict[str, str] = {}
-        for name, names in zip(self.data.classes, self.class_names, strict=True):
-            for theirs in names:
-                if theirs in owners:
-                    raise ValueError(
-                        f"class_map gives {theirs!r} to {owners[theirs]} and to {name}; a class of "
-                        "the teacher's is one class here"
-                    )
-                owners[theirs] = name
-
-    @property
-    def class_names(self) -> tuple[tuple[str, ...], ...]:
-        """What the teacher, or weights to start from, call each class of the data set."""
-        named = (self.class_map.get(name, name) for name in self.data.classes)
-        return tuple((found,) if isinstance(found, str) else tuple(found) for found in named)
+            _check_range("batch_size with data.unlabelled", self.batch_size, 2, MOST_STEPS)
 
     @property
     def teacher_config(self) -> TeacherConfig:
         """The section of the teacher."""
-        return TeacherConfig(self.teacher, self.class_names, self.teacher_input)
+        names = names_of(self.class_map, self.data.classes)
+        return TeacherConfig(self.teacher, names, self.teacher_input)
 
     @property
     def schedule(self) -> ScheduleConfig:
@@ -433,18 +343,16 @@ class DistillConfig:
     def record(self) -> dict[str, Any]:
         """Return the settings as plain values, to be kept with a run and compared.
 
-        What a run does without is not mentioned, as before there was any: quantization-aware
-        training, and settings of `_LATER` at their defaults.
+        What a run does without and what is at its default in `_LATER` is left out, as before.
         """
         values = asdict(self)
         if not self.qat.enabled:
             del values["qat"]
-        for section, names in _LATER.items():
-            table, own = (values[section], getattr(self, section)) if section else (values, self)
-            defaults = {f.name: f.default for f in fields(own)}
-            for name in names:
-                if getattr(own, name) == defaults[name]:
-                    del table[name]
+        defaults = asdict(DistillConfig(DataConfig(self.data.root)))
+        for section, name in _LATER:
+            table, default = (x[section] if section else x for x in (values, defaults))
+            if table[name] == default[name]:
+                del table[name]
         return values
 
     def method_config(self, name: str) -> MethodConfig:
@@ -469,11 +377,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-_LATER = {
-    "": ("teacher_input", "foundation"),
-    "student": ("mean", "std"),
-    "data": ("unlabelled", "unlabelled_share", "unlabelled_score"),
-}
+_LATER = (
+    *(("", "teacher_input"), ("", "foundation"), ("student", "mean"), ("student", "std")),
+    *(("data", f"unlabelled{part}") for part in ("", "_share", "_score")),
+)
 """Settings that came after runs were recorded, by their section."""
 
 _FACTORS = {"weight": 1.0, "share": 0.0}

@@ -88,8 +88,9 @@ def _train(
 
     accelerator = Accelerator()
     torch.manual_seed(config.seed)
-    student = open_student(config.student, config.data.classes, config.class_names)
-    teacher = open_teacher(config.teacher_config)
+    taught = config.teacher_config
+    student = open_student(config.student, config.data.classes, taught.class_names)
+    teacher = open_teacher(taught)
     student = inherited(student, teacher, config.student)
     methods = config.method_configs
     asked = teacher if needs_teacher(methods) else None

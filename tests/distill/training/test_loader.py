@@ -1,6 +1,7 @@
 import gc
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -219,3 +220,23 @@ def test_a_lack_of_shared_memory_is_one_line(monkeypatch):
 def test_another_fault_keeps_its_trace():
     with pytest.raises(RuntimeError, match="of another kind"), one_line_of_workers():
         raise RuntimeError("of another kind")
+
+
+def test_the_teachers_view_is_of_the_same_augmented_pixels():
+    """A teacher of twice the side: its picture, shrunk by two, is the student's; so after zooms."""
+    wider = replace(SPEC, input_hw=(64, 128), mean=(0.5, 0.5, 0.5))
+    data = TrainingInputs(NetworkInputs(Frames(), SPEC, wider), "strong", seed=0)
+    for epoch in range(4):
+        pixels, targets = data[epoch, 1]
+        assert pixels.shape == (3, 32, 64)
+        assert targets.view is not None
+        assert targets.view.pixels.shape == (3, 64, 128)
+        assert targets.view.frame.tolist() == [1, 1, 0, 0]
+        halved = torch.nn.functional.avg_pool2d(targets.view.pixels.float(), 2) / 255
+        assert (halved - pixels).abs().max() < 1 / 255
+    assert data.has_views
+    same = TrainingInputs(
+        NetworkInputs(Frames(), SPEC, replace(wider, input_hw=(32, 64))), "flip", 0
+    )
+    assert not same.has_views
+    assert same[0, 0][1].view is None

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import save_file
 
-from edgedetr.distill.config import StudentConfig, TeacherConfig, TeacherInputConfig
+from edgedetr.distill.config import StudentConfig
 from edgedetr.distill.networks.backbones import backbone_of
 from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedLayer
+from edgedetr.distill.teacher_config import TeacherConfig, TeacherInputConfig
 from edgedetr.distill.training.models import (
     inherited,
     open_student,

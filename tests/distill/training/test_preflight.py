@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from edgedetr.distill import recipe
-from edgedetr.distill.config import OptimizerConfig, TeacherInputConfig
+from edgedetr.distill.config import OptimizerConfig
 from edgedetr.distill.data import Truth
+from edgedetr.distill.teacher_config import TeacherInputConfig
 from edgedetr.distill.training.models import open_student, open_teacher
 from edgedetr.distill.training.preflight import (
     check_query_counts,

@@ -1,10 +1,13 @@
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
+from edgedetr.distill import recipe
 from edgedetr.distill.training.teacher_views import TeacherViews, teacher_views
 from edgedetr.distill.types import Targets, into_frame, out_of_frame
+from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.runtime.spec import ModelSpec
 
 SPEC = ModelSpec(input_hw=(64, 64), class_names=("Car",), resize="stretch")
@@ -68,3 +71,25 @@ def test_a_mirrored_letterbox_is_cut_out_where_it_lies():
     assert view.frame.tolist() == [2.0, 1.0, -1.0, 0.0]
     found = into_frame(torch.tensor([[[0.75, 0.5, 0.25, 0.5]]]), view.frame[None])
     torch.testing.assert_close(found, torch.tensor([[[0.5, 0.5, 0.5, 0.5]]]))
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_a_teacher_of_another_input(config, make_model, tmp_path, capsys):
+    """Twice the resolution, letterboxed, with ImageNet's mean and std; students stretch."""
+    spec = ModelSpec(
+        (160, 192), config.data.classes, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+    path = tmp_path / "teacher.safetensors"
+    save_model(path, make_model(preset="edge-small", seed=4, spec=spec), command="a test")
+    methods = ("clock", "kd_detr", "fgd")
+    config = replace(config, teacher=str(path), methods=methods, epochs=1)
+    config = replace(config, data=replace(config.data, augment="strong", workers=1))
+    metrics = recipe.train(config, tmp_path / "run", "a command")
+    assert metrics["ap"] >= 0
+    error = capsys.readouterr().err
+    assert "the teacher's input differs: size 160 x 192 letterbox (student 64 x 96" in error
+    line = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    terms = json.loads(line)
+    for name in ("clock_lcmd", "clock_tcld_giou", "kd_detr_specific_class", "fgd_foreground"):
+        assert terms[name] > 0, name
+    assert load_model(tmp_path / "run" / "student.safetensors").spec.mean == (0.0, 0.0, 0.0)

@@ -89,8 +89,8 @@ def test_a_frame_without_labels_has_no_detection_loss(family, make_model, images
     assert losses.keys() == alone.keys()
     for term, value in losses.items():
         torch.testing.assert_close(value, alone[term])
-    together = model.encode(images)
-    for found, wanted in zip(memory.tensors(), together.tensors(), strict=True):
+    together = model.encode(images).levels  # not the queries, whose choice has near ties
+    for found, wanted in zip(memory.levels, together, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 

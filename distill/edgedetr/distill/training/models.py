@@ -22,8 +22,9 @@ from edgedetr.runtime.spec import ModelSpec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.config import StudentConfig, TeacherConfig
+    from edgedetr.distill.config import StudentConfig
     from edgedetr.distill.model import Model
+    from edgedetr.distill.teacher_config import TeacherConfig
 
 
 def open_student(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -63,9 +63,9 @@ class Distillation(nn.Module):
     @property
     def teaches(self) -> bool:
         """Whether any method has a loss."""
-        return any(module.terms for module in self.methods.values())  # type: ignore[misc]
+        return any(module.terms for module in self.methods.values())
 
-    def fit(self, batches: Sequence[Batch]) -> None:
+    def fit(self, batches: Sequence[Batch[Any, Any]]) -> None:
         """Set the adapters of every method, see `DistillationMethod.fit`."""
         for module in self.methods.values():
             module.fit(batches)  # type: ignore[operator]
