@@ -163,7 +163,6 @@ def test_what_a_run_does_without_is_not_recorded(tmp_path):
     ("settings", "message"),
     [
         ({"methods": ("foundation",)}, "method 'foundation' needs foundation"),
-        ({"foundation": "some/where"}, "no method learns from it: add 'foundation'"),
         ({"data": DataConfig("data", unlabelled="more")}, "data.unlabelled needs a method with"),
         (
             {

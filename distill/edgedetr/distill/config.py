@@ -303,12 +303,10 @@ class DistillConfig:
         check_class_map(self.class_map, self.data.classes)
 
     def _check_foundation(self) -> None:
-        """Refuse a foundation that nothing learns from, and frames that nothing teaches."""
+        """Refuse a method without its foundation, and frames that nothing teaches."""
         learns = needs_foundation(self.methods)
         if learns and not self.foundation:
             raise ValueError("method 'foundation' needs foundation, its backbone")
-        if self.foundation and not learns:
-            raise ValueError("foundation is set, and no method learns from it: add 'foundation'")
         if self.data.unlabelled:
             if not learns and not any(method(name).NEEDS_TEACHER for name in self.methods):
                 raise ValueError("data.unlabelled needs a method with a teacher, or 'foundation'")

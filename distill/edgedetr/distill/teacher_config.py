@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedetr.runtime.settings import nearest
@@ -57,7 +57,7 @@ class TeacherConfig:
 
     checkpoint: str
     class_names: tuple[tuple[str, ...], ...]
-    input: TeacherInputConfig = TeacherInputConfig()
+    input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
 
 
 def check_input_hw(input_hw: tuple[int, int]) -> None:
