@@ -224,8 +224,9 @@ def test_another_fault_keeps_its_trace():
 
 def test_the_teachers_view_is_of_the_same_augmented_pixels():
     """A teacher of twice the side: its picture, shrunk by two, is the student's; so after zooms."""
-    wider = replace(SPEC, input_hw=(64, 128), mean=(0.5, 0.5, 0.5))
-    data = TrainingInputs(NetworkInputs(Frames(), SPEC, wider), "strong", seed=0)
+    plain = replace(SPEC, mean=(0.0,) * 3, std=(1.0,) * 3)
+    wider = replace(SPEC, input_hw=(64, 128))
+    data = TrainingInputs(NetworkInputs(Frames(), plain, wider), "strong", seed=0)
     for epoch in range(4):
         pixels, targets = data[epoch, 1]
         assert pixels.shape == (3, 32, 64)
