@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.config import DataConfig
     from edgedetr.distill.data import Dataset, Sample
     from edgedetr.distill.training.augment import Kind
+    from edgedetr.distill.training.unlabelled import Order
     from edgedetr.runtime.preprocess import Placement
     from edgedetr.runtime.spec import ModelSpec
 
@@ -60,9 +61,7 @@ def open_splits(config: DataConfig) -> tuple[Dataset, Dataset]:
     return train, validation
 
 
-def order_of(
-    dataset: Dataset, config: DataConfig, batch_size: int, seed: int
-) -> EpochOrder | MixedOrder:
+def order_of(dataset: Dataset, config: DataConfig, batch_size: int, seed: int) -> Order:
     """Return the order of a training split, and report how many of its frames have no labels."""
     if not isinstance(dataset, MixedFrames):
         return EpochOrder(len(dataset), batch_size, seed)
@@ -273,7 +272,7 @@ class TrainingLoader:
         data: The training split.
     """
 
-    def __init__(self, data: TrainingInputs, order: EpochOrder | MixedOrder, workers: int) -> None:
+    def __init__(self, data: TrainingInputs, order: Order, workers: int) -> None:
         self.data, self._order = data, order
         self._batches = DataLoader(
             _Attempts(data),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from edgedetr.distill.config import DataConfig
     from edgedetr.distill.data import Dataset
     from edgedetr.distill.model import Model
-    from edgedetr.distill.training.loader import EpochOrder
     from edgedetr.distill.training.teacher_cache import TeacherMemory
     from edgedetr.distill.types import Features, Losses, Targets
 
@@ -72,6 +71,20 @@ class MixedFrames:
         return Sample(frame, self.truths[index], labelled=False)
 
 
+class Order(Protocol):
+    """Gives (epoch, index) of the frames of each batch.
+
+    Attributes:
+        epoch: Which epoch comes, counted from 0.
+    """
+
+    epoch: int
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]: ...
+
+
 class MixedOrder:
     """Adds frames without labels to the batches of a labelled split, new ones at each epoch.
 
@@ -83,9 +96,7 @@ class MixedOrder:
         seed: Of their order.
     """
 
-    def __init__(
-        self, labelled: EpochOrder, first: int, unlabelled: int, count: int, seed: int
-    ) -> None:
+    def __init__(self, labelled: Order, first: int, unlabelled: int, count: int, seed: int) -> None:
         self._labelled, self._first, self._unlabelled = labelled, first, unlabelled
         self._count, self._seed = count, seed
 
