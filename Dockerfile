@@ -27,19 +27,28 @@ RUN make setup
 ENTRYPOINT ["make"]
 CMD ["demo"]
 
-FROM ${VEHICLE_BASE} AS vehicle
+# pycuda is compiled against the base image's CUDA; the vehicle's own image holds no compiler.
+FROM ${VEHICLE_BASE} AS install
 ARG PYCUDA=pycuda==2026.1
 # The base image decides which versions its archive still holds.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3-venv \
+    && apt-get install --yes --no-install-recommends g++ python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY requirements-vehicle.lock ./
 COPY runtime/install.sh runtime/install.sh
 COPY --from=wheel /dist /dist
-RUN runtime/install.sh /opt/edgedetr /dist/*.whl ${PYCUDA} \
-    && useradd --no-create-home --uid 10001 --groups video edgedetr
+RUN runtime/install.sh /opt/edgedetr /dist/*.whl ${PYCUDA}
+
+FROM ${VEHICLE_BASE} AS vehicle
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --force --system render \
+    && useradd --no-create-home --uid 10001 --groups video,render edgedetr
+COPY --from=install /opt/edgedetr /opt/edgedetr
 ENV PATH=/opt/edgedetr/bin:$PATH
 USER 10001
 WORKDIR /work

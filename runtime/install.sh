@@ -3,7 +3,12 @@
 # The image, a bare machine and the tests run these same lines.
 #
 #   runtime/install.sh PREFIX WHEEL [PACKAGE ...]     further packages, such as pycuda==2026.1
+#
+# It needs the packages python3-venv and, to compile pycuda, python3-dev and g++.
 set -eu
+# pycuda finds CUDA's headers beside nvcc, which is not on the PATH that sudo gives.
+PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
+export PATH
 prefix=$1
 wheel=$2
 shift 2

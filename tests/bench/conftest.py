@@ -185,6 +185,33 @@ def kitti_root(run: Path) -> Path:
     return run.parent / "data"
 
 
+@pytest.fixture
+def report_json(tmp_path: Path) -> Callable[..., Path]:
+    """Write the figures of a report that matter to what reads it back."""
+
+    def write(name: str = "report.json", student: str = "student", **changes: Any) -> Path:
+        figures = {
+            "ap": 0.4,
+            "ap50": 0.6,
+            "ap50_by_class": {"Car": 0.7},
+            "agreement_with_teacher": None,
+            "latency_ms": {"p50": 5.0, "p99": 9.0},
+            "file_mib": 1.5,
+        }
+        teacher = figures | {"name": "teacher", "ap": 0.5, "file_mib": 0.0}
+        values = {
+            "verdict": "passed",
+            "models": [teacher, figures | {"name": student}],
+            "data": {"root": "data/synth", "format": "kitti", "split": "val", "frames": 180},
+            "machine": {"processor": "A", "cores": 2},
+        }
+        path = tmp_path / name
+        path.write_text(json.dumps(values | changes))
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def reported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole run with its report, to be read."""

@@ -85,3 +85,30 @@ def test_check_measures_nothing_and_says_what_the_gates_say(run: Path) -> None:
         f"{run}: failed: student.int8.onnx against student.onnx: failed: far"
     )
     assert not list(run.glob("report.*"))
+
+
+def test_a_report_is_judged_by_budgets(report_json: Tiny, tmp_path: Path) -> None:
+    budgets = tmp_path / "budgets.toml"
+    budgets.write_text("[models.student]\nap = { min = 0.4 }\nfile_mib = { max = 1 }\n")
+    done = CliRunner().invoke(edgedetr, ["gate", str(report_json()), str(budgets)])
+    assert done.output.splitlines() == ["student file_mib: 1.5, wanted at most 1"]
+    assert isinstance(done.exception, GateError)
+    assert str(done.exception).endswith(f"1 budget of {budgets} broken")
+    budgets.write_text("[models.student]\nap = { min = 0.4 }\n")
+    done = CliRunner().invoke(edgedetr, ["gate", str(report_json()), str(budgets)])
+    assert done.exit_code == 0
+    assert done.output.endswith("1 budget of figures held\n")
+
+
+def test_two_reports_are_compared(report_json: Tiny) -> None:
+    old, new = str(report_json("old.json")), str(report_json("new.json", verdict="failed"))
+    done = CliRunner().invoke(edgedetr, ["report", "--compare", old, new])
+    assert done.exit_code == 0
+    assert done.output.splitlines()[-1] == "the verdict was passed and is failed"
+
+
+def test_a_report_needs_a_run() -> None:
+    done = CliRunner().invoke(edgedetr, ["report"])
+    assert (
+        str(done.exception) == "no run is given; wanted edgedetr report RUN, or --compare OLD NEW"
+    )

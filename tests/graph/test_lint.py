@@ -3,7 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedetr.graph.lint import lint, refuse_broken
+from edgedetr.graph.lint import doubts, lint, refuse_broken
 from edgedetr.runtime.errors import GateError
 
 
@@ -37,6 +37,36 @@ def test_grid_sampling_is_refused_from_opset_20():
     assert reasons(sampler(17)) == []
     assert reasons(sampler(19)) == []
     assert reasons(sampler(20)) == ["GridSample"]
+
+
+def test_grid_sampling_is_in_doubt_at_every_opset():
+    (finding,) = doubts(sampler(16))
+    assert str(finding).startswith("/decoder/sample: GridSample in a decoder lost three of four")
+    assert finding.evidence == ("opset 16",)
+
+
+@pytest.mark.parametrize(
+    ("second", "evidence"),
+    [
+        ({"axis": 0}, ()),
+        ({"axis": 1}, ("axis 0", "axis 1")),
+        ({"axis": 0, "reverse": 1}, ("axis 0", "axis 0 reverse")),
+    ],
+)
+def test_running_sums_that_differ_are_in_doubt(second, evidence):
+    axes = [("one", np.array(0)), ("other", np.array(second.pop("axis")))]
+    first = helper.make_node("CumSum", ["x", "one"], ["sum"], name="/first")
+    last = helper.make_node("CumSum", ["sum", "other"], ["y"], name="/last", **second)
+    found = doubts(graph([first, last], constants=axes))
+    assert [f.evidence for f in found] == ([evidence] if evidence else [])
+
+
+def test_shapes_that_depend_on_the_data_are_in_doubt():
+    where = helper.make_node("NonZero", ["x"], ["places"], name="/where")
+    cast = helper.make_node("Cast", ["places"], ["y"], to=TensorProto.FLOAT)
+    (finding,) = doubts(graph([where, cast]))
+    assert finding.nodes == ("/where",)
+    assert "CUDA graph" in finding.reason
 
 
 @pytest.mark.parametrize(("kind", "found"), [(np.int32, ["DequantizeLinear"]), (np.int8, [])])

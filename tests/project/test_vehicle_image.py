@@ -31,11 +31,11 @@ def wheel(tmp_path_factory):
     return built
 
 
-def _vehicle_stage():
-    """Return the vehicle's lines of the Dockerfile, joined where they are continued."""
+def _stage(name):
+    """Return the lines of a stage of the Dockerfile, joined where they are continued."""
     text = DOCKERFILE.read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = text[text.index("AS vehicle") :].splitlines()[1:]
-    return [line for line in lines if line and not line.startswith("#")]
+    text = text.partition(f"AS {name}\n")[2].partition("\nFROM ")[0]
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_wheel_holds_the_runtime_and_is_small(wheel):
 def test_install_lines_of_the_image_work(wheel, tiny_onnx, tmp_path):
     """Copies what the image copies, and nothing else, and runs its install line."""
     root = tmp_path / "root"
-    for line in _vehicle_stage():
+    for line in _stage("install"):
         word, *arguments = shlex.split(line)
         if word == "COPY" and arguments[0].startswith("--from"):
             (root / "dist").mkdir(parents=True)
@@ -68,7 +68,7 @@ def test_install_lines_of_the_image_work(wheel, tiny_onnx, tmp_path):
             target = root / "src" / arguments[1] / ("" if arguments[1] != "./" else arguments[0])
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / arguments[0], target)
-    [line] = [ln for ln in _vehicle_stage() if ln.startswith("RUN") and "install.sh" in ln]
+    [line] = [ln for ln in _stage("install") if ln.startswith("RUN") and "install.sh" in ln]
     install = line.removeprefix("RUN ").split("&&")[0]
     for inside in ("/opt/edgedetr", "/dist/"):
         install = install.replace(inside, f"{root}{inside}")
@@ -99,16 +99,41 @@ def test_dockerfile_passes_hadolint():
 
 
 def test_image_does_not_run_as_root_and_has_a_health_check():
-    stage = _vehicle_stage()
+    stage = _stage("vehicle")
     users = [line.split()[1] for line in stage if line.startswith("USER")]
     assert users
     assert all(user not in {"0", "root"} for user in users)
     assert any(line.startswith("HEALTHCHECK") and '"health"' in line for line in stage)
 
 
+def test_image_sees_cameras_and_gpu_and_holds_no_compiler():
+    stage = "\n".join(_stage("vehicle"))
+    assert "--groups video,render" in stage
+    assert "COPY --from=install /opt/edgedetr /opt/edgedetr" in stage
+    assert not re.search(r"g\+\+|python3-dev", stage)
+
+
+def test_the_compiler_of_cuda_is_found_without_root_having_it_on_its_path(tmp_path):
+    """Sudo resets PATH; pycuda looks for CUDA's headers beside nvcc."""
+    for name, text in {"python3": 'echo "$PATH"; exit 9', "nvcc": "exit 0"}.items():
+        folder = tmp_path / ("bin" if name == "python3" else "cuda/bin")
+        folder.mkdir(parents=True)
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", ROOT / "runtime" / "install.sh", "prefix", "wheel"],
+        env={"PATH": str(tmp_path / "bin"), "CUDA_HOME": str(tmp_path / "cuda")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 9
+    assert done.stdout.strip().split(":")[-1] == str(tmp_path / "cuda" / "bin")
+
+
 def test_no_install_line_names_tensorrt():
     """The one of the base image is the one that fits its driver."""
-    installs = [line for line in _vehicle_stage() if "install" in line]
+    installs = [line for line in _stage("install") + _stage("vehicle") if "install" in line]
     script = (ROOT / "runtime" / "install.sh").read_text(encoding="utf-8")
     commands = [line for line in script.splitlines() if not line.startswith("#")]
     assert installs

@@ -180,9 +180,10 @@ extern "C" void launch_resize_into_input(int grid_x, int grid_y, int block_x, in
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(monkeypatch, kernels):
     """A fake GPU whose every use is checked, and which must be left as it was found."""
     made = fake_cuda.FakeGpu()
+    made.kernels = kernels
     monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
     monkeypatch.setitem(sys.modules, "pycuda.driver", made.driver)
     libcuda = fake_graphs.libcuda(made)

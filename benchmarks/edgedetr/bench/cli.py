@@ -1,4 +1,4 @@
-"""Commands of the benchmarks: bench, report."""
+"""Commands of the benchmarks: bench, gate, report."""
 
 from __future__ import annotations
 
@@ -56,24 +56,70 @@ def latency(
 
 
 @click.command()
-@click.argument("run", type=PATH)
+@click.argument("run", type=PATH, required=False)
 @click.option("--data", type=PATH, help="Data set; default: that of the training run.")
 @click.option("--teacher", type=PATH, help="ONNX file or checkpoint; default: RUN/teacher.onnx.")
 @click.option("--frames", type=click.IntRange(1), help="Use only the first N frames of the split.")
 @click.option("--check", is_flag=True, help="Only print the verdict of the gates; measure nothing.")
+@click.option(
+    "--compare",
+    type=(PATH, PATH),
+    metavar="OLD.json NEW.json",
+    help="Only print what changed from one report to another.",
+)
 def report(
-    run: Path, data: Path | None, teacher: Path | None, frames: int | None, check: bool
+    run: Path | None,
+    data: Path | None,
+    teacher: Path | None,
+    frames: int | None,
+    check: bool,
+    compare: tuple[Path, Path] | None,
 ) -> None:
     """Compare the models in the folder RUN; write RUN/report.json and RUN/report.html.
 
     The exit status is 1 if a gate of RUN did not pass; the report is written all the same.
     """
-    from edgedetr.runtime.errors import GateError
+    from edgedetr.runtime.errors import GateError, UsageError
 
+    if compare:
+        click.echo(_compared(*compare))
+        return
+    if run is None:
+        raise UsageError("no run is given; wanted edgedetr report RUN, or --compare OLD NEW")
     verdict = _verdict(run) if check else _written(run, data, teacher, frames)
     if not verdict.holds:
         raise GateError(f"{run}: {verdict.word}: {' '.join(verdict.reasons)}")
     click.echo(" ".join([f"{run}: {verdict.word}.", *verdict.reasons]))
+
+
+@click.command()
+@click.argument("report_json", type=PATH, metavar="REPORT")
+@click.argument("budgets", type=PATH)
+def gate(report_json: Path, budgets: Path) -> None:
+    """Judge REPORT, a report.json, by the BUDGETS in a TOML file; print each that is broken.
+
+    The exit status is 1 if one is.
+    """
+    from edgedetr.bench.report.budgets import broken_budgets, read_budgets
+    from edgedetr.bench.report.record import read_report
+    from edgedetr.runtime.errors import GateError
+    from edgedetr.runtime.printable import counted
+
+    agreed = read_budgets(budgets)
+    broken = broken_budgets(read_report(report_json), agreed)
+    for text in broken:
+        click.echo(text)
+    if broken:
+        raise GateError(f"{report_json}: {counted(len(broken), 'budget')} of {budgets} broken")
+    held = sum(map(len, agreed.models.values()))
+    click.echo(f"{report_json}: {counted(held, 'budget')} of figures held")
+
+
+def _compared(old: Path, new: Path) -> str:
+    from edgedetr.bench.report.changes import changes
+    from edgedetr.bench.report.record import read_report
+
+    return changes(read_report(old), read_report(new))
 
 
 def _verdict(run: Path) -> Verdict:
@@ -98,4 +144,4 @@ def _written(run: Path, data: Path | None, teacher: Path | None, frames: int | N
     return found.verdict
 
 
-COMMANDS: tuple[click.Command, ...] = (bench, report)
+COMMANDS: tuple[click.Command, ...] = (bench, gate, report)

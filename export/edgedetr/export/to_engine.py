@@ -12,7 +12,7 @@ from edgedetr.export.engine.log import EngineLog
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.engine.precision import Precision, check_claims, claims
 from edgedetr.export.engine.stop import postponed
-from edgedetr.graph.lint import refuse_broken
+from edgedetr.graph.lint import doubts, refuse_broken
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.requirements import check_operators, check_static, spec_of
 from edgedetr.runtime.errors import ArtifactError, UsageError
@@ -93,7 +93,8 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     module, trt = load_builder(backend)
     module.check(options)
     targets = module.targets(trt, options)
-    spec = _check_model(load_onnx(path), path, spec, options)
+    model = load_onnx(path)
+    spec = _check_model(model, path, spec, options)
     log = EngineLog()
     with postponed() as stops:
         try:
@@ -104,9 +105,8 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
             compiled = build.compile(options, stops, on_step)
         finally:
             write_text(output.with_name(output.name + ".log"), log.text())
-    report = EngineReport(
-        version_of(trt), targets, precision, compiled.layers, log.weights_mib(), compiled.notes
-    )
+    made = (precision, compiled.layers, log.weights_mib(), (*_doubts(model), *compiled.notes))
+    report = EngineReport(version_of(trt), targets, *made)
     with atomic_path(output) as temporary:
         temporary.write_bytes(compiled.engine)
     write_manifest(
@@ -146,6 +146,10 @@ def _check_model(
             "MIN,OPT,MAX such as 1,1,4"
         )
     return spec
+
+
+def _doubts(model: onnx.ModelProto) -> list[str]:
+    return [f"{finding}; compare the engine on real frames" for finding in doubts(model)]
 
 
 def _runner(report: EngineReport, options: EngineOptions) -> str:

@@ -6,7 +6,7 @@ Each rule names its nodes and the reason. Nothing here needs TensorRT.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import onnx
 from typing_extensions import override
@@ -71,8 +71,20 @@ def refuse_broken(model: onnx.ModelProto, name: str) -> None:
 
 def lint(model: onnx.ModelProto) -> list[Finding]:
     """Return one finding for each rule that a graph breaks."""
+    return _findings(model, _RULES)
+
+
+def doubts(model: onnx.ModelProto) -> list[Finding]:
+    """Return what some versions of TensorRT compute wrongly, one finding for each rule.
+
+    An engine of such a graph may be right: comparing it with the graph on real frames decides.
+    """
+    return _findings(model, _DOUBTS)
+
+
+def _findings(model: onnx.ModelProto, rules: _Rules) -> list[Finding]:
     graph = _Graph(model)
-    found = ((reason, tuple(rule(graph))) for rule, reason in _RULES)
+    found = ((reason, tuple(rule(graph))) for rule, reason in rules)
     return [
         Finding(tuple(label for label, _ in places), reason, tuple(what for _, what in places))
         for reason, places in found
@@ -114,8 +126,31 @@ class _Graph:
 
 def _late_grid_sample(graph: _Graph) -> _Places:
     if graph.opset >= 20:
-        for node in graph.of_kind("GridSample"):
-            yield label(node), f"opset {graph.opset}"
+        yield from _grid_sample(graph)
+
+
+def _grid_sample(graph: _Graph) -> _Places:
+    for node in graph.of_kind("GridSample"):
+        yield label(node), f"opset {graph.opset}"
+
+
+def _data_dependent(graph: _Graph) -> _Places:
+    for kind in ("NonZero", "NonMaxSuppression", "Loop", "If", "Scan"):
+        for node in graph.of_kind(kind):
+            yield label(node), kind
+
+
+def _unlike_cumsums(graph: _Graph) -> _Places:
+    """Find the running sums of a graph that has them along different axes or ways."""
+    found = [(label(node), _way_of(node, graph)) for node in graph.of_kind("CumSum")]
+    if len({way for _, way in found}) > 1:
+        yield from found
+
+
+def _way_of(node: onnx.NodeProto, graph: _Graph) -> str:
+    axis = graph.sizes.value(node.input[1])
+    flags = sorted(a.name for a in node.attribute if a.i)
+    return " ".join([f"axis {'computed' if axis is None else int(axis.item())}", *flags])
 
 
 def _int32_scales(graph: _Graph) -> _Places:
@@ -152,7 +187,9 @@ def _int64_ends(graph: _Graph) -> _Places:
             yield end.name, f"{end.name} is INT64"
 
 
-_RULES: tuple[tuple[Callable[[_Graph], _Places], str], ...] = (
+_Rules: TypeAlias = "tuple[tuple[Callable[[_Graph], _Places], str], ...]"
+
+_RULES: _Rules = (
     (
         _late_grid_sample,
         "GridSample of opset 20 and later is parsed wrongly (TensorRT issue 4646); export with "
@@ -180,5 +217,23 @@ _RULES: tuple[tuple[Callable[[_Graph], _Places], str], ...] = (
         _int64_ends,
         "INT64 at the graph's inputs and outputs changes its meaning between TensorRT 9 and 10; "
         "cast to INT32 or float inside",
+    ),
+)
+
+_DOUBTS: _Rules = (
+    (
+        _grid_sample,
+        "GridSample in a decoder lost three of four detections in TensorRT 10.14 and 11.1 "
+        "(TensorRT issue 4813); export without the node: --deformable-attention gather",
+    ),
+    (
+        _unlike_cumsums,
+        "CumSums along different axes or ways are computed alike since TensorRT 10.8 (TensorRT "
+        "issue 4551); export with static shapes, so that they are constants",
+    ),
+    (
+        _data_dependent,
+        "shapes that depend on the data keep the run from being recorded as a CUDA graph; export "
+        "with static shapes",
     ),
 )

@@ -29,6 +29,19 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+_PATH = (
+    ("data", "data check ROOT", "is the data set in order?"),
+    ("distill", "distill train CONFIG", "teach the student"),
+    ("export", "export onnx CHECKPOINT", "to ONNX; then fp16 or qdq (INT8)"),
+    ("verify", "verify REFERENCE CANDIDATE", "does it still find the same?"),
+    ("report", "report RUN", "the students beside their teacher"),
+    ("package", "package MODEL", "signed, for the vehicle"),
+    ("detect", "detect MODEL --images FOLDER", "in images"),
+    ("run", "run MODEL --source CAMERA", "on a stream"),
+)
+"""From data to the vehicle: command that must be installed, what to type, what for."""
+
+
 class StageGroup(click.Group):
     """A group of the ``COMMANDS`` in each stage's ``cli.py``, imported when it is used."""
 
@@ -43,6 +56,18 @@ class StageGroup(click.Group):
         """Name every stage's commands."""
         del ctx
         return sorted(self._collected())
+
+    def format_epilog(  # type: ignore[explicit-override]
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Show the path through the commands that are installed."""
+        del ctx
+        installed = self._collected()
+        steps = [(f"edgedetr {typed}", why) for name, typed, why in _PATH if name in installed]
+        with formatter.section("The path"):
+            formatter.write_dl(steps, col_max=40)
+        with formatter.section("Completion in bash"):
+            formatter.write_text('eval "$(_EDGEDETR_COMPLETE=bash_source edgedetr)"')
 
     def get_command(  # type: ignore[explicit-override]
         self, ctx: click.Context, cmd_name: str

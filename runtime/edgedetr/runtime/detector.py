@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from edgedetr.runtime.errors import ArtifactError, BackendError, StuckError, UsageError
+from edgedetr.runtime.errors import ArtifactError, BackendError, BackendGoneError, UsageError
 from edgedetr.runtime.inference.loaded_model import LoadedModel
 from edgedetr.runtime.inference.opening import open_in_time
 from edgedetr.runtime.inference.pipeline import Pipeline
@@ -174,6 +174,7 @@ class Detector:
 
         Raises:
             BackendError: If the backend fails on this frame; the next one may succeed.
+            DeviceLostError: If the GPU fails until the process ends.
             StuckError: If the backend does not return, or did not before.
             UsageError: After a fork.
             ValueError: If the detector is closed.
@@ -359,7 +360,7 @@ class Detector:
                 postprocess(logits[row], boxes[row], place, model.spec, self.threshold)
                 for row, place in enumerate(places)
             ]
-        except StuckError:
+        except BackendGoneError:
             raise
         except Exception as error:  # backends' errors share no class
             self.failures += len(frames)

@@ -10,7 +10,9 @@
     ├── ArtifactError      a checkpoint, ONNX file or manifest is missing, damaged or foreign
     ├── GateError          a check ran and its gate did not hold
     ├── BackendError       a backend failed on one frame; the next may succeed
-    └── StuckError         a backend does not return; swap in a model or restart
+    └── BackendGoneError   no later frame can succeed
+        ├── StuckError         it does not return; swap in a model or restart
+        └── DeviceLostError    exit status 3: the GPU fails until the process ends; restart
 
 A message says what was found, what was wanted and what to do, in one line.
 """
@@ -54,5 +56,15 @@ class BackendError(EdgeDetrError):
     """A backend failed on one frame, or its outputs are not finite."""
 
 
-class StuckError(EdgeDetrError):
+class BackendGoneError(EdgeDetrError):
+    """A backend failed for this frame and all later ones."""
+
+
+class StuckError(BackendGoneError):
     """A backend did not return within its time limit."""
+
+
+class DeviceLostError(BackendGoneError):
+    """The GPU's context is broken for good: no call of this process works on it any more."""
+
+    exit_code = 3

@@ -125,10 +125,18 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401, PLR0911
             return None
         return _convert(next(a for a in args if a is not type(None)), value, where)
     if origin is dict:
-        return _convert_scalar(dict, value, where)
+        return _convert_table(args[1], value, where)
     if origin is tuple:
         return _convert_tuple(args, value, where)
     return _convert_scalar(hint, value, where)
+
+
+def _convert_table(hint: Any, value: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
+    """Check a table of free keys; where its values are tables, those too."""
+    table: dict[str, Any] = _convert_scalar(dict, value, where)
+    if is_dataclass(hint) or get_origin(hint) is dict:
+        return {k: _convert(hint, v, f"{where}.{k}") for k, v in table.items()}
+    return table
 
 
 def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:  # noqa: ANN401

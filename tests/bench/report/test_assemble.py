@@ -33,6 +33,9 @@ KEYS = {
     "latency_ms",
     "model_latency_ms",
     "agreement_with_teacher",
+    "ap50_to_teacher",
+    "slices",
+    "errors",
 }
 
 
@@ -67,6 +70,16 @@ def test_figures_are_those_worked_out_by_hand(reported_run: Path) -> None:
     # one pair among two detections each: 2 * 1 / (2 + 2)
     assert [m["agreement_with_teacher"] for m in report["models"]] == [1, 0.5, 0.5]
     assert int8["ap50_by_class"] == student["ap50_by_class"]
+    # whichever frames are drawn, the student finds the cars and the teacher both
+    assert student["ap50_to_teacher"] == {"difference": -0.5, "low": -0.5, "high": -0.5}
+    assert teacher["ap50_to_teacher"] is None
+    assert student["slices"]["class"]["Car"] == {"objects": 4, "ap50": 1, "miss_rate": 0}
+    assert student["slices"]["class"]["Pedestrian"] == {"objects": 4, "ap50": 0, "miss_rate": 1}
+    assert student["slices"]["class"]["Cyclist"]["ap50"] is None
+    assert student["slices"]["all"]["all"] == {"objects": 8, "ap50": 0.5, "miss_rate": 0.5}
+    # not one false detection is allowed in four frames, so the pedestrians' score is too low
+    assert (student["errors"]["found"], student["errors"]["missed"]) == (4, 4)
+    assert student["errors"]["background"] == 0
 
 
 def test_latency_is_ordered_and_the_network_is_a_part_of_it(reported_run: Path) -> None:

@@ -1,6 +1,7 @@
 import gc
 import os
 import signal
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -203,7 +204,10 @@ def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
         list(loader.batches(0))
     assert "\n" not in str(caught.value)
     del loader, caught
-    gc.collect()  # what torch leaves ends here, not in another test
+    gc.collect()
+    for thread in threading.enumerate():  # what torch leaves ends here, not in another test
+        if thread.name == "QueueFeederThread":
+            thread.join(30)
 
 
 @pytest.mark.slow

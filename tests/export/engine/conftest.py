@@ -23,8 +23,8 @@ def fake_tensorrt():
 class FakeCuda:
     """The CUDA driver's library on a Jetson Orin."""
 
-    def __init__(self, failing=""):
-        self.failing = failing
+    def __init__(self, failing="", minor=7):
+        self.failing, self.minor = failing, minor
 
     def __getattr__(self, name):
         return lambda *arguments: 100 if name == self.failing else self.answer(name, *arguments)
@@ -33,7 +33,7 @@ class FakeCuda:
         if name == "cuDeviceGetName":
             arguments[0].value = b"Orin"
         if name == "cuDeviceGetAttribute":
-            arguments[0]._obj.value = {75: 8, 76: 7}[arguments[1]]
+            arguments[0]._obj.value = {75: 8, 76: self.minor}[arguments[1]]
         return 0
 
 

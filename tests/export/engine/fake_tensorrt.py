@@ -22,7 +22,7 @@ KINDS = {
     "Cast": "CAST",
 }
 TYPES = {1: "FLOAT", 10: "HALF", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL"}
-FLAGS = "DEBUG REFIT VERSION_COMPATIBLE STRIP_PLAN REFIT_IDENTICAL DISABLE_TIMING_CACHE"
+FLAGS = "DEBUG REFIT VERSION_COMPATIBLE STRIP_PLAN TF32 DISABLE_TIMING_CACHE"
 WEAK_FLAGS = "FP16 INT8 BF16 FP8 OBEY_PRECISION_CONSTRAINTS"
 CONFIG = {"hardware_compatibility_level", "profiling_verbosity", "progress_monitor"}
 
@@ -64,9 +64,13 @@ class Config(Strict):
     def __init__(self, seen):
         self._seen = seen
         seen.config = self
+        seen.flags.add("TF32")
 
     def set_flag(self, flag):
         self._seen.flags.add(flag.name)
+
+    def clear_flag(self, flag):
+        self._seen.flags.discard(flag.name)
 
     def set_memory_pool_limit(self, pool, pool_size):
         self._seen.pools[pool] = pool_size
@@ -212,14 +216,19 @@ class OnnxParser(Strict):
 
 class Runtime(Strict):
     world = named()
+    settable = frozenset({"engine_host_code_allowed"})
 
     def __init__(self, logger):
         assert hasattr(logger, "log")
+        self.engine_host_code_allowed = False
 
     def deserialize_cuda_engine(self, serialized_engine):
         assert serialized_engine.startswith(b"plan of ")
+        if "VERSION_COMPATIBLE" in self.world.flags and not self.engine_host_code_allowed:
+            return None
         layers = [_inspected(self.world.version), "a name alone"]
-        inspector = named(get_engine_information=lambda _: json.dumps({"Layers": layers}))
+        text = json.dumps({"Layers": layers})[: self.world.inspected_characters]
+        inspector = named(get_engine_information=lambda _: text)
         return named(create_engine_inspector=lambda: inspector)
 
 
@@ -237,6 +246,7 @@ def fake_tensorrt(version, *, monitored=True, fails="", unread=None, starts=True
     seen = named(flags=set(), pools={}, profiles=[], cache=None, config=None, network=None)
     seen.__dict__.update(version=version, fails=fails, unread=unread, starts=starts, plugins=False)
     seen.interrupt = interrupt
+    seen.inspected_characters = None
     trt: Any = types.ModuleType("tensorrt")
     trt.__version__ = version
     old = version.startswith("10.")

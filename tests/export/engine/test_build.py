@@ -1,5 +1,6 @@
 """How the builder talks to TensorRT 10.3 and 11, held by fakes of both."""
 
+import ctypes
 import json
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine
 from edgedetr.runtime.cuda.device import CudaDevice, find_device
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 from edgedetr.runtime.spec import ModelSpec
 
@@ -38,7 +39,17 @@ def test_the_manifest_of_a_version_compatible_engine_names_the_least_version(
 ):
     tensorrt("10.3.0")
     export_engine(model(), tmp_path / "net.engine", EngineOptions(version_compatible=True))
-    assert "tensorrt>=10.3.0" in read_manifest(tmp_path / "net.engine").versions
+    manifest = read_manifest(tmp_path / "net.engine")
+    assert "tensorrt>=10.3.0" in manifest.versions
+    assert "layers of the engine: 1 FP16, 1 FP32" in manifest.summary
+
+
+@pytest.mark.parametrize("characters", [0, 1, 40])
+def test_a_broken_list_of_layers_does_not_lose_the_engine(tensorrt, model, tmp_path, characters):
+    seen = tensorrt()
+    seen.inspected_characters = characters
+    assert export_engine(model(), tmp_path / "net.engine").layers is None
+    assert (tmp_path / "net.engine").is_file()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -73,9 +84,8 @@ def test_a_library_without_the_flag_is_strongly_typed_by_itself(
 @pytest.mark.parametrize(
     ("options", "flags"),
     [
-        ({"refit": True}, {"REFIT"}),
-        ({"strip_weights": True}, {"STRIP_PLAN", "REFIT_IDENTICAL"}),
-        ({"strip_weights": True, "refit": True}, {"STRIP_PLAN", "REFIT"}),
+        ({}, set()),
+        ({"tf32": True}, {"TF32"}),
         ({"version_compatible": True}, {"VERSION_COMPATIBLE"}),
     ],
 )
@@ -86,12 +96,21 @@ def test_options_are_the_flags_of_their_names(tensorrt, model, tmp_path, version
     assert seen.flags == flags
 
 
-def test_a_hardware_compatible_engine_names_every_later_gpu(tensorrt, model, tmp_path):
+def test_a_hardware_compatible_engine_names_every_later_gpu(
+    tensorrt, model, fake_cuda, monkeypatch, tmp_path
+):
     seen = tensorrt()
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: fake_cuda(minor=6))
     options = EngineOptions(hardware_compatible=True)
     report = export_engine(model(), tmp_path / "net.engine", options)
     assert seen.config.hardware_compatibility_level.name == "AMPERE_PLUS"
     assert report.targets == ("sm_80+",)
+
+
+def test_a_jetson_builds_no_hardware_compatible_engine(tensorrt, model, tmp_path):
+    tensorrt()
+    with pytest.raises(UsageError, match=r"on Orin: Tegra has no such mode"):
+        export_engine(model(), tmp_path / "net.engine", EngineOptions(hardware_compatible=True))
 
 
 def test_a_free_batch_gets_a_profile(tensorrt, model, tmp_path):

@@ -17,8 +17,8 @@ def gpu_providers(monkeypatch):
         on this machine.
     """
     state = SimpleNamespace(
-        present=[onnxruntime.TENSORRT, onnxruntime.CUDA, onnxruntime.CPU],
-        starting=[onnxruntime.TENSORRT, onnxruntime.CUDA, onnxruntime.CPU],
+        present=[onnxruntime.CUDA, onnxruntime.CPU],
+        starting=[onnxruntime.CUDA, onnxruntime.CPU],
         asked=[],
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgedetr.runtime.backends import onnxruntime, onnxruntime_cuda, onnxruntime_tensorrt
+from edgedetr.runtime.backends import onnxruntime, onnxruntime_cuda
 from edgedetr.runtime.errors import BackendError, UsageError
 
 
@@ -12,25 +12,18 @@ def test_the_provider_that_was_asked_for_runs_and_is_named(tiny_onnx, gpu_provid
     assert gpu_providers.asked == [[onnxruntime.CUDA, onnxruntime.CPU]]
 
 
-def test_what_tensorrt_cannot_do_goes_to_cuda_before_the_cpu(tiny_onnx, gpu_providers):
-    assert onnxruntime_tensorrt.open_session(tiny_onnx()).runs_on.endswith(onnxruntime.TENSORRT)
-    assert gpu_providers.asked == [[onnxruntime.TENSORRT, onnxruntime.CUDA, onnxruntime.CPU]]
-
-
 def test_the_cpu_is_asked_for_the_cpu_alone(tiny_onnx, gpu_providers):
     assert onnxruntime.open_session(tiny_onnx()).runs_on.endswith(onnxruntime.CPU)
     assert gpu_providers.asked == [[onnxruntime.CPU]]
 
 
-@pytest.mark.parametrize("module", [onnxruntime_cuda, onnxruntime_tensorrt])
-def test_a_provider_that_does_not_start_is_not_replaced(tiny_onnx, gpu_providers, module):
+def test_a_provider_that_does_not_start_is_not_replaced(tiny_onnx, gpu_providers):
     gpu_providers.starting = [onnxruntime.CPU]
     with pytest.raises(BackendError, match=r"does not start on this machine, .* would use CPU"):
-        module.open_session(tiny_onnx())
+        onnxruntime_cuda.open_session(tiny_onnx())
 
 
-@pytest.mark.parametrize("module", [onnxruntime_cuda, onnxruntime_tensorrt])
-def test_a_build_without_the_provider_is_said(tiny_onnx, gpu_providers, module):
+def test_a_build_without_the_provider_is_refused(tiny_onnx, gpu_providers):
     gpu_providers.present = [onnxruntime.CPU]
     with pytest.raises(UsageError, match=r"has no .*ExecutionProvider, only CPU.* onnxruntime-gpu"):
-        module.open_session(tiny_onnx())
+        onnxruntime_cuda.open_session(tiny_onnx())

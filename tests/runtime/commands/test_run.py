@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +42,18 @@ def test_threads_of_a_stream_sleep_while_they_wait(edgedetr, tiny_onnx, images, 
 def open_and_note(opened, original, *arguments, steady=False, **how):
     opened.append(steady)
     return original(*arguments, steady=steady, **how)
+
+
+def test_the_service_manager_hears_of_start_frames_and_end(
+    edgedetr, tiny_onnx, images, tmp_path, monkeypatch
+):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        assert edgedetr("run", tiny_onnx(), "--source", images, "--frames", 2)[0] == 0
+        heard = [manager.recv(99) for _ in range(3)]
+    assert heard == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
 
 
 def test_a_folder_run_with_everything(edgedetr, tiny_onnx, images, tmp_path):

@@ -39,6 +39,7 @@ class FakeGpu:
         self.failing: dict[str, int] = {}  # driver function to the status that it returns
         self.graph_forgets = ""  # kind of work that replays leave out
         self.is_lost = False
+        self.refuses_modules = False
         self.kernels = None  # a library of the CPU
         self.driver = FakeDriver(self)
         self._next = 0x1000
@@ -126,6 +127,9 @@ class FakeDriver:
     class LaunchError(Error):
         pass
 
+    class RuntimeError(Error):  # noqa: A001 - as pycuda calls it
+        pass
+
     def __init__(self, gpu):
         self.gpu = gpu
         self.is_initialised = False
@@ -156,11 +160,6 @@ class FakeDriver:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         return np.asarray(_PinnedAllocation(self.gpu, size)).view(dtype).reshape(shape)
 
-    def memcpy_htod(self, dest, src):
-        self.gpu.need_context("memcpy_htod")
-        _no_capture(self.gpu, "memcpy_htod")
-        _copy_in(self.gpu, int(dest), src)
-
     def memcpy_htod_async(self, dest, src, stream):
         self.gpu.need_context("memcpy_htod_async")
         host = _pinned(self.gpu, src)
@@ -173,8 +172,9 @@ class FakeDriver:
 
     def module_from_buffer(self, cubin):
         self.gpu.need_context("module_from_buffer")
-        if not cubin:
-            raise self.LogicError("cuModuleLoadDataEx failed: invalid image")
+        assert cubin
+        if self.gpu.refuses_modules:
+            raise self.RuntimeError("cuModuleLoadDataEx failed: no kernel image is available")
         return _Module(self.gpu)
 
 
@@ -186,6 +186,11 @@ class _Context:
 
     def push(self):
         self._gpu.stack().append(self)
+
+    def synchronize(self):
+        self._gpu.need_context("synchronize")
+        if self._gpu.is_lost:
+            raise self._gpu.driver.LaunchError("cuCtxSynchronize failed: unspecified failure")
 
     def pop(self):
         if not self._gpu.stack():

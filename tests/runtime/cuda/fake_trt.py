@@ -23,6 +23,7 @@ TINY = {
     "boxes": [[0.5, 0.5, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5]],
     "context_bytes": 1000,
     "host_code": False,
+    "plugin": None,
 }
 
 
@@ -90,6 +91,7 @@ def fake_trt(gpu, name="tensorrt", version="10.3.0", **faults):
         DataType=DataType,
         TensorIOMode=TensorIOMode,
         EngineInvalidityDiagnostics=EngineInvalidityDiagnostics,
+        init_libnvinfer_plugins=library.init_plugins,
     )
     return _Module(module)
 
@@ -106,6 +108,13 @@ class _Library:
         self.gpu, self.name, self.version, self.faults = gpu, name, version, faults
         self.enqueues = 0
         self.logger: Any = None
+        self.has_plugins = False
+
+    def init_plugins(self, logger, namespace):
+        assert callable(logger.log)
+        assert isinstance(namespace, str)
+        self.has_plugins = True
+        return True
 
     def error(self, text):
         self.logger.log(self.logger.ERROR, text)
@@ -129,6 +138,9 @@ class _Runtime:
             return None
         if plan["host_code"] and not self.engine_host_code_allowed:
             library.error("Engine is version-compatible but engineHostCodeAllowed is not set")
+            return None
+        if plan["plugin"] and not library.has_plugins:
+            library.error(f"IPluginRegistry::getCreator: Error Code 4: no {plan['plugin']}")
             return None
         if plan["version"] != library.version and not plan["host_code"]:
             library.error(f"Serialization assertion failed: {plan['version']}")

@@ -1,17 +1,29 @@
 """What a GPU would only punish in the field: the session on a fake of CUDA and TensorRT."""
 
+import re
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edgedetr.runtime.backends import tensorrt, tensorrt_rtx
 from edgedetr.runtime.cuda import engine_session
+from edgedetr.runtime.cuda.buffers import Buffer
 from edgedetr.runtime.cuda.nvrtc import CompileError
-from edgedetr.runtime.errors import BackendError, UsageError
+from edgedetr.runtime.errors import BackendError, DeviceLostError, UsageError
 from edgedetr.runtime.spec import ModelSpec
 
 WHITE, BLACK = 4.0, -4.0  # the first logit
+
+
+def refused(error):
+    """Return a method that raises an error."""
+
+    def method(*_):
+        raise error("refused")
+
+    return method
 
 
 @pytest.mark.parametrize(
@@ -70,12 +82,22 @@ def test_a_refused_address_leaves_nothing_behind(opened, gpu):
     gpu.check_clean()
 
 
-def test_a_lost_device_is_an_error_of_the_frame_and_close_still_works(opened, gpu):
+def test_a_lost_device_ends_the_process_and_close_still_works(opened, gpu):
     session = opened()
     gpu.is_lost = True
-    with pytest.raises(BackendError, match="the GPU failed: cuStreamSynchronize failed"):
+    with pytest.raises(DeviceLostError, match=r"failed for good: .* start the process") as lost:
         session.infer()
+    assert lost.value.exit_code == 3
     session.close()
+
+
+def test_a_failed_copy_loses_one_frame(opened, monkeypatch, answer):
+    session = opened()
+    with monkeypatch.context() as broken:
+        broken.setattr(Buffer, "upload", refused(session._drv.LogicError))
+        with pytest.raises(BackendError, match="the GPU failed: refused"):
+            answer(session, 1)
+    assert answer(session, 1) == WHITE
 
 
 @pytest.mark.parametrize("free", [0, 2000, 1537])
@@ -151,6 +173,28 @@ def test_without_nvrtc_frames_are_preprocessed_on_the_cpu(opened, monkeypatch, a
     assert session.feed is None
     assert "frames are preprocessed on the CPU: NVRTC is not installed" in session.runs_on
     assert answer(session, 1) == WHITE
+
+
+def test_a_kernel_that_the_driver_refuses_leaves_frames_to_the_cpu(opened, gpu, answer):
+    gpu.refuses_modules = True
+    session = opened()
+    assert session.feed is None
+    assert "on the CPU: cuModuleLoadDataEx failed: no kernel image" in session.runs_on
+    assert answer(session, 1) == WHITE
+
+
+def test_a_kernel_that_is_wrong_leaves_frames_to_the_cpu(opened, gpu, kernels, answer):
+    gpu.kernels = SimpleNamespace(
+        launch_resize=kernels.launch_resize, launch_resize_into_input=lambda *_: None
+    )
+    session = opened()
+    assert session.feed is None
+    assert re.search(r"preprocesses a frame of \d+x\d+ otherwise than the CPU", session.runs_on)
+    assert answer(session, 1) == WHITE
+
+
+def test_an_engine_with_a_plugin_is_loaded(opened, answer):
+    assert answer(opened(plugin="ROIAlign_TRT"), 1) == WHITE
 
 
 def test_rtx_and_tensorrt_share_all_but_the_name():

@@ -10,10 +10,11 @@ WHITE, BLACK = 4.0, -4.0  # the first logit
 
 
 @pytest.fixture
-def feeding(opened, gpu, kernels):
-    """A session whose kernels run."""
-    gpu.kernels = kernels
-    return opened()
+def feeding(opened):
+    """A session that preprocesses on the device."""
+    session = opened()
+    assert session.feed is not None
+    return session
 
 
 @pytest.mark.parametrize("hw", [(8, 16), (20, 40), (5, 60), (61, 33)])

@@ -15,8 +15,8 @@ def nvrtc():
 
 
 @pytest.mark.usefixtures("nvrtc")
-@pytest.mark.parametrize("capability", ["8.7", "11.0"])
-def test_nvrtc_compiles_the_kernels_for_orin_and_thor(capability):
+@pytest.mark.parametrize("capability", ["8.7", "9.0", "11.0", "12.0"])
+def test_nvrtc_compiles_the_kernels_for_orin_hopper_thor_and_blackwell(capability):
     assert compile_cuda(kernel_source(), capability)[:4] == b"\x7fELF"
 
 

@@ -19,6 +19,7 @@ WHITE, BLACK = 4.0, -4.0  # the first logit
         ),
         ({"targets": ("sm_86",)}, "for sm_86; this machine has TensorRT 10.3.0 on sm_87"),
         ({"targets": ("sm_90+",)}, "for sm_90+; this machine has"),
+        ({"targets": ("sm_80+",)}, "for sm_80+; this machine has TensorRT 10.3.0 on sm_87"),
         ({"targets": ("sm_+", "sm_x+")}, "for sm_+, sm_x+; this machine has"),
         ({"builder": "tensorrt>=11.³"}, "was built with TensorRT 11.³ for"),
         ({"targets": ()}, "for no GPU that its manifest names; this machine has"),
@@ -37,8 +38,9 @@ def test_an_engine_for_something_else_is_refused_before_it_is_loaded(opened, gpu
     gpu.check_clean()
 
 
-@pytest.mark.parametrize("targets", [("sm_80+",), ("sm_86", "sm_87")])
-def test_an_engine_for_several_devices_runs(opened, targets, answer):
+@pytest.mark.parametrize("targets", [("sm_80+",), ("sm_86", "sm_89")])
+def test_an_engine_for_several_devices_runs(opened, gpu, targets, answer):
+    gpu.capability = (8, 9)
     assert answer(opened(targets=targets), 1) == WHITE
 
 

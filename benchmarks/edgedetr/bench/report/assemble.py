@@ -13,12 +13,16 @@ import numpy as np
 
 from edgedetr.bench.report.agreement import agreement
 from edgedetr.bench.report.contents import TEACHER, Curves, DataFacts, ModelReport, Report
+from edgedetr.bench.report.error_kinds import error_kinds
 from edgedetr.bench.report.figures import model_styles
+from edgedetr.bench.report.intervals import ap50_difference
+from edgedetr.bench.report.matches import all_objects, match
 from edgedetr.bench.report.measure import Measured, measure
 from edgedetr.bench.report.model_facts import model_facts
 from edgedetr.bench.report.page import page
 from edgedetr.bench.report.pictures import draw_frames
 from edgedetr.bench.report.run_folder import RunFolder, read_run_folder
+from edgedetr.bench.report.slices import slices
 from edgedetr.bench.report.verdict import verdict
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.data.kitti import label_path
@@ -33,6 +37,7 @@ from edgedetr.runtime.timing import latency_from_samples
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from edgedetr.bench.report.matches import Matches
     from edgedetr.distill.data import Dataset, Untrained
 
 
@@ -211,18 +216,26 @@ def _models(
 ) -> tuple[ModelReport, ...]:
     names = [TEACHER if has_teacher and not i else p.stem for i, p in enumerate(paths)]
     reference = measured[0] if has_teacher else None
+    truths = data.dataset.truths[: data.frames]
+    matches = [match(truths, result.detections) for result in measured]
+    compared = (reference, matches[0]) if reference else None
     return tuple(
-        _model(name, path, result, reference, data)
-        for name, path, result in zip(names, paths, measured, strict=True)
+        _model(name, path, (result, own), compared, data)
+        for name, path, result, own in zip(names, paths, measured, matches, strict=True)
     )
 
 
 def _model(
-    name: str, path: Path, measured: Measured, reference: Measured | None, data: _Data
+    name: str,
+    path: Path,
+    result: tuple[Measured, Matches],
+    teacher: tuple[Measured, Matches] | None,
+    data: _Data,
 ) -> ModelReport:
+    measured, matches = result
     facts = model_facts(path)
-    names = data.dataset.class_names
-    scores = coco_ap(data.dataset.truths[: data.frames], measured.detections, names)
+    names, truths = data.dataset.class_names, data.dataset.truths[: data.frames]
+    scores, objects = coco_ap(truths, measured.detections, names), all_objects(truths)
     return ModelReport(
         name=name,
         sha256=facts.sha256,
@@ -238,8 +251,15 @@ def _model(
         latency=latency_from_samples(measured.latency_ns),
         model_latency=latency_from_samples(measured.model_ns),
         agreement_with_teacher=(
-            agreement(reference.detections, measured.detections) if reference else None
+            agreement(teacher[0].detections, measured.detections) if teacher else None
         ),
+        ap50_to_teacher=(
+            ap50_difference(objects, matches, teacher[1], data.frames)
+            if teacher and teacher[1] is not matches
+            else None
+        ),
+        slices=tuple(slices(objects, matches, names, data.frames)),
+        errors=error_kinds(truths, measured.detections, matches),
         curves=Curves(
             precision=scores.precision,
             latency_ms=np.array(measured.latency_ns) / 1e6,

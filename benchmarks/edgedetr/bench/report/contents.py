@@ -7,9 +7,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgedetr.bench.report.error_kinds import ErrorKinds
+    from edgedetr.bench.report.intervals import Interval
+    from edgedetr.bench.report.slices import Slice
     from edgedetr.export.search.coverage_record import CoverageRecord
     from edgedetr.runtime.timing import Latency
     from edgedetr.runtime.types import Detections
@@ -75,6 +80,10 @@ class ModelReport:
         model_latency: The network alone.
         agreement_with_teacher: In [0, 1], see `edgedetr.bench.report.agreement`; None where there
             is no teacher.
+        ap50_to_teacher: How far AP50 is from the teacher's, with its 95 % interval; None where
+            there is no teacher, and for the teacher.
+        slices: Accuracy by what objects are like.
+        errors: How many errors of each kind it makes.
         curves: What the charts show; no part of the JSON.
     """
 
@@ -92,6 +101,9 @@ class ModelReport:
     latency: Latency
     model_latency: Latency
     agreement_with_teacher: float | None
+    ap50_to_teacher: Interval | None
+    slices: tuple[Slice, ...]
+    errors: ErrorKinds
     curves: Curves
 
 
@@ -252,13 +264,26 @@ TEACHER = "teacher"
 
 
 def _model_dict(model: ModelReport) -> dict[str, Any]:
-    left_out = {"curves", "latency", "model_latency"}
+    left_out = {"curves", "latency", "model_latency", "ap50_to_teacher", "slices", "errors"}
     values = {f.name: getattr(model, f.name) for f in fields(model) if f.name not in left_out}
+    difference = model.ap50_to_teacher
     return {
         **{k: _finite(v) for k, v in values.items()},
+        "ap50_to_teacher": _finite(asdict(difference)) if difference else None,
+        "slices": _slices_dict(model.slices),
+        "errors": asdict(model.errors),
         "latency_ms": _percentiles(model.latency),
         "model_latency_ms": _percentiles(model.model_latency),
     }
+
+
+def _slices_dict(slices: Sequence[Slice]) -> dict[str, Any]:
+    """Return the figures of each slice by kind and name."""
+    kinds: dict[str, Any] = {}
+    for part in slices:
+        values = {"objects": part.objects, "ap50": part.ap50, "miss_rate": part.miss_rate}
+        kinds.setdefault(part.kind, {})[part.name] = _finite(values)
+    return kinds
 
 
 def _percentiles(latency: Latency) -> dict[str, float]:

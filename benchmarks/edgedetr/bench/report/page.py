@@ -14,6 +14,8 @@ from edgedetr.bench.report.figures import (
     training_charts,
 )
 from edgedetr.bench.report.pictures import SURE_SCORE
+from edgedetr.bench.report.slice_table import differences, error_rows, slice_rows
+from edgedetr.bench.report.slices import FALSE_A_FRAME
 from edgedetr.bench.report.table import comparison
 from edgedetr.bench.report.verdict import headline, tiles
 from edgedetr.pages.rendering import rendered
@@ -45,6 +47,10 @@ def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]
         passed=[check.models for check in report.parity if check.passed],
         tiles=tiles(report),
         rows=comparison(report),
+        slices=slice_rows(report),
+        differences=differences(report),
+        errors=error_rows(report),
+        false_a_frame=FALSE_A_FRAME,
         styles=model_styles(report),
         training=training_charts(report),
         precision_recall=precision_recall_charts(report, class_names),

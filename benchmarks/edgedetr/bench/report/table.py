@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from edgedetr.bench.report.contents import ModelReport, Report
 
-_NONE = "–"  # noqa: RUF001 - a dash reads better than a minus where nothing was measured
+NOT_MEASURED = "–"  # noqa: RUF001 - a dash reads better than a minus where nothing was measured
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _beside(value: float, reference: float, figure: _Figure) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else _NONE
+    return f"{value:.{digits}f}" if math.isfinite(value) else NOT_MEASURED
 
 
 def _usable(value: float) -> bool:

@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 )
 @click.option("--timing-cache", type=PATH, help="File of kernel timings; speeds up later builds.")
 @click.option("--version-compatible", is_flag=True, help="Let later TensorRT versions run it.")
-@click.option("--hardware-compatible", is_flag=True, help="Let every GPU from 8.0 up run it.")
-@click.option("--refit", is_flag=True, help="Let the weights be replaced later.")
-@click.option("--strip-weights", is_flag=True, help="Leave the weights out of the engine.")
+@click.option(
+    "--hardware-compatible", is_flag=True, help="Let every GPU from 8.0 up run it, Tegra's apart."
+)
+@click.option("--tf32", is_flag=True, help="Let FP32 products use TF32: faster, less exact.")
 def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
     output: Path | None,
@@ -52,8 +53,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     timing_cache: Path | None,
     version_compatible: bool,
     hardware_compatible: bool,
-    refit: bool,
-    strip_weights: bool,
+    tf32: bool,
 ) -> None:
     """Build a TensorRT engine from MODEL; its types are those of the ONNX graph."""
     from tqdm import tqdm
@@ -68,8 +68,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
         timing_cache=timing_cache,
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
-        refit=refit,
-        strip_weights=strip_weights,
+        tf32=tf32,
     )
     output = output or model.with_suffix(".engine")
     with tqdm(desc="engine", unit="step", disable=None, leave=False) as bar:

@@ -134,12 +134,8 @@ class EngineBuild:
         config = self._builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # types, for the inspector
-        if options.refit:
-            config.set_flag(trt.BuilderFlag.REFIT)
-        if options.strip_weights:
-            config.set_flag(trt.BuilderFlag.STRIP_PLAN)
-            if not options.refit:
-                config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
+        if not options.tf32:  # the builders' default; blocks are kept in FP32 for their accuracy
+            config.clear_flag(trt.BuilderFlag.TF32)
         self._module.configure(trt, config, options)
         if options.batch:
             config.add_optimization_profile(self._profile(options.batch))

@@ -27,8 +27,7 @@ class EngineOptions:
         timing_cache: File of the times that kernels took, read and extended.
         version_compatible: Let later versions of the library run the engine.
         hardware_compatible: Let every GPU of compute capability 8.0 and later run it.
-        refit: Let weights be replaced in the engine.
-        strip_weights: Leave out the weights; they come from the ONNX file later.
+        tf32: Let FP32 products round their operands to 10 bits of mantissa, which is faster.
     """
 
     compute_capabilities: tuple[str, ...] = ()
@@ -37,8 +36,7 @@ class EngineOptions:
     timing_cache: Path | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False
-    refit: bool = False
-    strip_weights: bool = False
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         for capability in self.compute_capabilities:

@@ -64,17 +64,28 @@ def engine_precision(trt: Any, logger: Any, engine: bytes) -> dict[str, int] | N
 
     Returns:
         Type to the number of layers that read or write a tensor of it, a layer once for each; None
-        where the engine cannot be loaded or does not say.
+        where the engine cannot be loaded or its inspector gives no list of layers.
     """
-    loaded = trt.Runtime(logger).deserialize_cuda_engine(engine)
+    runtime = trt.Runtime(logger)
+    runtime.engine_host_code_allowed = True  # a version-compatible engine, built a moment ago
+    loaded = runtime.deserialize_cuda_engine(engine)
     if loaded is None:
         return None
     text = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     counts: Counter[str] = Counter()
-    for layer in json.loads(text).get("Layers", []):
-        if isinstance(layer, dict):  # a name alone where the engine was built without details
-            counts.update(_types_of(layer))
+    for layer in _layers(text):
+        counts.update(_types_of(layer))
     return _sorted(counts) or None
+
+
+def _layers(text: str) -> list[dict[str, Any]]:
+    """Read the inspector's layers; none where its JSON is broken, as by names that hold quotes."""
+    try:
+        layers = json.loads(text)["Layers"]
+    except (ValueError, TypeError, LookupError):
+        return []
+    # a layer is a name alone where the engine was built without details
+    return [layer for layer in layers if isinstance(layer, dict)]
 
 
 def claims(names: Iterable[str], kind: str = "") -> set[str]:

@@ -30,7 +30,6 @@ SUFFIXES = (".onnx",)
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-TENSORRT = "TensorrtExecutionProvider"
 
 _AS_WRITTEN = "session.disable_quant_qdq"
 _WIDE_SUMS = "session.x64quantprecision"
@@ -65,8 +64,8 @@ def open_session(
         spec: Replaces the spec in the file's metadata, for foreign models.
         threads: Threads that compute one frame; as many as there are cores when None.
         exact: Compute Q/DQ pairs as they are written, for parity checks.
-        provider: The execution provider that must run the model. Nodes that it cannot do run with
-            CUDA (after TensorRT) or on the CPU; where it does not start nothing takes its place.
+        provider: The execution provider that must run the model. Nodes that it cannot do run on
+            the CPU; where it does not start nothing takes its place.
         steady: Whether threads that wait sleep instead of spinning.
 
     Raises:
@@ -155,8 +154,7 @@ def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.Inferen
             f"onnxruntime {ort.__version__} has no {provider}, only {', '.join(available)}; "
             "install a build that has it, such as onnxruntime-gpu"
         )
-    order = dict.fromkeys((provider, *([CUDA] if provider == TENSORRT else []), CPU))
-    providers = [p for p in order if p in available]
+    providers = [p for p in dict.fromkeys((provider, CPU)) if p in available]
     try:
         engine = _started(path, options, providers)
     except Exception as error:  # ONNX Runtime's errors share no class of their own

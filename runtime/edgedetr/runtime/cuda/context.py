@@ -45,6 +45,19 @@ class PrimaryContext:
         self.device_name: str = device.name()
         self.compute_capability = "{}.{}".format(*device.compute_capability())
 
+    def works(self) -> bool:
+        """Return whether the context still works.
+
+        After an illegal address, a failed kernel or a GPU that fell off the bus, every further call
+        in it fails with the same error until the process ends.
+        """
+        try:
+            with self:
+                self._drv.Context.synchronize()
+        except self._drv.Error:
+            return False
+        return True
+
     def __enter__(self) -> Self:
         self._context.push()
         return self

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
+TEGRA = ("sm_72", "sm_87", "sm_101", "sm_110")
+"""Xavier, Orin and Thor (its names in CUDA 12 and 13): no hardware-compatible engine runs there."""
+
 _COMPUTE_CAPABILITY_MAJOR = 75
 _COMPUTE_CAPABILITY_MINOR = 76
 

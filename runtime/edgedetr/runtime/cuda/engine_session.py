@@ -14,12 +14,12 @@ import numpy as np
 from edgedetr.runtime.cuda.buffers import Buffer
 from edgedetr.runtime.cuda.context import PrimaryContext
 from edgedetr.runtime.cuda.execution import Execution
-from edgedetr.runtime.cuda.frame_kernel import FrameKernel
+from edgedetr.runtime.cuda.frame_kernel import FrameKernel, KernelError, check_kernel
 from edgedetr.runtime.cuda.graph import Graph, GraphError, record
 from edgedetr.runtime.cuda.nvrtc import CompileError
 from edgedetr.runtime.cuda.preflight import TITLES, check_engine, runs_host_code
 from edgedetr.runtime.decode import decode
-from edgedetr.runtime.errors import BackendError, UsageError
+from edgedetr.runtime.errors import BackendError, DeviceLostError, UsageError
 from edgedetr.runtime.manifest import read_manifest
 from edgedetr.runtime.spec_checks.tensors import FLOAT
 
@@ -105,7 +105,8 @@ class EngineSession:
         runs_on: Library, device and what was recorded, for a reader.
         feed: Preprocesses a frame, uint8 RGB (H, W, 3), on the device and returns its placement;
             the next `infer` runs on it, unless ``images`` is read before. None where the
-            kernel could not be compiled: then frames are preprocessed on the CPU.
+            kernel cannot be compiled or loaded, or gives other bits than the CPU: then frames are
+            preprocessed on the CPU.
     """
 
     def __init__(
@@ -159,7 +160,8 @@ class EngineSession:
 
         Raises:
             ValueError: If the session is closed.
-            BackendError: If the library refuses or the device fails.
+            BackendError: If the library refuses or the device fails; the next call may succeed.
+            DeviceLostError: If the device fails until the process ends.
             ArtifactError: If the outputs are not what the spec says; see `decode`.
         """
         with self._lock:
@@ -207,7 +209,13 @@ class EngineSession:
         try:
             with self._context:
                 yield
-        except (self._drv.Error, GraphError) as error:
+        except (self._drv.Error, GraphError, BackendError) as error:
+            if not self._context.works():
+                raise DeviceLostError(
+                    f"{self._path}: the GPU failed for good: {error}; start the process again"
+                ) from error
+            if isinstance(error, BackendError):
+                raise
             raise BackendError(f"{self._path}: the GPU failed: {error}") from error
 
     def _allocate(self, execution: Execution) -> None:
@@ -271,23 +279,36 @@ class EngineSession:
         self._stream.synchronize()
 
     def _compile_kernel(self) -> None:
-        address = self._buffers[0].address
+        """Preprocess frames on the GPU, if that gives the bits of the CPU here."""
+        images, capability = self._buffers[0], self._context.compute_capability
         try:
             self._kernel = FrameKernel(
-                self._drv, self.spec, address, self._context.compute_capability
+                self._drv, self.spec, images.address, self._stream, capability
             )
-        except CompileError as error:
-            _LOG.warning("%s: frames are preprocessed on the CPU: %s", self._path, error)
-            self.runs_on += f"; frames are preprocessed on the CPU: {error}"
+            check_kernel(self._kernel, self.spec, self._written_input)
+        except (CompileError, KernelError, self._drv.LogicError, self._drv.RuntimeError) as error:
+            reason = str(error)  # a log that kept the error would keep the stream
+            _LOG.warning("%s: frames are preprocessed on the CPU: %s", self._path, reason)
+            self.runs_on += f"; frames are preprocessed on the CPU: {reason}"
+            if self._kernel:
+                self._kernel.close()
+            self._kernel = None
         else:
             self.feed = partial(self._feed, self._kernel)
+        images.host[...] = 0
+
+    def _written_input(self) -> NDArray[np.float32]:
+        """Wait for the stream and return what lies in the input on the device."""
+        self._buffers[0].download(self._stream)
+        self._stream.synchronize()
+        return self._buffers[0].host
 
     def _feed(self, kernel: FrameKernel, image: NDArray[np.uint8]) -> Placement:
         with self._lock:
             self._opened()
             with self._on_device():
                 self._stream.synchronize()  # what the frame before still reads must not change
-                place = kernel(image, self._stream)
+                place = kernel(image)
             self._is_fed = True
             return place
 

@@ -40,6 +40,7 @@ class Execution:
         self._trt, self._path = trt, path
         self._log = TrtLog(trt)
         self._log.clear()
+        trt.init_libnvinfer_plugins(self._log.logger, "")  # an engine with RoiAlign needs them
         self._runtime = trt.Runtime(self._log.logger)
         if host_code:
             self._runtime.engine_host_code_allowed = True

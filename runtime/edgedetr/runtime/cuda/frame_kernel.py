@@ -11,9 +11,16 @@ import numpy as np
 from edgedetr.runtime.cuda.buffers import Buffer
 from edgedetr.runtime.cuda.nvrtc import compile_cuda
 from edgedetr.runtime.cuda.resize_tables import bilinear_table
-from edgedetr.runtime.preprocess import ResizeStep, normalisation_tables, placement
+from edgedetr.runtime.preprocess import (
+    Preprocessor,
+    ResizeStep,
+    normalisation_tables,
+    placement,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from edgedetr.runtime.preprocess import Placement
@@ -22,6 +29,13 @@ if TYPE_CHECKING:
 BLOCK = (32, 8, 1)
 """Threads of a block, across and down."""
 
+CHECKED_SCALES = (0.7, 1.6, 4.5)
+"""Sizes of the frames that `check_kernel` feeds, in sizes of the network's input."""
+
+
+class KernelError(Exception):
+    """What the kernels write is not what the CPU computes; the message says how much of it."""
+
 
 class FrameKernel:
     """Writes frames into a network's input on the device.
@@ -29,20 +43,29 @@ class FrameKernel:
     What depends on the size of the frames is made for the first one and again when it changes.
     """
 
-    def __init__(self, drv: Any, spec: ModelSpec, out: int, compute_capability: str) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        drv: Any,  # noqa: ANN401
+        spec: ModelSpec,
+        out: int,
+        stream: Any,  # noqa: ANN401
+        compute_capability: str,
+    ) -> None:
         """Compile the kernels; the device's context must be current, as for every other call.
 
         Args:
             drv: The module ``pycuda.driver``.
             spec: How to resize and normalise.
             out: Address of the input on the device, float32 (1, 3, H, W).
+            stream: All work goes to it, also the tables: a copy outside it could come too late.
             compute_capability: Of the device, for example ``8.7``.
 
         Raises:
             CompileError: If that is not possible here.
+            pycuda.driver.Error: If the driver refuses what was compiled.
         """
         module = drv.module_from_buffer(compile_cuda(kernel_source(), compute_capability))
-        self._drv, self._spec, self._out = drv, spec, out
+        self._drv, self._spec, self._out, self._stream = drv, spec, out, stream
         self._functions = {}
         for name, parameters in (("resize", "PPPPiii"), ("resize_into_input", "PPPPiiiPiii")):
             self._functions[name] = module.get_function(name)
@@ -50,17 +73,15 @@ class FrameKernel:
         self._levels = self._upload(np.stack(normalisation_tables(spec)))
         self._frame: Buffer | None = None
         self._place: Placement | None = None
+        self._tables: list[Buffer] = []
         self._made: list[Any] = []
         self._launches: list[tuple[Any, tuple[int, int], tuple[int, ...]]] = []
 
-    def __call__(self, image: NDArray[np.uint8], stream: Any) -> Placement:  # noqa: ANN401
-        """Give a stream a frame to preprocess.
-
-        The stream must have finished with the frame before.
+    def __call__(self, image: NDArray[np.uint8]) -> Placement:
+        """Give the stream a frame to preprocess; it must have finished with the frame before.
 
         Args:
             image: RGB pixels, uint8 (H, W, 3); copied before this returns.
-            stream: The stream, of the device's context.
 
         Returns:
             Where the image lies in the network's input.
@@ -72,9 +93,9 @@ class FrameKernel:
         if place is None or frame is None:
             raise ValueError("the kernel is closed")
         np.copyto(frame.host, image)
-        frame.upload(stream)
+        frame.upload(self._stream)
         for function, blocks, arguments in self._launches:
-            function.prepared_async_call(blocks, BLOCK, stream, *arguments)
+            function.prepared_async_call(blocks, BLOCK, self._stream, *arguments)
         return place
 
     def close(self) -> None:
@@ -82,6 +103,7 @@ class FrameKernel:
         self._forget_size()
         self._levels.free()
         self._functions.clear()
+        self._stream = None
 
     def _resize_to(self, place: Placement) -> None:
         """Make the buffers and tables for frames of one size."""
@@ -93,13 +115,13 @@ class FrameKernel:
             made = self._keep(self._drv.mem_alloc(3 * step.height * step.width))
             self._launch("resize", step, image, made)
             image = made
-        rest = (int(self._levels), *place.placed_hw, self._spec.pad_value)
+        rest = (self._levels.address, *place.placed_hw, self._spec.pad_value)
         self._launch("resize_into_input", last, image, self._out, *rest)
         self._place = place
 
     def _launch(self, name: str, step: KernelStep, image: int, made: int, *rest: int) -> None:
         """Note a call of a kernel that every frame needs."""
-        tables = (self._keep(self._upload(table)) for table in (step.columns, step.rows))
+        tables = (self._table(step.columns), self._table(step.rows))
         sizes = (step.image_width, step.height, step.width)
         arguments = (image, made, *tables, *sizes, *rest)
         self._launches.append((self._functions[name], grid(step), arguments))
@@ -109,19 +131,54 @@ class FrameKernel:
         self._launches.clear()
         if frame:
             frame.free()
-        while self._made:
-            self._made.pop().free()
+        for kept in (self._tables, self._made):
+            while kept:
+                kept.pop().free()
 
     def _keep(self, memory: Any) -> int:  # noqa: ANN401
         """Own memory until the size changes; return its address."""
         self._made.append(memory)
         return int(memory)
 
-    def _upload(self, array: NDArray[Any]) -> Any:  # noqa: ANN401
-        """Copy an array to new memory on the device, at once."""
-        memory = self._drv.mem_alloc(array.nbytes)
-        self._drv.memcpy_htod(memory, np.ascontiguousarray(array))
-        return memory
+    def _table(self, array: NDArray[np.int32]) -> int:
+        """Own a table until the size changes; return its address."""
+        self._tables.append(self._upload(array))
+        return self._tables[-1].address
+
+    def _upload(self, array: NDArray[Any]) -> Buffer:
+        """Copy an array to new memory on the device, in the stream's order."""
+        buffer = Buffer(self._drv, array.shape, array.dtype)
+        np.copyto(buffer.host, array)
+        buffer.upload(self._stream)
+        return buffer
+
+
+def check_kernel(
+    kernel: FrameKernel, spec: ModelSpec, written: Callable[[], NDArray[np.float32]]
+) -> None:
+    """Stop unless the kernel gives the bits of the CPU for frames that grow, shrink and are halved.
+
+    Args:
+        kernel: The kernel.
+        spec: What it was made with.
+        written: Waits for the stream and returns the network's input, float32 (1, 3, H, W).
+
+    Raises:
+        KernelError: If a value differs.
+    """
+    random, preprocess = np.random.default_rng(0), Preprocessor(spec)
+    wanted = np.empty((3, *spec.input_hw), np.float32)
+    for scale in CHECKED_SCALES:
+        size = [max(1, round(scale * length)) for length in spec.input_hw]
+        image = random.integers(0, 256, (*size, 3), np.uint8)
+        kernel(image)
+        preprocess(image, wanted)
+        wrong = np.count_nonzero(written()[0] != wanted)
+        if wrong:
+            raise KernelError(
+                f"the GPU preprocesses a frame of {size[1]}x{size[0]} otherwise than the CPU: "
+                f"{wrong} of {wanted.size} values differ"
+            )
 
 
 def kernel_source() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from edgedetr.runtime.cuda.device import TEGRA
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -80,13 +81,17 @@ def _builder(manifest: Manifest, path: Path) -> tuple[str, str, str]:
 
 
 def _covers(wanted: str, target: str) -> bool:
-    """Return whether ``sm_80+`` or ``sm_87`` covers ``sm_87``.
+    """Return whether what an engine was built for covers a GPU.
 
-    >>> _covers("sm_80+", "sm_87"), _covers("sm_86", "sm_87"), _covers("sm_80+", "sm_121")
-    (True, False, True)
+    >>> _covers("sm_86", "sm_86"), _covers("sm_80+", "sm_86"), _covers("sm_80+", "sm_121")
+    (True, True, True)
+    >>> _covers("sm_86", "sm_87"), _covers("sm_80+", "sm_87")
+    (False, False)
     """
     least = re.fullmatch(r"sm_([0-9]{1,4})\+", wanted)
-    return int(target[3:]) >= int(least[1]) if least else wanted == target
+    if least:
+        return int(target[3:]) >= int(least[1]) and target not in TEGRA
+    return wanted == target
 
 
 def _is_later(version: str, than: str) -> bool:

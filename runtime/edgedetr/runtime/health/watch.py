@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgedetr.runtime.health.digest import read_digest
 from edgedetr.runtime.health.monitor import HealthMonitor
+from edgedetr.runtime.health.service_manager import ServiceManager
 from edgedetr.runtime.inference.watchdog import leave_alone
 from edgedetr.runtime.printable import counted
 
@@ -62,6 +63,7 @@ class HealthWatch:
         note: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.monitor = monitor
+        self.manager = ServiceManager()
         self._clipped_share = clipped_share
         self._note = note
         self._sampler: Thread | None = None
@@ -69,7 +71,8 @@ class HealthWatch:
         self._frames = 0
 
     def result(self, result: StreamResult) -> None:
-        """Take in a frame that was detected in."""
+        """Take in a frame that was detected in: a sign of life for the service manager, too."""
+        self.manager.alive()
         self.monitor.observe(
             result.frame.image,
             result.detections,
@@ -139,6 +142,7 @@ def watched(
             stack.enter_context(served(monitor, options.metrics_port, address))
         watch = HealthWatch(monitor, probe, note)
         stack.callback(watch.close)
+        stack.enter_context(watch.manager)
         yield watch
 
 

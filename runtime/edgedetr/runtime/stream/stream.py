@@ -32,6 +32,7 @@ class Detects(Protocol):
         Raises:
             BackendError: If this frame is lost.
             StuckError: If all further ones are.
+            DeviceLostError: If all further ones are, until the process ends.
         """
         ...
 
@@ -144,6 +145,7 @@ class Stream:
         Raises:
             DataError: If a camera gives no frames any more.
             StuckError: If the backend does not return.
+            DeviceLostError: If the GPU fails until the process ends.
         """
         while not self.stop.is_set() and (capture := self._source.next(self.stop)) is not None:
             self._dropped += capture.dropped

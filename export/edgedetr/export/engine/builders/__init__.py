@@ -34,7 +34,8 @@ class BuilderModule(Protocol):
         """Return the devices that the engine will run on.
 
         Returns:
-            ``sm_86`` for compute capability 8.6 alone, ``sm_80+`` for 8.0 and later.
+            ``sm_86`` for compute capability 8.6 alone, ``sm_80+`` for every GPU of 8.0 and later
+            but Tegra's.
 
         Raises:
             UsageError: If the library cannot build for a requested device.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.runtime.cuda.device import find_device
+from edgedetr.runtime.cuda.device import TEGRA, find_device
 from edgedetr.runtime.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def check(options: EngineOptions) -> None:
 
 
 def targets(trt: Any, options: EngineOptions) -> tuple[str, ...]:  # noqa: ANN401, ARG001
-    """Return the GPU of this machine, or every later one with ``hardware_compatible``."""
+    """Return the GPU of this machine, or with ``hardware_compatible`` all but Tegra's from 8.0."""
     device = find_device()
     if device is None:
         raise ArtifactError(
@@ -35,6 +35,11 @@ def targets(trt: Any, options: EngineOptions) -> tuple[str, ...]:  # noqa: ANN40
             f"tensorrt builds for the GPU it runs on, here {device.name} with compute capability "
             f"{device.compute_capability}; found --compute-capability {', '.join(sorted(others))}: "
             "build on such a device, or give --hardware-compatible"
+        )
+    if options.hardware_compatible and device.target in TEGRA:
+        raise UsageError(
+            f"tensorrt builds no hardware-compatible engine on {device.name}: Tegra has no such "
+            "mode; leave out --hardware-compatible and build on each device"
         )
     return (EVERY_LATER_GPU,) if options.hardware_compatible else (device.target,)
 

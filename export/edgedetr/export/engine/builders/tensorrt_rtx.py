@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.runtime.cuda.device import find_device
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from edgedetr.export.engine.options import EngineOptions
 
 INSTALL = "anywhere: pip install 'edgedetr[tensorrt-rtx]'"
 OLDEST = (1, 2)
 
-EVERY_LATER_GPU = "sm_80+"
-"""The library's default target."""
+_AMPERE = 8
 
 
 def check(options: EngineOptions) -> None:
@@ -37,15 +37,10 @@ def check(options: EngineOptions) -> None:
             "tensorrt_rtx has no hardware-compatible mode; leave out --hardware-compatible and "
             "--compute-capability, and the engine runs on every GPU from 8.0 up"
         )
-    if (options.refit or options.strip_weights) and find_device() is None:
-        raise UsageError(
-            "tensorrt_rtx builds with --refit or --strip-weights only on a machine with a GPU, and "
-            "this one has none"
-        )
 
 
 def targets(trt: Any, options: EngineOptions) -> tuple[str, ...]:  # noqa: ANN401
-    """Return the requested GPUs, or every one from 8.0 up."""
+    """Return the requested GPUs, or every one that the library knows from 8.0 up."""
     known = _capabilities(trt)
     unknown = [c for c in options.compute_capabilities if c not in known]
     if unknown:
@@ -53,10 +48,8 @@ def targets(trt: Any, options: EngineOptions) -> tuple[str, ...]:  # noqa: ANN40
             f"tensorrt_rtx {trt.__version__} does not build for compute capability "
             f"{', '.join(unknown)}; choose from {', '.join(known)}"
         )
-    requested = tuple(
-        f"sm_{c.replace('.', '')}" for c in dict.fromkeys(options.compute_capabilities)
-    )
-    return requested or (EVERY_LATER_GPU,)
+    wanted = dict.fromkeys(options.compute_capabilities) or _by_default(known)
+    return tuple(f"sm_{c.replace('.', '')}" for c in wanted)
 
 
 def configure(trt: Any, config: Any, options: EngineOptions) -> None:  # noqa: ANN401
@@ -66,6 +59,11 @@ def configure(trt: Any, config: Any, options: EngineOptions) -> None:  # noqa: A
     config.num_compute_capabilities = len(requested)
     for index, capability in enumerate(requested):
         config.set_compute_capability(known[capability], index)
+
+
+def _by_default(known: Iterable[str]) -> list[str]:
+    """Return what an engine is compiled for where no GPU is named: Ampere and later."""
+    return [capability for capability in known if int(capability.partition(".")[0]) >= _AMPERE]
 
 
 def _capabilities(trt: Any) -> dict[str, Any]:  # noqa: ANN401

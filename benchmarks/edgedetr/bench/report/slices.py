@@ -1,0 +1,111 @@
+"""Accuracy by what an object is like: class, distance, size, occlusion, truncation.
+
+The slices of a kind partition the objects. In a slice, a detection of another slice's object is
+neutral, one of no object is false, as it is in the total. Distance is read off the height of the
+box: a camera of vehicles sees a pedestrian of 1.7 m at f * 1.7 / height, so 40 px are some 30 m at
+KITTI's focal length of 721 px.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgedetr.bench.report.matches import NONE, average_precision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from edgedetr.bench.report.matches import Matches, Objects
+
+_HEIGHTS = (25, 40, 80)
+_AREAS = (32**2, 96**2)
+_TRUNCATIONS = (0.15, 0.5)
+_OCCLUSIONS = ("visible", "partly occluded", "largely occluded", "unknown")
+FALSE_A_FRAME = 0.1
+"""False detections a frame at which misses are counted."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The accuracy of one model on the objects of one kind.
+
+    Attributes:
+        kind: What divides the objects: ``class``, ``height``, ``size``, ...
+        name: Which of them.
+        objects: How many there are.
+        ap50: Mean over the classes that have some of AP at IoU 0.5; NaN without an object.
+        miss_rate: Share that is not found at the score where all classes together make
+            `FALSE_A_FRAME` false detections a frame; NaN without an object.
+    """
+
+    kind: str
+    name: str
+    objects: int
+    ap50: float
+    miss_rate: float
+
+
+def slices(
+    objects: Objects, matches: Matches, class_names: Sequence[str], frames: int
+) -> list[Slice]:
+    """Return a model's accuracy on all objects and on each slice of them."""
+    limit = score_at(matches, frames, FALSE_A_FRAME)
+    seen = np.zeros(len(objects), bool)
+    seen[matches.found[(matches.found != NONE) & (matches.score >= limit)]] = True
+    result = []
+    for kind, name, members in partitions(objects, class_names):
+        count = int(members.sum())
+        missed = float(1 - seen[members].mean()) if count else float("nan")
+        result.append(Slice(kind, name, count, _ap50(objects, matches, members), missed))
+    return result
+
+
+def partitions(
+    objects: Objects, class_names: Sequence[str]
+) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Yield kind, name and members of each slice; those of one kind partition the objects."""
+    yield "all", "all", np.ones(len(objects), bool)
+    for label, name in enumerate(class_names):
+        yield "class", name, objects.label == label
+    yield from _bins("height", objects.height, _HEIGHTS, "px")
+    yield from _bins("area", objects.area, _AREAS, "px²")
+    for level, name in enumerate(_OCCLUSIONS):
+        yield "occlusion", name, np.clip(objects.occlusion, 0, 3) == level
+    yield from _bins("truncation", objects.truncation, _TRUNCATIONS, "")
+
+
+def score_at(matches: Matches, frames: int, false_a_frame: float) -> float:
+    """Return the lowest score at which a model makes at most so many false detections a frame."""
+    false = np.sort(matches.score[(matches.found == NONE) & ~matches.is_neutral])[::-1]
+    allowed = int(false_a_frame * frames)
+    return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else 0.0
+
+
+def _bins(
+    kind: str, values: NDArray[np.float64], limits: Sequence[float], unit: str
+) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    place = np.digitize(values, limits)
+    unit = f" {unit}" if unit else ""
+    yield kind, f"below {limits[0]}{unit}", place == 0
+    for index, (low, high) in enumerate(pairwise(limits), 1):
+        yield kind, f"{low} to {high}{unit}", place == index
+    yield kind, f"from {limits[-1]}{unit}", place == len(limits)
+
+
+def _ap50(objects: Objects, matches: Matches, members: NDArray[np.bool_]) -> float:
+    hits = matches.found != NONE
+    inside = np.zeros(len(hits), bool)
+    inside[hits] = members[matches.found[hits]]
+    counts = np.where(hits, inside, ~matches.is_neutral)
+    found = []
+    for label in np.unique(objects.label[members]):
+        rows = counts & (matches.label == label)
+        wanted = int((members & (objects.label == label)).sum())
+        found.append(average_precision(matches.score[rows], hits[rows], wanted))
+    return float(np.mean(found)) if found else float("nan")

@@ -1,0 +1,78 @@
+"""Slices partition the objects, and their figures can be worked out by hand."""
+
+from itertools import groupby
+
+import numpy as np
+import pytest
+
+from edgedetr.bench.report.matches import NONE, Matches, Objects
+from edgedetr.bench.report.slices import partitions, score_at, slices
+
+
+def some_objects(count, seed=0):
+    random = np.random.default_rng(seed)
+    return Objects(
+        np.sort(random.integers(0, 5, count)),
+        random.integers(0, 3, count),
+        random.uniform(1, 200, count),
+        random.uniform(1, 20_000, count),
+        random.integers(-1, 5, count),
+        random.uniform(0, 1, count),
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_the_slices_of_a_kind_partition_the_objects(count):
+    objects = some_objects(count)
+    parts = list(partitions(objects, ("a", "b", "c")))
+    for kind, group in groupby(parts, key=lambda part: part[0]):
+        times = np.sum([members for *_, members in group], axis=0)
+        assert (times == 1).all(), kind
+
+
+def four_objects():
+    """Two cars of 30 and 100 px, a pedestrian of 30 px, a pedestrian of 100 px."""
+    height = np.array([30.0, 100, 30, 100])
+    return Objects(
+        np.zeros(4, np.int64),
+        np.array([0, 0, 1, 1]),
+        height,
+        height**2,
+        np.zeros(4, np.int64),
+        np.zeros(4),
+    )
+
+
+def test_a_slice_counts_its_objects_and_every_false_detection():
+    found = np.array([0, 1, NONE, 3])  # the false one is a car, between the two in score
+    matches = Matches(
+        np.zeros(4, np.int64),
+        np.array([0, 0, 0, 1]),
+        np.array([0.3, 0.9, 0.6, 0.8]),
+        found,
+        np.zeros(4, bool),
+    )
+    by_name = {s.name: s for s in slices(four_objects(), matches, ("Car", "Pedestrian"), 10)}
+    assert by_name["Car"].ap50 == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert by_name["25 to 40 px"].objects == 2
+    assert by_name["25 to 40 px"].ap50 == pytest.approx((0.5 + 0) / 2)  # the car behind a false one
+    assert by_name["from 80 px"].ap50 == 1
+    assert by_name["from 80 px"].miss_rate == 0
+    assert by_name["25 to 40 px"].miss_rate == 0.5
+    assert by_name["40 to 80 px"].objects == 0
+    assert np.isnan(by_name["40 to 80 px"].miss_rate)
+    assert np.isnan(by_name["40 to 80 px"].ap50)
+
+
+def test_misses_are_counted_at_a_fixed_number_of_false_detections():
+    matches = Matches(
+        np.zeros(5, np.int64),
+        np.zeros(5, np.int64),
+        np.array([0.9, 0.5, 0.4, 0.3, 0.2]),
+        np.array([0, NONE, NONE, NONE, 1]),
+        np.array([False, False, True, False, False]),
+    )
+    assert score_at(matches, frames=10, false_a_frame=0.2) == 0  # two false ones in ten frames
+    limit = score_at(matches, frames=10, false_a_frame=0.1)
+    assert 0.3 < limit < 0.4
+    assert score_at(matches, frames=1, false_a_frame=0.1) > 0.5
