@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.distill.types import (
-        CellAnswers,
+        CellOutputs,
         DetrOutputs,
         Features,
         Losses,
@@ -156,9 +156,9 @@ class Model:
             outputs = replace(outputs, logits=logits, known=self.class_map.known)
         return outputs
 
-    def answer_cells(self, pyramid: Pyramid, count: int) -> CellAnswers:
+    def cell_outputs(self, pyramid: Pyramid, count: int) -> CellOutputs:
         """Return the outputs at the best anchors or locations, at most ``count`` an image."""
-        return cast("DenseDetectorModule", self.module).answer_cells(self.network, pyramid, count)
+        return cast("DenseDetectorModule", self.module).cell_outputs(self.network, pyramid, count)
 
     def answer_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionAnswers:
         """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""

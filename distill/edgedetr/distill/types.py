@@ -212,7 +212,7 @@ class RegionAnswers:
 
 
 @dataclass(frozen=True, eq=False)
-class CellAnswers:
+class CellOutputs:
     """The outputs of a dense detector at some of its anchors or locations, with gradient.
 
     Attributes:

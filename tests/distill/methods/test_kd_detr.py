@@ -9,7 +9,7 @@ from edgedetr.distill.losses.distillation_points import shared_outputs, teacher_
 from edgedetr.distill.methods import kd_detr, supported_pairs
 from edgedetr.distill.methods.kd_detr import (
     Settings,
-    TeacherAnswers,
+    TeacherOutputs,
     proposal_losses,
     proposal_queries,
 )
@@ -149,13 +149,13 @@ def test_a_two_stage_output_of_a_hand_worked_case():
     nothing = torch.zeros(0)
     answers = RegionAnswers(nothing, nothing, torch.zeros(2, 3), nothing, boxes)
     teacher = torch.tensor([[0.5, 0.5, 0.4, 0.4]]).repeat(2, 1)
-    terms = proposal_losses(answers, TeacherAnswers(logits, teacher), torch.tensor([0.6, 0.0]))
+    terms = proposal_losses(answers, TeacherOutputs(logits, teacher), torch.tensor([0.6, 0.0]))
     divergence = sum(p * math.log(3 * p) for p in (0.4, 0.45, 0.15))
     assert terms["class"].item() == pytest.approx(divergence, rel=1e-5)
     assert terms["l1"].item() == pytest.approx(0.1, rel=1e-5)
     assert terms["giou"].item() == pytest.approx(0.75, rel=1e-5)
     total = proposal_losses(
-        answers, TeacherAnswers(logits, teacher), torch.tensor([0.6, 0.0]), "sum"
+        answers, TeacherOutputs(logits, teacher), torch.tensor([0.6, 0.0]), "sum"
     )
     assert total["class"].item() == pytest.approx(0.6 * divergence, rel=1e-5)
 
@@ -167,7 +167,7 @@ def test_an_agreeing_two_stage_head_costs_nothing():
     boxes = torch.tensor([[[0.0, 0.0, 0.1, 0.1], [0.3, 0.3, 0.7, 0.7]]])
     answers = RegionAnswers(boxes, boxes, agreeing, boxes, boxes)
     terms = proposal_losses(
-        answers, TeacherAnswers(logits, torch.tensor([[0.5, 0.5, 0.4, 0.4]])), torch.ones(1)
+        answers, TeacherOutputs(logits, torch.tensor([[0.5, 0.5, 0.4, 0.4]])), torch.ones(1)
     )
     assert all(abs(v.item()) < 1e-6 for v in terms.values())
 

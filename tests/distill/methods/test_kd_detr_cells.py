@@ -7,7 +7,7 @@ import torch
 
 from edgedetr.distill.methods import kd_detr
 from edgedetr.distill.methods.kd_detr import Settings
-from edgedetr.distill.types import Batch, CellAnswers, DetrOutputs
+from edgedetr.distill.types import Batch, CellOutputs, DetrOutputs
 from edgedetr.runtime.errors import SettingsError
 
 DENSE = ("fcos", "retinanet")
@@ -29,7 +29,7 @@ def answering(monkeypatch, pair, cells, box, asked=None):
         logits = torch.tensor([0.8, 0.1, 0.1]).logit().expand(1, *count, -1)
         return DetrOutputs(logits, torch.tensor(box).expand(1, *count, -1), memory.tokens)
 
-    monkeypatch.setattr(pair[0].module, "answer_cells", lambda *_: cells)
+    monkeypatch.setattr(pair[0].module, "cell_outputs", lambda *_: cells)
     monkeypatch.setattr(pair[1].module, "decode", decode)
 
 
@@ -37,7 +37,7 @@ def answering(monkeypatch, pair, cells, box, asked=None):
 def test_best_cells_are_in_order_and_have_a_gradient(family, make_model, images):
     model = make_model(family)
     pyramid = model.encode(images)
-    found = model.answer_cells(pyramid, 20)
+    found = model.cell_outputs(pyramid, 20)
     best = found.logits.amax(-1)
     assert found.boxes.shape == (2, 20, 4)
     assert (best[:, :-1] >= best[:, 1:]).all()
@@ -56,7 +56,7 @@ def test_a_cell_costs_what_bernoullis_and_boxes_differ_by(
     student, teacher = make_model("fcos"), make_model("d_fine", "edge-small", seed=1)
     batch = batch_of(student, teacher, images[:1], [make_targets()])
     logits = torch.tensor([[[0.5, 0.1, 0.1]]]).logit()
-    cells = CellAnswers(logits, torch.tensor([[[0.0, 0.0, 0.5, 0.5]]]))
+    cells = CellOutputs(logits, torch.tensor([[[0.0, 0.0, 0.5, 0.5]]]))
     answering(monkeypatch, (student, teacher), cells, [0.25, 0.5, 0.5, 0.5])
     terms = kd_detr.build(Settings(l1_weight=1, giou_weight=1), student, teacher)(batch)
     wanted = 0.8 * math.log(0.8 / 0.5) + 0.2 * math.log(0.2 / 0.5)
@@ -71,7 +71,7 @@ def test_duplicates_of_a_better_cell_are_not_asked(make_model, images, make_targ
     boxes = [[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.45], [0.5, 0.5, 1.0, 1.0]]
     logits = torch.tensor([[[2.0, 0, 0], [1.0, 0, 0], [0.5, 0, 0]]])
     asked: list[torch.Tensor] = []
-    cells = CellAnswers(logits, torch.tensor([boxes]))
+    cells = CellOutputs(logits, torch.tensor([boxes]))
     answering(monkeypatch, (student, teacher), cells, [0.5, 0.5, 0.5, 0.5], asked)
     kd_detr.build(Settings(), student, teacher)(batch)
     wanted = torch.tensor([[[0.25, 0.25, 0.5, 0.5], [0.75, 0.75, 0.5, 0.5]]])

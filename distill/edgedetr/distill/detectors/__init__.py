@@ -6,7 +6,7 @@ abilities show in the functions that a file has besides:
 * ``decode`` takes *external* queries (from ground truth, from the teacher, random), which carries
   query-aligned distillation between any two families that have it (`QueryDetectorModule`);
 * ``answer_regions`` classifies any boxes (`RegionDetectorModule`);
-* ``answer_cells`` gives what a dense detector says at its best anchors (`DenseDetectorModule`).
+* ``cell_outputs`` gives what a dense detector says at its best anchors (`DenseDetectorModule`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from edgedetr.distill.types import (
-        CellAnswers,
+        CellOutputs,
         DetrOutputs,
         Features,
         Losses,
@@ -128,7 +128,7 @@ class RegionDetectorModule(DetectorModule, Protocol):
 class DenseDetectorModule(DetectorModule, Protocol):
     """What the file of a one-stage family without queries defines besides."""
 
-    def answer_cells(self, model: nn.Module, pyramid: Pyramid, count: int) -> CellAnswers:
+    def cell_outputs(self, model: nn.Module, pyramid: Pyramid, count: int) -> CellOutputs:
         """Return the outputs at the anchors or locations of highest score, at most so many."""
         ...
 
@@ -143,9 +143,9 @@ def answers_queries(module: DetectorModule) -> bool:
     return hasattr(module, "decode")
 
 
-def answers_cells(module: DetectorModule) -> bool:
+def is_dense(module: DetectorModule) -> bool:
     """Tell whether a family answers at anchors or locations: whether it is a dense detector."""
-    return hasattr(module, "answer_cells")
+    return hasattr(module, "cell_outputs")
 
 
 def answers_regions(module: DetectorModule) -> bool:

@@ -39,7 +39,7 @@ from edgedetr.distill.networks.static_nms import detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.types import CellAnswers, Losses, Pyramid, Regions, Targets
+    from edgedetr.distill.types import CellOutputs, Losses, Pyramid, Regions, Targets
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def regions(model: FCOS, pyramid: Pyramid) -> Regions:
     return best_cells(scores, _boxes(model, pyramid, outputs), features, anchor_kinds(model))
 
 
-def answer_cells(model: FCOS, pyramid: Pyramid, count: int) -> CellAnswers:
+def cell_outputs(model: FCOS, pyramid: Pyramid, count: int) -> CellOutputs:
     """Return the outputs at the locations of highest score, at most ``count`` an image."""
     outputs = model.head(list(pyramid.levels))
     return chosen_cells(sigmoid_logits(_scores(outputs)), _boxes(model, pyramid, outputs), count)
@@ -183,7 +183,7 @@ def _inside(anchors: Tensor, areas: Tensor) -> Tensor:
 __all__ = [
     "PRESETS",
     "anchor_kinds",
-    "answer_cells",
+    "cell_outputs",
     "build",
     "embedding_width",
     "encode",

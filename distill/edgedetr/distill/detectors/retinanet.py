@@ -38,7 +38,7 @@ from edgedetr.distill.networks.static_nms import detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.types import CellAnswers, Losses, Pyramid, Regions, Targets
+    from edgedetr.distill.types import CellOutputs, Losses, Pyramid, Regions, Targets
 
 OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 RATIOS = (0.5, 1.0, 2.0)
@@ -156,7 +156,7 @@ def regions(model: RetinaNet, pyramid: Pyramid) -> Regions:
     return best_cells(scores, _boxes(model, pyramid, outputs), features, anchor_kinds(model))
 
 
-def answer_cells(model: RetinaNet, pyramid: Pyramid, count: int) -> CellAnswers:
+def cell_outputs(model: RetinaNet, pyramid: Pyramid, count: int) -> CellOutputs:
     """Return the outputs at the anchors of highest score, at most ``count`` an image."""
     outputs = model.head(list(pyramid.levels))
     return chosen_cells(outputs["cls_logits"], _boxes(model, pyramid, outputs), count)
@@ -183,7 +183,7 @@ def _boxes(model: RetinaNet, pyramid: Pyramid, outputs: dict[str, Tensor]) -> Te
 __all__ = [
     "PRESETS",
     "anchor_kinds",
-    "answer_cells",
+    "cell_outputs",
     "build",
     "embedding_width",
     "encode",

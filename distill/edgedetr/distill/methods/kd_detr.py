@@ -29,7 +29,7 @@ from torchvision.ops import box_convert, nms
 from typing_extensions import override
 
 from edgedetr.distill.class_map import only_known
-from edgedetr.distill.detectors import answers_cells, answers_queries, answers_regions
+from edgedetr.distill.detectors import is_dense, answers_queries, answers_regions
 from edgedetr.distill.losses.decoder_losses import (
     DECODER_TERMS,
     DecoderLossSettings,
@@ -164,7 +164,7 @@ class ProposalKdDetr(DistillationMethod):
             logits, boxes = (x[-1][shared.valid] for x in (target.logits, target.boxes))
             weights = query_weights(logits, counts, settings)
         output = self.student.answer_regions(batch.memory, proposals)
-        teacher = TeacherAnswers(logits, boxes, target.known)
+        teacher = TeacherOutputs(logits, boxes, target.known)
         terms = proposal_losses(output, teacher, weights, settings.class_norm)
         factors = (settings.class_weight, settings.l1_weight, settings.giou_weight)
         return {
@@ -194,7 +194,7 @@ class CellKdDetr(DistillationMethod):
     def forward(self, batch: Batch[Pyramid, Memory]) -> dict[str, Tensor]:
         """Return the weighted terms of one step; the teacher decodes without gradient."""
         settings = self.settings
-        found = self.student.answer_cells(batch.memory, PROPOSALS)
+        found = self.student.cell_outputs(batch.memory, PROPOSALS)
         with torch.no_grad():
             kept = [
                 nms(boxes, logits.amax(-1), OVERLAP)
@@ -202,23 +202,23 @@ class CellKdDetr(DistillationMethod):
             ]
             proposals = [b[rows].detach() for b, rows in zip(found.boxes, kept, strict=True)]
             shared = proposal_queries(proposals)
-            target = self.teacher.decode(
+            decoded = self.teacher.decode(
                 batch.teacher_memory, shared.queries(self.teacher, batch.teacher_memory)
             )
-            counts = outside_ignored(target.boxes[-1], batch.targets)[shared.valid]
-            answers = TeacherAnswers(
-                target.logits[-1][shared.valid], target.boxes[-1][shared.valid], target.known
+            counts = outside_ignored(decoded.boxes[-1], batch.targets)[shared.valid]
+            target = TeacherOutputs(
+                decoded.logits[-1][shared.valid], decoded.boxes[-1][shared.valid], decoded.known
             )
-            weights = query_weights(answers.logits, counts, settings)
+            weights = query_weights(target.logits, counts, settings)
         logits, boxes = (
             torch.cat([x[rows] for x, rows in zip(part, kept, strict=True)])
             for part in (found.logits, found.boxes)
         )
         terms = in_float32(query_losses)(
-            only_known(logits, answers.known),
+            only_known(logits, target.known),
             box_convert(boxes, "xyxy", "cxcywh"),
-            only_known(answers.logits, answers.known),
-            answers.boxes,
+            only_known(target.logits, target.known),
+            target.boxes,
             weights,
             ClassLoss(settings.class_loss, settings.class_norm, settings.temperature),
         )
@@ -234,7 +234,7 @@ def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
 
     The teacher decodes external queries, the student these, or it has boxes of its own to ask for.
     """
-    asks = answers_queries(student) or answers_regions(student) or answers_cells(student)
+    asks = answers_queries(student) or answers_regions(student) or is_dense(student)
     return answers_queries(teacher) and asks
 
 
@@ -243,7 +243,7 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
     if answers_queries(student.module):
         check_pair(settings, student, teacher)
         return KdDetr(settings, student, teacher)
-    dense, default = answers_cells(student.module), Settings()
+    dense, default = is_dense(student.module), Settings()
     for name in _QUERIES_ONLY if dense else (*_QUERIES_ONLY, *_SIGMOIDS_ONLY):
         if getattr(settings, name) != getattr(default, name):
             raise SettingsError(
@@ -280,7 +280,7 @@ def proposal_queries(proposals: Sequence[Tensor]) -> SharedQueries:
 
 
 @dataclass(frozen=True, eq=False)
-class TeacherAnswers:
+class TeacherOutputs:
     """A query detector's outputs for N boxes, without gradient.
 
     Attributes:
@@ -297,7 +297,7 @@ class TeacherAnswers:
 @in_float32
 def proposal_losses(
     student: RegionAnswers,
-    teacher: TeacherAnswers,
+    teacher: TeacherOutputs,
     weights: Tensor,
     class_norm: Literal["weights", "sum"] = "weights",
 ) -> dict[str, Tensor]:
