@@ -126,8 +126,8 @@ class _Frames:
 
 def _measure(folder: Path, tool: str, count: int) -> dict[str, Any]:
     command = [sys.executable, __file__, tool, str(folder), str(count)]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-    figures: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 

@@ -30,6 +30,7 @@ import torch
 from tqdm import tqdm
 
 from edgedetr.bench.result_file import write_result
+from edgedetr.export.verify.record import read_verify_record
 from edgedetr.runtime.files import sha256
 
 ROOT = Path(__file__).parents[1]
@@ -152,13 +153,13 @@ def _found(folder: Path) -> dict[str, Any]:
     """Read what lies in the folder; what was not made is None."""
     report, training = _json(folder / "report.json"), _json(folder / "metrics.json")
     student = folder / "student.safetensors"
-    gates = {path.stem: _json(path) for path in sorted(folder.glob("verify.*.json"))}
+    gates = [read_verify_record(path) for path in sorted(folder.glob("verify.*.json"))]
     return {
         "training_seconds": training and round(training["metrics"]["seconds"], 1),
         "student_sha256": sha256(student) if student.is_file() else None,
         "verdict": report and report["verdict"],
         "reasons": report and report["reasons"],
-        "gates": {name: gate and gate.get("verdict") for name, gate in gates.items()},
+        "gates": {gate.path.stem: gate.verdict for gate in gates},
         "int8_coverage": report and _coverage(report),
         "models": [_model(m, report["models"][0]) for m in report["models"]] if report else [],
     }

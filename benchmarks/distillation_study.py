@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def write_report(arguments: argparse.Namespace) -> None:
-    """Write what the records say."""
+    """Write the report of the records."""
     pairs, records = _pairs(arguments), read_records(arguments.records)
     pairs = {name: pair for name, pair in pairs.items() if any(key[0] == name for key in records)}
     if not pairs:

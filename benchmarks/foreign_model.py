@@ -257,7 +257,7 @@ def kept(reference: dict[str, Detections], found: dict[str, Detections]) -> list
 
 
 def summary(boxes: list[Kept]) -> dict[str, Any]:
-    """Say how far boxes moved, and in how many images all of them are within the limits."""
+    """Write how far boxes moved, and in how many images all of them are within the limits."""
     images = {box.image for box in boxes}
     broken = {box.image for box in boxes if not box.holds}
     drops, overlaps = [box.score_drop for box in boxes], [box.iou for box in boxes]

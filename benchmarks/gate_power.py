@@ -228,7 +228,7 @@ class Pool:
         self.trial.close()
 
     def faults(self, model: onnx.ModelProto) -> list[str]:
-        """Look inside the graphs on three frames, `INSIDE` times; say what is wrong each time."""
+        """Look inside the graphs on three frames, `INSIDE` times; list what is wrong each time."""
         random = np.random.default_rng(0)
         with TemporaryDirectory() as folder:
             candidate = Path(folder) / "candidate.onnx"
@@ -354,7 +354,7 @@ def with_added(model: onnx.ModelProto, output: str, values: Sequence[float]) -> 
 
 
 def with_overflow(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Make one FP16 convolution in the middle answer more than FP16 holds."""
+    """Make one FP16 convolution in the middle exceed the range of FP16."""
     changed = copy_of(model)
     halves = {
         t.name: t for t in changed.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16

@@ -80,16 +80,16 @@ def of_readme() -> str:
 
 
 def _gains() -> list[str]:
-    """Say what `clock` gains over no teacher."""
-    told = []
+    """Write what `clock` gains over no teacher."""
+    gains = []
     for name, what in (("synth", "rendered scenes"), ("road_objects", "real photos")):
         comparison = result(f"distillation_{name}")
-        told.append(f"{_gain(comparison['gain']['clock'])} on {what}{age(comparison)}")
+        gains.append(f"{_gain(comparison['gain']['clock'])} on {what}{age(comparison)}")
     plain, heir = result("distillation_synth"), result("distillation_synth_inheriting")
     ap = [sum(found["arms"]["none"]["ap"]) / len(found["seeds"]) for found in (plain, heir)]
     return [
         "- From scratch `clock` gains",
-        f"  {', '.join(told)},",
+        f"  {', '.join(gains)},",
         "  in points of AP over three seeds, with 95 % intervals of Student's t. Inheriting the",
         "  teacher's channels brings a student of rendered scenes from",
         f"  {ap[0]:.1f} to {ap[1]:.1f} with as many steps{age(heir)}; `clock` then adds",
@@ -98,7 +98,7 @@ def _gains() -> list[str]:
 
 
 def _gates() -> list[str]:
-    """Say how often gates let good models pass and stop broken ones, and which fare otherwise."""
+    """Write how often gates let good models pass and stop broken ones, and which fare otherwise."""
     found = result("gate_power")
     models, wanted = found["models"], found["wanted"]
     good, broken = (
@@ -121,7 +121,7 @@ def _gates() -> list[str]:
 
 
 def _precisions() -> list[str]:
-    """Say what FP16 and INT8 cost in accuracy."""
+    """Write what FP16 and INT8 cost in accuracy."""
     int8_file, fp16 = result("int8_student"), result("fp16_parity")
     int8, known = int8_file["fresh_frames"], int8_file["validation_split"]
     half, frames = fp16["models"]["student"], fp16["frames"]
@@ -140,7 +140,7 @@ def _precisions() -> list[str]:
 
 
 def _foreign() -> list[str]:
-    """Say what INT8 and FP16 cost a model of others."""
+    """Write what INT8 and FP16 cost a model of others."""
     found = result("foreign_model")
     limits, kinds = found["limits"], found["precisions"]
     ours, fp16, plain = (kinds[k] for k in ("int8_rest_fp16", "fp16", "quantize_static_default"))
@@ -194,15 +194,15 @@ def of_distillation() -> str:
 
 
 def _inputs() -> list[str]:
-    """Say what the content of queries and fitted adapters are worth before training."""
+    """Write what the content of queries and fitted adapters are worth before training."""
     found = result("method_inputs")
     ap, losses = found["ap_of_the_teachers_own_boxes"], found["memory_loss_before_the_first_step"]
     return [
         "## What the methods start from",
         "",
-        f"The teacher of the rendered scenes, asked its own boxes again, has on {found['frames']} "
-        "held-out",
-        f"frames an AP of {ap['chosen']:.3f} with the content that it chose itself, "
+        "The teacher of the rendered scenes, decoding its own boxes again, has on "
+        f"{found['frames']}",
+        f"held-out frames an AP of {ap['chosen']:.3f} with the content that it chose itself, "
         f"{ap['of_place']:.3f} with what",
         "`place_content` makes of each box, as both models get it for points of no class, and",
         f"{ap['mean_of_classes']:.3f} with the mean of its class embeddings.",

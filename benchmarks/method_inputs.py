@@ -3,7 +3,7 @@ r"""Measure what two inputs of the methods are worth: the content of queries, an
     edgedetr data synth data/synth --frames 900 --seed 0
     python benchmarks/method_inputs.py --data data/synth --out benchmarks/results/method_inputs.json
 
-A teacher is asked its own boxes again, with three contents: what it chose itself, what
+A teacher decodes its own boxes again, with three contents: what it chose itself, what
 `place_content` makes of each box, and the mean of its class embeddings; AP on held-out frames. And
 CLoCKDistill's memory loss of a student before its first step, on the same frames: with random
 adapters, and with adapters fitted on training frames; from scratch and inheriting.
@@ -111,18 +111,18 @@ CONTENTS: Mapping[str, Callable[[Model, Memory], Tensor]] = {
 
 @torch.no_grad()
 def ap_with(make: Callable[[Model, Memory], Tensor], teacher: Model, held_out: Dataset) -> float:
-    """Return the teacher's AP on its own boxes, asked with some content."""
+    """Return the teacher's AP when it decodes its own boxes with some content."""
     inputs, found = NetworkInputs(held_out, teacher.spec), []
     for start in range(0, FRAMES, BATCH):
         items = [inputs[index] for index in range(start, min(start + BATCH, FRAMES))]
         images = torch.stack([inputs.normalised(item.pixels) for item in items])
         memory = cast("Memory", teacher.encode(images))
-        asked = Queries(make(teacher, memory), memory.own.boxes, memory.own.valid)
-        answers = teacher.decode(memory, asked)
+        queries = Queries(make(teacher, memory), memory.own.boxes, memory.own.valid)
+        outputs = teacher.decode(memory, queries)
         found += [
             postprocess(logits.numpy(), boxes.numpy(), item.place, teacher.spec, 0.0)
             for logits, boxes, item in zip(
-                answers.logits[-1], answers.boxes[-1], items, strict=True
+                outputs.logits[-1], outputs.boxes[-1], items, strict=True
             )
         ]
     return coco_ap(held_out.truths[:FRAMES], found, teacher.spec.class_names).ap

@@ -119,8 +119,8 @@ def steps_of(family: str, names: Sequence[str], rounds: int) -> dict[str, dict[s
 def peak_of(family: str, name: str) -> float:
     """Return the peak memory in MiB of a process that trains by a method."""
     command = [sys.executable, __file__, "--peak-of", name, "--family", family]
-    told = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-    return float(told.stdout)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    return float(done.stdout)
 
 
 def peak_mib(family: str, name: str) -> float:

@@ -108,7 +108,9 @@ def test_what_a_run_left_is_read_and_what_it_did_not_make_is_none(
     }
     (tmp_path / "report.json").write_text(json.dumps(report))
     (tmp_path / "metrics.json").write_text(json.dumps({"metrics": {"seconds": 281.58}}))
-    (tmp_path / "verify.int8.json").write_text(json.dumps({"verdict": "passed"}))
+    verified = {"verdict": "passed", "reason": "", "reference": "a.onnx", "candidate": "b.onnx"}
+    hashes = {"reference_sha256": "a" * 64, "candidate_sha256": "b" * 64}
+    (tmp_path / "verify.int8.json").write_text(json.dumps(verified | hashes))
     found = variations._found(tmp_path)
     assert found["int8_coverage"] == pytest.approx(0.754)
     assert found["training_seconds"] == 281.6

@@ -65,8 +65,8 @@ def test_a_softmax_teachers_other_classes_are_background(make_model, images):
     teacher = make_model("faster_rcnn")
     pyramid = teacher.encode(images)
     boxes = [torch.tensor([[0.1, 0.1, 0.5, 0.5]])] * 2
-    plain = teacher.answer_regions(pyramid, boxes).logits.softmax(-1)
-    mapped = teacher.with_classes((("Car", "Cyclist"), ())).answer_regions(pyramid, boxes)
+    plain = teacher.classify_regions(pyramid, boxes).logits.softmax(-1)
+    mapped = teacher.with_classes((("Car", "Cyclist"), ())).classify_regions(pyramid, boxes)
     found = mapped.logits.softmax(-1)
     torch.testing.assert_close(found[:, 0], plain[:, 0] + plain[:, 2])
     torch.testing.assert_close(found[:, 1], plain[:, 1] + plain[:, 3])
@@ -91,7 +91,7 @@ def test_a_teacher_in_another_frame_answers_in_the_students(make_model, images):
     pyramid = faster.encode(images)
     boxes = [torch.tensor([[0.2, 0.1, 0.8, 0.5]]), torch.tensor([[0.0, 0.0, 1.0, 1.0]])]
     halved = [b * torch.tensor([0.5, 1.0, 0.5, 1.0]) for b in boxes]
-    one = faster.answer_regions(pyramid, halved)
-    two = faster.answer_regions(replace(pyramid, frame=frame), boxes)
+    one = faster.classify_regions(pyramid, halved)
+    two = faster.classify_regions(replace(pyramid, frame=frame), boxes)
     torch.testing.assert_close(two.logits, one.logits)
     torch.testing.assert_close(two.boxes, one.boxes / torch.tensor([0.5, 1.0, 0.5, 1.0]))

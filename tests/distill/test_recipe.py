@@ -175,12 +175,12 @@ def test_a_full_disk_leaves_a_run_that_goes_on(config, tmp_path, monkeypatch):
     stopped_in(2, out, config, monkeypatch)
     real = RunLog._write
 
-    def torn(self, record):
-        if record["step"] == 3:
-            self._file.write(json.dumps(record)[:17])
+    def torn(self, kind, step, epoch, figures):
+        if step == 3:
+            self._file.write(json.dumps({"kind": kind, "step": step, "epoch": epoch})[:17])
             self._file.flush()
             raise OSError(28, "No space left on device", str(self._path))
-        real(self, record)
+        real(self, kind, step, epoch, figures)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunLog, "_write", torn)

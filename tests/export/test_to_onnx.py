@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from edgedetr.distill.detectors import answers_queries, detector
+from edgedetr.distill.detectors import decodes_queries, detector
 from edgedetr.export import to_onnx
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.transforms.simplify import Simplified
@@ -106,7 +106,7 @@ def test_every_family_becomes_a_graph_of_its_own_weights(family, family_files):
     stored = sum(np.prod(t.dims, dtype=int) for t in graph.initializer)
     assert own * 0.9 < stored < own
     kinds = {node.op_type for node in graph.node}
-    assert ("LayerNormalization" in kinds) == answers_queries(detector(family))
+    assert ("LayerNormalization" in kinds) == decodes_queries(detector(family))
     assert not kinds & {"NonZero", "NonMaxSuppression", "Loop", "If"}  # every shape is static
     assert "Shape" in kinds  # so that a test of the simplified graph means something
 

@@ -3,7 +3,7 @@
 import onnx
 import pytest
 
-from edgedetr.graph.contract import activation_before, answers_of, check_contract, check_declared
+from edgedetr.graph.contract import activation_before, check_contract, check_declared, outputs_of
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
@@ -50,7 +50,7 @@ def test_scores_that_are_called_logits_are_refused(onnx_model, tmp_path):
 
 def test_answers_are_all_outputs_by_name(tiny_onnx):
     path = tiny_onnx(bias=((-4.0, -9.0),), boxes=((0.5, 0.5, 0.5, 0.5),))
-    answers = answers_of(onnx.load(path), SPEC, path)
+    answers = outputs_of(onnx.load(path), SPEC, path)
     assert {name: a.shape for name, a in answers.items()} == {
         "logits": (1, 1, 2),
         "boxes": (1, 1, 4),

@@ -46,6 +46,23 @@ def test_who_makes_and_who_reads_a_tensor(model: onnx.ModelProto) -> None:
     assert "late" not in wiring.readers
 
 
+def test_the_source_of_a_tensor_lies_behind_its_casts(onnx_model: Build) -> None:
+    graph = onnx_model(
+        [
+            ("Relu", "first", ["images"], "x", {}),
+            ("Cast", "down", ["x"], "x16", {"to": TensorProto.FLOAT16}),
+            ("Cast", "up", ["x16"], "x32", {"to": TensorProto.FLOAT}),
+            ("Cast", "of input", ["images"], "images16", {"to": TensorProto.FLOAT16}),
+        ],
+        {},
+        inputs={"images": (1, 4)},
+        outputs=["x32"],
+    ).graph
+    wiring = Wiring(graph)
+    assert [wiring.source(name) for name in ("x32", "x")] == [graph.node[0], graph.node[0]]
+    assert wiring.source("images16") is None
+
+
 def test_constants_behind_constant_and_identity_nodes_are_known(model: onnx.ModelProto) -> None:
     constants = Wiring(model.graph).constants
     assert set(constants) == {"w", "bias", "k", "same k"}

@@ -125,7 +125,7 @@ def age(found: dict[str, Any]) -> str:
 
 
 def staleness(found: dict[str, Any], root: Path = ROOT) -> str | None:
-    """Say why the figures of a result may no longer hold; empty where they do.
+    """Explain why the figures of a result may no longer hold; empty where they do.
 
     None where that cannot be judged: there is no git, no history, or not enough of it.
     """

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -81,7 +81,7 @@ def check(root: Path, kind: str | None) -> int:
     return 1 if found.problems else 0
 
 
-def _calibrate(*arguments: Any) -> Quantization:  # noqa: ANN401 - those of `Calibrate`
+def _calibrate(*arguments: object) -> Quantization:
     from edgedetr.distill.training.qat import uncalibrated
 
     return uncalibrated(*arguments)

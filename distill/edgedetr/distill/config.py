@@ -238,7 +238,7 @@ class MethodConfig:
     name: str
     weight: float
     share: float
-    settings: Any
+    settings: object
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ class DistillConfig:
     def teacher_config(self) -> TeacherConfig:
         """The section of the teacher."""
         names = names_of(self.class_map, self.data.classes)
-        return TeacherConfig(self.teacher, names, self.teacher_input)
+        return TeacherConfig(self.teacher, names, self.teacher_input, self.foundation)
 
     @property
     def schedule(self) -> ScheduleConfig:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Memory,
         Pyramid,
         Queries,
-        RegionAnswers,
+        RegionOutputs,
         Regions,
         Targets,
     )
@@ -160,12 +160,12 @@ class Model:
         """Return the outputs at the best anchors or locations, at most ``count`` an image."""
         return cast("DenseDetectorModule", self.module).cell_outputs(self.network, pyramid, count)
 
-    def answer_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionAnswers:
+    def classify_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionOutputs:
         """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""
         module = cast("RegionDetectorModule", self.module)
         frame = pyramid.frame
         inside = boxes if frame is None else _regions_in_frame(boxes, frame)
-        outputs = module.answer_regions(self.network, pyramid, inside)
+        outputs = module.classify_regions(self.network, pyramid, inside)
         if frame is not None:
             counts = torch.tensor([len(b) for b in boxes], device=frame.device)
             scale, shift = frame.repeat_interleave(counts, 0)[:, None].chunk(2, -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,13 @@ from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.optimizer import optimizer_of
 from edgedetr.distill.training.preflight import check_inputs, check_names
 from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
-from edgedetr.distill.training.run_folder import STATE, finish, finished_metrics, only_run_in
+from edgedetr.distill.training.run_folder import (
+    STATE,
+    RunRecord,
+    finish,
+    finished_metrics,
+    only_run_in,
+)
 from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.unlabelled import MixedFrames, least_batch, with_unlabelled
@@ -36,7 +42,39 @@ from edgedetr.distill.weights.foundation import open_foundation
 if TYPE_CHECKING:
     import os
 
-    from edgedetr.distill.config import DistillConfig
+    from edgedetr.distill.config import (
+        DataConfig,
+        DistillConfig,
+        MethodConfig,
+        OptimizerConfig,
+        QatConfig,
+        ScheduleConfig,
+        StudentConfig,
+    )
+    from edgedetr.distill.teacher_config import TeacherConfig
+
+
+@dataclass(frozen=True)
+class Sections:
+    """A config by the parts of a run: each part is given its own section.
+
+    Attributes:
+        data: Of the splits and their loading.
+        student: Of the model to train.
+        qat: Of what is quantized in it.
+        teacher: Of its checkpoint and its names of the classes.
+        objective: The distillation methods, whose losses add up.
+        optimizer: Of the optimizer, the learning rate and the moving average.
+        loop: Of the epochs and batches.
+    """
+
+    data: DataConfig
+    student: StudentConfig
+    qat: QatConfig
+    teacher: TeacherConfig
+    objective: tuple[MethodConfig, ...]
+    optimizer: OptimizerConfig
+    loop: ScheduleConfig
 
 
 def train(
@@ -71,37 +109,50 @@ def train(
         DataError: If a label or an image is wrong.
         OSError: If the disk is full; the run can be resumed from its last whole epoch.
     """
-    out = Path(out)
-    with only_run_in(out):
-        return _train(config, out, command, calibrate)
+    sections = Sections(
+        data=config.data,
+        student=config.student,
+        qat=config.qat,
+        teacher=config.teacher_config,
+        objective=config.method_configs,
+        optimizer=config.optimizer,
+        loop=config.schedule,
+    )
+    validation = f"{config.data.val_split} of {config.data.root}"
+    record = RunRecord(config.record(), config.weights, validation, command)
+    with only_run_in(Path(out)):
+        return _train(sections, record, Path(out), calibrate)
 
 
 def _train(
-    config: DistillConfig, out: Path, command: str, calibrate: Calibrate
+    sections: Sections, record: RunRecord, out: Path, calibrate: Calibrate
 ) -> dict[str, float]:
-    check_names(config.student, config.teacher)
-    splits = train_split, val_split = open_splits(config.data)
-    identity = identity_of(config, *splits)
+    check_names(sections.student, sections.teacher.checkpoint)
+    splits = train_split, val_split = open_splits(sections.data)
+    identity = identity_of(record.settings, record.weights, *splits)
     finished = finished_metrics(out, identity)
     if finished is not None:
         return finished
 
     accelerator = Accelerator()
-    torch.manual_seed(config.seed)
-    taught = config.teacher_config
-    student = open_student(config.student, config.data.classes, taught.class_names)
+    batch_size, seed = sections.loop.batch_size, sections.loop.seed
+    torch.manual_seed(seed)
+    taught = sections.teacher
+    student = open_student(sections.student, sections.data.classes, taught.class_names)
     teacher = open_teacher(taught)
-    student = inherited(student, teacher, config.student)
-    methods = config.method_configs
+    student = inherited(student, teacher, sections.student)
+    methods = sections.objective
     asked = teacher if needs_teacher(methods) else None
-    check_inputs(student, asked, splits, least_batch(config.batch_size, config.data))
+    check_inputs(student, asked, splits, least_batch(batch_size, sections.data))
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
-    student = quantized_student(student, config.qat, train_split, kept, calibrate, resumed=resumed)
+    student = quantized_student(
+        student, sections.qat, train_split, kept, calibrate, resumed=resumed
+    )
 
-    foundation = open_foundation(config.foundation) if config.foundation else None
-    trainee = trainee_of(methods, student, teacher, foundation, config.data.unlabelled_score)
-    optimizer = optimizer_of(trainee, config.optimizer)
-    average = MovingAverage(student.network, config.optimizer.ema_decay)
+    foundation = open_foundation(taught.foundation) if taught.foundation else None
+    trainee = trainee_of(methods, student, teacher, foundation, sections.data.unlabelled_score)
+    optimizer = optimizer_of(trainee, sections.optimizer)
+    average = MovingAverage(student.network, sections.optimizer.ema_decay)
     average.to(accelerator.device)
     for frozen in (teacher, foundation):
         if frozen is not None:
@@ -109,29 +160,26 @@ def _train(
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
 
     report_inputs(student.spec, asked.spec if asked else None)
-    frames = with_unlabelled(train_split, config.data)
+    frames = with_unlabelled(train_split, sections.data)
     inputs = NetworkInputs(frames, student.spec, asked.spec if asked else None)
-    data = TrainingInputs(inputs, config.data.augment, config.seed)
-    fit_adapters(trainee, first_batches(data, config.batch_size, accelerator.device))
-    loader = TrainingLoader(
-        data,
-        order_of(frames, config.data, config.batch_size, config.seed),
-        config.data.workers,
-    )
+    data = TrainingInputs(inputs, sections.data.augment, seed)
+    fit_adapters(trainee, first_batches(data, batch_size, accelerator.device))
+    order = order_of(frames, sections.data, batch_size, seed)
+    loader = TrainingLoader(data, order, sections.data.workers)
     loop = TrainingLoop(
         out=out,
-        schedule=config.schedule,
-        optimizer_config=config.optimizer,
+        schedule=sections.loop,
+        optimizer_config=sections.optimizer,
         accelerator=accelerator,
         prepared=prepared,
-        state=RunState(trainee, average, optimizer, identity, config.epochs),
+        state=RunState(trainee, average, optimizer, identity, sections.loop.epochs),
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
-        evaluate=partial(evaluate, batch_size=config.batch_size),
+        evaluate=partial(evaluate, batch_size=batch_size),
     )
     metrics = loop.train(loader)
     if isinstance(frames, MixedFrames):
         metrics["unlabelled_frames"] = float(frames.unlabelled)
     if accelerator.is_main_process:
-        finish(out, loop.averaged, metrics, config, identity, command=command)
+        finish(out, loop.averaged, metrics, record, identity.sources)
     return metrics

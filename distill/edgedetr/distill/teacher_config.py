@@ -53,11 +53,13 @@ class TeacherConfig:
         class_names: The teacher's names of each class of the data set: it is any of them, and no
             class of the teacher's where there is none.
         input: Its input.
+        foundation: The vision backbone whose features are taught; empty for a run without one.
     """
 
     checkpoint: str
     class_names: tuple[tuple[str, ...], ...]
     input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
+    foundation: str = ""
 
 
 def check_input_hw(input_hw: tuple[int, int]) -> None:

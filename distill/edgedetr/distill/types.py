@@ -191,7 +191,7 @@ class Regions:
 
 
 @dataclass(frozen=True, eq=False)
-class RegionAnswers:
+class RegionOutputs:
     """The outputs of a two-stage detector for given boxes, all images in turn.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Draft the spec of a model that others made: from its graph, its metadata and one run of it.
 
-What none of them tells is guessed and named, for somebody who knows the model to look at.
+What none of them holds is guessed and listed, for somebody who knows the model to check.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from onnx import numpy_helper
 from edgedetr.graph.contract import (
     ACTIVATIONS,
     activation_before,
-    answers_of,
     check_contract,
     described,
+    outputs_of,
 )
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.runtime.errors import ArtifactError
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    Answers = Mapping[str, NDArray[Any]]
+    Outputs = Mapping[str, NDArray[Any]]
 
 NAMES_KEY = "names"
 """Under which Ultralytics stores the class names, as a Python dictionary."""
@@ -84,23 +84,23 @@ def draft_spec(path: Path) -> Draft:
     """Draft the spec of an ONNX file.
 
     Raises:
-        ArtifactError: If the file is damaged, takes no image of known size, or does not answer as a
-            detection transformer does.
+        ArtifactError: If the file is damaged, takes no image of known size, or lacks the outputs
+            of a detection transformer.
     """
     model = load_onnx(path)
     if any(p.key == METADATA_KEY for p in model.metadata_props):
         embedded_spec(model, path)
         raise ArtifactError(f"{path} carries its own spec; it needs none")
     draft = _inputs(model, path)
-    answers = answers_of(model, draft.spec(), path)
-    for name in _candidates(answers):
-        refuse_dense(name, answers[name].shape, draft.spec(), path)
-    _outputs(draft, answers, path)
-    scores, boxes = _parts(draft, answers)
+    outputs = outputs_of(model, draft.spec(), path)
+    for name in _candidates(outputs):
+        refuse_dense(name, outputs[name].shape, draft.spec(), path)
+    _outputs(draft, outputs, path)
+    scores, boxes = _parts(draft, outputs)
     if not draft.keys.get("labels_name"):
         _activation(draft, model, scores)
     _boxes(draft, boxes)
-    _class_names(draft, model, scores.shape, answers)
+    _class_names(draft, model, scores.shape, outputs)
     for key, value in (("resize", "stretch"), ("mean", [0.0] * 3), ("std", [1.0] * 3)):
         draft.keys[key] = value
         draft.unsure[key] = _PREPROCESSING[key]
@@ -142,49 +142,49 @@ def _extra(draft: Draft, name: str, shape: Sequence[int | str]) -> dict[str, str
     return {"name": name, "value": value}
 
 
-def _candidates(answers: Answers) -> list[str]:
+def _candidates(outputs: Outputs) -> list[str]:
     """Name the outputs that can hold boxes or classes: all of one row a query, float."""
-    return [n for n, a in answers.items() if a.ndim >= 3 and a.size and a.dtype == np.float32]
+    return [n for n, a in outputs.items() if a.ndim >= 3 and a.size and a.dtype == np.float32]
 
 
-def _outputs(draft: Draft, answers: Answers, path: Path) -> None:
+def _outputs(draft: Draft, outputs: Outputs, path: Path) -> None:
     """Find out which output is what."""
-    rows = [n for n in _candidates(answers) if answers[n].ndim == 3]
-    boxes = sorted((n for n in rows if answers[n].shape[2] == 4), key=lambda n: _order(n, answers))
+    rows = [n for n in _candidates(outputs) if outputs[n].ndim == 3]
+    boxes = sorted((n for n in rows if outputs[n].shape[2] == 4), key=lambda n: _order(n, outputs))
     for box in boxes:
-        queries = answers[box].shape[:2]
-        others = [n for n in rows if n != box and answers[n].shape[:2] == queries]
-        labels = [n for n, a in answers.items() if a.shape == queries and a.dtype.kind == "i"]
-        scores = [n for n, a in answers.items() if a.shape == queries and a.dtype == np.float32]
+        queries = outputs[box].shape[:2]
+        others = [n for n in rows if n != box and outputs[n].shape[:2] == queries]
+        labels = [n for n, a in outputs.items() if a.shape == queries and a.dtype.kind == "i"]
+        scores = [n for n, a in outputs.items() if a.shape == queries and a.dtype == np.float32]
         if labels and scores:
-            passed = "sigmoid" if within_unit(answers[scores[0]]) else _LOGITS
+            passed = "sigmoid" if within_unit(outputs[scores[0]]) else _LOGITS
             draft.keys |= {"logits_name": scores[0], "boxes_name": box, "labels_name": labels[0]}
             draft.keys["activation"] = passed
             return
-        others = [n for n in others if answers[n].shape[2] != 4 or len(boxes) == 2] or others
+        others = [n for n in others if outputs[n].shape[2] != 4 or len(boxes) == 2] or others
         if others:
             draft.keys |= {"logits_name": others[0], "boxes_name": box}
             if len(boxes) > 1:
                 draft.unsure["boxes_name"] = f"the choices are {', '.join(boxes)}"
             return
-    if len(rows) == 1 and answers[rows[0]].shape[2] > 4:
+    if len(rows) == 1 and outputs[rows[0]].shape[2] > 4:
         draft.keys |= {"logits_name": rows[0], "boxes_name": rows[0], "fused": True}
         return
-    listed = ", ".join(f"{n} {a.dtype} {a.shape}" for n, a in answers.items())
+    listed = ", ".join(f"{n} {a.dtype} {a.shape}" for n, a in outputs.items())
     raise ArtifactError(
-        f"{path} answers {listed}; wanted float32 logits (1, Q, K) and boxes (1, Q, 4), both in "
+        f"{path} outputs {listed}; wanted float32 logits (1, Q, K) and boxes (1, Q, 4), both in "
         "one output (1, Q, 4 + K), or labels (1, Q), boxes (1, Q, 4) and scores (1, Q)"
     )
 
 
-def _order(name: str, answers: Answers) -> tuple[bool, bool, str]:
+def _order(name: str, outputs: Outputs) -> tuple[bool, bool, str]:
     """Put first what looks most like boxes: fractions, and a name that says so."""
     named = any(word in name.lower() for word in ("box", "det", "coord"))
-    return (not within_unit(answers[name]), not named, name)
+    return (not within_unit(outputs[name]), not named, name)
 
 
-def _parts(draft: Draft, answers: Answers) -> tuple[NDArray[Any], NDArray[Any]]:
-    scores, boxes = answers[draft.keys["logits_name"]], answers[draft.keys["boxes_name"]]
+def _parts(draft: Draft, outputs: Outputs) -> tuple[NDArray[Any], NDArray[Any]]:
+    scores, boxes = outputs[draft.keys["logits_name"]], outputs[draft.keys["boxes_name"]]
     return (scores[..., 4:], boxes[..., :4]) if draft.keys.get("fused") else (scores, boxes)
 
 
@@ -215,12 +215,12 @@ def _boxes(draft: Draft, boxes: NDArray[Any]) -> None:
 
 
 def _class_names(
-    draft: Draft, model: onnx.ModelProto, shape: tuple[int, ...], answers: Answers
+    draft: Draft, model: onnx.ModelProto, shape: tuple[int, ...], outputs: Outputs
 ) -> None:
     """Read class names from the metadata, or count the classes."""
     named = _stored_names(model)
     if draft.keys.get("labels_name"):
-        count = len(named) or _label_count(model, answers[draft.keys["labels_name"]])
+        count = len(named) or _label_count(model, outputs[draft.keys["labels_name"]])
         draft.unsure["class_names"] = "how many there are, and their names"
     else:
         count = shape[-1] - ("no_object" in draft.keys)

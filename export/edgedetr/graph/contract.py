@@ -66,12 +66,12 @@ def check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     except ArtifactError:  # whoever runs the model will say it
         _check_activation(model, spec, path)
         return batch
-    answers = _run(session, spec, path, batch)
-    check_answers([answers[name] for name in spec.output_names], model, spec, path, batch)
+    outputs = _run(session, spec, path, batch)
+    check_output_arrays([outputs[name] for name in spec.output_names], model, spec, path, batch)
     return batch
 
 
-def answers_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str, NDArray[Any]]:
+def outputs_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str, NDArray[Any]]:
     """Check the inputs of a model and return all its outputs, by name, for an example image.
 
     Inputs beside the image become constants of ``model``.
@@ -95,15 +95,15 @@ def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     return batch
 
 
-def check_answers(
-    answers: Sequence[NDArray[Any]], model: onnx.ModelProto, spec: ModelSpec, path: Path, batch: int
+def check_output_arrays(
+    outputs: Sequence[NDArray[Any]], model: onnx.ModelProto, spec: ModelSpec, path: Path, batch: int
 ) -> None:
     """Stop unless a model's outputs for an image are what its spec says.
 
     The values are checked before the operators, so that every runner gives the same message.
 
     Args:
-        answers: The outputs, in the order of ``spec.output_names``.
+        outputs: The outputs, in the order of ``spec.output_names``.
         model: The model.
         spec: The contract of the model.
         path: The model, for the message.
@@ -112,9 +112,9 @@ def check_answers(
     Raises:
         ArtifactError: If types, shapes, numbers or the last operators are others.
     """
-    found = {n: (str(a.dtype), a.shape) for n, a in zip(spec.output_names, answers, strict=True)}
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(spec.output_names, outputs, strict=True)}
     check_outputs(found, spec, path, batch)
-    check_values(answers, spec, path)
+    check_values(outputs, spec, path)
     _check_activation(model, spec, path)
 
 
@@ -169,8 +169,8 @@ def _run(
     session: onnxruntime.InferenceSession, spec: ModelSpec, path: Path, batch: int
 ) -> dict[str, NDArray[Any]]:
     feed = np.repeat(example_input(spec)[None], batch, axis=0)
-    answers = run_session(session, None, {spec.input_name: feed}, str(path))
-    return dict(zip((o.name for o in session.get_outputs()), answers, strict=True))
+    outputs = run_session(session, None, {spec.input_name: feed}, str(path))
+    return dict(zip((o.name for o in session.get_outputs()), outputs, strict=True))
 
 
 def _fix(model: onnx.ModelProto, name: str, value: NDArray[Any]) -> None:

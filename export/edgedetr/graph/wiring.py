@@ -56,6 +56,13 @@ class Wiring:
                 tainted.update(node.output)
         return found
 
+    def source(self, name: str) -> onnx.NodeProto | None:
+        """Return the node whose output a tensor is, or a Cast of it; None where none makes it."""
+        index = self.producer.get(name)
+        while index is not None and self.nodes[index].op_type == "Cast":
+            index = self.producer.get(self.nodes[index].input[0])
+        return None if index is None else self.nodes[index]
+
     def _note_constant(self, node: onnx.NodeProto) -> None:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             self.constants[node.output[0]] = node.attribute[0].t

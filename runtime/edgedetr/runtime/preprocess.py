@@ -73,7 +73,7 @@ class Placement:
         return [step for step in steps if step.read_hw != step.made_hw]
 
     def to_input(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Map boxes of the source image into the frame in which the network answers.
+        """Map boxes of the source image into the frame of the network's input.
 
         Where halving drops the last row or column, a box that reaches the far edge ends outside the
         placed image, by less than a pixel of the network's input.

@@ -104,7 +104,7 @@ def make_node() -> Any:  # noqa: ANN401 - rclpy.node.Node
     detector = Detector.open(Path(parameter("model", "student.onnx")), **how)
     publisher = node.create_publisher(Detection2DArray, "detections", 10)
 
-    def answer(message: Any) -> None:  # noqa: ANN401
+    def detect(message: Any) -> None:  # noqa: ANN401
         try:
             found = detector.detect(frame_from_message(message))
         except EdgeDetrError as error:
@@ -114,7 +114,7 @@ def make_node() -> Any:  # noqa: ANN401 - rclpy.node.Node
         publisher.publish(message_from_detections(found, message.header, names))
 
     newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    node.create_subscription(Image, "image", answer, newest)
+    node.create_subscription(Image, "image", detect, newest)
     node.context.on_shutdown(detector.close)
     return node
 

@@ -65,7 +65,7 @@ class ModelSpec:
         box_format: Centre and size, or two corners.
         box_unit: Fractions of the network's input, or its pixels.
         fused: Whether one output, named as logits and as boxes, holds both: (B, Q, 4 + K).
-        labels_name: Name of the class indices, integers (B, Q), of a model that answers with one
+        labels_name: Name of the class indices, integers (B, Q), of a model that outputs one
             class a query; its scores, (B, Q), are named as the logits.
         extra_inputs: Inputs beside the image.
     """

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from edgedetr.distill.detectors import answers_queries, answers_regions, detector
+from edgedetr.distill.detectors import classifies_regions, decodes_queries, detector
 from edgedetr.distill.types import Queries
 from edgedetr.runtime.errors import UnknownNameError
 from edgedetr.runtime.plugins import names
 
 FAMILIES = names("edgedetr.distill.detectors")
-QUERY_FAMILIES = [f for f in FAMILIES if answers_queries(detector(f))]
-REGION_FAMILIES = [f for f in FAMILIES if answers_regions(detector(f))]
+QUERY_FAMILIES = [f for f in FAMILIES if decodes_queries(detector(f))]
+REGION_FAMILIES = [f for f in FAMILIES if classifies_regions(detector(f))]
 
 
 @pytest.mark.usefixtures("unfaded")
@@ -157,8 +157,8 @@ def test_given_boxes_do_not_see_one_another(family, make_model, images):
     boxes = [torch.tensor([[0.1, 0.2, 0.5, 0.8], [0.3, 0.3, 0.9, 0.9]]), torch.zeros(0, 4)]
     with torch.no_grad():
         memory = model.encode(images)
-        answers = model.answer_regions(memory, boxes)
-        swapped = model.answer_regions(memory, [boxes[0].flip(0), boxes[1]])
+        answers = model.classify_regions(memory, boxes)
+        swapped = model.classify_regions(memory, [boxes[0].flip(0), boxes[1]])
     assert answers.logits.shape == (2, 4)
     assert answers.deltas.shape == answers.boxes.shape == (2, 3, 4)
     assert answers.features.shape[2:] == (7, 7)

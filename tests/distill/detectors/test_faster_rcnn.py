@@ -67,7 +67,7 @@ def test_region_outputs_are_those_of_torchvisions_second_stage(make_model, image
     scale = torch.tensor([96.0, 64.0, 96.0, 64.0])
     with torch.no_grad():
         pyramid = model.encode(images)
-        answers = model.answer_regions(pyramid, boxes)
+        answers = model.classify_regions(pyramid, boxes)
         expected, _ = heads(
             faster_rcnn._features(pyramid), [b * scale for b in boxes], [HW] * len(boxes)
         )
@@ -88,7 +88,7 @@ def test_deltas_are_in_the_heads_own_coding(make_model, images):
     with torch.no_grad():
         predictor.bbox_pred.weight.zero_()
         predictor.bbox_pred.bias.copy_(torch.tensor([9.0] * 4 + [5.0, 0, 0, 0] + [0.0] * 8))
-        answers = model.answer_regions(model.encode(images), boxes)
+        answers = model.classify_regions(model.encode(images), boxes)
     assert answers.deltas[0].tolist() == [[5, 0, 0, 0], [0] * 4, [0] * 4]
     # of weight 10: half a width to the right
     torch.testing.assert_close(answers.boxes[0, 0], torch.tensor([0.375, 0.25, 0.625, 0.5]))

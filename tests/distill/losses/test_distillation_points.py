@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from edgedetr.distill.detectors import answers_queries, detector
+from edgedetr.distill.detectors import decodes_queries, detector
 from edgedetr.distill.losses.distillation_points import (
     Noise,
     outside_ignored,
@@ -17,7 +17,7 @@ from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.types import Batch, Memory, Queries
 from edgedetr.runtime.plugins import names
 
-FAMILIES = [f for f in names("edgedetr.distill.detectors") if answers_queries(detector(f))]
+FAMILIES = [f for f in names("edgedetr.distill.detectors") if decodes_queries(detector(f))]
 
 
 def memory_of(batch, own=3):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from edgedetr.distill.detectors import answers_queries, detector
+from edgedetr.distill.detectors import decodes_queries, detector
 from edgedetr.distill.losses.distillation_points import target_queries
 from edgedetr.distill.methods import clock, kd_detr
 from edgedetr.distill.model import new_model
@@ -15,7 +15,7 @@ from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.spec import ModelSpec
 
-FAMILIES = [f for f in names("edgedetr.distill.detectors") if answers_queries(detector(f))]
+FAMILIES = [f for f in names("edgedetr.distill.detectors") if decodes_queries(detector(f))]
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "clock": (clock, {"teacher_queries": True, "random_queries": 7}),
     "kd_detr": (kd_detr, {"point_share": 0.2}),

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from edgedetr.distill.detectors import answers_regions, detector
+from edgedetr.distill.detectors import classifies_regions, detector
 from edgedetr.distill.methods import supported_pairs
 from edgedetr.distill.methods.g_detkd import (
     GDetKd,
@@ -13,7 +13,7 @@ from edgedetr.distill.methods.g_detkd import (
     transfer_head,
 )
 from edgedetr.distill.training.teacher_cache import TeacherMemory
-from edgedetr.distill.types import Batch, RegionAnswers
+from edgedetr.distill.types import Batch, RegionOutputs
 from edgedetr.runtime.plugins import names
 
 FAMILIES = names("edgedetr.distill.detectors")
@@ -44,14 +44,14 @@ def targets_on(student, images, make_targets):
 
 
 def test_any_student_of_a_two_stage_teacher_is_taken():
-    teachers = [f for f in FAMILIES if answers_regions(detector(f))]
+    teachers = [f for f in FAMILIES if classifies_regions(detector(f))]
     assert "faster_rcnn" in teachers
     assert supported_pairs("g_detkd") == [(s, t) for s in FAMILIES for t in teachers]
 
 
 def answers(logits, deltas):
     logits, deltas = torch.tensor([logits]), torch.tensor([deltas])
-    return RegionAnswers(torch.zeros(1, 1, 7, 7), logits, logits, deltas, deltas)
+    return RegionOutputs(torch.zeros(1, 1, 7, 7), logits, logits, deltas, deltas)
 
 
 def test_the_prediction_terms_of_a_hand_worked_region():

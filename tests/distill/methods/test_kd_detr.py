@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import box_convert, generalized_box_iou
 
-from edgedetr.distill.detectors import answers_queries, answers_regions, detector
+from edgedetr.distill.detectors import classifies_regions, decodes_queries, detector
 from edgedetr.distill.losses.distillation_points import shared_outputs, teacher_queries
 from edgedetr.distill.methods import kd_detr, supported_pairs
 from edgedetr.distill.methods.kd_detr import (
@@ -14,13 +14,13 @@ from edgedetr.distill.methods.kd_detr import (
     proposal_queries,
 )
 from edgedetr.distill.training.teacher_cache import TeacherMemory
-from edgedetr.distill.types import Batch, RegionAnswers, Regions
+from edgedetr.distill.types import Batch, RegionOutputs, Regions
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.plugins import names
 
 FAMILIES = names("edgedetr.distill.detectors")
-QUERY_FAMILIES = [f for f in FAMILIES if answers_queries(detector(f))]
-REGION_FAMILIES = [f for f in FAMILIES if answers_regions(detector(f))]
+QUERY_FAMILIES = [f for f in FAMILIES if decodes_queries(detector(f))]
+REGION_FAMILIES = [f for f in FAMILIES if classifies_regions(detector(f))]
 PROPOSAL_TERMS = ("proposal_class", "proposal_l1", "proposal_giou")
 
 
@@ -147,7 +147,7 @@ def test_a_two_stage_output_of_a_hand_worked_case():
     logits = torch.logit(torch.tensor([[0.6, 0.2], [0.9, 0.1]]))
     boxes = torch.tensor([[[0.4, 0.4, 0.6, 0.6], [0.0, 0.0, 0.1, 0.1]]]).repeat(2, 1, 1)
     nothing = torch.zeros(0)
-    answers = RegionAnswers(nothing, nothing, torch.zeros(2, 3), nothing, boxes)
+    answers = RegionOutputs(nothing, nothing, torch.zeros(2, 3), nothing, boxes)
     teacher = torch.tensor([[0.5, 0.5, 0.4, 0.4]]).repeat(2, 1)
     terms = proposal_losses(answers, TeacherOutputs(logits, teacher), torch.tensor([0.6, 0.0]))
     divergence = sum(p * math.log(3 * p) for p in (0.4, 0.45, 0.15))
@@ -165,7 +165,7 @@ def test_an_agreeing_two_stage_head_costs_nothing():
     logits = torch.logit(torch.tensor([[0.2, 0.7]]))
     agreeing = torch.tensor([[0.3, 0.7 * 0.2 / 0.9, 0.7 * 0.7 / 0.9]]).log()
     boxes = torch.tensor([[[0.0, 0.0, 0.1, 0.1], [0.3, 0.3, 0.7, 0.7]]])
-    answers = RegionAnswers(boxes, boxes, agreeing, boxes, boxes)
+    answers = RegionOutputs(boxes, boxes, agreeing, boxes, boxes)
     terms = proposal_losses(
         answers, TeacherOutputs(logits, torch.tensor([[0.5, 0.5, 0.4, 0.4]])), torch.ones(1)
     )

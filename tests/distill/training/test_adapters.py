@@ -59,7 +59,7 @@ def test_the_imitation_of_regions_starts_nearer_too(trained, targets):
         with torch.no_grad():
             pyramid, theirs = trainee.encode(images), trainee.teacher_memory(images)
             boxes = [box_convert(t.boxes, "cxcywh", "xyxy") for t in targets * 4]
-            taught = method.teacher.answer_regions(theirs, boxes).features
+            taught = method.teacher.classify_regions(theirs, boxes).features
             return method.imitation(pyramid.levels, boxes, taught).item()
 
     before = loss()

@@ -15,7 +15,7 @@ def identity(config):
         open_dataset(data.format, Path(data.root), split, data.classes)
         for split in ("train", "val")
     ]
-    return identity_of(config, *splits)
+    return identity_of(config.record(), config.weights, *splits)
 
 
 def difference(config, other):

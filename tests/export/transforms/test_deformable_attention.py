@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 import torch
 from torch.nn import functional as F
 
-from edgedetr.distill.detectors import answers_queries, detector
+from edgedetr.distill.detectors import decodes_queries, detector
 from edgedetr.distill.model import new_model
 from edgedetr.export.commands.onnx import FORMS
 from edgedetr.export.to_onnx import export_onnx
@@ -18,7 +18,7 @@ from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.spec import ModelSpec
 
-FAMILIES = [f for f in names("edgedetr.distill.detectors") if answers_queries(detector(f))]
+FAMILIES = [f for f in names("edgedetr.distill.detectors") if decodes_queries(detector(f))]
 WITHOUT = {"dab_detr"}
 """Families whose attention is dense."""
 

@@ -62,11 +62,11 @@ def test_constants_are_folded_and_names_stay(model):
         (EDIT.format("m.opset_import[0].version = 18"), "needs the opsets {'': 18} instead of"),
         (
             EDIT.format("m.graph.initializer[0].raw_data = b'\\0\\0\\x80\\x3f'"),
-            "its model answers differently, by 0.75",  # the bias is 1 instead of 0.25
+            "its outputs differ by 0.75",  # the bias is 1 instead of 0.25
         ),
         (
             EDIT.format("m.graph.initializer[0].raw_data = b'\\0\\0\\xc0\\x7f'"),
-            "its model answers differently, by nan",
+            "its outputs differ by nan",
         ),
         (EDIT.format("m.graph.node[0].op_type = 'Add'"), "does not run"),
     ],

@@ -11,23 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
-from edgedetr.runtime import cli
 from edgedetr.runtime.images import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Tiny = Callable[..., Path]
+    Edgedetr = Callable[..., tuple[int, str, str]]
 
 ROW = "Car -1 -1 -10 10.00 5.00 30.00 15.00 -1 -1 -1 -1000 -1000 -1000 -10 0.982014\n"
-
-
-def _edgedetr(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr(sys, "argv", ["edgedetr", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
 
 
 def _tree(folder: Path) -> list[str]:
@@ -38,13 +30,14 @@ def test_result_files_and_overlays(
     tiny_onnx: Tiny,
     images: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    edgedetr: Edgedetr,
 ) -> None:
     out = tmp_path / "runs" / "found"
-    for _ in range(2):  # a second run replaces the first
-        assert _edgedetr(monkeypatch, "detect", tiny_onnx(), "--images", images, "--out", out) == 0
-    assert f"{out}: 2 frames, p50 " in capsys.readouterr().out
+    arguments = ("detect", tiny_onnx(), "--images", images, "--out", out)
+    assert edgedetr(*arguments)[0] == 0
+    status, printed, _ = edgedetr(*arguments)  # the second run replaces the first
+    assert status == 0
+    assert f"{out}: 2 frames, p50 " in printed
     assert (out / "000001.txt").read_text() == ROW
     assert (out / "000002.txt").read_text() == ""
     names = ["000001.txt", "000002.txt", "overlays/000001.png", "overlays/000002.png"]
@@ -54,12 +47,12 @@ def test_result_files_and_overlays(
 
 
 def test_without_overlays_and_with_a_high_threshold(
-    tiny_onnx: Tiny, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_onnx: Tiny, images: Path, tmp_path: Path, edgedetr: Edgedetr
 ) -> None:
     out = tmp_path / "found"
     options = ("--no-overlays", "--threshold", "0.99")
     model = tiny_onnx()
-    assert _edgedetr(monkeypatch, "detect", model, "--images", images, "--out", out, *options) == 0
+    assert edgedetr("detect", model, "--images", images, "--out", out, *options)[0] == 0
     assert _tree(out) == ["000001.txt", "000002.txt"]
     assert (out / "000001.txt").read_text() == ""
 
@@ -68,13 +61,13 @@ def test_an_unreadable_image_leaves_nothing(
     tiny_onnx: Tiny,
     images: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    edgedetr: Edgedetr,
 ) -> None:
     (images / "000003.png").write_bytes(b"not an image")
     model, out = tiny_onnx(), tmp_path / "runs" / "found"
-    assert _edgedetr(monkeypatch, "detect", model, "--images", images, "--out", out) == 1
-    lines = capsys.readouterr().err.splitlines()
+    status, _, error = edgedetr("detect", model, "--images", images, "--out", out)
+    assert status == 1
+    lines = error.splitlines()
     assert lines[-1].startswith("edgedetr: ")
     assert "000003.png: not a whole PNG or JPEG image" in lines[-1]
     assert _tree(out.parent) == []
@@ -84,14 +77,14 @@ def test_results_of_other_images_are_not_mixed(
     tiny_onnx: Tiny,
     images: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    edgedetr: Edgedetr,
 ) -> None:
     out = tmp_path / "found"
     out.mkdir()
     (out / "000007.txt").write_text("")
-    assert _edgedetr(monkeypatch, "detect", tiny_onnx(), "--images", images, "--out", out) == 2
-    assert "holds other results (000007.txt)" in capsys.readouterr().err
+    status, _, error = edgedetr("detect", tiny_onnx(), "--images", images, "--out", out)
+    assert status == 2
+    assert "holds other results (000007.txt)" in error
     assert _tree(out) == ["000007.txt"]
 
 
@@ -99,13 +92,13 @@ def test_two_images_of_one_name_are_refused(
     tiny_onnx: Tiny,
     images: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    edgedetr: Edgedetr,
 ) -> None:
     cv2.imwrite(str(images / "000002.jpg"), np.zeros((20, 40, 3), np.uint8))
     out = tmp_path / "found"
-    assert _edgedetr(monkeypatch, "detect", tiny_onnx(), "--images", images, "--out", out) == 1
-    assert "two images are called 000002" in capsys.readouterr().err
+    status, _, error = edgedetr("detect", tiny_onnx(), "--images", images, "--out", out)
+    assert status == 1
+    assert "two images are called 000002" in error
 
 
 @pytest.mark.parametrize(
@@ -121,16 +114,16 @@ def test_two_images_of_one_name_are_refused(
 def test_bad_requests_are_one_line(  # noqa: PLR0913, PLR0917 - cases and fixtures
     tiny_onnx: Tiny,
     images: Path,
+    edgedetr: Edgedetr,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
     status: int,
     message: str,
 ) -> None:
     tiny_onnx()
     monkeypatch.chdir(images.parent)
-    assert _edgedetr(monkeypatch, "detect", "--out", "found", *arguments) == status
-    error = capsys.readouterr().err
+    found, _, error = edgedetr("detect", "--out", "found", *arguments)
+    assert found == status
     assert message in error
     assert error.count("\n") == 1
     assert not Path("found").exists()
@@ -153,10 +146,14 @@ def test_a_process_of_its_own_prints_no_warning(
 
 
 def test_home_is_expanded_on_the_command_line(
-    tiny_onnx: Tiny, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_onnx: Tiny,
+    images: Path,
+    tmp_path: Path,
+    edgedetr: Edgedetr,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     model = f"~/{tiny_onnx().relative_to(tmp_path)}"
     arguments = ("detect", model, f"--images=~/{images.name}", "--out=~/found")
-    assert _edgedetr(monkeypatch, *arguments) == 0
+    assert edgedetr(*arguments)[0] == 0
     assert (tmp_path / "found" / "000001.txt").read_text() == ROW

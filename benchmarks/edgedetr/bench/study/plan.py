@@ -27,7 +27,7 @@ class Arm:
         settings: What differs from a method's defaults, by its name.
         length: How many times as long as the other arms it trains.
         tuned_as: The arm whose tuning it takes over; empty for one that is tuned itself.
-        over: The arms that its gain is told over, besides the pair's first.
+        over: The arms that its gain is computed over, besides the pair's first.
     """
 
     methods: tuple[str, ...] = ("none",)

@@ -47,7 +47,7 @@ def probability_above_zero(differences: Sequence[float]) -> float:
 def gain(arm: Records, reference: Records) -> dict[str, float | int | None]:
     """Return the gain of an arm over another, of the seeds that both have.
 
-    What cannot be told, of no seed or of one, is None.
+    What no seed or a single one does not give is None.
     """
     seeds = sorted(arm.keys() & reference.keys())
     if not seeds:

@@ -77,7 +77,7 @@ class Shelf:
         return normalised(self.pixels[variants, indices], self.spec)
 
 
-class Answers:
+class CachedMemory:
     """The teacher's memory of every variant of every image, in advance.
 
     Args:
@@ -116,7 +116,7 @@ class Job:
         chosen: What it trains with.
         shelf: Its images.
         teacher: On their device.
-        answers: The teacher's, for arms that ask for them.
+        memory: The teacher's, for arms that need it.
         until: When the study's time is over, on `time.monotonic`'s clock.
     """
 
@@ -125,7 +125,7 @@ class Job:
     chosen: Try
     shelf: Shelf
     teacher: Model
-    answers: Answers | None
+    memory: CachedMemory | None
     until: float
 
     @property
@@ -207,7 +207,7 @@ def _trainee(job: Job) -> Trainee:
         inherit(student, job.teacher)
     configs = [_method_config(name, job.arm, job.chosen) for name in job.arm.methods]
     distillation = distillation_of(configs, student, job.teacher)
-    trainee = Trainee(student, distillation, job.answers)  # type: ignore[arg-type]
+    trainee = Trainee(student, distillation, job.memory)  # type: ignore[arg-type]
     return trainee.to(device).train()
 
 
@@ -240,8 +240,8 @@ class _Loop:
         """Fit adapters on the first images, as a training run does."""
         count = min(IMAGES, self.shelf.pixels.shape[1])
         indices, variants = np.arange(count), np.zeros(count, np.int64)
-        if self.job.answers is not None:
-            self.job.answers.turn_to(variants, indices)
+        if self.job.memory is not None:
+            self.job.memory.turn_to(variants, indices)
         targets = [self.shelf.targets[0][i] for i in indices]
         fit_adapters(self.trainee, [(self.shelf.images(variants, indices), targets)])
 
@@ -271,8 +271,8 @@ class _Loop:
     def _step(self) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         torch.manual_seed(self.job.run.seed * 1_000_003 + self.done)
         variants, indices = self._next()
-        if self.job.answers is not None:
-            self.job.answers.turn_to(variants, indices)
+        if self.job.memory is not None:
+            self.job.memory.turn_to(variants, indices)
         factor = learning_rate_factor(self.done, self.job.steps, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor

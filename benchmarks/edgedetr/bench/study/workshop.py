@@ -12,7 +12,7 @@ import torch
 
 from edgedetr.bench.study.frames import Frames, unpack
 from edgedetr.bench.study.training import (
-    Answers,
+    CachedMemory,
     Job,
     OutOfTimeError,
     Shelf,
@@ -66,11 +66,11 @@ class Study:
 
 @dataclass
 class _Bench:
-    """A pair's data and teacher, and what the teacher says once it is asked."""
+    """A pair's data and teacher, and the teacher's memory once a run needs it."""
 
     shelf: Shelf
     teacher: Model
-    answers: Answers | None = None
+    memory: CachedMemory | None = None
 
 
 class Workshop:
@@ -112,10 +112,10 @@ class Workshop:
             found = {**scores, "steps": 0, "seconds": time.perf_counter() - begun}
         else:
             needs = pair.arms[run.arm].methods != ("none",)
-            if needs and bench.answers is None:
-                bench.answers = Answers(bench.teacher, bench.shelf)
-            answers, until = bench.answers if needs else None, self.study.until
-            found = trained(Job(run, pair, chosen, bench.shelf, bench.teacher, answers, until))
+            if needs and bench.memory is None:
+                bench.memory = CachedMemory(bench.teacher, bench.shelf)
+            memory, until = bench.memory if needs else None, self.study.until
+            found = trained(Job(run, pair, chosen, bench.shelf, bench.teacher, memory, until))
         return {
             "pair": run.pair,
             "arm": run.arm,
@@ -127,7 +127,7 @@ class Workshop:
         }
 
     def _bench_of(self, pair: Pair) -> _Bench:
-        """Give a pair's data and teacher, made when first asked for."""
+        """Return a pair's data and teacher, made when first needed."""
         if self._key != (pair.data, pair.teacher):
             study, device = self.study, torch.device(self.study.device)
             spec, frames = self._frames(pair.data)
@@ -149,7 +149,7 @@ class Workshop:
         return self._bench
 
     def _frames(self, name: str) -> tuple[ModelSpec, dict[str, Frames]]:
-        """Give a data set's packed frames, those of the last one that was asked for at once."""
+        """Return a data set's packed frames; those of the last data set are kept."""
         if self._unpacked is None or self._unpacked[0] != name:
             self._unpacked = name, *unpack(self.study.packs[name])
         return self._unpacked[1:]

@@ -58,7 +58,7 @@ def comparison_page(comparison: Comparison, name: str) -> str:
     """Write the page.
 
     Args:
-        comparison: What it says.
+        comparison: What it shows.
         name: Its heading.
     """
     return rendered(
@@ -115,7 +115,7 @@ def as_text(comparison: Comparison) -> str:
 
 
 def interval_note(seeds: int) -> str:
-    """Say how the interval of a gain was made and what it is worth."""
+    """Explain how the interval of a gain was computed and what it is worth."""
     if seeds == 1:
         return (
             "With one seed there is no interval: a gain cannot be told from the chance of the "

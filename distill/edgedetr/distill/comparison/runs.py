@@ -173,9 +173,8 @@ def _check(plan: Plan, planned: Sequence[_PlannedRun]) -> None:
     finished = [wanted for wanted in planned if wanted.is_finished]
     splits = open_splits(config.data) if finished else ()
     for wanted in finished:
-        refuse_other(
-            wanted.folder, read_metrics(wanted.folder), identity_of(wanted.config, *splits)
-        )
+        identity = identity_of(wanted.config.record(), wanted.config.weights, *splits)
+        refuse_other(wanted.folder, read_metrics(wanted.folder), identity)
 
 
 def _teacher_ap(config: DistillConfig) -> float:

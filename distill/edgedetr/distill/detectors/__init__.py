@@ -5,7 +5,7 @@ abilities show in the functions that a file has besides:
 
 * ``decode`` takes *external* queries (from ground truth, from the teacher, random), which carries
   query-aligned distillation between any two families that have it (`QueryDetectorModule`);
-* ``answer_regions`` classifies any boxes (`RegionDetectorModule`);
+* ``classify_regions`` classifies any boxes (`RegionDetectorModule`);
 * ``cell_outputs`` gives what a dense detector says at its best anchors (`DenseDetectorModule`).
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Memory,
         Pyramid,
         Queries,
-        RegionAnswers,
+        RegionOutputs,
         Regions,
         Targets,
     )
@@ -118,9 +118,9 @@ class QueryDetectorModule(DetectorModule, Protocol):
 class RegionDetectorModule(DetectorModule, Protocol):
     """What the file of a two-stage family defines besides."""
 
-    def answer_regions(
+    def classify_regions(
         self, model: nn.Module, pyramid: Pyramid, boxes: Sequence[Tensor]
-    ) -> RegionAnswers:
+    ) -> RegionOutputs:
         """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""
         ...
 
@@ -138,7 +138,7 @@ def detector(family: str) -> DetectorModule:
     return cast("DetectorModule", find(__name__, family))
 
 
-def answers_queries(module: DetectorModule) -> bool:
+def decodes_queries(module: DetectorModule) -> bool:
     """Tell whether a family decodes external queries: whether it is a detection transformer."""
     return hasattr(module, "decode")
 
@@ -148,6 +148,6 @@ def is_dense(module: DetectorModule) -> bool:
     return hasattr(module, "cell_outputs")
 
 
-def answers_regions(module: DetectorModule) -> bool:
+def classifies_regions(module: DetectorModule) -> bool:
     """Tell whether a family classifies given boxes: whether it is a two-stage detector."""
-    return hasattr(module, "answer_regions")
+    return hasattr(module, "classify_regions")

@@ -4,7 +4,7 @@ The presets ``r18`` to ``r101`` follow the published sizes (memory at stride 32)
 are ours, with an HGNetV2 whose memory lies at stride 16. Every backbone starts without pre-trained
 weights, so its batch norms stay live.
 
-A query is its box: its content is zero, so that a label says nothing to this family.
+A query is its box: its content is zero, so that labels make no difference to this family.
 """
 
 from __future__ import annotations

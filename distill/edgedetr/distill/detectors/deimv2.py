@@ -155,7 +155,7 @@ _LITE: dict[str, Any] = {
 
 
 def _backbone_values(backbone: Backbone | ViT, width: int) -> dict[str, Any]:
-    """Return what the configuration says of backbone and levels."""
+    """Return the configuration's values for backbone and levels."""
     if isinstance(backbone, ViT):
         return {
             "backbone_config": _vit_config(backbone),

@@ -41,11 +41,12 @@ from edgedetr.distill.networks.fpn import (
 )
 from edgedetr.distill.networks.rpn import RegionProposals
 from edgedetr.distill.networks.static_nms import SILENT, detections
-from edgedetr.distill.types import RegionAnswers, Regions
+from edgedetr.distill.types import RegionOutputs, Regions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
     from edgedetr.distill.types import Losses, Pyramid, Targets
 
 STRIDE = 4
@@ -178,14 +179,14 @@ def regions(model: GeneralizedRCNN, pyramid: Pyramid) -> Regions:
     boxes = tuple(
         in_unit(row[kept], pyramid.hw) for row, kept in zip(proposals, alive, strict=True)
     )
-    outputs = answer_regions(model, pyramid, boxes)
+    outputs = classify_regions(model, pyramid, boxes)
     kinds = torch.zeros(len(outputs.embeddings), dtype=torch.long, device=proposals.device)
     return Regions(boxes, outputs.embeddings, kinds)
 
 
-def answer_regions(
+def classify_regions(
     model: GeneralizedRCNN, pyramid: Pyramid, boxes: Sequence[Tensor]
-) -> RegionAnswers:
+) -> RegionOutputs:
     """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""
     heads = model.roi_heads
     proposals = [in_pixels(each, pyramid.hw) for each in boxes]
@@ -236,7 +237,7 @@ def _features(pyramid: Pyramid) -> dict[str, Tensor]:
     return OrderedDict(zip((*POOLED, "pool"), pyramid.levels, strict=True))
 
 
-def _in_ignored_areas(boxes: Tensor, target: dict[str, Any], matcher: Any) -> Tensor:  # noqa: ANN401
+def _in_ignored_areas(boxes: Tensor, target: TorchvisionTarget, matcher: Any) -> Tensor:  # noqa: ANN401
     """Tell which proposals are neither an object's nor background."""
     areas = neutral(boxes, target, matcher)
     if len(target["boxes"]) and len(boxes):
@@ -244,12 +245,12 @@ def _in_ignored_areas(boxes: Tensor, target: dict[str, Any], matcher: Any) -> Te
     return areas
 
 
-def _outputs(heads: RoIHeads, pooled: Tensor, boxes: Tensor, hw: tuple[int, int]) -> RegionAnswers:
+def _outputs(heads: RoIHeads, pooled: Tensor, boxes: Tensor, hw: tuple[int, int]) -> RegionOutputs:
     """Run the second stage on pooled boxes, xyxy in pixels, (N, 4)."""
     embeddings = heads.box_head(pooled)
     logits, deltas = heads.box_predictor(embeddings)
     refined = in_unit(heads.box_coder.decode_single(deltas, boxes).unflatten(1, (-1, 4)), hw)
-    return RegionAnswers(
+    return RegionOutputs(
         features=pooled,
         embeddings=embeddings,
         logits=logits,
@@ -261,8 +262,8 @@ def _outputs(heads: RoIHeads, pooled: Tensor, boxes: Tensor, hw: tuple[int, int]
 __all__ = [
     "PRESETS",
     "anchor_kinds",
-    "answer_regions",
     "build",
+    "classify_regions",
     "embedding_width",
     "encode",
     "levels_of",

@@ -7,7 +7,7 @@ for small inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ from edgedetr.distill.networks.static_nms import detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
     from edgedetr.distill.types import CellOutputs, Losses, Pyramid, Regions, Targets
 
 
@@ -90,7 +91,7 @@ class Head(FCOSHead):  # type: ignore[misc]
     @override
     def compute_loss(
         self,
-        targets: list[dict[str, Any]],
+        targets: list[TorchvisionTarget],
         head_outputs: dict[str, Tensor],
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
@@ -183,8 +184,8 @@ def _inside(anchors: Tensor, areas: Tensor) -> Tensor:
 __all__ = [
     "PRESETS",
     "anchor_kinds",
-    "cell_outputs",
     "build",
+    "cell_outputs",
     "embedding_width",
     "encode",
     "predict",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
@@ -38,6 +38,7 @@ from edgedetr.distill.networks.static_nms import detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
     from edgedetr.distill.types import CellOutputs, Losses, Pyramid, Regions, Targets
 
 OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
@@ -104,7 +105,7 @@ class Head(RetinaNetHead):  # type: ignore[misc]
     @override
     def compute_loss(
         self,
-        targets: list[dict[str, Any]],
+        targets: list[TorchvisionTarget],
         head_outputs: dict[str, Tensor],
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
@@ -183,8 +184,8 @@ def _boxes(model: RetinaNet, pyramid: Pyramid, outputs: dict[str, Tensor]) -> Te
 __all__ = [
     "PRESETS",
     "anchor_kinds",
-    "cell_outputs",
     "build",
+    "cell_outputs",
     "embedding_width",
     "encode",
     "predict",

@@ -11,7 +11,7 @@ import math
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +146,7 @@ def _scores(task: CocoTask) -> CocoScores:
 
 def _index(task: CocoTask, rows: list[Row]) -> COCO:
     """Give annotations to pycocotools, numbered from 1: it takes a match of number 0 for none."""
-    dataset: Any = {
+    dataset: dict[str, list[Row]] = {
         "images": [{"id": i} for i in task.image_ids],
         "categories": [{"id": i, "name": name} for i, name in task.categories.items()],
         "annotations": [

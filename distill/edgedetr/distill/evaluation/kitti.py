@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -276,7 +276,7 @@ def _text_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _by_name(table: list[list[Any]]) -> dict[str, dict[str, object]]:
+def _by_name(table: Sequence[Sequence[object]]) -> dict[str, dict[str, object]]:
     return {
         name: without_nan(dict(zip(DIFFICULTIES, row, strict=True)))
         for name, row in zip(CLASSES, table, strict=True)

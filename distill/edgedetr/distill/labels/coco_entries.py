@@ -76,7 +76,7 @@ def is_name(value: object) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """Say what is wrong with an entry: a key that it lacks, a value, or its being no object."""
+    """Describe what is wrong with an entry: a missing key, a value, or that it is no object."""
     if isinstance(error, KeyError):
         return f"no {error}"
     return "no JSON object" if isinstance(error, TypeError) else str(error)

@@ -7,7 +7,7 @@ A byte order mark, which Windows' Notepad writes, is no part of the text. What i
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import read_text
@@ -60,7 +60,7 @@ def _text(path: Path, most: int) -> str:
     return read_text(path, most)
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]

@@ -107,7 +107,7 @@ class SharedOutputs:
         student: With gradient.
         teacher: Without.
         counts: False in slots that are not to be compared, (B, Q): those that fill up the batch,
-            and queries of no class that the teacher answers inside an ignored area.
+            and queries of no class whose box the teacher puts inside an ignored area.
     """
 
     student: DetrOutputs

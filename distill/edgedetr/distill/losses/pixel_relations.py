@@ -22,7 +22,7 @@ class PixelRelations(nn.Module):
         Z  = W_states rectify(W_nodes Z0 + Z0)            one layer of graph convolution
         r_p = standardised(extend(Z projection(x_p)))
 
-    Each channel of r has mean 0 and variance 1 over the cells, like the level that it tells of. The
+    Each channel of r has mean 0 and variance 1 over the cells, like the level that it is about. The
     rectifier leaks: with few nodes all of them may come to be negative, and r to be nothing.
 
     Args:
@@ -47,7 +47,7 @@ class PixelRelations(nn.Module):
         return standardised(self.extended(graph, projection), counted[:, None])
 
     def extended(self, graph: Tensor, projection: Tensor) -> Tensor:
-        """Return what the reasoned nodes (B, 2m, m) say of each cell, (B, D, H, W)."""
+        """Map the reasoned nodes (B, 2m, m) back to the cells, (B, D, H, W)."""
         graph = self.states(graph.transpose(1, 2)).transpose(1, 2)
         related: Tensor = self.extend(torch.einsum("bsm,bmhw->bshw", graph, projection))
         return related

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from edgedetr.distill.detectors import answers_queries
+from edgedetr.distill.detectors import decodes_queries
 from edgedetr.distill.losses.decoder_losses import (
     DECODER_TERMS,
     DecoderLossSettings,
@@ -135,7 +135,7 @@ class Clock(DistillationMethod):
 
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
     """Tell whether the method takes a pair of families: both decode external queries."""
-    return answers_queries(student) and answers_queries(teacher)
+    return decodes_queries(student) and decodes_queries(teacher)
 
 
 def build(settings: Settings, student: Model, teacher: Model) -> DistillationMethod:

@@ -16,26 +16,26 @@ width:
 
 Each is a mean over its levels.
 
-``modules`` trains the relation modules and reaches no student: what relations say of the teacher's
-cells and objects is to tell the cells and objects themselves.
+``modules`` trains the relation modules and reaches no student: from the relations among the
+teacher's cells and objects, the cells and objects themselves are to be predicted.
 
 Where this departs from the authors' code, and why:
 
 * The filter ``w_ij`` is a small network over both objects' features and their geometry, in (0, 1).
-  The code makes a new random layer at each call, so that it never learns.
+  The code makes a new random layer at each call, so that it is never trained.
 * The code trains modules of both sides to agree, and nothing keeps them from agreeing on nothing:
   between unrelated fixed features they reach a loss near 0, and still do with one set of weights
   and no gradient on the teacher's side. Here both sides use the weights that ``modules`` trains on
   the teacher alone, and the other terms train the student and its adapters alone.
-* An object gathers from the others and not from itself, else it tells itself by copying.
-* What relations say is standardised, over cells and over objects, and compared beside the features
-  rather than added to them.
+* An object gathers from the others and not from itself, else copying itself would do.
+* The outputs of relations are standardised, over cells and over objects, and compared beside the
+  features rather than added to them.
 * Node features are divided by the number of cells: input sizes may differ. Dot products are divided
   by sqrt(h), h the level's width (the code's h is half the 9 D features of an object).
 * Means of squares instead of the norm of the whole batch tensor, which grows with batch and input.
   The default weights therefore differ from the code's (1e-3 or 4e-3, 4e-3 or 5e-3, 2.4e-3 or 6e-3).
 
-``form="paper"`` is the paper's form instead: the unit of either side adds what relations say to the
+``form="paper"`` is the paper's form instead: the unit of either side adds its relations to the
 cells, and ``pixel`` compares the sums; ``relation`` compares the softmax itself, as a sum over the
 pairs of an image; the modules of both sides train to agree, by these terms, and ``modules`` is 0.
 What is left of ours in it: the filter keeps its weights, the student's levels are adapted before

@@ -120,7 +120,7 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
 
 
 class ContextBlock(nn.Module):
-    """Adds to every cell what the whole level says (GCNet); starts by adding nothing.
+    """Adds the context of the whole level to every cell (GCNet); adds nothing at first.
 
     Args:
         width: Channels D.

@@ -33,7 +33,7 @@ from torchvision.ops import box_convert
 from typing_extensions import override
 
 from edgedetr.distill.class_map import without_unknown
-from edgedetr.distill.detectors import answers_regions
+from edgedetr.distill.detectors import classifies_regions
 from edgedetr.distill.losses.least_squares import LeastSquares
 from edgedetr.distill.losses.region_contrast import RegionContrast
 from edgedetr.distill.losses.region_sampling import region_samples
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.model import Model
-    from edgedetr.distill.types import Batch, Features, Pyramid, RegionAnswers, Regions
+    from edgedetr.distill.types import Batch, Features, Pyramid, RegionOutputs, Regions
 
 NEEDS_TEACHER = True
 
@@ -95,7 +95,7 @@ class GDetKd(DistillationMethod):
         self.settings = settings
         self.student = student
         self.teacher = teacher
-        self.two_stage = answers_regions(student.module)
+        self.two_stage = classifies_regions(student.module)
         self.terms = ("features", "contrast")
         if self.two_stage:
             self.terms += ("class", "localization")
@@ -114,10 +114,10 @@ class GDetKd(DistillationMethod):
         found = self._regions(batch)
         samples = region_samples(found.boxes, batch.targets, settings.regions)
         with torch.no_grad():
-            target = self.teacher.answer_regions(batch.teacher_memory, samples.boxes)
+            target = self.teacher.classify_regions(batch.teacher_memory, samples.boxes)
         terms, student = {}, (found.embeddings[samples.rows], found.kinds[samples.rows])
         if self.two_stage:
-            outputs = self.student.answer_regions(cast("Pyramid", batch.memory), samples.boxes)
+            outputs = self.student.classify_regions(cast("Pyramid", batch.memory), samples.boxes)
             student = (outputs.embeddings, student[1])
             classes, localization = prediction_terms(outputs, target)
             terms = {
@@ -141,7 +141,7 @@ class GDetKd(DistillationMethod):
         squares = LeastSquares()
         for batch in batches:
             boxes = [box_convert(t.boxes, "cxcywh", "xyxy") for t in batch.targets]
-            target = self.teacher.answer_regions(batch.teacher_memory, boxes).features
+            target = self.teacher.classify_regions(batch.teacher_memory, boxes).features
             mine = self.imitation.of_all_levels(batch.memory.levels, boxes, target.shape[-1])
             squares.add(mine, target, target.new_ones(target[:, 0].shape))
         squares.solve(self.imitation.adapter)
@@ -155,12 +155,12 @@ class GDetKd(DistillationMethod):
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
     """Take every student of a two-stage teacher."""
     del student
-    return answers_regions(teacher)
+    return classifies_regions(teacher)
 
 
 def build(settings: Settings, student: Model, teacher: Model) -> DistillationMethod:
     """Make the method for a pair of models; a two-stage student takes over the second stage."""
-    if settings.head_transfer and answers_regions(student.module):
+    if settings.head_transfer and classifies_regions(student.module):
         transfer_head(student, teacher)
     return GDetKd(settings, student, teacher)
 
@@ -178,7 +178,7 @@ def transfer_head(student: Model, teacher: Model) -> list[str]:
 
 
 @in_float32
-def prediction_terms(student: RegionAnswers, teacher: RegionAnswers) -> tuple[Tensor, Tensor]:
+def prediction_terms(student: RegionOutputs, teacher: RegionOutputs) -> tuple[Tensor, Tensor]:
     """Return the unweighted ``class`` and ``localization`` of outputs for the same regions.
 
     Classes that the teacher does not know count as background in ``class``.

@@ -29,7 +29,7 @@ from torchvision.ops import box_convert, nms
 from typing_extensions import override
 
 from edgedetr.distill.class_map import only_known
-from edgedetr.distill.detectors import is_dense, answers_queries, answers_regions
+from edgedetr.distill.detectors import classifies_regions, decodes_queries, is_dense
 from edgedetr.distill.losses.decoder_losses import (
     DECODER_TERMS,
     DecoderLossSettings,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.model import Model
-    from edgedetr.distill.types import Batch, Memory, Pyramid, RegionAnswers
+    from edgedetr.distill.types import Batch, Memory, Pyramid, RegionOutputs
 
 NEEDS_TEACHER = True
 
@@ -163,7 +163,7 @@ class ProposalKdDetr(DistillationMethod):
             counts = outside_ignored(target.boxes[-1], batch.targets)[shared.valid]
             logits, boxes = (x[-1][shared.valid] for x in (target.logits, target.boxes))
             weights = query_weights(logits, counts, settings)
-        output = self.student.answer_regions(batch.memory, proposals)
+        output = self.student.classify_regions(batch.memory, proposals)
         teacher = TeacherOutputs(logits, boxes, target.known)
         terms = proposal_losses(output, teacher, weights, settings.class_norm)
         factors = (settings.class_weight, settings.l1_weight, settings.giou_weight)
@@ -234,13 +234,13 @@ def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
 
     The teacher decodes external queries, the student these, or it has boxes of its own to ask for.
     """
-    asks = answers_queries(student) or answers_regions(student) or is_dense(student)
-    return answers_queries(teacher) and asks
+    asks = decodes_queries(student) or classifies_regions(student) or is_dense(student)
+    return decodes_queries(teacher) and asks
 
 
 def build(settings: Settings, student: Model, teacher: Model) -> DistillationMethod:
     """Make the method for a pair of models."""
-    if answers_queries(student.module):
+    if decodes_queries(student.module):
         check_pair(settings, student, teacher)
         return KdDetr(settings, student, teacher)
     dense, default = is_dense(student.module), Settings()
@@ -296,7 +296,7 @@ class TeacherOutputs:
 
 @in_float32
 def proposal_losses(
-    student: RegionAnswers,
+    student: RegionOutputs,
     teacher: TeacherOutputs,
     weights: Tensor,
     class_norm: Literal["weights", "sum"] = "weights",

@@ -7,7 +7,7 @@ resize once more what comes normalised and at the network's size.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
+    from typing_extensions import NotRequired
 
 REGIONS = 300
 """How many regions an image gives at most."""
@@ -40,9 +41,27 @@ def width(model: Any) -> int:  # noqa: ANN401
     return int(model.backbone.out_channels)
 
 
+class TorchvisionTarget(TypedDict):
+    """The truth of an image as torchvision's modules read it, and what our losses need besides.
+
+    Attributes:
+        boxes: xyxy in pixels, (G, 4).
+        ignored: Areas that are neither object nor background, xyxy in pixels, (M, 4).
+        labels: Class indices, int64 (G,).
+        hw: Height and width of the network's input.
+        neutral: Which anchors ignored areas take out of the background, bool (N,).
+    """
+
+    boxes: Tensor
+    ignored: Tensor
+    labels: Tensor
+    hw: tuple[int, int]
+    neutral: NotRequired[Tensor]
+
+
 def torchvision_targets(
     targets: Sequence[Targets], hw: tuple[int, int], first_label: int = 0
-) -> list[dict[str, Any]]:
+) -> list[TorchvisionTarget]:
     """Write the truth as torchvision's modules read it.
 
     Args:
@@ -51,7 +70,7 @@ def torchvision_targets(
         first_label: Index of the first class; 1 where 0 is the background.
 
     Returns:
-        ``boxes`` and ``ignored``, xyxy in pixels, ``labels``, and ``hw`` for each image.
+        That of each image, as yet without ``neutral``.
     """
     return [
         {
@@ -79,7 +98,7 @@ def in_unit(boxes: Tensor, hw: tuple[int, int]) -> Tensor:
     return (boxes / boxes.new_tensor([hw[1], hw[0]] * 2)).clamp(0, 1)
 
 
-def neutral(boxes: Tensor, target: dict[str, Any], matcher: Any) -> Tensor:  # noqa: ANN401
+def neutral(boxes: Tensor, target: TorchvisionTarget, matcher: Any) -> Tensor:  # noqa: ANN401
     """Tell which boxes ignored areas take out of the background.
 
     Those that lie at least half inside an area, as far as they lie in the image, and those that the

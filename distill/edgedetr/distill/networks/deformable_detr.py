@@ -3,7 +3,7 @@
 Both are made of transformers' Deformable DETR modules, whose fresh weights need three changes. The
 backbone comes with frozen batch norms, and a frozen one without pre-trained weights learns nothing.
 Embeddings and attention start as small as a language model's, so that all learned references lie at
-the centre. And the heads know nothing of a focal loss's prior. We start as the paper's code does.
+the centre. And the heads lack the prior of a focal loss. We start as the paper's code does.
 There is no dropout: it would blur the outputs of student and teacher for the same queries. And
 images have no padding, so that masks of it are left out.
 """

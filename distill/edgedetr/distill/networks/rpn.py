@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from edgedetr.distill.networks.anchor_heads import in_pixels, in_unit, neutral
 from edgedetr.distill.networks.static_nms import survivors, taken
 
 if TYPE_CHECKING:
+    from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
     from edgedetr.distill.types import Pyramid
 
 
@@ -55,7 +56,7 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]
 
     @override
     def assign_targets_to_anchors(
-        self, anchors: list[Tensor], targets: list[dict[str, Any]]
+        self, anchors: list[Tensor], targets: list[TorchvisionTarget]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Label anchors 1, 0 or -1 (neither), with the box of each; see `neutral`."""
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)

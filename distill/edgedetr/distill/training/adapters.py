@@ -1,8 +1,8 @@
 """Adapters from a student's features to a teacher's, set in closed form before training begins.
 
-A random 1x1 convolution tells a student first of all how to please that convolution. A student that
-took over its teacher's weights has most of the teacher's features already, as linear combinations
-of its own: least squares finds them, and what is left of a feature loss is what the student lacks.
+A random 1x1 convolution makes a student fit that convolution first of all. A student that took over
+its teacher's weights has most of the teacher's features already, as linear combinations of its own:
+least squares finds them, and what is left of a feature loss is what the student lacks.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -202,7 +202,7 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         return len(self._inputs)
 
     @override
-    def __getitem__(self, item: Any) -> tuple[Tensor, Targets]:
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Targets]:
         epoch, index = item
         inputs = self._inputs[index]
         seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
@@ -317,14 +317,14 @@ def one_line_of_workers() -> Iterator[None]:
         ) from error
 
 
-class _Attempts(TorchDataset[Any]):
+class _Attempts(TorchDataset["tuple[Tensor, Targets] | Exception"]):
     """Gives a known error as a value: torch would wrap what a loader process raises in a trace."""
 
     def __init__(self, data: TrainingInputs) -> None:
         self._data = data
 
     @override
-    def __getitem__(self, item: Any) -> tuple[Tensor, Targets] | Exception:
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Targets] | Exception:
         try:
             return self._data[item]
         except (EdgeDetrError, OSError) as error:

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from accelerate import Accelerator
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from edgedetr.distill.config import OptimizerConfig, ScheduleConfig
     from edgedetr.distill.model import Model
@@ -54,7 +54,7 @@ class TrainingLoop:
     schedule: ScheduleConfig
     optimizer_config: OptimizerConfig
     accelerator: Accelerator
-    prepared: Any
+    prepared: nn.Module
     state: RunState
     averaged: Model
     validation: NetworkInputs

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
@@ -20,10 +21,9 @@ from edgedetr.runtime.files import read_json, without_nan, write_text
 from edgedetr.runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from edgedetr.distill.config import DistillConfig
     from edgedetr.distill.model import Model
     from edgedetr.distill.training.run_identity import RunIdentity
 
@@ -36,6 +36,23 @@ UNFINISHED = ".*.tmp"
 """What a run that was killed while it wrote a file leaves of it."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run writes of its origin beside its student.
+
+    Attributes:
+        settings: What `DistillConfig.record` gives.
+        weights: The files of weights that it starts from, by setting; empty ones are not used.
+        validation: The split that it is evaluated on, in words.
+        command: The command that started it.
+    """
+
+    settings: Mapping[str, object]
+    weights: Mapping[str, str]
+    validation: str
+    command: str
 
 
 @contextmanager
@@ -135,27 +152,24 @@ def finish(
     out: Path,
     student: Model,
     metrics: dict[str, float],
-    config: DistillConfig,
-    identity: RunIdentity,
-    *,
-    command: str,
+    record: RunRecord,
+    sources: Mapping[str, str],
 ) -> None:
     """Write the student, its manifest and its metrics; then the state is not needed any more."""
     save_model(
         out / STUDENT,
         student,
-        command=command,
-        parents=[local_file(source) for source in config.weights.values() if source],
-        summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on "
-        f"{config.data.val_split} of {config.data.root}",
+        command=record.command,
+        parents=[local_file(source) for source in record.weights.values() if source],
+        summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on {record.validation}",
     )
-    record = {
-        "config": config.record(),
-        "sources": identity.sources,
+    written = {
+        "config": record.settings,
+        "sources": sources,
         "metrics": without_nan(metrics),
-        "command": command,
+        "command": record.command,
     }
-    write_text(out / METRICS, json.dumps(record, indent=2) + "\n")
+    write_text(out / METRICS, json.dumps(written, indent=2) + "\n")
     (out / STATE).unlink(missing_ok=True)
 
 

@@ -17,7 +17,6 @@ from edgedetr.runtime.files import sha256
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgedetr.distill.config import DistillConfig
     from edgedetr.distill.data import Dataset
 
 FREE = ("data.workers", "eval_every")
@@ -60,22 +59,31 @@ class RunIdentity:
         return ""
 
 
-def identity_of(config: DistillConfig, train: Dataset, validation: Dataset) -> RunIdentity:
+def identity_of(
+    record: Mapping[str, Any], weights: Mapping[str, str], train: Dataset, validation: Dataset
+) -> RunIdentity:
     """Return what decides a run's result.
+
+    Args:
+        record: What `DistillConfig.record` gives.
+        weights: The files of weights that it starts from, by setting; empty ones are not used.
+        train: The training split.
+        validation: The validation split.
 
     Raises:
         ArtifactError: If the teacher or other weights are missing.
     """
     sources = {
         setting: _teacher_hash(source) if setting == "teacher" else _weights_hash(source)
-        for setting, source in config.weights.items()
+        for setting, source in weights.items()
     }
     for name, split in (("data.train_split", train), ("data.val_split", validation)):
         sources[f"{name}: images"] = hashlib.sha256("\0".join(split.ids).encode()).hexdigest()
         sources[f"{name}: labels"] = _labels_hash(split)
-    if config.data.unlabelled:
-        sources["data.unlabelled: images"] = hash_of_names(config.data.unlabelled)
-    return RunIdentity(settings_of(config.record()), sources)
+    folder = record["data"].get("unlabelled")
+    if folder:
+        sources["data.unlabelled: images"] = hash_of_names(folder)
+    return RunIdentity(settings_of(record), sources)
 
 
 def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:

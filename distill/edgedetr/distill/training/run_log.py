@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_PLACE = ("kind", "step", "epoch")
-"""Keys of a record that are no figures."""
-
 
 class RunLog:
     """``log.jsonl`` and TensorBoard scalars of one run; a resumed run goes on where it was.
@@ -55,11 +52,11 @@ class RunLog:
 
     def step(self, step: int, epoch: int, terms: dict[str, float]) -> None:
         """Write one training step; its ``seconds`` leave out loading the batch."""
-        self._write({"kind": "step", "step": step, "epoch": epoch, **terms})
+        self._write("step", step, epoch, terms)
 
     def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """Write one evaluation."""
-        self._write({"kind": "evaluation", "step": step, "epoch": epoch, **metrics})
+        self._write("evaluation", step, epoch, metrics)
         self._scalars.flush()
 
     def close(self) -> None:
@@ -70,12 +67,12 @@ class RunLog:
         finally:
             self._scalars.close()
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _write(self, kind: str, step: int, epoch: int, figures: dict[str, float]) -> None:
+        record = {"kind": kind, "step": step, "epoch": epoch, **without_nan(figures)}
         with _named(self._path):
-            self._file.write(json.dumps(without_nan(record)) + "\n")
+            self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-        figures = {k: v for k, v in record.items() if k not in _PLACE}
-        self._scalars.add(record["kind"], record["step"], figures)
+        self._scalars.add(kind, step, figures)
 
 
 class _Scalars:

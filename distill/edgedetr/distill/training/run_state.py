@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -132,7 +132,7 @@ class RunState:
         return like
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        moments: dict[int, dict[str, Any]] = {}
+        moments: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             index, _, name = key.partition(".")
             moments.setdefault(int(index), {})[name] = value

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=400,
     show_default=True,
-    help="At most so many, evenly spread over all.",
+    help="Images to compare at most, evenly spread.",
 )
 @click.option(
     "--threshold", type=Number(0, 1), default=0.3, show_default=True, help="Lowest score."
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     "--min-iou",
     "iou",
     type=Number(0, 1),
-    help="Least overlap with which a detection is kept; FP16: 0.95, INT8: 0.8.",
+    help="Lowest IoU of a detection and its match; FP16: 0.95, INT8: 0.8.",
 )
 @click.option(
     "--max-score-error",
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     "--max-box-error-px",
     "box_error_px",
     type=Number(0),
-    help="Farthest that a side of it may move; FP32: 0.5.",
+    help="Largest shift of a side of its box; FP32: 0.5.",
 )
 @click.option(
     "--max-lost",
@@ -82,7 +82,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     Either is a .safetensors checkpoint, an .onnx file of any precision or a TensorRT .engine. The
     limits are those of the coarser precision of the two. In FP32 no detection may be lost, however
     many frames there are. In FP16 and INT8 the share of lost ones is tested: frames are added until
-    it is surely within its limit or surely beyond (each said wrongly in 5 % of tests at most), or
+    it is surely within its limit or surely beyond (each is wrong in at most 5 % of tests), or
     none are left.
 
     A checkpoint that was trained for INT8 rounds as its INT8 export does where the other is INT8,

@@ -1,6 +1,6 @@
-"""A small graph that says which share of a model's INT8 activations an image clips.
+"""A small graph that measures which share of a model's INT8 activations an image clips.
 
-It is the INT8 model up to its last quantized activation, and answers one number: over all tensors
+It is the INT8 model up to its last quantized activation, and outputs one number: over all tensors
 in front of a QuantizeLinear, the mean share of values beyond its 127 steps. The vehicle runs it on
 a frame now and then, beside the engine that does the work.
 """

@@ -1,7 +1,7 @@
 """Fold what is constant out of an ONNX graph with onnxsim, or go on without it.
 
 onnxsim may crash or never end, so it runs in a process of its own with a time limit, and what it
-gives back is believed only where it answers as before.
+gives back is used only where its outputs are those of before.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _difference_problem(before: onnx.ModelProto, after: onnx.ModelProto) -> str:
     except Exception as error:  # its outputs may be of any shape
         return f"its model does not run: {_line(str(error))}"
     if not difference <= DIFFERENCE_LIMIT:
-        return f"its model answers differently, by {difference:.2g}"
+        return f"its outputs differ by {difference:.2g}"
     return ""
 
 
@@ -119,10 +119,10 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def largest_difference(before: onnx.ModelProto, after: onnx.ModelProto) -> float:
-    """Run two models on the same random image; return how far their answers are apart.
+    """Run two models on the same random image; return how far their outputs are apart.
 
-    Each query of either model is compared with the query of the other that answers most alike,
-    because the order of queries is no part of an answer.
+    Each query of either model is compared with the query of the other whose outputs are nearest,
+    because the order of queries does not count.
     """
     tensor = before.graph.input[0].type.tensor_type
     shape = [d.dim_value for d in tensor.shape.dim]
@@ -133,7 +133,7 @@ def largest_difference(before: onnx.ModelProto, after: onnx.ModelProto) -> float
 
 
 def _rows(model: onnx.ModelProto, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Answer an image: a row of everything that is said about each query."""
+    """Run a model on an image; return all outputs of a query as one row."""
     session = exact_session(model, "the model")
     outputs = run_session(session, None, {session.get_inputs()[0].name: images}, "the model")
     return np.concatenate([np.asarray(o)[0] for o in outputs], axis=-1)

@@ -62,10 +62,8 @@ def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.Mod
 def _quantized_inputs(node: onnx.NodeProto, wiring: Wiring) -> Iterator[int]:
     """Return the positions of a node's dequantized inputs."""
     for position, name in enumerate(node.input):
-        source = wiring.producer.get(name)
-        while source is not None and wiring.nodes[source].op_type == "Cast":
-            source = wiring.producer.get(wiring.nodes[source].input[0])
-        if source is not None and wiring.nodes[source].op_type == "DequantizeLinear":
+        source = wiring.source(name)
+        if source is not None and source.op_type == "DequantizeLinear":
             yield position
 
 

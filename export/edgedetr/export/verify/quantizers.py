@@ -130,12 +130,10 @@ def _foreign_weights(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> 
 
 def _dequantizer(name: str, wiring: Wiring) -> onnx.NodeProto | None:
     """Return the node that dequantizes a constant, also where a Cast follows it."""
-    source = wiring.producer.get(name)
-    while source is not None and wiring.nodes[source].op_type == "Cast":
-        source = wiring.producer.get(wiring.nodes[source].input[0])
-    if source is None or wiring.nodes[source].op_type != "DequantizeLinear":
+    source = wiring.source(name)
+    if source is None or source.op_type != "DequantizeLinear":
         return None
-    return wiring.nodes[source] if wiring.nodes[source].input[0] in wiring.constants else None
+    return source if source.input[0] in wiring.constants else None
 
 
 def _channels_off(node: onnx.NodeProto, wiring: Wiring, weights: np.ndarray) -> int:

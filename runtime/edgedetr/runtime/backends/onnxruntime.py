@@ -114,7 +114,7 @@ class OnnxSession:
         self.runs_on = f"onnxruntime {ort.__version__}, {engine.get_providers()[0]}"
         self.images: NDArray[np.float32] = example_input(spec)[None]
         self._feeds = {spec.input_name: self.images, **extra_feeds(inputs, spec, path)}
-        self._outputs = _first_answers(engine, spec, self._feeds, path)
+        self._outputs = _first_outputs(engine, spec, self._feeds, path)
         self.images[...] = 0
         self._engine: ort.InferenceSession | None = engine
         self._binding = engine.io_binding()
@@ -196,13 +196,13 @@ def _described(tensors: Any) -> dict[str, tuple[str, list[int | str]]]:  # noqa:
     return {t.name: (_TYPES.get(t.type, t.type), list(t.shape)) for t in tensors}
 
 
-def _first_answers(
+def _first_outputs(
     engine: ort.InferenceSession,
     spec: ModelSpec,
     feeds: Mapping[str, NDArray[Any]],
     path: Path,
 ) -> list[NDArray[Any]]:
-    """Run once, because a file may leave the shapes of its outputs open, and check the answers.
+    """Run once, because a file may leave the shapes of its outputs open, and check these.
 
     Returns:
         Arrays like the outputs.
@@ -210,13 +210,13 @@ def _first_answers(
     check_output_names(_described(engine.get_outputs()), spec, path)
     names = spec.output_names
     try:
-        answers = engine.run(names, dict(feeds))
+        outputs = engine.run(names, dict(feeds))
     except Exception as error:
         raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {error}") from error
-    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, answers, strict=True)}
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, outputs, strict=True)}
     check_outputs(found, spec, path)
-    check_values(answers, spec, path)
-    return [np.zeros_like(a) for a in answers]
+    check_values(outputs, spec, path)
+    return [np.zeros_like(a) for a in outputs]
 
 
 def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:  # noqa: ANN401

@@ -113,7 +113,7 @@ class OpenVinoSession:
         request = compiled.create_infer_request()
         for name, array in self._feeds.items():
             request.set_tensor(name, _shared(array))
-        self._outputs = _first_answers(request, spec, path)
+        self._outputs = _first_outputs(request, spec, path)
         self.images[...] = 0
         for name, array in zip(spec.output_names, self._outputs, strict=True):
             request.set_tensor(name, _shared(array))
@@ -216,19 +216,19 @@ def _stored_spec(model: ov.Model, path: Path) -> ModelSpec:
     return spec_from_json(model.get_rt_info(_METADATA).astype(str), str(path))
 
 
-def _first_answers(request: ov.InferRequest, spec: ModelSpec, path: Path) -> list[NDArray[Any]]:
+def _first_outputs(request: ov.InferRequest, spec: ModelSpec, path: Path) -> list[NDArray[Any]]:
     """Run once, because a file may leave the shapes of its outputs open; return arrays for them."""
     names = spec.output_names
     try:
         request.start_async()
         request.wait()
-        answers = [request.get_tensor(name).data for name in names]
+        outputs = [request.get_tensor(name).data for name in names]
     except Exception as error:
         raise ArtifactError(f"{path}: OpenVINO cannot run it: {_reason(error)}") from error
-    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, answers, strict=True)}
+    found = {n: (str(a.dtype), a.shape) for n, a in zip(names, outputs, strict=True)}
     check_outputs(found, spec, path)
-    check_values(answers, spec, path)
-    return [np.zeros(a.shape, a.dtype) for a in answers]
+    check_values(outputs, spec, path)
+    return [np.zeros(a.shape, a.dtype) for a in outputs]
 
 
 def _described(ports: Iterable[Any]) -> dict[str, tuple[str, list[int | str]]]:

@@ -166,7 +166,7 @@ class EngineSession:
         """
         with self._lock:
             self._opened()
-            images, *answers = self._buffers
+            images, *outputs = self._buffers
             with self._on_device():
                 if not self._is_fed:
                     images.upload(self._stream)
@@ -176,7 +176,7 @@ class EngineSession:
                 else:
                     self._enqueue()
                 self._stream.synchronize()
-            return decode([a.host for a in answers], self.spec)
+            return decode([a.host for a in outputs], self.spec)
 
     def close(self) -> None:
         """Free everything on the device; a second call does nothing.
@@ -224,7 +224,7 @@ class EngineSession:
         self._stream = self._drv.Stream(_NON_BLOCKING)
         image = (FLOAT, (1, 3, *spec.input_hw))
         addresses = {}
-        for name, (kind, shape) in {spec.input_name: image, **execution.answers}.items():
+        for name, (kind, shape) in {spec.input_name: image, **execution.outputs}.items():
             self._buffers.append(Buffer(self._drv, shape, kind))
             addresses[name] = self._buffers[-1].address
         for name, size in execution.other_bytes.items():
@@ -233,10 +233,10 @@ class EngineSession:
         execution.bind(addresses)
 
     def _enqueue(self) -> None:
-        """Give the stream the model and the copies of its answers."""
+        """Give the stream the model and the copies of its outputs."""
         self._opened().enqueue(self._stream.handle)
-        for answer in self._buffers[1:]:
-            answer.download(self._stream)
+        for output in self._buffers[1:]:
+            output.download(self._stream)
 
     def _warm_up(self) -> None:
         """Let the library allocate and choose what it does in the first runs."""
@@ -246,7 +246,7 @@ class EngineSession:
             self._stream.synchronize()
 
     def _record(self) -> None:
-        """Record the run as a graph, and keep that if it answers a new input as the calls do."""
+        """Record the run as a graph; keep it if a new input gives the outputs of the calls."""
         try:
             graph = self._graph = record(self._stream.handle, self._enqueue)
             self._check_graph(graph)
@@ -259,21 +259,21 @@ class EngineSession:
 
     def _check_graph(self, graph: Graph) -> None:
         """Run the calls on noise, then on zeros, then the graph on the noise again."""
-        images, *answers = self._buffers
+        images, *outputs = self._buffers
         noise = np.random.default_rng(0).random(images.host.shape, np.float32)
         self._run_once(noise, self._enqueue)
-        wanted = [a.host.copy() for a in answers]
+        wanted = [a.host.copy() for a in outputs]
         self._run_once(0, self._enqueue)  # or a graph that does nothing would leave what is wanted
         self._run_once(noise, lambda: graph.launch(self._stream.handle))
-        if not all(map(_is_close, [a.host for a in answers], wanted)):
+        if not all(map(_is_close, [a.host for a in outputs], wanted)):
             raise GraphError("its outputs differ from those of the calls that it recorded")
         images.host[...] = 0
 
     def _run_once(self, value: NDArray[np.float32] | float, run: Callable[[], object]) -> None:
-        images, *answers = self._buffers
+        images, *outputs = self._buffers
         images.host[...] = value
-        for answer in answers:
-            answer.host[...] = np.nan if answer.host.dtype.kind == "f" else -1
+        for output in outputs:
+            output.host[...] = np.nan if output.host.dtype.kind == "f" else -1
         images.upload(self._stream)
         run()
         self._stream.synchronize()

@@ -20,7 +20,7 @@ class Execution:
     """One execution context of one engine, for one thread at a time.
 
     Attributes:
-        answers: Type and shape of each output that the spec names.
+        outputs: Type and shape of each output that the spec names.
         other_bytes: Name of each output that the spec does not know to its size, in bytes.
     """
 
@@ -53,7 +53,7 @@ class Execution:
             )
         inputs, outputs = self._described(spec)
         check_outputs(outputs, spec, path)
-        self.answers = {name: outputs[name] for name in spec.output_names}
+        self.outputs = {name: outputs[name] for name in spec.output_names}
         self.other_bytes = {
             name: prod(shape) * int(self._engine.get_tensor_dtype(name).itemsize)
             for name, (_, shape) in outputs.items()

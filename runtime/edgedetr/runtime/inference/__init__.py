@@ -1,1 +1,1 @@
-"""A model from its file to an answer: opened, checked, fed and watched."""
+"""A model from its file to its detections: opened, checked, fed and watched."""

@@ -27,7 +27,7 @@ MOST_QUERIES = 3000
 _INTEGERS = ("int64", "int32")
 _GRIDS = ((8, 32), (8, 64), (8, 128), (4, 32))  # finest and coarsest stride of a dense head
 _ANCHORS = (1, 3, 9)  # for each cell
-_LEAST_DENSE = 80  # answers; an input of a few cells has as many as some models have queries
+_LEAST_DENSE = 80  # boxes; an input of a few cells has as many as some models have queries
 
 
 def check_inputs(found: Tensors, spec: ModelSpec, path: Path, *, any_batch: bool = False) -> None:
@@ -97,7 +97,7 @@ def check_outputs(found: Tensors, spec: ModelSpec, path: Path, batch: int | str 
         found: Name of each output to its type and shape; an open size is a word and fits any.
         spec: What is wanted.
         path: The artifact, for the message.
-        batch: How many images are answered at once; a word where that is open.
+        batch: How many images are taken at once; a word where that is open.
 
     Raises:
         ArtifactError: If an output is missing or is something else, or the model is no detection
@@ -112,13 +112,13 @@ def check_outputs(found: Tensors, spec: ModelSpec, path: Path, batch: int | str 
     wanted = output_shapes(spec, shape[1] if len(shape) == 3 else "Q", batch)
     if any(not _fits(f, w) for f, w in zip(outputs, wanted, strict=True)):
         names = _roles(spec)
-        answers = " and ".join(f"{kind} {tuple(shape)}" for kind, shape in outputs)
-        says = " and ".join(
+        given = " and ".join(f"{kind} {tuple(shape)}" for kind, shape in outputs)
+        needed = " and ".join(
             f"{kind if i == 0 or kind != FLOAT else ''} {name} {tuple(shape)}".strip()
             for i, (name, (kind, shape)) in enumerate(zip(names, wanted, strict=True))
         )
         raise ArtifactError(
-            f"{path} outputs {answers}, its spec wants {says}{_output_advice(outputs, spec)}"
+            f"{path} outputs {given}, its spec wants {needed}{_output_advice(outputs, spec)}"
         )
 
 
@@ -236,7 +236,7 @@ def _output_advice(outputs: Sequence[tuple[str, Shape]], spec: ModelSpec) -> str
 
 
 def _dense_counts(hw: tuple[int, int]) -> set[int]:
-    """Return how many answers dense heads of usual strides give for an input."""
+    """Return how many boxes dense heads of usual strides give for an input."""
     counts = set()
     for finest, coarsest in _GRIDS:
         strides = [finest << i for i in range((coarsest // finest).bit_length())]

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgedetr.export.verify.runners.query_selection import Selection, SelectionError
-from edgedetr.graph.contract import check_answers, check_declared
+from edgedetr.graph.contract import check_declared, check_output_arrays
 from edgedetr.graph.exact import exact_graph, exact_session, run_session
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.graph.wiring import replace_items
@@ -56,7 +56,7 @@ class OnnxRunner:
         self._session = exact_session(self.graph.model, self._name)
         self._selecting: dict[bool, tuple[SelectionGraph, onnxruntime.InferenceSession]] = {}
         image = example_input(self.spec)[None]
-        check_answers(self._tensors(image), model, self.spec, path, smallest)
+        check_output_arrays(self._tensors(image), model, self.spec, path, smallest)
 
     def __call__(self, images: NDArray[np.float32]) -> Outputs:
         """Run the model on images (B, 3, H, W); see `edgedetr.export.verify.runner.Runner`.
