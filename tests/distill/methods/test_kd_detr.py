@@ -131,8 +131,8 @@ def test_weights_scale_their_points(pair, images, targets):
         assert found[1][name].item() == pytest.approx(factor * value.item(), rel=1e-4)
 
 
-def test_it_takes_query_teachers_of_query_and_two_stage_students():
-    wanted = {(s, t) for s in QUERY_FAMILIES + REGION_FAMILIES for t in QUERY_FAMILIES}
+def test_it_takes_query_teachers_of_every_student():
+    wanted = {(s, t) for s in FAMILIES for t in QUERY_FAMILIES}
     assert set(supported_pairs("kd_detr")) == wanted
 
 
