@@ -17,6 +17,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.bench.report import measure
 from edgedetr.bench.report.assemble import DataChoice, write_report
+from edgedetr.export.verify.figures import figures_from_pairs
+from edgedetr.export.verify.limits import INT8_LIMITS
+from edgedetr.export.verify.lost_share import lost_share
+from edgedetr.export.verify.matching import Pairs
+from edgedetr.export.verify.report import ParityReport
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec
@@ -149,21 +154,39 @@ def make_run(root: Path) -> Path:
         {"kind": "evaluation", "step": 2, "epoch": 0, "ap": 0.25, "ap50": 0.5},
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
-    parity = {
-        "passed": True,
-        "reason": "",
-        "matched": 8,
-        "max_box_error_px": 0.25,
-        "min_iou": None,
-        "limits": {"box_error_px": 0.5, "score_error": None, "worst": True},
-        "reference": "student.onnx",
-        "reference_sha256": sha256(folder / "student.onnx"),
-        "candidate": "student.int8.onnx",
-        "candidate_sha256": sha256(folder / "student.int8.onnx"),
-        "command": "edgedetr verify student.onnx student.int8.onnx",
-    }
-    (folder / "verify.int8.json").write_text(json.dumps(parity))
+    write_parity(folder)
     return folder
+
+
+def write_parity(folder: Path, lost: int = 0, reason: str = "") -> None:
+    """Write what ``edgedetr verify`` says of 50 frames with four pairs, where some boxes are off.
+
+    Of the 50 first pairs, ``lost`` are off: none passes, 19 leave it undecided, 50 fail.
+    """
+    pairs = []
+    for frame in range(50):
+        box = np.array([40.0 if frame < lost else 0.25, 0, 0, 0])
+        pairs.append(Pairs(box, np.zeros(4), np.array([0.5 if frame < lost else 1.0, 1, 1, 1]), 0))
+    report = ParityReport(
+        figures=figures_from_pairs(pairs, len(pairs), 0),
+        share=lost_share([p.lost(INT8_LIMITS) for p in pairs], [len(p) for p in pairs]),
+        limits=INT8_LIMITS,
+        threshold=0.3,
+        reference="student.onnx",
+        reference_sha256=sha256(folder / "student.onnx"),
+        candidate="student.int8.onnx",
+        candidate_sha256=sha256(folder / "student.int8.onnx"),
+        command="edgedetr verify student.onnx student.int8.onnx",
+        precisions=("fp32", "int8"),
+    )
+    values = report.to_dict() | ({"reason": reason} if reason else {})
+    (folder / "verify.int8.json").write_text(json.dumps(values))
+
+
+@pytest.fixture
+def parity() -> Callable[..., None]:
+    """`write_parity`."""
+    return write_parity
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edgedetr.graph.checksum import external_files, model_sha256, nodes_of, tensors_of
+from edgedetr.graph.checksum import external_files, model_files, model_sha256, nodes_of, tensors_of
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import sha256
 
@@ -35,6 +35,11 @@ def test_external_data_belongs_to_the_model(external):
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
     assert model_sha256(external) != before
+
+
+def test_the_files_of_a_model(external, tiny_onnx):
+    assert model_files(external) == [external, external.parent / "weights.bin"]
+    assert model_files(tiny_onnx()) == [tiny_onnx()]
 
 
 def test_external_data_that_is_gone(external):

@@ -11,6 +11,7 @@ import pytest
 from edgedetr.runtime.files import (
     UNFINISHED,
     atomic_path,
+    is_same_file,
     output_to_itself,
     read_json,
     unfinished_folder,
@@ -63,6 +64,19 @@ def test_a_pipe_gets_the_bytes(tmp_path):
     reader.join(10)
     assert got == ["{}\n"]
     assert path.is_fifo()
+
+
+def test_one_file_by_several_names(tmp_path):
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.write_text("a")
+    other.write_text("a")
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "hard").hardlink_to(path)
+    for name in ("a", "link", "hard", "../" + tmp_path.name + "/a"):
+        assert is_same_file(tmp_path / name, other, path)
+    assert not is_same_file(other, path, tmp_path / "link")
+    assert not is_same_file(tmp_path, tmp_path)
+    assert not is_same_file(tmp_path / "new", path, "rtsp://camera", "x" * 9999, "nul\0")
 
 
 def test_a_link_is_followed_and_stays(tmp_path):

@@ -18,6 +18,8 @@ from edgedetr.runtime.self_test import (
     check_inputs,
     golden_frame,
     golden_inputs,
+    golden_views,
+    logits_of_views,
     lost_detections,
 )
 from edgedetr.runtime.spec import ModelSpec
@@ -210,7 +212,47 @@ def test_a_fifth_itself_may_be_lost():
     check_answer(five, session(SPOTS, [(-2, -9), *5 * [(0, -9)]]), FRAME)
 
 
+def test_the_views_of_a_frame():
+    frame = np.arange(3 * 6 * 3, dtype=np.uint8).reshape(3, 6, 3)
+    same, mirrored, darker, shifted = golden_views(frame)
+    assert (same == frame).all()
+    assert mirrored[0, 0].tolist() == frame[0, 5].tolist()
+    assert darker[1, 1].tolist() == (frame[1, 1] // 2).tolist()
+    assert shifted[1, 2].tolist() == frame[0, 0].tolist()
+
+
+def test_logits_are_noted_by_rank_and_class():
+    """Of sixteen queries those of rank 1, 2, 3, 4, 6, 8, 11 and 16: geometric steps, rounded."""
+    logits = [(n, -n) for n in range(16)]
+    noted = logits_of_views(session([QUARTER] * 16, logits), FRAME)
+    assert len(noted) == 4
+    ranks = [1, 2, 3, 4, 6, 8, 11, 16]
+    firsts = [min(8, 16 - rank) for rank in ranks]
+    seconds = [max(-8, 1 - rank) for rank in ranks]
+    assert noted[0] == tuple(v for pair in zip(firsts, seconds, strict=True) for v in pair)
+    assert noted == logits_of_views(session([QUARTER] * 16, logits[::-1]), FRAME)
+
+
+def test_logits_that_all_move_a_little_are_seen():
+    """Each detection is within its tolerance, the mean over all logits is not."""
+    boxes = [QUARTER, *SPOTS]
+    logits = [(0, -4), *6 * [(-3, -3)]]
+    noted = logits_of_views(session(boxes, logits), FRAME)
+    answer = replace(ANSWER, logits=noted, logit_error=0.01)
+    check_answer(answer, session(boxes, logits), FRAME)
+    moved = [(0.003, -4), *6 * [(-3.02, -2.98)]]
+    check_answer(replace(answer, logits=(), logit_error=0.0), session(boxes, moved), FRAME)
+    with pytest.raises(
+        GateError, match=r"differ by 0\.01\d* in the mean, allowed 0\.01; the model"
+    ):
+        check_answer(answer, session(boxes, moved), FRAME)
+    with pytest.raises(GateError, match="differ by inf in the mean"):
+        check_answer(answer, session(boxes[:3], logits[:3]), FRAME)
+
+
 def test_a_golden_answer_must_hold_something():
+    with pytest.raises(ValueError, match="must hold logits of 4 views"):
+        replace(ANSWER, logits=((1.0,),))
     with pytest.raises(ValueError, match="as many boxes as scores"):
         GoldenAnswer("m", (), (), (), 0.5, 1e-3)
     with pytest.raises(ValueError, match="2 golden inputs"):

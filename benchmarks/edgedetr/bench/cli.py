@@ -43,7 +43,7 @@ def latency(
     """Time MODEL, a file or a package: the network alone and end to end, on the same frames."""
     from edgedetr.bench.latency import measure_latency
 
-    require_apart([out], [model])
+    require_apart([out], [model, opening["public_key"]])
     command = command_line()
     report = measure_latency(model, images, frames, threads, opening=opening, command=command)
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, require_apart
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def coco(truth: Path, detections: Path, out: Path | None) -> None:
     """Compute COCO's AP and AP50 of boxes, by class."""
     from edgedetr.distill.evaluation.coco import evaluate_coco
 
+    require_apart([out], [truth, detections])
     start = perf_counter_ns()
     scores = evaluate_coco(truth, detections)
     seconds = (perf_counter_ns() - start) / 1e9

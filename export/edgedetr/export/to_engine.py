@@ -12,6 +12,7 @@ from edgedetr.export.engine.log import EngineLog
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.engine.precision import Precision, check_claims, claims
 from edgedetr.export.engine.stop import postponed
+from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import doubts, refuse_broken
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.requirements import check_operators, check_static, spec_of
@@ -115,7 +116,7 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         command=command,
         spec=spec,
         versions=(*versions_of(("edgedetr", "onnx")), _runner(report, options)),
-        parents=[path],
+        parents=model_files(path),
         summary=report.describe(),
         targets=targets,
     )

@@ -10,12 +10,13 @@ import onnx
 from edgedetr.calib.collect import RANGE_FRAMES
 from edgedetr.calib.frames import choose_frames
 from edgedetr.export.transforms.halve import prepared
+from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.requirements import check_float, check_operators, check_static, spec_of
 from edgedetr.runtime.errors import UsageError
-from edgedetr.runtime.files import atomic_path
+from edgedetr.runtime.files import atomic_path, is_same_file
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
@@ -61,7 +62,7 @@ def export_fp16(
     """
     path = Path(path)
     output = Path(output)
-    if output == path:
+    if is_same_file(output, path):
         raise UsageError(f"{output} is the input of the same command; choose another --output")
     model = load_onnx(path)
     spec = spec_of(model, path, spec)
@@ -86,7 +87,7 @@ def export_fp16(
         command=command,
         spec=spec,
         versions=versions,
-        parents=[path],
+        parents=model_files(path),
         summary=share.describe(),
     )
     return share

@@ -12,6 +12,7 @@ import onnx
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.transforms.quantize import quantize, quantized_share, with_rest
 from edgedetr.export.transforms.stored_ranges import stored_ranges
+from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.model_file import load_onnx
@@ -21,7 +22,7 @@ from edgedetr.graph.requirements import (
     spec_of,
 )
 from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.files import atomic_path
+from edgedetr.runtime.files import atomic_path, is_same_file
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     path = Path(path)
     stats_path = None if stats_path is None else Path(stats_path)
     output = Path(output)
-    if output in (path, stats_path):
+    if is_same_file(output, path, *([stats_path] if stats_path else [])):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
     model = load_onnx(path)
     stats, include, exclude = _request(model, path, stats_path, include, exclude)
@@ -94,7 +95,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         command=_command(parents, {**chosen, "--rest": rest, **(named or {})}),
         spec=stats.spec,
         versions=versions,
-        parents=parents,
+        parents=[*model_files(path), *parents[1:]],
         summary=share.describe(),
     )
     return share

@@ -29,6 +29,15 @@ def model_sha256(path: Path) -> str:
     return joined_sha256(own, [(sha256(path.parent / name), name) for name in names])
 
 
+def model_files(path: Path) -> list[Path]:
+    """Return the file of an ONNX model and those of its external data, sorted.
+
+    Raises:
+        ArtifactError: If one is missing or lies outside of its folder.
+    """
+    return [path, *(path.parent / name for name in external_files(path))]
+
+
 def joined_sha256(own: str, weights: Sequence[tuple[str, str]]) -> str:
     """Return the hash of a model by those of its parts.
 

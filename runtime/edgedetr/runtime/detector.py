@@ -18,6 +18,7 @@ from edgedetr.runtime.inference.loaded_model import LoadedModel
 from edgedetr.runtime.inference.opening import open_in_time
 from edgedetr.runtime.inference.pipeline import Pipeline
 from edgedetr.runtime.inference.watchdog import wait_for_left_alone
+from edgedetr.runtime.package.counter import CounterKeeper
 from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ FAILURES_IN_A_ROW = 3
 """After how many failed frames in a row a detector counts as failed."""
 TIME_LIMIT_S = 10.0
 """How long a backend may take for one frame unless the caller says otherwise."""
-
 
 _open: weakref.WeakSet[Detector] = weakref.WeakSet()
 
@@ -108,6 +108,7 @@ class Detector:
         model: str = "",
         public_key: str | os.PathLike[str] | None = None,
         require_signature: bool = True,
+        state: str | os.PathLike[str] | None = None,
         steady: bool = False,
         time_limit_s: float = TIME_LIMIT_S,
     ) -> Self:
@@ -122,18 +123,20 @@ class Detector:
                 empty, or its first ONNX model where none does.
             public_key: PEM file of the key that must have signed a package.
             require_signature: Whether a package must be signed.
+            state: Folder that keeps the highest counter of a signed package; lower are refused.
             steady: Whether threads of the CPU that wait sleep instead of spinning: slower where the
                 machine is idle, and much faster where it does other work, too.
             time_limit_s: How long the backend may take for one frame, in seconds.
 
         Raises:
             ArtifactError: If the artifact is missing, damaged, of another kind than the backend
-                runs, does not match its manifest, or is unsigned or signed with another key.
+                runs, does not match its manifest, is unsigned, of another signer or rolled back.
             GateError: If a package's self-test fails on this machine.
             StuckError: If it does not open within `opening.OPENING_LIMIT_S`.
             UnknownNameError: If there is no such backend.
             UsageError: If a package comes without a key to check it.
         """
+        keeper = CounterKeeper(state)
         session = open_in_time(
             path,
             backend,
@@ -141,9 +144,12 @@ class Detector:
             model=model,
             public_key=public_key,
             require_signature=require_signature,
+            state=keeper,
             steady=steady,
         )
-        return cls(session, threshold, time_limit_s=time_limit_s)
+        made = cls(session, threshold, time_limit_s=time_limit_s)
+        keeper.accept(otherwise=made.close)
+        return made
 
     @property
     def spec(self) -> ModelSpec:
@@ -242,6 +248,7 @@ class Detector:
         model: str = "",
         public_key: str | os.PathLike[str] | None = None,
         require_signature: bool = True,
+        state: str | os.PathLike[str] | None = None,
         steady: bool = False,
     ) -> None:
         """Put another model in place between two frames, while frames are detected.
@@ -250,16 +257,7 @@ class Detector:
         and whenever that fails, the old model stays in use. Input size, resizing and normalisation
         may differ. A stuck detector works again afterwards.
 
-        Args:
-            path: The file or package.
-            backend: A file in ``backends/``; ``auto`` measures; empty for what suits the file.
-            spec: Replaces the spec stored in a file, for foreign models.
-            model: Name of a model in a package; its first engine that fits this machine when
-                empty, or its first ONNX model where none does.
-            public_key: PEM file of the key that must have signed a package.
-            require_signature: Whether a package must be signed.
-            steady: Whether threads of the CPU that wait sleep instead of spinning: slower where the
-                machine is idle, and much faster where it does other work, too.
+        The arguments are those of `open`; ``state`` keeps the counter once the model is in place.
 
         Raises:
             ArtifactError: As in `open`, or if the classes are others than the old model's, because
@@ -271,6 +269,7 @@ class Detector:
             ValueError: If the detector is closed.
         """
         self._refuse_fork()
+        keeper = CounterKeeper(state)
         session = open_in_time(
             path,
             backend,
@@ -278,9 +277,10 @@ class Detector:
             model=model,
             public_key=public_key,
             require_signature=require_signature,
+            state=keeper,
             steady=steady,
         )
-        self._put_in_place(session, Path(path))
+        self._put_in_place(session, Path(path), keeper)
 
     def close(self) -> None:
         """Free the model once the frames at work are done; a second call does nothing more.
@@ -303,7 +303,7 @@ class Detector:
         with self._lock:
             self._model.close()
 
-    def _put_in_place(self, session: Session, path: Path) -> None:
+    def _put_in_place(self, session: Session, path: Path, keeper: CounterKeeper) -> None:
         new, old = session.spec.class_names, self.spec.class_names
         if new != old:
             session.close()
@@ -312,6 +312,7 @@ class Detector:
                 "open another detector for other classes"
             )
         model = LoadedModel(session, self.threshold, self._model.watchdog.limit_s)
+        keeper.accept(otherwise=model.close)
         with self._lock:
             if not self._is_closed:
                 self._model, model = model, self._model

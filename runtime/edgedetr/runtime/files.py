@@ -154,6 +154,12 @@ def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> dict
     return values
 
 
+def is_same_file(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> bool:
+    """Tell whether a path leads to the same file as one of others, by links of any kind too."""
+    there = [p for p in (path, *others) if os.path.isfile(p)]  # noqa: PTH113 - it never raises
+    return path in there and any(Path(path).samefile(other) for other in there[1:])
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """Hash a file's bytes, as hexadecimal text."""
     digest = hashlib.sha256()
@@ -272,7 +278,6 @@ def _finite(text: str) -> float:
 
 
 def _int64(text: str) -> int:
-    value = int(text)
-    if not -(2**63) <= value < 2**63:
+    if len(text) > len(str(-(2**63))) or not -(2**63) <= int(text) < 2**63:
         raise ValueError(f"a number of {len(text)} digits is too large")
-    return value
+    return int(text)

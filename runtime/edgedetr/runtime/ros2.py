@@ -4,9 +4,9 @@
 
     python -m edgedetr.runtime.ros2 --ros-args -p model:=student.onnx -r image:=/camera/image
 
-Parameters: ``model`` (file or package), ``threshold``, ``public_key`` (for packages), ``backend``
-(empty: chosen). Topics: ``image``, ``detections``. Only the newest image waits: what a busy
-detector cannot take is dropped by the subscription.
+Parameters: ``model`` (file or package), ``threshold``, ``public_key`` and ``state`` (for packages),
+``backend`` (empty: chosen). Topics: ``image``, ``detections``. Only the newest image waits: what a
+busy detector cannot take is dropped by the subscription.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def make_node() -> Any:  # noqa: ANN401 - rclpy.node.Node
         return node.declare_parameter(name, default).value
 
     how: dict[str, Any] = {"threshold": parameter("threshold", 0.3), "steady": True}
-    for name, kind in (("backend", str), ("public_key", Path)):
+    for name, kind in (("backend", str), ("public_key", Path), ("state", Path)):
         if value := parameter(name, ""):
             how[name] = kind(value)
     detector = Detector.open(Path(parameter("model", "student.onnx")), **how)

@@ -34,7 +34,12 @@ LOST_SHARE = 0.2
 Near ties may fall the other way where arithmetic rounds differently; a wrong computation loses most
 detections."""
 
+VIEWS = 4
+"""How many views of the golden frame logits are noted of, see `golden_views`."""
+
 _INPUTS = 2
+_RANKS = 9  # of the queries, by the logit of a class: the best, the worst, and others between
+_LOGIT_LIMIT = 8.0  # logits beyond it are all alike: scores of 0.0003 and less, or 0.9997 and more
 _SAMPLES = 256
 _ROUNDING = 1e-5
 _SPARE = 100  # how many more detections are looked at, because weak ones change places
@@ -71,6 +76,9 @@ class GoldenAnswer:
         labels: Indices into the class names.
         box_error_px: How far a side of a box may move.
         score_error: How much a score may change.
+        logits: Of each view of the frame, logits by rank and class, see `logits_of_views`; none in
+            packages from before there were any.
+        logit_error: How far they may move, in the mean over all.
     """
 
     model: str
@@ -79,8 +87,12 @@ class GoldenAnswer:
     labels: tuple[int, ...]
     box_error_px: float
     score_error: float
+    logits: tuple[tuple[float, ...], ...] = ()
+    logit_error: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.logits and (len(self.logits) != VIEWS or len(set(map(len, self.logits))) != 1):
+            raise ValueError(f"the golden answer of {self.model} must hold logits of {VIEWS} views")
         if not 0 < len(self.boxes) == len(self.scores) == len(self.labels):
             raise ValueError(f"the golden answer of {self.model} must hold as many boxes as scores")
 
@@ -159,11 +171,50 @@ def best_detections(session: Session, frame: NDArray[np.uint8], count: int) -> D
     return postprocess(logits[0], boxes[0], place, spec, threshold=0)
 
 
+def golden_views(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+    """Return a frame, its mirror image, at half its brightness, and shifted round by a third.
+
+    Args:
+        frame: RGB, uint8 (H, W, 3).
+    """
+    height, width, _ = frame.shape
+    shifted = np.roll(frame, (height // 3, width // 3), (0, 1))
+    return frame, np.ascontiguousarray(frame[:, ::-1]), frame // 2, shifted  # as many as VIEWS
+
+
+def logits_of_views(session: Session, frame: NDArray[np.uint8]) -> tuple[tuple[float, ...], ...]:
+    """Run a model on the views of a frame and note some logits of each class, best first.
+
+    They are those at some ranks among the queries. Sorted, they do not depend on the order of
+    queries, which rounding changes, and move no farther than logits do.
+    """
+    preprocess, noted = Preprocessor(session.spec), []
+    for view in golden_views(frame):
+        preprocess(view, session.images[0])
+        logits, _ = session.infer()
+        ranked = -np.sort(-np.clip(logits[0], -_LOGIT_LIMIT, _LOGIT_LIMIT), axis=0)
+        ranks = np.unique(np.geomspace(1, len(ranked), _RANKS).round().astype(np.int64)) - 1
+        noted.append(tuple(round(float(v), 5) for v in ranked[ranks].reshape(-1)))
+    return tuple(noted)
+
+
+def logit_difference(
+    wanted: tuple[tuple[float, ...], ...], found: tuple[tuple[float, ...], ...]
+) -> float:
+    """Return how far logits of views are apart in the mean; infinite where they are not as many."""
+    if [*map(len, wanted)] != [*map(len, found)]:
+        return math.inf
+    return float(np.abs(np.subtract(wanted, found)).mean())
+
+
 def check_answer(wanted: GoldenAnswer, session: Session, frame: NDArray[np.uint8]) -> None:
-    """Run a model on the golden frame: all but `LOST_SHARE` of its detections must be found again.
+    """Run a model on the golden frame: it must answer what it did when it was packaged.
+
+    All but `LOST_SHARE` of its detections must be found again, and the logits of all views must be
+    within their tolerance in the mean, which sees what moves every detection a little.
 
     Raises:
-        GateError: If more are not, within the tolerances of the golden answer.
+        GateError: If it answers otherwise.
     """
     lost = lost_detections(wanted, session, frame)
     if len(lost) > LOST_SHARE * len(wanted.scores):
@@ -175,6 +226,7 @@ def check_answer(wanted: GoldenAnswer, session: Session, frame: NDArray[np.uint8
             f"{LOST_SHARE:.0%}; the model, the backend or the device does not compute what was "
             "checked when it was packaged"
         )
+    _check_logits(wanted, session, frame)
 
 
 def lost_detections(
@@ -192,6 +244,18 @@ def lost_detections(
         if not (near & (found.labels == label)).any():
             lost.append(index)
     return tuple(lost)
+
+
+def _check_logits(wanted: GoldenAnswer, session: Session, frame: NDArray[np.uint8]) -> None:
+    if not wanted.logits:
+        return
+    moved = logit_difference(wanted.logits, logits_of_views(session, frame))
+    if not moved <= wanted.logit_error:
+        raise GateError(
+            f"{wanted.model} has logits in {VIEWS} views of the golden frame that differ by "
+            f"{moved:.3g} in the mean, allowed {wanted.logit_error:g}; the model, the backend or "
+            "the device does not compute what was checked when it was packaged"
+        )
 
 
 def _network_input(hw: tuple[int, int], spec: ModelSpec) -> NDArray[np.float32]:

@@ -19,7 +19,10 @@ def test_keygen(edgedetr, tmp_path):
 
 
 def test_a_passphrase(edgedetr, fp32, tmp_path, monkeypatch):
-    path, arguments = tmp_path / "k", ("package", fp32, "--key", tmp_path / "k")
+    path, arguments = (
+        tmp_path / "k",
+        ("package", fp32, "--reference", fp32, "--key", tmp_path / "k"),
+    )
     monkeypatch.setenv("EDGEDETR_KEY_PASSPHRASE", "correct horse")
     assert edgedetr("package", "keygen", path)[0] == 0
     assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
@@ -58,9 +61,9 @@ def test_a_passphrase_is_asked_for(edgedetr, fp32, tmp_path, monkeypatch):
     assert edgedetr("package", "keygen", path, "--passphrase")[0] == 0
     assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    assert edgedetr("package", fp32, "--key", path)[0] == 0
+    assert edgedetr("package", fp32, "--reference", fp32, "--key", path)[0] == 0
     assert asked == [("Passphrase", True, True)] * 2
     monkeypatch.setattr("sys.stdin.isatty", lambda: False)
-    status, _, error = edgedetr("package", fp32, "--key", path)
+    status, _, error = edgedetr("package", fp32, "--reference", fp32, "--key", path)
     assert (status, "set EDGEDETR_KEY_PASSPHRASE, or type it when prompted" in error) == (1, True)
     assert len(asked) == 2

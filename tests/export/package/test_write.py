@@ -12,12 +12,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgedetr.export.package.gates import check_parity
+from edgedetr.export.package.chain import check_chain
 from edgedetr.export.package.write import Contents, package
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import manifest_path
+from edgedetr.runtime.package.counter import STATE
 from edgedetr.runtime.package.reader import read_package
+from edgedetr.runtime.spec import ModelSpec
 
 SPEC_TOML = 'input_hw = [8, 16]\nclass_names = ["Car", "Pedestrian"]\n'
 
@@ -35,6 +37,7 @@ def test_the_way_of_a_model(edgedetr, fp32, int8, stats, key, tmp_path):
     for name in ("p.tar", "p"):
         status, out, error = edgedetr(
             *("package", int8, fp32, "-o", tmp_path / name, "--key", key, "--parity", verified),
+            *("--reference", fp32),
             *("--calibration", stats, "--license", licence, "--golden-frame", images / "a.png"),
         )
         assert status == 0, error
@@ -68,10 +71,10 @@ def test_the_way_of_a_model(edgedetr, fp32, int8, stats, key, tmp_path):
 def test_the_same_contents_give_the_same_bytes(fp32, key, tmp_path):
     made = []
     for name in ("a.tar", "b.tar", "a.tar"):
-        package(Contents((fp32,)), tmp_path / name, key, command="c")
+        package(Contents((fp32,), references=(fp32,)), tmp_path / name, key, command="c")
         made.append((tmp_path / name).read_bytes())
     assert made[0] == made[1] == made[2]
-    package(Contents((fp32,)), tmp_path / "folder", key, command="c")
+    package(Contents((fp32,), references=(fp32,)), tmp_path / "folder", key, command="c")
     with read_package(tmp_path / "a.tar", key.with_name("k.pub")) as opened:
         inside = {p: p.read_bytes() for p in (tmp_path / "folder").rglob("*") if p.is_file()}
         for path, data in inside.items():
@@ -94,7 +97,7 @@ def test_a_foreign_model_with_external_data(edgedetr, tiny_onnx, key, tmp_path):
     assert (status, "holds no model spec" in error) == (1, True)
     status, out, error = edgedetr("package", path, "--spec", spec, "--key", key)
     assert status == 0, error
-    assert out.startswith(f"{folder / 'f.tar'}: 6 files")
+    assert out.startswith(f"{folder / 'f.tar'}: 7 files")
     public = f"{key}.pub"
     status, out, error = edgedetr("package", "verify", folder / "f.tar", "--public-key", public)
     assert (status, error) == (0, "")
@@ -106,36 +109,56 @@ def test_a_foreign_model_with_external_data(edgedetr, tiny_onnx, key, tmp_path):
     assert not (tmp_path / "g.tar").exists()
 
 
-def test_what_ordinary_kernels_do_not_find_is_no_golden_detection(tiny_onnx, key, tmp_path):
-    """Exactly computed it finds two; where the usual session finds one, that one is noted."""
-    model = tiny_onnx(bias=((-1.0, -9.0), (2.0, -9.0)))
-    found = []
-    for name, lost in (("both", ()), ("one", (0,))):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                "edgedetr.export.package.write.lost_detections", lambda *_, lost=lost: lost
-            )
-            package(Contents((model,)), tmp_path / f"{name}.tar", key)
-        with read_package(tmp_path / f"{name}.tar", key.with_name("k.pub")) as opened:
-            found.append(opened.golden.answers[0].scores)
-    assert [len(scores) for scores in found] == [2, 1]
-    assert found[1] == found[0][1:]
-
-
 def test_names_in_the_package(refuses, fp32, tmp_path):
     folder = tmp_path / "deep"
     folder.mkdir()
     again = shutil.copy(fp32, folder / "m.onnx")
     refuses("two files would have the name models/m.onnx", [fp32, again], error=UsageError)
     odd = shutil.copy(fp32, tmp_path / "my model.onnx")
-    refuses("may be called 'models/my model.onnx'", [odd], error=ArtifactError)
+    refuses("may be called 'models/my model.onnx'", [odd], ArtifactError, references=(odd,))
 
 
 def test_outputs(fp32, tmp_path):
     for output in (fp32, tmp_path, tmp_path / "d.tar"):
         (tmp_path / "d.tar").mkdir(exist_ok=True)
         with pytest.raises(UsageError, match="another"):
-            package(Contents((fp32,)), output)
+            package(Contents((fp32,), references=(fp32,)), output)
+
+
+def test_an_output_is_no_input_by_whatever_name(fp32, checked, key, tmp_path):
+    contents = Contents(**checked)
+    for place, given in (("hard.tar", fp32), ("link.tar", checked["parity"][0]), ("k.tar", key)):
+        output, before = tmp_path / place, given.read_bytes()
+        output.hardlink_to(given) if place == "hard.tar" else output.symlink_to(given)
+        with pytest.raises(UsageError, match="another file to write to"):
+            package(contents, output, key)
+        assert given.read_bytes() == before
+
+
+def test_the_counter_of_a_package(edgedetr, fp32, tmp_path):
+    output, given = tmp_path / "p.tar", ("--reference", fp32)
+    status, out, _ = edgedetr("package", fp32, *given, "-o", output, "--counter", 7)
+    assert (status, "counter 7, NOT SIGNED" in out) == (0, True)
+    with read_package(output, require_signature=False) as opened:
+        assert opened.manifest.counter == 7
+    assert edgedetr("package", fp32, *given, "-o", output)[0] == 0
+    with read_package(output, require_signature=False) as opened:
+        assert opened.manifest.counter > 1_700_000_000  # seconds since 1970
+    assert edgedetr("package", fp32, "-o", output, "--counter", -1)[0] == 2
+
+
+def test_verify_refuses_what_is_older_than_what_was_accepted(edgedetr, fp32, key, tmp_path):
+    (tmp_path / STATE).write_text(
+        '{"format": "edgedetr-counter-1", "counter": 8, "package": "new.tar"}'
+    )
+    output = tmp_path / "p.tar"
+    command = ("package", "verify", output, "--public-key", f"{key}.pub", "--state", tmp_path)
+    for counter, status in ((7, 1), (8, 0), (9, 0)):
+        contents = Contents((fp32,), references=(fp32,), counter=counter)
+        package(contents, output, key)
+        found, _, error = edgedetr(*command)
+        assert (found, "has counter 7, older than 8 of new.tar" in error) == (status, status == 1)
+    assert json.loads((tmp_path / STATE).read_text())["counter"] == 8  # it only looks
 
 
 def test_a_file_that_changes_while_it_is_packed(fp32, tmp_path, monkeypatch):
@@ -151,7 +174,7 @@ def test_a_file_that_changes_while_it_is_packed(fp32, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "_write_tar", late)
     with pytest.raises(ArtifactError, match=r"models/m\.onnx was changed"):
-        package(Contents((fp32,)), tmp_path / "p.tar")
+        package(Contents((fp32,), references=(fp32,)), tmp_path / "p.tar")
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
 
@@ -169,18 +192,34 @@ def test_a_model_that_is_replaced_behind_the_gates(beside, tiny_onnx, tmp_path, 
 
     def judge(*arguments):
         (tmp_path / taken.replace("m.", "other.")).replace(tmp_path / taken)
-        return check_parity(*arguments)
+        return check_chain(*arguments)
 
-    monkeypatch.setattr("edgedetr.export.package.write.check_parity", judge)
+    monkeypatch.setattr("edgedetr.export.package.write.check_chain", judge)
     with pytest.raises(GateError, match=r"m\.onnx changed while it was packed; nothing was"):
-        package(Contents((path,)), tmp_path / "x.tar")
+        package(Contents((path,), references=(path,)), tmp_path / "x.tar")
+    assert not (tmp_path / "x.tar").exists()
+
+
+def test_a_report_that_is_replaced_behind_the_gates(checked, tmp_path, monkeypatch):
+    (path,) = checked["parity"]
+
+    def judge(*arguments):
+        lines = check_chain(*arguments)
+        path.write_bytes(path.read_bytes().replace(b'"frames": 40', b'"frames": 99'))
+        return lines
+
+    monkeypatch.setattr("edgedetr.export.package.write.check_chain", judge)
+    with pytest.raises(
+        GateError, match=r"verify\.m\.json changed while it was packed; nothing was"
+    ):
+        package(Contents(**checked), tmp_path / "x.tar")
     assert not (tmp_path / "x.tar").exists()
 
 
 def test_a_manifest_of_another_model_is_found_in_the_package(int8, fp32, tmp_path, edgedetr):
     """Packed by hand, as nothing of ours would pack it."""
     made = tmp_path / "folder"
-    package(Contents((fp32,)), made)
+    package(Contents((fp32,), references=(fp32,)), made)
     manifest = json.loads((made / "MANIFEST.json").read_text(encoding="utf-8"))
     inner = manifest_path(int8).read_bytes()
     name = "models/m.onnx.manifest.json"
@@ -197,9 +236,11 @@ def test_the_command_line_itself(edgedetr, fp32, key, tmp_path):
     assert edgedetr("package", "--help")[0] == 0
     status, _, error = edgedetr("package", "vrify", fp32)
     assert (status, "No such command 'vrify'" in error) == (2, True)
-    status, out, _ = edgedetr("package", "--key", key, fp32)
+    status, out, _ = edgedetr("package", "--key", key, fp32, "--reference", fp32)
     assert status == 0
-    status, out, _ = edgedetr("package", "create", fp32, "-o", tmp_path / "p.tar")
+    status, out, _ = edgedetr(
+        *("package", "create", fp32, "-o", tmp_path / "p.tar", "--reference", fp32)
+    )
     assert (status, "NOT SIGNED" in out) == (0, True)
     public = f"{key}.pub"
     status, _, error = edgedetr("package", "verify", tmp_path / "p.tar", "--public-key", public)
@@ -208,12 +249,17 @@ def test_the_command_line_itself(edgedetr, fp32, key, tmp_path):
 
 
 def test_verify_runs_each_model(edgedetr, fp32, key, tmp_path, monkeypatch):
-    from edgedetr.export.package import write as module
+    from edgedetr.export.package import golden as module
 
-    answer = module._answer
-    monkeypatch.setattr(module, "_answer", lambda *a: replace(answer(*a), labels=(1,)))
-    package(Contents((fp32,)), tmp_path / "p.tar", key)
+    answer = module.answer_of
+    monkeypatch.setattr(module, "answer_of", lambda *a: replace(answer(*a), labels=(1,)))
+    package(Contents((fp32,), references=(fp32,)), tmp_path / "p.tar", key)
     status, _, error = edgedetr(
         *("package", "verify", tmp_path / "p.tar", "--public-key", f"{key}.pub")
     )
     assert (status, "m.onnx does not find 1 of its 1 golden detections" in error) == (1, True)
+
+
+def test_models_of_two_specs(refuses, fp32, tiny_onnx, tmp_path):
+    other = tiny_onnx(spec=ModelSpec((8, 16), ("Car", "Tram"))).rename(tmp_path / "o.onnx")
+    refuses("must have one spec", [fp32, other], error=UsageError)

@@ -45,19 +45,31 @@ def test_an_output_is_no_input_by_whatever_name(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["calib", "collect", "m.onnx", "--images", ".", "-o", "./m.onnx"],
-        ["calib", "digest", "m.onnx", "--images", ".", "-o", "./m.onnx"],
-        ["verify", "a.onnx", "m.onnx", "--images", ".", "--json", "./m.onnx"],
-        ["verify", "a.onnx", "m.onnx", "--images", ".", "--html", "./m.onnx"],
-        ["export", "fp16", "m.onnx", "-o", "./m.onnx"],
-        ["bench", "latency", "m.onnx", "--images", ".", "--json", "./m.onnx"],
+        ["calib", "collect", "m.onnx", "--images", ".", "-o", "other"],
+        ["calib", "digest", "m.onnx", "--images", ".", "-o", "other"],
+        ["verify", "a.onnx", "m.onnx", "--images", ".", "--json", "other"],
+        ["verify", "a.onnx", "m.onnx", "--images", ".", "--html", "other"],
+        ["export", "fp16", "m.onnx", "-o", "other"],
+        ["export", "qdq", "a.onnx", "m.onnx", "-o", "other"],
+        ["export", "onnx", "m.onnx", "-o", "other"],
+        ["export", "engine", "m.onnx", "-o", "other"],
+        ["export", "engine", "a.onnx", "-o", "m.onnx", "--timing-cache", "other"],
+        ["export", "clipping", "m.onnx", "-o", "other"],
+        ["calib", "sensitivity", "m.onnx", "--images", ".", "--json", "other"],
+        ["package", "a.onnx", "--license", "m.onnx", "-o", "other"],
+        ["package", "a.onnx", "--golden-frame", "m.onnx", "-o", "other"],
+        ["package", "a.onnx", "--key", "m.onnx", "-o", "other"],
+        ["evaluate", "coco", "--truth", "a", "--detections", "m.onnx", "--json", "other"],
+        ["run", "a.onnx", "--source", "m.onnx", "--video", "other"],
+        ["bench", "latency", "m.onnx", "--images", ".", "--json", "other"],
     ],
     ids=" ".join,
 )
-def test_no_command_writes_over_its_model(tmp_path, monkeypatch, arguments):
+def test_no_command_writes_over_what_it_reads(tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "m.onnx"
     model.write_bytes(b"weights")
+    (tmp_path / "other").hardlink_to(model)
     result = CliRunner().invoke(edgedetr, arguments)
     assert isinstance(result.exception, UsageError)
     assert model.read_bytes() == b"weights"

@@ -123,6 +123,38 @@ def test_the_first_model_that_the_backend_runs_is_opened(write, keys):
         open_model(folder, "onnxruntime", model="x", public_key=keys[1])
 
 
+def test_a_package_that_is_in_use_keeps_out_older_ones(write, keys, tiny_onnx, tmp_path):
+    state = tmp_path / "state"
+    how = {"public_key": keys[1], "state": state}
+    Detector.open(write(counter=5), **how).close()
+    Detector.open(write(counter=5), **how).close()
+    with pytest.raises(ArtifactError, match="has counter 4, older than 5"):
+        Detector.open(write(counter=4), **how)
+    with Detector.open(tiny_onnx()) as detector:
+        with pytest.raises(ArtifactError, match="has counter 4, older than 5"):
+            detector.swap(write(counter=4), **how)
+        detector.swap(write(counter=6), **how)
+        assert len(detector.detect(WHITE)) == 1
+    with pytest.raises(ArtifactError, match="has counter 5, older than 6"):
+        Detector.open(write(counter=5), **how)
+    Detector.open(write(counter=4), public_key=keys[1]).close()
+    with pytest.raises(UsageError, match=r"is not a package; .* the state"):
+        Detector.open(tiny_onnx(), state=state)
+
+
+def test_a_package_that_does_not_work_here_keeps_nothing_out(write, keys, tiny_onnx, tmp_path):
+    how = {"public_key": keys[1], "state": tmp_path / "state"}
+    with pytest.raises(GateError):
+        Detector.open(write(change=other_input, counter=9), **how)
+    other = ModelSpec((8, 16), ("Tram", "Pedestrian"))
+    with (
+        Detector.open(tiny_onnx(spec=other)) as detector,
+        pytest.raises(ArtifactError, match="open another detector for other classes"),
+    ):
+        detector.swap(write(counter=9), **how)
+    assert not (tmp_path / "state").exists()
+
+
 def test_what_only_packages_have_is_refused_elsewhere(write, keys, tiny_onnx):
     with pytest.raises(UsageError, match="is not a package"):
         Detector.open(tiny_onnx(), public_key=keys[1])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.options import PATH, require_apart
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,10 +23,11 @@ def clipping(model: Path, output: Path | None) -> None:
     from edgedetr.graph.model_file import embedded_spec, load_onnx
     from edgedetr.runtime.files import atomic_path
 
+    output = output or model.with_suffix(".clipping.onnx")
+    require_apart([output], [model])
     quantized = load_onnx(model)
     embedded_spec(quantized, model)
     graph = clipping_graph(quantized)
-    output = output or model.with_suffix(".clipping.onnx")
     with atomic_path(output) as temporary:
         onnx.save(graph, temporary)
     click.echo(f"{output}: {len(graph.graph.node)} nodes of {len(quantized.graph.node)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, spec_option
+from edgedetr.runtime.commands.options import PATH, command_line, require_apart, spec_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +71,8 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
         tf32=tf32,
     )
     output = output or model.with_suffix(".engine")
+    require_apart([output, timing_cache], [model])
+    require_apart([output], [timing_cache])
     with tqdm(desc="engine", unit="step", disable=None, leave=False) as bar:
         report = export_engine(
             model,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.options import PATH, command_line, require_apart
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +46,7 @@ def onnx(
     paths = choose_frames(list_images(images), EXPORT_FRAMES) if images else None
     frames = None if paths is None else map(read_image, paths)
     output = output or checkpoint.with_suffix(".onnx")
+    require_apart([output], [checkpoint])
     done = export_onnx(
         checkpoint,
         output,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, spec_option
+from edgedetr.runtime.commands.options import PATH, command_line, require_apart, spec_option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.runtime.package.reader import Package
     from edgedetr.runtime.spec import ModelSpec
 
 
@@ -27,6 +30,12 @@ class PackageGroup(click.Group):
         if args and args[0] != "--help" and (args[0][0] == "-" or args[0].endswith(".onnx")):
             args = ["create", *args]
         return super().parse_args(ctx, args)
+
+
+policy_option = click.option(
+    "--policy", type=PATH, help="TOML: what a fleet demands of every package."
+)
+"""``--policy``: the command gets its path or None."""
 
 
 @click.group(cls=PackageGroup)
@@ -49,7 +58,7 @@ def package() -> None:
     "references",
     type=PATH,
     multiple=True,
-    help="FP32 ONNX model that reports start from; repeatable.",
+    help="FP32 ONNX model that reports start from, an import if it has none itself; repeatable.",
 )
 @click.option("--calibration", type=PATH, help="Stats of calib collect for an INT8 model.")
 @click.option("--engine", "engines", type=PATH, multiple=True, help="Engine of MODEL; repeatable.")
@@ -57,6 +66,12 @@ def package() -> None:
 @click.option("--license", "licenses", type=PATH, multiple=True, help="Licence text; repeatable.")
 @spec_option
 @click.option("--golden-frame", type=PATH, help="Image for the self-test; generated if not given.")
+@click.option(
+    "--counter",
+    type=click.IntRange(0, (1 << 63) - 1),
+    help="Vehicles refuse a lower one than they have accepted. Default: seconds since 1970, UTC.",
+)
+@policy_option
 def create(  # noqa: PLR0913, PLR0917 - one argument per option
     models: tuple[Path, ...],
     output: Path | None,
@@ -69,10 +84,13 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
     licenses: tuple[Path, ...],
     spec: ModelSpec | None,
     golden_frame: Path | None,
+    counter: int | None,
+    policy: Path | None,
 ) -> None:
     """Pack ONNX MODELS, of which the vehicle runs the first; exit 1 if a gate fails.
 
-    An FP16 or INT8 model needs a chain of reports from a checkpoint or an FP32 model.
+    Every model needs a chain of reports from a checkpoint, or from an FP32 model that others made:
+    one without a spec, or named by --reference.
     """
     from edgedetr.export.package.write import Contents
     from edgedetr.export.package.write import package as run
@@ -87,15 +105,21 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
         calibration=calibration,
         report=report,
         licenses=licenses,
-        frame=read_image(golden_frame) if golden_frame else None,
+        counter=_seconds_since_1970() if counter is None else counter,
+        policy=policy,
     )
     output = output or models[0].with_suffix(".tar")
+    require_apart([output], [*contents.inputs, key, golden_frame])
+    if golden_frame:
+        contents = replace(contents, frame=read_image(golden_frame))
     made = run(contents, output, key, command_line(), _ask)
     for gate in made.gates:
         click.echo(gate, err=True)
     size_mib = sum(f.size for f in made.files) / 2**20
     signed = f"signed by {made.signed_by[:16]}" if key else "NOT SIGNED: vehicles refuse it"
-    click.echo(f"{output}: {len(made.files)} files, {size_mib:.2f} MiB, {signed}")
+    click.echo(
+        f"{output}: {len(made.files)} files, {size_mib:.2f} MiB, counter {made.counter}, {signed}"
+    )
 
 
 @package.command()
@@ -121,13 +145,22 @@ def keygen(key: Path, passphrase: bool) -> None:
 @click.option(
     "--public-key", type=PATH, help="Key of the signer; without it only hashes are checked."
 )
-def verify(path: Path, public_key: Path | None) -> None:
-    """Check PACKAGE: its signature, every file, and that this machine computes the same."""
+@click.option("--state", type=PATH, help="Folder with the lowest counter that is accepted.")
+@policy_option
+def verify(path: Path, public_key: Path | None, state: Path | None, policy: Path | None) -> None:
+    """Check PACKAGE: its signature, every file, and that this machine computes the same.
+
+    With --policy its models and reports pass the gates once more, by the rules of that file.
+    """
     from edgedetr.runtime.backends.onnxruntime import open_session
+    from edgedetr.runtime.package.counter import CounterKeeper
     from edgedetr.runtime.package.reader import read_package
     from edgedetr.runtime.self_test import check_answer, check_inputs
 
     with read_package(path, public_key, require_signature=public_key is not None) as opened:
+        if state:
+            counter = opened.manifest.counter
+            CounterKeeper(state).check(counter, path, is_trusted=opened.is_trusted)
         opened.check_manifests()
         exact = check_inputs(opened.golden, opened.spec)
         for model in opened.manifest.models if opened.is_trusted else ():
@@ -135,13 +168,31 @@ def verify(path: Path, public_key: Path | None) -> None:
                 session = open_session(opened.model_path(model.name), opened.spec)
                 check_answer(opened.golden_answer(model.name), session, opened.frame())
                 session.close()
-        count = len(opened.manifest.files)
+        gates = _gates_again(opened, policy)
+        count, counter = len(opened.manifest.files), opened.manifest.counter
     preprocessing = "bit-exact" if exact else "equal to within one grey level"
-    click.echo(f"{path}: {count} files match its manifest; preprocessing here is {preprocessing}")
+    click.echo(
+        f"{path}: {count} files match its manifest; counter {counter}; preprocessing here is "
+        f"{preprocessing}"
+    )
+    click.echo("".join(f"{gate}\n" for gate in gates), nl=False)
     if public_key:
         click.echo("The signature is valid, and each ONNX model finds its golden detections here.")
     else:
         click.echo("Neither signature nor models were checked; give --public-key", err=True)
+
+
+def _gates_again(opened: Package, policy: Path | None) -> tuple[str, ...]:
+    """Hold a package to a policy where there is one; return what its gates say."""
+    if policy is None:
+        return ()
+    from edgedetr.export.package.recheck import recheck
+
+    return recheck(opened, policy)
+
+
+def _seconds_since_1970() -> int:
+    return int(datetime.now(timezone.utc).timestamp())
 
 
 def _ask() -> str:

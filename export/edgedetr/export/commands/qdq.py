@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, SPEC_FILE, Number, command_line, spec_option
+from edgedetr.runtime.commands.options import (
+    PATH,
+    SPEC_FILE,
+    Number,
+    command_line,
+    require_apart,
+    spec_option,
+)
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,8 +86,9 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.export.to_fp16 import frames_of
     from edgedetr.export.to_qdq import export_qdq
 
-    seen = list(frames_of(images)) if images else None
     output = output or model.with_suffix(".int8.onnx")
+    require_apart([output], [model, stats])
+    seen = list(frames_of(images)) if images else None
     if gate or max_ap_drop is not None:
         if gate and max_ap_drop is not None:
             raise UsageError("give either --gate or --max-ap-drop")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, spec_option
+from edgedetr.runtime.commands.options import PATH, command_line, require_apart, spec_option
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     if (data is None) == (images is None):
         raise UsageError("give either --data KITTI_ROOT or --images DIR")
+    require_apart([out], [model, stats])
     from edgedetr.export.search import sensitivity as measuring
     from edgedetr.runtime.files import write_text
 

@@ -12,23 +12,27 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedetr.export.package.candidate import read_candidate
+from edgedetr.export.package.chain import CHAIN, Chain, chain_starts, check_chain
 from edgedetr.export.package.gates import (
+    CALIBRATION,
     check_calibration,
     check_coverage,
     check_engine,
-    check_parity,
     check_report,
-    read_candidate,
+    digest_of,
 )
+from edgedetr.export.package.golden import golden_answers
 from edgedetr.export.package.keys import load_private_key
+from edgedetr.export.package.policy import Evidence, check_policy, read_policy
+from edgedetr.export.package.report_record import ACCURACY
 from edgedetr.export.search.coverage_record import coverage_path
 from edgedetr.export.verify.record import read_verify_record
 from edgedetr.graph.checksum import joined_sha256
 from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.model_file import load_onnx
-from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
-from edgedetr.runtime.files import atomic_path, sha256, unfinished_folder
+from edgedetr.runtime.files import atomic_path, is_same_file, sha256, unfinished_folder
 from edgedetr.runtime.manifest import manifest_path, versions_of
 from edgedetr.runtime.package.archive import TAR_END, check_name, padding, tar_header
 from edgedetr.runtime.package.reader import (
@@ -45,15 +49,7 @@ from edgedetr.runtime.package.reader import (
     read_package,
 )
 from edgedetr.runtime.package.signing import fingerprint
-from edgedetr.runtime.self_test import (
-    Golden,
-    GoldenAnswer,
-    best_detections,
-    check_inputs,
-    golden_frame,
-    golden_inputs,
-    lost_detections,
-)
+from edgedetr.runtime.self_test import check_inputs, golden_frame
 
 if TYPE_CHECKING:
     import os
@@ -63,24 +59,11 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from numpy.typing import NDArray
 
-    from edgedetr.export.package.gates import Candidate
+    from edgedetr.export.package.candidate import Candidate
     from edgedetr.export.verify.record import VerifyRecord
-    from edgedetr.runtime.package.reader import Precision
     from edgedetr.runtime.spec import ModelSpec
-    from edgedetr.runtime.types import Detections
 
 VERSIONS = ("edgedetr", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "cryptography")
-GOLDEN_DETECTIONS = 20
-"""Detections of the golden frame that are stored at most."""
-GOLDEN_TOLERANCES: dict[Precision, tuple[float, float]] = {
-    "fp32": (0.5, 1e-3),
-    "fp16": (2.0, 5e-3),
-    "int8": (8.0, 0.05),
-}
-"""How far a side of a box may move elsewhere, in pixels, and how much a score may change."""
-GOLDEN_SCORE = 0.1
-"""Lowest score of each."""
-
 _CHUNK = 1 << 20
 
 
@@ -98,6 +81,9 @@ class Contents:
         report: The ``report.json`` of ``edgedetr report``.
         licenses: Texts to pack beside this project's own.
         frame: RGB image of the self-test, uint8 (H, W, 3); generated if not given.
+        counter: Place among the packages of one maker: vehicles refuse a lower one than they have
+            accepted.
+        policy: What the fleet demands, see `edgedetr.export.package.policy`.
     """
 
     models: tuple[Path, ...]
@@ -109,6 +95,15 @@ class Contents:
     report: Path | None = None
     licenses: tuple[Path, ...] = ()
     frame: NDArray[np.uint8] | None = None
+    counter: int = 0
+    policy: Path | None = None
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Every file that is given."""
+        several = (self.models, self.engines, self.parity, self.references, self.licenses)
+        single = (self.calibration, self.report, self.policy)
+        return tuple(p for group in (*several, single) for p in group if p is not None)
 
 
 def package(
@@ -134,7 +129,7 @@ def package(
     """
     output = Path(output)
     key = None if key is None else Path(key)
-    _check_output(output, contents)
+    _check_output(output, contents, key)
     signer = load_private_key(key, ask) if key else None
     models = [read_candidate(path, contents.spec) for path in contents.models]
     if any(model.spec != models[0].spec for model in models):
@@ -143,8 +138,12 @@ def package(
     gates = _add_checks(files, contents, models)
     packed = [_add_model(files, model) for model in models]
     packed += [_add_engine(files, engine, models) for engine in contents.engines]
-    _add_golden(files, contents.frame, models)
-    _add(files, SPEC, (models[0].spec.to_json() + "\n").encode())
+    spec = models[0].spec
+    frame = golden_frame(spec.input_hw) if contents.frame is None else contents.frame
+    golden = golden_answers(models, frame)
+    _add(files, GOLDEN, _json(asdict(golden)))
+    _add(files, FRAME, ppm_header(golden.frame_hw) + frame.tobytes())
+    _add(files, SPEC, (spec.to_json() + "\n").encode())
     _add_licenses(files, contents.licenses)
     hashed = tuple(_packed_file(name, files[name]) for name in sorted(files))
     _check_seen(models, hashed)
@@ -156,14 +155,15 @@ def package(
         signed_by=fingerprint(signer.public_key()) if signer else "",
         versions=versions_of(VERSIONS),
         command=command,
+        counter=contents.counter,
     )
     _write(files, manifest, signer, output)
     return manifest
 
 
-def _check_output(output: Path, contents: Contents) -> None:
-    inputs = (*contents.models, *contents.engines, *contents.parity, *contents.licenses)
-    if output in inputs or not contents.models:
+def _check_output(output: Path, contents: Contents, key: Path | None) -> None:
+    inputs = [*contents.inputs, *([key] if key else [])]
+    if is_same_file(output, *inputs) or not contents.models:
         raise UsageError(f"{output}: give an ONNX model to pack and another file to write to")
     if output.suffix != ".tar" and output.exists():
         raise UsageError(f"{output} exists; remove it or name another folder, or a .tar")
@@ -183,31 +183,47 @@ def _add_checks(
     files: dict[str, Path | bytes], contents: Contents, models: Sequence[Candidate]
 ) -> tuple[str, ...]:
     """Check the gates and add what they are known by; return a line for each."""
+    judged = (*contents.parity, contents.calibration, contents.report)
+    before = {p: sha256(p) for p in judged if p and p.is_file()}  # the gates read them later
     references = [read_candidate(path, contents.spec) for path in contents.references]
     verdicts = [read_verify_record(path) for path in contents.parity]
-    gates = check_parity(models, verdicts, references, contents.engines)
+    engines = {path.name: sha256(path) for path in contents.engines}
+    starts = chain_starts(models, verdicts, references)
+    gates = check_chain(models, verdicts, starts, engines.values())
     for path in contents.parity:
-        _add(files, f"checks/{path.name}", path.read_bytes())
-    if stats := check_calibration(contents.calibration, models, verdicts):
-        digest = {
-            "sha256": sha256(Path(contents.calibration or "")),
-            "model": stats.model,
-            "model_sha256": stats.model_sha256,
-            "method": stats.method,
-            "frames": stats.frames,
-            "frames_sha256": stats.frames_sha256,
-            "tensors": len(stats.ranges),
-        }
-        _add(files, "checks/calibration.json", _json(digest))
+        _add(files, f"checks/{path.name}", _seen(path, before))
+    _add(files, CHAIN, _json(asdict(Chain(starts, tuple(p.name for p in contents.parity)))))
+    stats = check_calibration(contents.calibration, models, verdicts, references)
+    if stats and contents.calibration:
+        _seen(contents.calibration, before)
+        _add(files, CALIBRATION, _json(asdict(digest_of(stats, contents.calibration))))
         gates += (f"calibrated on {stats.frames} frames, method {stats.method}",)
     if contents.report:
         check_report(contents.report, models)
-        _add(files, "checks/report.json", contents.report.read_bytes())
+        _add(files, ACCURACY, _seen(contents.report, before))
         gates += (f"accuracy in {contents.report.name}",)
     for model in models:
         if model.precision == "int8":
             gates += (_add_coverage(files, model, verdicts),)
+    if contents.policy:
+        evidence = Evidence(
+            models=models,
+            verdicts=verdicts,
+            starts=starts,
+            engines=engines,
+            calibration_frames=stats.frames if stats else None,
+            has_accuracy=contents.report is not None,
+        )
+        gates += (check_policy(read_policy(contents.policy), contents.policy, evidence),)
     return gates
+
+
+def _seen(path: Path, before: Mapping[Path, str]) -> bytes:
+    """Read what the gates saw; stop where a file changed meanwhile."""
+    data = path.read_bytes()
+    if sha256_of(data).hexdigest() != before.get(path):
+        raise GateError(f"{path} changed while it was packed; nothing was packaged, run it again")
+    return data
 
 
 def _add_coverage(
@@ -247,55 +263,6 @@ def _add_engine(
     _add(files, names[1], manifest_path(engine))
     source = f"models/{model.path.name}"
     return PackedModel(names[0], "engine", model.precision, (names[1],), source)
-
-
-def _add_golden(
-    files: dict[str, Path | bytes], frame: NDArray[np.uint8] | None, models: Sequence[Candidate]
-) -> None:
-    spec = models[0].spec
-    frame = golden_frame(spec.input_hw) if frame is None else frame
-    height, width, _ = frame.shape
-    golden = Golden(
-        inputs=golden_inputs(spec),
-        frame_hw=(height, width),
-        answers=tuple(_answer(model, frame) for model in models),
-    )
-    _add(files, GOLDEN, _json(asdict(golden)))
-    _add(files, FRAME, ppm_header(golden.frame_hw) + frame.tobytes())
-
-
-def _answer(model: Candidate, frame: NDArray[np.uint8]) -> GoldenAnswer:
-    """Note what a model finds, computed as it is written and on one thread: always the same.
-
-    Detections that ONNX Runtime's ordinary kernels do not find again are not held against others.
-    """
-    session = open_session(model.path, model.spec, threads=1, exact=True)
-    found = best_detections(session, frame, GOLDEN_DETECTIONS)
-    sure = [i for i, score in enumerate(found.scores) if score >= GOLDEN_SCORE]
-    answer = _golden_answer(model, found, sure) if sure else None
-    session = open_session(model.path, model.spec)
-    lost = lost_detections(answer, session, frame) if answer else ()
-    kept = [index for i, index in enumerate(sure) if i not in lost]
-    if not kept:
-        raise GateError(
-            f"{model.path} has no stable detection of score {GOLDEN_SCORE:g} or more in the "
-            "golden frame, so its self-test could not fail; give a frame with objects: "
-            "--golden-frame IMAGE"
-        )
-    return _golden_answer(model, found, kept)
-
-
-def _golden_answer(model: Candidate, found: Detections, kept: Sequence[int]) -> GoldenAnswer:
-    box_error_px, score_error = GOLDEN_TOLERANCES[model.precision]
-    boxes = [[round(float(side), 3) for side in found.boxes[i]] for i in kept]
-    return GoldenAnswer(
-        model=f"models/{model.path.name}",
-        boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes),
-        scores=tuple(round(float(found.scores[i]), 6) for i in kept),
-        labels=tuple(int(found.labels[i]) for i in kept),
-        box_error_px=box_error_px,
-        score_error=score_error,
-    )
 
 
 def _add_licenses(files: dict[str, Path | bytes], licenses: Sequence[Path]) -> None:

@@ -120,7 +120,7 @@ def looks_at(frames: int) -> dict[int, float]:
 
 
 def lost_share(
-    lost: Sequence[int], compared: Sequence[int], error_rate: float = ERROR_RATE
+    lost: Sequence[float], compared: Sequence[float], error_rate: float = ERROR_RATE
 ) -> LostShare:
     """Bound the share of lost detections.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.files import is_same_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,12 +100,18 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--public-key", type=PATH, help="Key that must have signed a package.")
     @click.option("--allow-unsigned", is_flag=True, help="Open a package without a signature.")
+    @click.option(
+        "--state",
+        type=PATH,
+        help="Folder that keeps the newest counter; older packages are refused.",
+    )
     @wraps(command)
     def with_options(
         *arguments: object,
         backend: str | None,
         public_key: Path | None,
         allow_unsigned: bool,
+        state: Path | None,
         spec: ModelSpec | None,
         **others: object,
     ) -> None:
@@ -112,6 +119,8 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
             "public_key": public_key,
             "require_signature": not allow_unsigned,
         }
+        if state:
+            opening["state"] = state
         if backend:
             opening["backend"] = backend
         if spec:
@@ -155,7 +164,9 @@ def health_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+def require_apart(
+    outputs: Iterable[Path | None], inputs: Iterable[str | os.PathLike[str] | None]
+) -> None:
     """Refuse to write over what the same command reads, by whatever name, before it does any work.
 
     A file given as ``--spec`` is such an input, too.
@@ -165,7 +176,7 @@ def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
     """
     context = click.get_current_context(silent=True)
     spec = context.meta.get(SPEC_FILE) if context else None
-    there = [path for path in (*inputs, spec) if path is not None and path.is_file()]
+    there = [path for path in (*inputs, spec) if path is not None]
     for output in outputs:
-        if output is not None and output.is_file() and any(map(output.samefile, there)):
+        if output is not None and is_same_file(output, *there):
             raise UsageError(f"{output} is an input of the same command; choose another output")

@@ -16,8 +16,10 @@ from edgedetr.runtime.commands.options import (
     Number,
     health_options,
     model_options,
+    require_apart,
     threshold_option,
 )
+from edgedetr.runtime.commands.signals import handled
 from edgedetr.runtime.printable import counted, printable
 
 if TYPE_CHECKING:
@@ -80,7 +82,6 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     SIGTERM and SIGINT end it after the current frame, with status 0. SIGHUP opens MODEL again and
     swaps it in once it has passed its checks; if it fails them, the old one stays in use.
     """
-    from edgedetr.runtime.commands.signals import handled
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.health.watch import watched
     from edgedetr.runtime.inference.swapping import Swapper, SwapRequests
@@ -91,6 +92,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.stream.stream import Stream
     from edgedetr.runtime.stream.tracking import Tracker
 
+    require_apart([video], [source, model, watching.digest, watching.clipping])
     deadline_ns = round((deadline_ms or 1000 / (rate_hz or DEFAULT_RATE_HZ)) * 1e6)
     notes, requests = _Notes(), SwapRequests()
     with ExitStack() as stack:

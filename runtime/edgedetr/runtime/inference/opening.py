@@ -20,6 +20,7 @@ from edgedetr.runtime.errors import (
 from edgedetr.runtime.inference.loaded_model import OPENING_LIMIT_S
 from edgedetr.runtime.inference.watchdog import Watchdog
 from edgedetr.runtime.manifest import manifest_from_json, manifest_path, read_manifest
+from edgedetr.runtime.package.counter import CounterKeeper
 from edgedetr.runtime.package.reader import read_package
 from edgedetr.runtime.self_test import check_answer, check_inputs
 
@@ -44,6 +45,7 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
     model: str = "",
     public_key: str | os.PathLike[str] | None = None,
     require_signature: bool = True,
+    state: str | os.PathLike[str] | CounterKeeper | None = None,
     steady: bool = False,
 ) -> Session:
     """Load an ONNX file, an engine, or a package: a folder or a ``.tar``.
@@ -53,9 +55,8 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
     frame. Whether a file fits this version and device is the backend's check.
 
     Unless a model or a backend for ONNX is named, a package is served by its first engine that was
-    built for this machine, and by its first ONNX model where there is none. Once an engine fits,
-    nothing replaces it: if it does not load or fails the self-test, that is an error. The log
-    and ``runs_on`` name what was chosen.
+    built for this machine, and by its first ONNX model where there is none. An engine that fits is
+    not replaced where it fails the self-test. The log and ``runs_on`` name what was chosen.
 
     Args:
         path: The file or package.
@@ -64,29 +65,30 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
         model: Name of a model in a package; chosen when empty.
         public_key: PEM file of the key that must have signed a package.
         require_signature: Whether a package must be signed.
+        state: Folder with the lowest counter of a package that is accepted, or its keeper.
         steady: Whether threads of the CPU that wait sleep instead of spinning.
 
     Raises:
-        ArtifactError: If it is missing, damaged, changed, of another signer, or of another kind
-            than the backend runs.
+        ArtifactError: If it is missing, damaged, changed, of another signer or kind, or older than
+            ``state`` accepts.
         GateError: If a package's self-test fails here.
         UnknownNameError: If there is no such backend.
         UsageError: If a package comes without a key to check it, or with a spec.
     """
     path = Path(path)
+    keeper = state if isinstance(state, CounterKeeper) else CounterKeeper(state)
     if not (path.is_dir() or path.suffix == ".tar"):
-        if model or public_key:
-            raise UsageError(f"{path} is not a package; leave out the model and the public key")
+        _refuse(path, model, public_key, keeper.state)
         session = _open_file(path, backend, spec, steady=steady)
         _LOG.info("%s: %s", path, session.runs_on)
         return session
     if spec:
         raise UsageError(f"{path}: a package holds its own spec; leave out --spec")
     with read_package(path, public_key, require_signature=require_signature) as package:
+        keeper.check(package.manifest.counter, path, is_trusted=package.is_trusted)
         check_inputs(package.golden, package.spec)
         model = model or _chosen_model(package, backend)
-        file = package.model_path(model)
-        session = _open_file(file, backend, package.spec, steady=steady)
+        session = _open_file(package.model_path(model), backend, package.spec, steady=steady)
         try:
             check_answer(package.golden_answer(model), session, package.frame())
         except BaseException:
@@ -95,6 +97,14 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
     session.runs_on += f"; {model}"
     _LOG.info("%s: %s", path, session.runs_on)
     return session
+
+
+def _refuse(path: Path, *of_packages: object) -> None:
+    """Stop where something was given that only packages have."""
+    if any(of_packages):
+        raise UsageError(
+            f"{path} is not a package; leave out the model, the public key and the state"
+        )
 
 
 def open_in_time(

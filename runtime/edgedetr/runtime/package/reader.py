@@ -101,6 +101,9 @@ class PackageManifest:
         signed_by: Fingerprint of the public key; empty where the package is not signed.
         versions: ``name==version`` of the packages that made it.
         command: What made it.
+        counter: Its place among the packages of its maker: a vehicle refuses one that is lower
+            than it has accepted, see `edgedetr.runtime.package.counter`; 0 in packages from before
+            there were counters.
     """
 
     format: Literal["edgedetr-package-1"]
@@ -110,8 +113,11 @@ class PackageManifest:
     signed_by: str
     versions: tuple[str, ...]
     command: str
+    counter: int = 0
 
     def __post_init__(self) -> None:
+        if self.counter < 0:
+            raise ValueError("the counter must not be negative")
         names = [f.name for f in self.files]
         used = [n for m in self.models for n in (m.name, *m.companions, m.source or m.name)]
         if names != sorted(set(names)) or not self.models:
