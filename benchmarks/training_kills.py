@@ -1,15 +1,15 @@
 """Kill a tiny training at random moments, let it go on, and compare it with one that nobody killed.
 
-    python benchmarks/training_kills.py --kills 20 --json benchmarks/results/training_kills.json
+    python benchmarks/training_kills.py --kills 200
 
-Every kill is a SIGKILL at a moment drawn from the time that a whole run takes. A run is killed
-until it comes to its end, then another one begins, until there were enough kills. Each must leave
-the same student, byte by byte, and log the same losses, each once.
+Writes ``benchmarks/results/training_kills.json``; exit status 1 where a run ends
+otherwise. Every kill is a SIGKILL at a moment drawn from the time that a whole run takes. A run is
+killed until it comes to its end, then another one begins, until there were enough kills. Each must
+leave the same student, byte by byte, and log the same losses, each once.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -21,16 +21,20 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.bench.result_file import write_result
+import click
+
+from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
 from edgedetr.distill.recipe import train
 from edgedetr.distill.synth.writer import write_synth
+from edgedetr.runtime.manifest import versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import ForkProcess
 
 FRAMES = 10
+PACKAGES = ("edgedetr", "torch", "safetensors")
 COMMAND = "python benchmarks/training_kills.py"
 
 MEASURES = (
@@ -43,18 +47,16 @@ MEASURES = (
 """What makes these figures: once it changes, they are stale."""
 
 
-def main() -> None:
+@click.command()
+@click.option("--kills", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the moments.")
+@result_option(__file__)
+def main(kills: int, seed: int, out: Path) -> None:
     """Kill, compare and write what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        found = killed_runs(Path(name), arguments.kills, random.Random(arguments.seed))  # noqa: S311
-    if arguments.json:
-        write_result(arguments.json, found, MEASURES)
-    print(
+        found = killed_runs(Path(name), kills, random.Random(seed))  # noqa: S311 - no secret
+    write_result(out, found | {"versions": versions_of(PACKAGES)}, MEASURES)
+    click.echo(
         f"{found['kills']} kills in {found['runs']} runs, {found['before_an_epoch']} before an "
         f"epoch was saved: {found['equal']} of {found['runs']} are equal to the whole run"
     )

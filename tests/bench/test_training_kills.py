@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,13 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "training_kills.py"
 
 
 @pytest.mark.slow
-def test_runs_that_are_killed_at_random_end_as_the_one_that_is_not():
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--kills", "2"], capture_output=True, text=True, check=False
-    )
+def test_runs_that_are_killed_at_random_end_as_the_one_that_is_not(tmp_path):
+    result = tmp_path / "kills.json"
+    command = [sys.executable, SCRIPT, "--kills", "2", "--json", result]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("2 kills in ")
+    found = json.loads(result.read_text(encoding="utf-8"))
+    assert (found["kills"], found["equal"]) == (2, found["runs"])
+    assert "--kills 2" in found["command"]
+    assert found["machine"]["cores"]

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from edgedetr.distill.detectors import decodes_queries, detector
+from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.export import to_onnx
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.transforms.simplify import Simplified
@@ -168,6 +169,18 @@ def test_a_wrong_request_is_one_line(edgedetr, tmp_path, content, output, status
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("input_hw", [(1, 1), (33, 70)])
+def test_a_size_that_the_network_cannot_read_is_one_line(edgedetr, make_model, tmp_path, input_hw):
+    path = tmp_path / "c.safetensors"
+    model = make_model("d_fine", "edge-micro", spec=ModelSpec(input_hw, ("Car",)))
+    save_model(path, model, command="x")
+    status, _, error = edgedetr("export", "onnx", path)
+    assert (status, error.count("\n")) == (1, 1), error
+    assert f"{input_hw[0]}x{input_hw[1]} pixels" in error
+    assert not path.with_suffix(".onnx").exists()
 
 
 def test_textured_frames_are_always_the_same_and_no_two_alike():

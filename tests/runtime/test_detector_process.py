@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from edgedetr.runtime.inference.watchdog import is_any_left_alone
 
 WHITE = Frame(np.full((20, 40, 3), 255, np.uint8))
 SECONDS = 10
-STRESS_S = float(os.environ.get("EDGEDETR_STRESS_S", "5"))
+STRESS_S = float(os.environ.get("EDGEDETR_STRESS_S", "60" if os.environ.get("CI") else "5"))
 
 FORK = """
 import os, sys
@@ -170,7 +171,7 @@ def test_a_model_that_never_opens_is_given_up(tiny_onnx, monkeypatch):
 
 
 class Stress:
-    """Threads that detect, submit, swap, fail and close, all at once and until a time."""
+    """Threads that detect, submit, swap, fail, fork and close, all at once and until a time."""
 
     def __init__(self, models, until):
         self.models, self.until = models, until
@@ -191,6 +192,7 @@ class Stress:
         futures = [detector.submit(self.frame(), wait=n % 2 == 0) for n in range(6)]
         futures[0].add_done_callback(lambda _: sys.exit("from a callback"))
         futures[1].add_done_callback(lambda _: detector.submit(self.frame()))
+        futures[2].add_done_callback(lambda _: detector.submit(self.frame(), wait=True))
         for future in futures:
             with suppress(CancelledError):
                 future.result(SECONDS)
@@ -198,6 +200,22 @@ class Stress:
     def swap(self, detector):
         detector.swap(random.choice(self.models))  # noqa: S311
         time.sleep(0.02)
+
+    def fork(self, detector):
+        time.sleep(0.1)
+        child = os.fork()
+        if not child:
+            refused = False
+            signal.alarm(SECONDS)
+            try:
+                detector.detect(self.frames[0])
+            except (UsageError, ValueError):  # opened elsewhere, or closed meanwhile
+                refused = True
+            finally:
+                os._exit(not refused)
+        status = os.waitpid(child, 0)[1]
+        if status:
+            self.problems.append(f"a forked process ended with {status}")
 
     def reopen(self, detector):
         time.sleep(random.uniform(0.1, 0.6))  # noqa: S311
@@ -229,23 +247,26 @@ class Stress:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_everything_at_once(tiny_onnx, caplog):
-    """`EDGEDETR_STRESS_S` says for how long, in seconds."""
+    """`EDGEDETR_STRESS_S` says for how long, in seconds; where ``CI`` is set, it is a minute."""
     caplog.set_level("CRITICAL")
     small = tiny_onnx().rename(tiny_onnx().with_name("small.onnx"))
     large = tiny_onnx(spec=ModelSpec((24, 32), ("Car", "Pedestrian"), resize="stretch"))
     before = set(threading.enumerate())
     stress = Stress((small, large), time.monotonic() + STRESS_S)
-    work = [stress.detect] * 2 + [stress.submit] * 2 + [stress.swap] * 2 + [stress.reopen]
+    work = [stress.detect] * 2 + [stress.submit] * 2 + [stress.swap] * 2
+    work += [stress.reopen, stress.fork]
     threads = [threading.Thread(target=stress.keep, args=(each,)) for each in work]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(STRESS_S + 3 * SECONDS)
     assert not any(thread.is_alive() for thread in threads)
+    assert len(stress.detector.submit(stress.frames[0], wait=True).result(SECONDS)) <= 2
     stress.detector.close()
     assert stress.problems == []
-    assert next(stress.done) > 20
+    assert next(stress.done) > 5
     left = set(threading.enumerate()) - before
     for thread in left:
         thread.join(SECONDS)

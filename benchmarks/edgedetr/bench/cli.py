@@ -9,6 +9,7 @@ import click
 
 from edgedetr.runtime.commands.options import PATH, command_line, model_options, require_apart
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ def bench() -> None:
 @click.argument("model", type=PATH)
 @click.option("--images", type=PATH, required=True, help="Folder of PNG or JPEG images.")
 @click.option("--json", "out", type=PATH, required=True, help="Where to write the figures.")
-@click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--frames", type=click.IntRange(1, 1_000_000), default=200, show_default=True)
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -49,8 +50,8 @@ def latency(
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     whole = report.end_to_end
     click.echo(
-        f"{model.name}: {frames} frames, session p50 {report.floor_ms:.2f} ms; end to end p50 "
-        f"{whole.p50_ms:.2f}, p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
+        f"{printable(model.name)}: {frames} frames, session p50 {report.floor_ms:.2f} ms; end to "
+        f"end p50 {whole.p50_ms:.2f}, p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
         f"overhead ratio {report.overhead_ratio:.3f}; {report.backend}"
     )
 
@@ -89,7 +90,7 @@ def report(
     verdict = _verdict(run) if check else _written(run, data, teacher, frames)
     if not verdict.holds:
         raise GateError(f"{run}: {verdict.word}: {' '.join(verdict.reasons)}")
-    click.echo(" ".join([f"{run}: {verdict.word}.", *verdict.reasons]))
+    click.echo(printable(" ".join([f"{run}: {verdict.word}.", *verdict.reasons])))
 
 
 @click.command()
@@ -112,7 +113,7 @@ def gate(report_json: Path, budgets: Path) -> None:
     if broken:
         raise GateError(f"{report_json}: {counted(len(broken), 'budget')} of {budgets} broken")
     held = sum(map(len, agreed.models.values()))
-    click.echo(f"{report_json}: {counted(held, 'budget')} of figures held")
+    click.echo(printable(f"{report_json}: {counted(held, 'budget')} of figures held"))
 
 
 def _compared(old: Path, new: Path) -> str:
@@ -140,7 +141,7 @@ def _written(run: Path, data: Path | None, teacher: Path | None, frames: int | N
     click.echo(as_text(found))
     for text in found.missing:
         click.echo(text)
-    click.echo(f"Open {run / 'report.html'}")
+    click.echo(printable(f"Open {run / 'report.html'}"))
     return found.verdict
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from edgedetr.calib.methods import METHODS
-from edgedetr.runtime.commands.options import PATH, Number, require_apart, spec_option
+from edgedetr.runtime.commands.options import PATH, Number, beside, require_apart, spec_option
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,9 +51,9 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     """Run MODEL over camera frames and write the range of every activation to a JSON file."""
     from edgedetr.calib import collect as collection
     from edgedetr.calib.frame_variety import Variety
-    from edgedetr.calib.stats import default_stats_path
+    from edgedetr.calib.stats import STATS_SUFFIX
 
-    output = output or default_stats_path(model)
+    output = output or beside(model, STATS_SUFFIX)
     require_apart([output], [model])
     found, chosen = _frames(data, images, frames)
     variety = Variety()
@@ -60,10 +61,8 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     stats.write(output)
     if variety.warning():
         click.echo(f"Warning: {variety.warning()}", err=True)
-    click.echo(
-        f"{output}: {len(stats.ranges)} activations over {stats.frames} of {found} frames, "
-        f"method {method}"
-    )
+    counted = f"{len(stats.ranges)} activations over {stats.frames} of {found} frames"
+    click.echo(printable(f"{output}: {counted}, method {method}"))
 
 
 @calib.command()
@@ -95,13 +94,13 @@ def digest(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     from edgedetr.calib.health_digest import digest as digest_frames
 
-    output = output or model.with_suffix(".health.json")
+    output = output or beside(model, ".health.json")
     require_apart([output], [model])
     found, chosen = _frames(data, images, frames)
     noted = digest_frames(model, chosen, spec, threshold)
     noted.write(output)
     objects = sum(noted.class_counts)
-    click.echo(f"{output}: {noted.frames} of {found} frames, {objects} objects")
+    click.echo(printable(f"{output}: {noted.frames} of {found} frames, {objects} objects"))
 
 
 def _frames(data: Path | None, images: Path | None, frames: int) -> tuple[int, list[Path]]:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+STATS_SUFFIX = ".calib.json"
+"""What the name of a model's stats ends with."""
+
+
 @dataclass(frozen=True)
 class TensorRange:
     """The range of one activation.
@@ -110,4 +114,4 @@ def read_stats(path: Path) -> CalibrationStats:
 
 def default_stats_path(model: Path) -> Path:
     """Return the default path of a model's stats."""
-    return model.with_suffix(".calib.json")
+    return model.with_suffix(STATS_SUFFIX)

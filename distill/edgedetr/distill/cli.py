@@ -12,6 +12,7 @@ import click
 
 from edgedetr.runtime.commands.options import PATH, command_line, require_apart
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from edgedetr.distill.networks.fake_quantization import Quantization
@@ -59,7 +60,7 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 
     rendered = write_synth(out, frames, seed, workers)
     state = "rendered" if rendered else "up to date:"
-    click.echo(f"{out}: {state} {frames} frames, seed {seed}")
+    click.echo(printable(f"{out}: {state} {frames} frames, seed {seed}"))
 
 
 @data.command()
@@ -77,7 +78,7 @@ def check(root: Path, kind: str | None) -> int:
     for name in DIFFICULTIES:
         if found.difficulty:
             click.echo(f"{name:16}{found.difficulty[name]:8}")
-    click.echo(f"{root}: {found.summary()}")
+    click.echo(printable(f"{root}: {found.summary()}"))
     return 1 if found.problems else 0
 
 
@@ -105,10 +106,11 @@ def train(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: P
     out = out or Path("runs") / config.stem
     command = command_line()
     metrics = run(load_config(config, overrides), out, command, calibrate)
-    click.echo(
-        f"{out / 'student.safetensors'}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} "
-        f"on the validation split, trained in {metrics['seconds']:.0f} s"
+    found = (
+        f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on the validation split, trained in "
+        f"{metrics['seconds']:.0f} s"
     )
+    click.echo(printable(f"{out / 'student.safetensors'}: {found}"))
 
 
 @distill.command()
@@ -160,7 +162,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     command = command_line()
     found = run(plan, json_path or out / "comparison.json", command, click.echo, calibrate)
     click.echo(as_text(found))
-    click.echo(f"Open {out / 'comparison.html'}")
+    click.echo(printable(f"Open {out / 'comparison.html'}"))
 
 
 @click.group()

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.printable import printable
 
 PACKAGES = ("edgedetr", "torch", "transformers", "onnx", "onnxsim")
 """What an exported model depends on; named here because to import `to_onnx` takes seconds."""
@@ -38,7 +39,7 @@ def exported(checkpoint: Path) -> Path:
     output = entry / f"{checkpoint.stem}.onnx"
     if _is_sound(output, hashed):
         return output
-    click.echo(f"edgedetr: {checkpoint} is exported to {output}, once", err=True)
+    click.echo(printable(f"edgedetr: {checkpoint} is exported to {output}, once"), err=True)
     entry.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(UNFINISHED, ".", entry.parent) as folder:
         _export(checkpoint, Path(folder) / "made" / output.name)

@@ -13,7 +13,7 @@ from edgedetr.export.transforms.halve import prepared
 from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata
-from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.model_file import check_onnx_name, load_onnx
 from edgedetr.graph.requirements import check_float, check_operators, check_static, spec_of
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import atomic_path, is_same_file
@@ -58,10 +58,11 @@ def export_fp16(
             sizes, or does not fit its spec.
         DataError: If the model finds nothing in the images of the request.
         GateError: If TensorRT would break the graph, or the limits do not hold.
-        UsageError: If ``output`` is ``path``.
+        UsageError: If ``output`` is ``path`` or does not end in ``.onnx``.
     """
     path = Path(path)
     output = Path(output)
+    check_onnx_name(output)
     if is_same_file(output, path):
         raise UsageError(f"{output} is the input of the same command; choose another --output")
     model = load_onnx(path)

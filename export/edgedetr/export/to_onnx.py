@@ -22,8 +22,8 @@ from edgedetr.export.verify.runners.onnx import OnnxRunner
 from edgedetr.export.verify.runners.torch import TorchRunner
 from edgedetr.graph.lint import Finding, lint
 from edgedetr.graph.metadata import set_metadata
-from edgedetr.graph.model_file import load_onnx
-from edgedetr.runtime.errors import GateError, UsageError
+from edgedetr.graph.model_file import check_onnx_name, load_onnx
+from edgedetr.runtime.errors import GateError
 from edgedetr.runtime.files import atomic_path, sha256
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
@@ -92,8 +92,7 @@ def export_onnx(
     """
     checkpoint = Path(checkpoint)
     output = Path(output)
-    if output.suffix != ".onnx":
-        raise UsageError(f"{output} is not the name of an ONNX file; give one that ends in .onnx")
+    check_onnx_name(output)
     model, versions = load_model(checkpoint), versions_of(PACKAGES)
     with atomic_path(output) as temporary:
         trace(model, temporary, deformable_attention)

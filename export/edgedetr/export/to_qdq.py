@@ -15,7 +15,7 @@ from edgedetr.export.transforms.stored_ranges import stored_ranges
 from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata
-from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.model_file import check_onnx_name, load_onnx
 from edgedetr.graph.requirements import (
     check_operators,
     check_static,
@@ -68,12 +68,14 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     Raises:
         ArtifactError: If a file is damaged, they do not belong together, or the model has free
             sizes or operators that ONNX does not define.
-        UsageError: If ``include`` or ``exclude`` name nothing.
+        UsageError: If ``include`` or ``exclude`` name nothing, or ``output`` does not end in
+            ``.onnx``.
         GateError: If TensorRT would break the graph.
     """
     path = Path(path)
     stats_path = None if stats_path is None else Path(stats_path)
     output = Path(output)
+    check_onnx_name(output)
     if is_same_file(output, path, *([stats_path] if stats_path else [])):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
     model = load_onnx(path)

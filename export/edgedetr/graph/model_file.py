@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from edgedetr.graph.wiring import replace_items
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
 
 if TYPE_CHECKING:
@@ -46,6 +46,18 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise ArtifactError(f"{path}: not a whole ONNX model: {error}; export it again") from error
     _drop_constant_inputs(model)
     return model
+
+
+def check_onnx_name(output: Path) -> None:
+    """Refuse to write an ONNX model where its name does not say so, before any work.
+
+    A device or a pipe is no such name, either: the manifest of a model lies beside it.
+
+    Raises:
+        UsageError: If the name does not end in ``.onnx``.
+    """
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output} is not the name of an ONNX file; give one that ends in .onnx")
 
 
 def _check_sizes(model: onnx.ModelProto) -> None:

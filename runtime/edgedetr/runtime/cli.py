@@ -20,7 +20,7 @@ from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.files import STANDARD_OUTPUT, output_to_itself
 from edgedetr.runtime.inference.watchdog import is_any_left_alone
 from edgedetr.runtime.plugins import names
-from edgedetr.runtime.printable import printable
+from edgedetr.runtime.printable import printable, shortened
 from edgedetr.runtime.settings import nearest
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+MOST_MESSAGE = 2000
+"""Characters of an error's message at most; it may hold a whole argument."""
 _PATH = (
     ("data", "data check ROOT", "is the data set in order?"),
     ("distill", "distill train CONFIG", "teach the student"),
@@ -116,7 +118,7 @@ def _status() -> int:
         result = error.exit_code
     except (click.Abort, click.ClickException, EdgeDetrError, OSError) as error:
         text, result = _known(error)
-        click.echo(f"edgedetr: {printable(text)}", err=True)
+        click.echo(f"edgedetr: {shortened(printable(text), MOST_MESSAGE)}", err=True)
     return result if isinstance(result, int) else 0
 
 

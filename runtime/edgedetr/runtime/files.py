@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_TEXT_BYTES = 16 << 20
 """Largest settings, manifest or digest that is read."""
+MOST_LOG_BYTES = 512 << 20
+"""Largest log of a training run that is read."""
 UNFINISHED = ".tmp"
 """What the name of every unfinished file and folder ends with; it begins with a dot."""
 STANDARD_OUTPUT = "-"
@@ -99,9 +101,13 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     """Read a file of unknown origin.
 
     Raises:
-        ValueError: If it is larger than ``most`` bytes.
+        ValueError: If it is larger than ``most`` bytes, or is a device or a pipe, which may never
+            end.
         OSError: If it cannot be read.
     """
+    mode = Path(path).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError("it is no regular file")
     with Path(path).open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:

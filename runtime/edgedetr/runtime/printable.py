@@ -13,6 +13,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
+def shortened(text: str, most: int) -> str:
+    """Leave out the middle of a text that is too long: its end says what to do.
+
+    >>> shortened("abcdefghijklmnopqrstuvwxyz", 11)
+    'abc ... xyz'
+    """
+    if len(text) <= most:
+        return text
+    half = (most - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun.
 

@@ -22,6 +22,8 @@ _CONVENTIONS = {
     *("activation", "no_object", "box_format", "box_unit"),
     *("fused", "labels_name", "extra_inputs"),
 }
+BRIGHTEST = 255
+"""The largest value of a pixel."""
 _MOST = 1e6  # of a mean, in units of the brightest pixel: far beyond what any network takes
 
 
@@ -165,9 +167,17 @@ def spec_from_toml(path: Path) -> ModelSpec:
     """Read the spec of a foreign model from a TOML file.
 
     Raises:
-        SettingsError: If a key is unknown or a value is out of range.
+        SettingsError: If a key is unknown, a value is out of range, or the mean is one of pixels up
+            to 255.
     """
-    return load_settings(ModelSpec, path)
+    spec = load_settings(ModelSpec, path)
+    if max(spec.mean) > 1:
+        scaled = ", ".join(f"{m / BRIGHTEST:.4g}" for m in spec.mean)
+        raise SettingsError(
+            f"{path}: mean {list(spec.mean)} is subtracted after division by 255, so that no pixel "
+            f"would be above 0; divide mean and std by 255: mean = [{scaled}]"
+        )
+    return spec
 
 
 def no_spec(path: Path) -> ArtifactError:

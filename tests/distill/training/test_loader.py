@@ -3,7 +3,9 @@ import os
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from edgedetr.distill.training.loader import (
     one_line_of_workers,
 )
 from edgedetr.runtime.errors import DataError, EdgeDetrError
+from edgedetr.runtime.images import read_image
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
 from edgedetr.runtime.types import Frame
@@ -29,6 +32,7 @@ class Frames:
 
     class_names: tuple[str, ...] = ("Car",)
     ids = tuple("abcde")
+    paths = tuple(map(Path, ids))
 
     def __init__(self):
         self.reads = 0
@@ -245,3 +249,23 @@ def test_the_teachers_view_is_of_the_same_augmented_pixels():
     )
     assert not same.has_views
     assert same[0, 0][1].view is None
+
+
+def test_a_damaged_jpeg_is_named_before_training(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = bytes(cv2.imencode(".jpg", pixels)[1])
+    middle = (data.rfind(b"\xff\xda") + len(data)) // 2
+
+    class Files(Frames):
+        paths = tuple(tmp_path / f"{name}.jpg" for name in Frames.ids)
+
+        @override
+        def __getitem__(self, index):
+            return Sample(Frame(read_image(self.paths[index])), self.truths[index])
+
+    for path in Files.paths:
+        path.write_bytes(data)
+    NetworkInputs(Files(), SPEC).check()
+    Files.paths[3].write_bytes(data[:middle] + data[middle - 200 :])  # a part is there twice
+    with pytest.raises(DataError, match=r"d\.jpg: its pixel data is damaged"):
+        NetworkInputs(Files(), SPEC).check()

@@ -6,10 +6,11 @@ import torch
 
 from edgedetr.distill import recipe
 from edgedetr.distill.config import OptimizerConfig
-from edgedetr.distill.data import Truth
+from edgedetr.distill.data import Truth, open_dataset
 from edgedetr.distill.teacher_config import TeacherInputConfig
 from edgedetr.distill.training.models import open_student, open_teacher
 from edgedetr.distill.training.preflight import (
+    check_objects,
     check_query_counts,
     query_count,
     require_norms,
@@ -17,7 +18,7 @@ from edgedetr.distill.training.preflight import (
     warn_of_warmup,
 )
 from edgedetr.distill.weights.pretrained import freeze_batch_norms
-from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.errors import DataError, UsageError
 
 
 def truths(*counts):
@@ -128,3 +129,22 @@ def test_a_warmup_that_the_run_ends_before_is_said(capsys):
     warn_of_warmup(61, OptimizerConfig(warmup_steps=60))
     warn_of_warmup(1, OptimizerConfig(warmup_steps=0))
     assert capsys.readouterr().err == ""
+
+
+def test_a_split_without_the_classes_is_refused(kitti):
+    train, validation = (open_dataset("kitti", kitti, s, ("Tram",)) for s in ("train", "val"))
+    with pytest.raises(DataError, match="training split of 4 frames holds no object of Tram; set"):
+        check_objects(train, validation)
+
+
+def test_a_class_without_objects_and_frames_of_both_splits_are_said(kitti, capsys):
+    names = ("Car", "Tram")
+    train, validation, every = (
+        open_dataset("kitti", kitti, split, names) for split in ("train", "val", "all")
+    )
+    check_objects(train, validation)
+    assert capsys.readouterr().err == (
+        "warning: the training split holds no object of Tram: it is not learnt\n"
+    )
+    check_objects(train, every)
+    assert "4 of 6 validation frames are training frames, too" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from edgedetr.export.search.coverage_record import read_coverage
 from edgedetr.export.verify.record import read_verify_record
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.files import read_json
+from edgedetr.runtime.files import MOST_LOG_BYTES, read_bytes, read_json
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 
 if TYPE_CHECKING:
@@ -104,7 +104,10 @@ def _read_log(path: Path) -> TrainingLog | None:
         return None
     steps: list[LogRecord] = []
     evaluations: list[LogRecord] = []
-    lines = path.read_bytes().splitlines()
+    try:
+        lines = read_bytes(path, MOST_LOG_BYTES).splitlines()
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not the log of a training run: {error}") from error
     for number, line in enumerate(lines, 1):
         try:
             values = json.loads(line)

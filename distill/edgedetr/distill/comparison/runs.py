@@ -25,8 +25,8 @@ from edgedetr.distill.training.qat import Calibrate, uncalibrated
 from edgedetr.distill.training.run_folder import is_finished, read_metrics, refuse_other
 from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.weights.foundation import open_foundation
-from edgedetr.runtime.errors import SettingsError, UsageError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.errors import ArtifactError, SettingsError, UsageError
+from edgedetr.runtime.files import MOST_LOG_BYTES, read_text, write_text
 from edgedetr.runtime.machine import machine_facts
 
 if TYPE_CHECKING:
@@ -188,10 +188,12 @@ def _teacher_ap(config: DistillConfig) -> float:
 
 
 def _read_run(folder: Path) -> Run:
-    metrics = read_metrics(folder)["metrics"]
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    evaluations = [r for r in records if r["kind"] == "evaluation"]
+    metrics, log = read_metrics(folder)["metrics"], folder / "log.jsonl"
+    try:
+        records = [json.loads(line) for line in read_text(log, MOST_LOG_BYTES).splitlines()]
+        evaluations = [r for r in records if r["kind"] == "evaluation"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ArtifactError(f"{log}: not the log of a run: {error}; delete {folder}") from error
     seconds = [r["seconds"] for r in records if r["kind"] == "step" and "seconds" in r]
     return Run(
         ap=_per_cent(metrics["ap"]),

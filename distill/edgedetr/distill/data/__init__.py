@@ -97,11 +97,13 @@ class Dataset(Protocol):
     Attributes:
         class_names: The classes, in the order of the labels.
         ids: Name of each frame.
+        paths: Image file of each frame.
         truths: The labels of each frame, in the order of ``ids``.
     """
 
     class_names: tuple[str, ...]
     ids: tuple[str, ...]
+    paths: tuple[Path, ...]
     truths: tuple[Truth, ...]
 
     def __len__(self) -> int: ...

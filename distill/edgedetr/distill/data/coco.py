@@ -21,7 +21,7 @@ from edgedetr.distill.labels.coco_annotations import is_there, read_annotations
 from edgedetr.distill.labels.coco_files import find_sources
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.images import read_image
+from edgedetr.runtime.images import read_image, read_sound_image
 from edgedetr.runtime.images.headers import UPRIGHT, image_header
 from edgedetr.runtime.settings import nearest
 from edgedetr.runtime.types import Frame
@@ -67,7 +67,7 @@ class CocoDataset:
         images = [(file, image) for file in files for image in file.images]
         self.class_names = class_names
         self.ids = tuple(image.path.stem for _, image in images)
-        self._paths = tuple(image.path for _, image in images)
+        self.paths = tuple(image.path for _, image in images)
         self.truths = tuple(_truth(image, file, class_names, untrained) for file, image in images)
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class CocoDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Read one frame; raises DataError when its image cannot be read."""
-        frame = Frame(read_image(self._paths[index]), index * FRAME_NS, self.ids[index])
+        frame = Frame(read_image(self.paths[index]), index * FRAME_NS, self.ids[index])
         return Sample(frame, self.truths[index])
 
 
@@ -119,7 +119,7 @@ def survey(root: Path) -> Survey:
         there = [image for image in file.images if is_there(image.path)]
         for image in tqdm(there, source.path.stem, disable=None, leave=False):
             try:
-                hw = read_image(image.path).shape[:2]
+                hw = read_sound_image(image.path).shape[:2]
                 header = image_header(image.path)
             except DataError as error:
                 found.problems.append(str(error))

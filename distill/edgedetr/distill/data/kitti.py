@@ -23,7 +23,7 @@ from edgedetr.distill.labels.kitti_files import (
 from edgedetr.distill.labels.label_files import is_hidden, read_label_text
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.images import image_hw, read_image
+from edgedetr.runtime.images import image_hw, read_image, read_sound_image
 from edgedetr.runtime.kitti import NO_IMAGE, image_paths
 from edgedetr.runtime.types import Frame
 
@@ -58,7 +58,7 @@ class KittiDataset:
             tqdm.write(f"{root}: {split} has labels of other classes: {others}", file=sys.stderr)
         self.class_names = class_names
         self.ids = tuple(images)
-        self._paths = tuple(images.values())
+        self.paths = tuple(images.values())
         self.truths = tuple(_truth(objects, hw, class_names, untrained) for objects, hw in found)
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class KittiDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Read one frame; raises DataError when its image cannot be read."""
-        frame = Frame(read_image(self._paths[index]), index * FRAME_NS, self.ids[index])
+        frame = Frame(read_image(self.paths[index]), index * FRAME_NS, self.ids[index])
         return Sample(frame, self.truths[index])
 
 
@@ -126,7 +126,7 @@ def survey(root: Path) -> Survey:
 def _survey_frame(found: Survey, path: Path, image: Path) -> None:
     problems, hw = [], None
     try:
-        height, width, _ = read_image(image).shape
+        height, width, _ = read_sound_image(image).shape
         hw = height, width
     except DataError as error:
         problems.append(str(error))

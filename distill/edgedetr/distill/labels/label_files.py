@@ -28,7 +28,7 @@ def read_label_text(path: Path) -> str:
         DataError: If it is missing, no regular file, larger than ``MOST_TEXT_BYTES`` or no UTF-8.
     """
     try:
-        return _text(path, MOST_TEXT_BYTES)
+        return read_text(path, MOST_TEXT_BYTES)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable text file: {error}") from error
 
@@ -41,7 +41,8 @@ def read_label_json(path: Path) -> object:
             nested too deeply.
     """
     try:
-        value: object = json.loads(_text(path, MOST_JSON_BYTES), object_pairs_hook=_each_once)
+        text = read_text(path, MOST_JSON_BYTES)
+        value: object = json.loads(text, object_pairs_hook=_each_once)
     except RecursionError as error:
         raise DataError(f"{path}: not a readable JSON file: nested too deeply") from error
     except (OSError, ValueError) as error:
@@ -52,12 +53,6 @@ def read_label_json(path: Path) -> object:
 def is_hidden(path: Path) -> bool:
     """Tell a hidden file, as macOS leaves them (``._000000.txt``) and unfinished copies are."""
     return path.name.startswith(".")
-
-
-def _text(path: Path, most: int) -> str:
-    if path.exists() and not path.is_file():
-        raise ValueError("it is no regular file")
-    return read_text(path, most)
 
 
 def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from edgedetr.distill.synth.render import Seen, render
 from edgedetr.distill.synth.scene import sample_scene
 from edgedetr.runtime.errors import DataError, UsageError
-from edgedetr.runtime.files import unfinished_folder
+from edgedetr.runtime.files import read_text, unfinished_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,7 @@ RENDERER = 2
 """Raised when the same seed would give other bytes."""
 ARGUMENTS = "synth.json"
 VAL_SHARE = 0.2
+_MOST_RECORD_BYTES = 1 << 12
 _PNG = (
     cv2.IMWRITE_PNG_STRATEGY,
     cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
@@ -147,7 +148,10 @@ def _is_there(out: Path, arguments: SynthArguments) -> bool:
     if not any(out.iterdir()):
         return False
     record = out / ARGUMENTS
-    found = record.read_text(encoding="utf-8") if record.is_file() else ""
+    try:
+        found = read_text(record, _MOST_RECORD_BYTES) if record.exists() else ""
+    except ValueError as error:
+        raise DataError(f"{record}: no record of a data set: {error}") from error
     if found == _as_json(arguments):
         return True
     what = f"a data set made with {' '.join(found.split())}" if found else "other files"

@@ -26,6 +26,7 @@ from edgedetr.distill.training.unlabelled import MixedFrames, MixedOrder, unlabe
 from edgedetr.distill.training.worker_processes import end_with_parent
 from edgedetr.distill.types import Targets
 from edgedetr.runtime.errors import EdgeDetrError
+from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings, refuse_damaged_jpeg
 from edgedetr.runtime.preprocess import Preprocessor, normalisation_tables
 
 if TYPE_CHECKING:
@@ -133,14 +134,18 @@ class NetworkInputs:
         """Read every image once, also where memory cannot hold them all.
 
         Raises:
-            DataError: If an image cannot be read.
+            DataError: If an image cannot be read, or a JPEG file is damaged.
         """
         kept = self._kept or {}
         missing = [i for i in range(len(self)) if i not in kept]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(missing), READ_AHEAD):
                 some = missing[start : start + READ_AHEAD]
-                samples = pool.map(self.dataset.__getitem__, some)
+                with jpeg_warnings() as warnings:
+                    samples = list(pool.map(self.dataset.__getitem__, some))
+                if warnings:  # threads do not say which file it was
+                    for index in some:
+                        refuse_damaged_jpeg(self.dataset.paths[index])
                 for index, sample in zip(some, samples, strict=True):
                     if self._kept is not None:
                         self._made(index, sample)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from edgedetr.distill.model import family_with
 from edgedetr.distill.types import Memory
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
-from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,12 +51,38 @@ def check_inputs(
         batch_size: Images per step.
 
     Raises:
+        DataError: If no training frame holds an object.
         UsageError: If an encoder has fewer cells than its model has queries, or a batch norm would
             see a single value.
     """
+    check_objects(splits[0], splits[1])
     queries = check_query_counts(student, teacher)
     require_norms(student, student.spec.input_hw, min(batch_size, len(splits[0])))
     warn_of_crowds([truth for split in splits for truth in split.truths], queries)
+
+
+def check_objects(train: Dataset, validation: Dataset) -> None:
+    """Refuse to train on nothing; warn of classes without objects and of frames in both splits.
+
+    Raises:
+        DataError: If no training frame holds an object.
+    """
+    counts = Counter(k for truth in train.truths for k in truth.labels.tolist())
+    missing = [name for k, name in enumerate(train.class_names) if not counts[k]]
+    if not counts:
+        raise DataError(
+            f"the training split of {len(train)} frames holds no object of {', '.join(missing)}; "
+            "set data.classes or data.train_split"
+        )
+    if missing:
+        _warn(f"the training split holds no object of {', '.join(missing)}: it is not learnt")
+    known = {path.resolve() for path in train.paths}
+    both = sum(path.resolve() in known for path in validation.paths)
+    if both:
+        _warn(
+            f"{both} of {len(validation)} validation frames are training frames, too: the AP on "
+            "them says nothing about others"
+        )
 
 
 def check_query_counts(student: Model, teacher: Model | None) -> int | None:

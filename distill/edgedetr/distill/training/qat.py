@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from edgedetr.distill.model import Model
 from edgedetr.distill.networks.fake_quantization import Quantization, quantization_from_json
 from edgedetr.distill.networks.reparameterize import reparameterize
-from edgedetr.runtime.errors import UsageError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.files import read_text, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,10 @@ def quantized_student(
         return student
     reparameterize(student.network)
     if resumed and kept.is_file():
-        text = kept.read_text(encoding="utf-8")
+        try:
+            text = read_text(kept)
+        except ValueError as error:
+            raise ArtifactError(f"{kept} is damaged: {error}") from error
         return replace(student, quantization=quantization_from_json(text, str(kept)))
     count = min(config.frames, len(dataset))
     frames = (dataset[i * len(dataset) // count].frame.image for i in range(count))

@@ -63,8 +63,10 @@ def only_run_in(out: Path) -> Iterator[None]:
     outlives it does not hold it. A file system that knows no locks has none.
 
     Raises:
-        UsageError: If another run is using it.
+        UsageError: If another run is using it, or it is a file.
     """
+    if out.is_file():
+        raise UsageError(f"{out} is a file; choose a folder for the run: --out")
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)
     path = out / LOCK

@@ -14,7 +14,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
-from edgedetr.runtime.files import without_nan, write_text
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import MOST_LOG_BYTES, read_bytes, without_nan, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +120,10 @@ def _named(path: Path) -> Iterator[None]:
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Return the whole records of a log, and how many lines are none."""
-    lines = path.read_bytes().splitlines()
+    try:
+        lines = read_bytes(path, MOST_LOG_BYTES).splitlines()
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not the log of a run: {error}; move it away") from error
     records = [record for line in lines if (record := _record(line)) is not None]
     return records, len(lines) - len(records)
 

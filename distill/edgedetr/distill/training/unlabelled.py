@@ -45,6 +45,7 @@ class MixedFrames:
         class_names: The split's.
         ids: Name of each frame.
         truths: The labels of each frame; none of those without.
+        paths: Image file of each frame.
         unlabelled: How many frames have no labels.
 
     Raises:
@@ -56,6 +57,7 @@ class MixedFrames:
         self.class_names = labelled.class_names
         self.ids = (*labelled.ids, *(path.name for path in self._paths))
         self.truths = (*labelled.truths, *(_nothing() for _ in self._paths))
+        self.paths = (*labelled.paths, *self._paths)
         self.unlabelled = len(self._paths)
 
     def __len__(self) -> int:

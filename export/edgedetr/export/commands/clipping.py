@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, require_apart
+from edgedetr.runtime.commands.options import PATH, beside, require_apart
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,14 +21,15 @@ def clipping(model: Path, output: Path | None) -> None:
     import onnx
 
     from edgedetr.export.transforms.clipping import clipping_graph
-    from edgedetr.graph.model_file import embedded_spec, load_onnx
+    from edgedetr.graph.model_file import check_onnx_name, embedded_spec, load_onnx
     from edgedetr.runtime.files import atomic_path
 
-    output = output or model.with_suffix(".clipping.onnx")
+    output = output or beside(model, ".clipping.onnx")
+    check_onnx_name(output)
     require_apart([output], [model])
     quantized = load_onnx(model)
     embedded_spec(quantized, model)
     graph = clipping_graph(quantized)
     with atomic_path(output) as temporary:
         onnx.save(graph, temporary)
-    click.echo(f"{output}: {len(graph.graph.node)} nodes of {len(quantized.graph.node)}")
+    click.echo(printable(f"{output}: {len(graph.graph.node)} nodes of {len(quantized.graph.node)}"))

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, require_apart, spec_option
+from edgedetr.runtime.commands.options import (
+    PATH,
+    beside,
+    command_line,
+    require_apart,
+    spec_option,
+)
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +77,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
         hardware_compatible=hardware_compatible,
         tf32=tf32,
     )
-    output = output or model.with_suffix(".engine")
+    output = output or beside(model, ".engine")
     require_apart([output, timing_cache], [model])
     require_apart([output], [timing_cache])
     with tqdm(desc="engine", unit="step", disable=None, leave=False) as bar:
@@ -87,7 +94,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
         click.echo(note, err=True)
     size_mib = output.stat().st_size / 2**20
     weights = "" if report.weights_mib is None else f", of which weights {report.weights_mib:.2f}"
-    click.echo(f"{output}: {report.describe()}; {size_mib:.2f} MiB{weights}")
+    click.echo(printable(f"{output}: {report.describe()}; {size_mib:.2f} MiB{weights}"))
 
 
 def _shown(bar: tqdm[None]) -> OnStep:

@@ -9,11 +9,13 @@ import click
 from edgedetr.runtime.commands.options import (
     PATH,
     Number,
+    beside,
     command_line,
     require_apart,
     spec_option,
 )
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,8 +71,8 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
         gate = Gate(box_error_px=max_box_error_px, score_error=max_score_error)
         request = Request(images, frames, gate.limits("fp16"))
 
-    output = output or model.with_suffix(".fp16.onnx")
+    output = output or beside(model, ".fp16.onnx")
     require_apart([output], [model])
     seen = frames_of(images) if images else None
     share = export_fp16(model, output, spec, seen, command_line(), request)
-    click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")
+    click.echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))

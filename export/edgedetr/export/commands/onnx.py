@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, require_apart
+from edgedetr.runtime.commands.options import PATH, beside, command_line, require_apart
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,7 @@ def onnx(
 
     paths = choose_frames(list_images(images), EXPORT_FRAMES) if images else None
     frames = None if paths is None else map(read_image, paths)
-    output = output or checkpoint.with_suffix(".onnx")
+    output = output or beside(checkpoint, ".onnx")
     require_apart([output], [checkpoint])
     done = export_onnx(
         checkpoint,
@@ -62,4 +63,6 @@ def onnx(
     if done.moved:
         click.echo(f"Compared with the checkpoint's own sampling: {done.moved.summary()}", err=True)
     size_mib = output.stat().st_size / 2**20
-    click.echo(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}")
+    click.echo(
+        printable(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}")
+    )

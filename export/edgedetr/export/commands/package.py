@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, require_apart, spec_option
+from edgedetr.runtime.commands.options import (
+    PATH,
+    beside,
+    command_line,
+    require_apart,
+    spec_option,
+)
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,7 +115,7 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
         counter=_seconds_since_1970() if counter is None else counter,
         policy=policy,
     )
-    output = output or models[0].with_suffix(".tar")
+    output = output or beside(models[0], ".tar")
     require_apart([output], [*contents.inputs, key, golden_frame])
     if golden_frame:
         contents = replace(contents, frame=read_image(golden_frame))
@@ -117,9 +124,8 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
         click.echo(gate, err=True)
     size_mib = sum(f.size for f in made.files) / 2**20
     signed = f"signed by {made.signed_by[:16]}" if key else "NOT SIGNED: vehicles refuse it"
-    click.echo(
-        f"{output}: {len(made.files)} files, {size_mib:.2f} MiB, counter {made.counter}, {signed}"
-    )
+    size = f"{len(made.files)} files, {size_mib:.2f} MiB, counter {made.counter}"
+    click.echo(printable(f"{output}: {size}, {signed}"))
 
 
 @package.command()
@@ -137,7 +143,7 @@ def keygen(key: Path, passphrase: bool) -> None:
     if passphrase and not secret:
         secret = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
     name = run(key, secret)
-    click.echo(f"{key} and {public_path(key)}: {name[:16]}")
+    click.echo(printable(f"{key} and {public_path(key)}: {name[:16]}"))
 
 
 @package.command()
@@ -172,10 +178,12 @@ def verify(path: Path, public_key: Path | None, state: Path | None, policy: Path
         count, counter = len(opened.manifest.files), opened.manifest.counter
     preprocessing = "bit-exact" if exact else "equal to within one grey level"
     click.echo(
-        f"{path}: {count} files match its manifest; counter {counter}; preprocessing here is "
-        f"{preprocessing}"
+        printable(
+            f"{path}: {count} files match its manifest; counter {counter}; preprocessing here is "
+            f"{preprocessing}"
+        )
     )
-    click.echo("".join(f"{gate}\n" for gate in gates), nl=False)
+    click.echo("".join(f"{printable(gate)}\n" for gate in gates), nl=False)
     if public_key:
         click.echo("The signature is valid, and each ONNX model finds its golden detections here.")
     else:

@@ -10,11 +10,13 @@ from edgedetr.runtime.commands.options import (
     PATH,
     SPEC_FILE,
     Number,
+    beside,
     command_line,
     require_apart,
     spec_option,
 )
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +88,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.export.to_fp16 import frames_of
     from edgedetr.export.to_qdq import export_qdq
 
-    output = output or model.with_suffix(".int8.onnx")
+    output = output or beside(model, ".int8.onnx")
     require_apart([output], [model, stats])
     seen = list(frames_of(images)) if images else None
     if gate or max_ap_drop is not None:
@@ -107,4 +109,4 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     named = {"--spec": click.get_current_context().meta[SPEC_FILE].name} if spec else {}
     named |= {"--images": images.name} if images else {}
     share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named)
-    click.echo(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB")
+    click.echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))

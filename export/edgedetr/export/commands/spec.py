@@ -8,6 +8,7 @@ import click
 
 from edgedetr.runtime.commands.options import PATH
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,4 +34,4 @@ def spec(model: Path, output: Path | None) -> None:
     write_text(output, draft.toml())
     for key, guess in draft.unsure.items():
         click.echo(f"unsure about {key}: {guess}", err=True)
-    click.echo(f"{output}: {len(draft.keys)} keys, {len(draft.unsure)} to check")
+    click.echo(printable(f"{output}: {len(draft.keys)} keys, {len(draft.unsure)} to check"))

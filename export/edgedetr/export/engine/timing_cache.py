@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from edgedetr.export.engine.builders import version_of
 from edgedetr.runtime.cuda.device import find_device
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.files import atomic_path
+from edgedetr.runtime.files import atomic_path, read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _TITLE = "edgedetr timing cache for "
+_MOST_BYTES = 256 << 20
 
 
 def cache_key(trt: Any) -> str:  # noqa: ANN401
@@ -48,7 +49,10 @@ def save_cache(config: Any, path: Path, key: str) -> None:  # noqa: ANN401
 
 
 def _fill(config: Any, cache: Any, path: Path, key: str) -> str:  # noqa: ANN401
-    line, newline, blob = path.read_bytes().partition(b"\n")
+    try:
+        line, newline, blob = read_bytes(path, _MOST_BYTES).partition(b"\n")
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not a timing cache: {error}") from error
     title = line.decode(errors="replace")
     if not newline or not title.startswith(_TITLE):
         raise ArtifactError(

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.files import read_bytes
 from edgedetr.runtime.package.signing import fingerprint
 
 if TYPE_CHECKING:
@@ -77,9 +78,11 @@ def load_private_key(path: Path, ask: Callable[[], str] = str) -> Ed25519Private
     """
     try:
         mode = path.stat().st_mode & 0o777
-        data = path.read_bytes()[:_MAX_KEY_BYTES]
+        data = read_bytes(path, _MAX_KEY_BYTES)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot read the private key: {error.strerror}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not a private key in PEM: {error}") from error
     if os.name == "posix" and mode & 0o077:
         raise ArtifactError(
             f"{path} is readable by others (mode {mode:04o}); run: chmod 600 {path}"

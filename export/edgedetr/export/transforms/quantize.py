@@ -9,17 +9,18 @@ one of them and there is little to gain.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from edgedetr.calib.placement import Point, concat_inputs, points, residuals
 from edgedetr.export.transforms.halve import HalfShare, halve
+from edgedetr.export.transforms.node_names import matching
 from edgedetr.export.transforms.qdq_nodes import NodeMaker
-from edgedetr.graph.int8 import channel_axis, scale_from_amax
+from edgedetr.graph.int8 import channel_axis, least_scales, scale_from_amax
 from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.requirements import opset_of, raise_opset
 from edgedetr.graph.wiring import Wiring, reads, replace_items
@@ -28,7 +29,6 @@ from edgedetr.runtime.errors import ArtifactError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
@@ -90,7 +90,7 @@ def quantize(
     Raises:
         ArtifactError: If the model is quantized already or of an opset without per-channel INT8,
             or the stats lack a tensor.
-        UsageError: If an expression is none, or finds no node.
+        UsageError: If an expression is none, takes too long or finds no node.
     """
     _check_float(model)
     quantized = onnx.ModelProto()
@@ -104,7 +104,7 @@ def quantize(
     for name, (_, dequantize) in pairs.items():
         for index in readers[name]:
             _replace_input(wiring.nodes[index], name, dequantize.output[0])
-    weights = _quantize_weights(wiring, chosen, maker)
+    weights = _quantize_weights(wiring, chosen, maker, scales)
     ordered = [*weights, *(n for name in wiring.inputs for n in pairs.get(name, ()))]
     for node in wiring.nodes:
         ordered += [node, *(n for name in node.output for n in pairs.get(name, ()))]
@@ -166,10 +166,8 @@ def _choose(eligible: list[Point], include: str, exclude: str) -> list[Point]:
 def _matching(candidates: list[Point], option: str, pattern: str) -> set[Point]:
     if not pattern:
         return set()
-    try:
-        found = {p for p in candidates if re.search(pattern, p.scope)}
-    except re.error as error:
-        raise UsageError(f"{option} {pattern!r} is no regular expression: {error}") from error
+    hits = matching(pattern, [p.scope for p in candidates], option)
+    found = {p for p, hit in zip(candidates, hits, strict=True) if hit}
     if not found:
         raise UsageError(
             f"{option} {pattern!r} finds none of the {len(candidates)} nodes that it may; one is "
@@ -212,18 +210,32 @@ def _scales(wiring: Wiring, chosen: list[Point], amax: Mapping[str, float]) -> d
 
 
 def _quantize_weights(
-    wiring: Wiring, chosen: list[Point], maker: NodeMaker
+    wiring: Wiring, chosen: list[Point], maker: NodeMaker, scales: Mapping[str, float]
 ) -> list[onnx.NodeProto]:
     """Let the chosen nodes read INT8 weights; nodes that share weights share their DQ."""
-    made: dict[tuple[str, int], onnx.NodeProto] = {}
+    sharing: dict[tuple[str, int], list[Point]] = {}
     for point in chosen:
-        node = wiring.nodes[point.index]
-        values = numpy_helper.to_array(wiring.constants[point.weight])
-        key = point.weight, channel_axis(node, values.ndim)
-        if key not in made:
-            made[key] = maker.weight(point.weight, values, key[1])
-        _replace_input(node, point.weight, made[key].output[0])
-    return list(made.values())
+        rank = len(wiring.constants[point.weight].dims)
+        axis = channel_axis(wiring.nodes[point.index], rank)
+        sharing.setdefault((point.weight, axis), []).append(point)
+    made = []
+    for (name, axis), group in sharing.items():
+        values = numpy_helper.to_array(wiring.constants[name])
+        limits = [_least_scales(wiring, point, scales[point.tensor]) for point in group]
+        known = [limit for limit in limits if limit.size == values.shape[axis]]
+        made.append(maker.weight(name, values, axis, np.max(known, axis=0) if known else None))
+        for point in group:
+            _replace_input(wiring.nodes[point.index], name, made[-1].output[0])
+    return made
+
+
+def _least_scales(wiring: Wiring, point: Point, input_scale: float) -> NDArray[np.float32]:
+    """Return `least_scales` of a node; empty where no constant is its bias."""
+    node = wiring.nodes[point.index]
+    bias = wiring.constants.get(node.input[2]) if len(node.input) > 2 else None
+    if bias is None:
+        return np.zeros(0, np.float32)
+    return least_scales(numpy_helper.to_array(bias).reshape(-1), input_scale)
 
 
 def _replace_input(node: onnx.NodeProto, old: str, new: str) -> None:

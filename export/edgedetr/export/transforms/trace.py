@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +20,17 @@ from typing_extensions import override
 from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, reparameterize
 from edgedetr.export.transforms.deformable_attention import Form, sampled_by
 from edgedetr.export.transforms.roi_align import regions_pooled_by
+from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from edgedetr.distill.model import Model
 
 OPSET = 17
+LEAST_SIDE_PX = 32
+"""Backbones halve the image five times."""
 
 
 def trace(
@@ -34,6 +39,9 @@ def trace(
     """Write a network as torch traces it: layers merged, static batch 1, no metadata.
 
     The tracer warns about every size that it fixes, which is what a static graph wants.
+
+    Raises:
+        ArtifactError: If the network cannot compute anything at the size of its spec.
     """
     path = Path(path)
     spec, network = model.spec, copy.deepcopy(model.network).eval()
@@ -44,7 +52,8 @@ def trace(
         sampled_by(deformable_attention, network),
         regions_pooled_by(deformable_attention),
     )
-    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
+    sized = _size_named(spec.input_hw)
+    with sized, warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
@@ -57,6 +66,26 @@ def trace(
             opset_version=OPSET,
             dynamo=False,
         )
+
+
+@contextmanager
+def _size_named(input_hw: tuple[int, int]) -> Iterator[None]:
+    """Say at which size a network cannot run, where torch says why."""
+    height, width = input_hw
+    if min(input_hw) < LEAST_SIDE_PX:
+        raise ArtifactError(
+            f"the network reads {height}x{width} pixels; wanted {LEAST_SIDE_PX} or more a side: "
+            "train it with a larger student.input_hw"
+        )
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(side % LEAST_SIDE_PX for side in input_hw):
+            raise
+        raise ArtifactError(
+            f"the network cannot run at {height}x{width} pixels: {str(error).splitlines()[0]}; "
+            "train it with a student.input_hw of multiples of 32"
+        ) from error
 
 
 class _Answers(nn.Module):

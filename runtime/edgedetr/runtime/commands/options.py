@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class _HomePath(click.Path):
-    """A path in which ``~`` is the user's home, also where no shell saw it: ``--out=~/found``."""
+    """A path in which ``~`` is the user's home, also where no shell saw it: ``--out=~/found``.
+
+    ``~name`` is a name like any other: the home of somebody else is nowhere to write by a slip.
+    """
 
     # typing.override is Python 3.12's
     def convert(  # type: ignore[explicit-override]
@@ -32,7 +35,8 @@ class _HomePath(click.Path):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Any:  # noqa: ANN401 - as in click
-        return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 - keeps ~nobody
+        own = os.fspath(value).split("/", 1)[0] == "~"
+        return super().convert(Path(value).expanduser() if own else value, param, ctx)
 
 
 class _SpecFile(_HomePath):
@@ -85,6 +89,17 @@ threshold_option = click.option(
 def command_line() -> str:
     """Return the command that is running, as it can be typed again."""
     return shlex.join(["edgedetr", *sys.argv[1:]])
+
+
+def beside(model: Path, suffix: str) -> Path:
+    """Return where a command writes by default: MODEL with another suffix.
+
+    Raises:
+        UsageError: If MODEL is a folder that has no name, such as ``.`` and ``/``.
+    """
+    if not model.name:
+        raise UsageError(f"{model} is no file; name a model")
+    return model.with_suffix(suffix)
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
