@@ -10,10 +10,12 @@ import copy
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, reparameterize
@@ -22,6 +24,7 @@ from edgedetr.export.transforms.roi_align import regions_pooled_by
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from edgedetr.distill.model import Model
 
@@ -44,10 +47,11 @@ def trace(
         sampled_by(deformable_attention, network),
         regions_pooled_by(deformable_attention),
     )
-    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
+    with warnings.catch_warnings(), torch.inference_mode(), sampling, pooling, _Constants():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        warnings.filterwarnings("ignore", "Exporting aten::index operator", UserWarning)
         torch.onnx.export(
             _Answers(replace(model, network=network)).eval(),
             (images,),
@@ -59,14 +63,37 @@ def trace(
         )
 
 
+class _Constants(TorchFunctionMode):
+    """Traces as constants what is the same for every image, and what torch's exporter fails at.
+
+    It makes every ``linspace`` FP64, and has no operator for a bicubic resize with antialiasing,
+    which vision transformers have for their position embeddings, and for nothing else.
+    """
+
+    @override
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Any = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.linspace:
+            args = (float(args[0]), float(args[1]), int(args[2]))
+        elif func is not functional.interpolate or kwargs.get("mode") != "bicubic":
+            return func(*args, **kwargs)
+        return torch.from_numpy(func(*args, **kwargs).numpy())
+
+
 class _Answers(nn.Module):
     """A network that takes images and gives logits and boxes, nothing else."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.network = model.network
-        self._predict = model.module.predict
+        self._model = model
 
     @override
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self._predict(self.network, images)
+        return self._model.predict(images)
