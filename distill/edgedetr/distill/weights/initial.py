@@ -92,7 +92,7 @@ def _from_checkpoint(
         )
     spec = replace(spec, mean=theirs.mean, std=theirs.std, pad_value=theirs.pad_value)
     _report_input(source, theirs, spec)
-    return replace(model, spec=spec)
+    return replace(model, spec=spec, quantization=None)
 
 
 def _fill(model: Model, source: str, names: Sequence[tuple[str, ...]]) -> None:
