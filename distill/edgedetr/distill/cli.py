@@ -217,4 +217,49 @@ def _figure(value: float, width: int) -> str:
     return f"{'-':>{width}}" if math.isnan(value) else f"{value:{width}.3f}"
 
 
-COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate)
+@click.command("import")
+@click.argument("source")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=PATH,
+    metavar="MODEL.safetensors",
+    help="The checkpoint to write.",
+)
+@click.option("--query-fade", is_flag=True, help="Let weak queries fade; changes the answers.")
+@click.option(
+    "--input-hw",
+    nargs=2,
+    type=click.IntRange(32, 1 << 14),
+    metavar="HEIGHT WIDTH",
+    help="Size of the input in pixels.",
+    show_default="the preprocessor's",
+)
+def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, int] | None) -> None:
+    """Import the detector SOURCE, with the answers that it has in transformers.
+
+    SOURCE is a name of the Hugging Face hub, or a folder with config.json, preprocessor_config.json
+    and model.safetensors. The checkpoint works in every command: as a teacher, as a start, to
+    export, to verify and to detect.
+    """
+    from edgedetr.distill.weights.importing import import_model
+    from edgedetr.distill.weights.source_folder import source_folder
+
+    model = import_model(
+        source_folder(source),
+        output,
+        query_fade=query_fade,
+        input_hw=input_hw,
+        name=source,
+        command=command_line(),
+    )
+    millions = sum(p.numel() for p in model.network.parameters()) / 1e6
+    height, width = model.spec.input_hw
+    click.echo(
+        f"{output}: {model.family}, {millions:.1f} M parameters, {len(model.spec.class_names)} "
+        f"classes, input {height} x {width} ({model.spec.resize})"
+    )
+
+
+COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate, import_)

@@ -102,15 +102,15 @@ class StudentConfig:
 
     Attributes:
         family: File name under ``edgedetr.distill.detectors``.
-        preset: Size within the family.
+        preset: Size within the family; ``imported`` is that of a foreign detector in ``init``.
         input_hw: Height and width of the network's input in pixels, multiples of 32.
         resize: How frames get to that size, see `ModelSpec`.
         mean: What each channel (R, G, B) of pixels in [0, 1] loses; unset takes what the weights
             that it starts from were trained with, and 0 where it starts fresh.
         std: What it is divided by then; likewise, and 1.
         init: Checkpoint of the same family and preset to start from, or weights of such a detector
-            in transformers' naming: a ``.safetensors`` file or a hub repository; empty starts
-            fresh.
+            in transformers' naming: a ``.safetensors`` file, a folder or a hub repository; empty
+            starts fresh.
         backbone_weights: Pre-trained weights of the backbone, whose batch norms they freeze: a
             ``.safetensors`` file, or a repository of the Hugging Face hub such as
             ``timm/resnet50d.a1_in1k``; empty starts fresh.
@@ -131,6 +131,8 @@ class StudentConfig:
     def __post_init__(self) -> None:
         check_input_hw(self.input_hw)
         check_normalization(self.mean, self.std)
+        if self.preset == "imported" and not self.init:
+            raise ValueError('preset = "imported" needs the detector that is imported, in init')
         if self.init and self.backbone_weights:
             raise ValueError("set init, which has a backbone, or backbone_weights; not both")
         if self.inherit and (self.init or self.backbone_weights):
@@ -250,7 +252,8 @@ class DistillConfig:
         student: The model to train.
         optimizer: How it is trained.
         qat: Whether it is trained for INT8.
-        teacher: Checkpoint of the teacher; empty for a method that needs none.
+        teacher: Checkpoint of the teacher, a folder of transformers or a name of the hub; empty for
+            a method that needs none.
         teacher_input: Its input, where it is to be another than it was trained with.
         foundation: Vision backbone of transformers whose features the method ``foundation``
             teaches: a folder, or a repository of the Hugging Face hub.

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from edgedetr.distill.class_map import ClassMap
-from edgedetr.distill.detectors import DetectorModule, detector
+from edgedetr.distill.detectors import DetectorModule, detector, is_importable, trains
 from edgedetr.distill.types import into_frame, out_of_frame
-from edgedetr.runtime.errors import UnknownNameError
+from edgedetr.runtime.errors import UnknownNameError, UsageError
 from edgedetr.runtime.settings import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
     from edgedetr.distill.detectors import (
         DenseDetectorModule,
+        ImportableModule,
         QueryDetectorModule,
         RegionDetectorModule,
     )
@@ -39,6 +40,32 @@ if TYPE_CHECKING:
     from edgedetr.runtime.spec import ModelSpec
 
 
+IMPORTED = "imported"
+"""The preset of a model whose size is no preset's: an `Architecture` says what it is."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What an imported network is made of.
+
+    Attributes:
+        config: The values of its ``config.json``.
+        rows: How many rows its class heads have.
+        class_rows: Which row each class of the spec has; empty where each has the row of its index.
+        query_fade: Whether its predictions have the query fade, see
+            `edgedetr.distill.networks.query_fade`; the library that it comes from has none.
+    """
+
+    config: dict[str, Any]
+    rows: int
+    class_rows: tuple[int, ...] = ()
+    query_fade: bool = False
+
+    def for_classes(self, count: int) -> Architecture:
+        """Return the same for other classes, so many, each with a row."""
+        return replace(self, rows=count, class_rows=())
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A detector of some family.
@@ -55,6 +82,7 @@ class Model:
             the same, see `with_classes`.
         quantization: How its INT8 export rounds, where it was trained for that; its own functions
             compute in float, see `edgedetr.distill.networks.fake_quantization.simulated`.
+        architecture: What an imported network is made of; None for the network of a preset.
     """
 
     family: str
@@ -63,6 +91,7 @@ class Model:
     network: nn.Module
     class_map: ClassMap | None = None
     quantization: Quantization | None = None
+    architecture: Architecture | None = None
 
     @property
     def width(self) -> int:
@@ -94,6 +123,17 @@ class Model:
         """Indices of the outputs' classes that the network knows; None where it knows all."""
         return self.class_map.known if self.class_map else None
 
+    @property
+    def rows(self) -> ClassMap | None:
+        """Which rows of the class heads each class of the outputs is; None where they are all."""
+        architecture = self.architecture
+        if architecture is None or not architecture.class_rows:
+            return self.class_map
+        rows = architecture.class_rows
+        groups = self.class_map.groups if self.class_map else [(i,) for i in range(len(rows))]
+        in_rows = tuple(tuple(rows[i] for i in group) for group in groups)
+        return ClassMap(in_rows, architecture.rows)
+
     def with_classes(self, names: Sequence[str | Sequence[str]]) -> Model:
         """Return the model with outputs for these of its classes, in this order.
 
@@ -111,13 +151,16 @@ class Model:
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
         logits, boxes = self.module.predict(self.network, images)
-        return self.class_map.of_sigmoid(logits) if self.class_map else logits, boxes
+        return self.rows.of_sigmoid(logits) if self.rows else logits, boxes
 
     def training_pass(self, images: Tensor, targets: Sequence[Targets]) -> tuple[Losses, Features]:
         """Return the weighted detection losses of (B, 3, H, W), and the memory they came from.
 
-        The classes are the network's own, whatever `with_classes` chose.
+        The classes are those of the spec, whatever `with_classes` chose.
         """
+        if self.architecture and self.architecture.class_rows:
+            rows = self.architecture.class_rows
+            targets = [replace(t, labels=t.labels.new_tensor(rows)[t.labels]) for t in targets]
         return self.module.training_pass(self.network, images, targets)
 
     def encode(self, images: Tensor) -> Features:
@@ -134,8 +177,8 @@ class Model:
         A class that is several of the network's gets the content of the first; that of one that
         the network does not know means nothing.
         """
-        if self.class_map:
-            labels = labels.new_tensor(self.class_map.firsts)[labels]
+        if self.rows:
+            labels = labels.new_tensor(self.rows.firsts)[labels]
         module = cast("QueryDetectorModule", self.module)
         return module.label_content(self.network, labels, boxes)
 
@@ -151,9 +194,9 @@ class Model:
         outputs = module.decode(self.network, memory, inside)
         if memory.frame is not None:
             outputs = replace(outputs, boxes=out_of_frame(outputs.boxes, memory.frame))
-        if self.class_map:
-            logits = self.class_map.of_sigmoid(outputs.logits)
-            outputs = replace(outputs, logits=logits, known=self.class_map.known)
+        if self.rows:
+            logits = self.rows.of_sigmoid(outputs.logits)
+            outputs = replace(outputs, logits=logits, known=self.rows.known)
         return outputs
 
     def cell_outputs(self, pyramid: Pyramid, count: int) -> CellOutputs:
@@ -189,23 +232,61 @@ def _regions_in_frame(boxes: Sequence[Tensor], frame: Tensor) -> list[Tensor]:
     return [(b * a + c).clamp(0, 1) for b, a, c in zip(boxes, scale, shift, strict=True)]
 
 
-def new_model(family: str, preset: str, spec: ModelSpec) -> Model:
+def new_model(
+    family: str,
+    preset: str,
+    spec: ModelSpec,
+    architecture: Architecture | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> Model:
     """Make a model with fresh weights.
+
+    Args:
+        family: File name under ``edgedetr.distill.detectors``.
+        preset: Size within the family; `IMPORTED` for one that an architecture describes.
+        spec: Input and classes.
+        architecture: What it is made of where no preset says it.
+        tensors: Weights for an architecture, in transformers' naming; None gives fresh ones.
 
     Raises:
         UnknownNameError: If there is no such family or preset.
+        ArtifactError: If transformers refuses the architecture, or the tensors do not fit it.
+        UsageError: If the architecture has the query fade and its family chooses no queries.
     """
-    module = family_with(preset, family)
-    return Model(family, preset, spec, module.build(preset, len(spec.class_names)))
+    if architecture is None:
+        module = family_with(preset, family)
+        return Model(family, preset, spec, module.build(preset, len(spec.class_names)))
+    importing = cast("ImportableModule", family_with(IMPORTED, family))
+    network = importing.build_from(architecture.config, architecture.rows, tensors)
+    if hasattr(network, "query_fade"):
+        network.query_fade = architecture.query_fade  # type: ignore[assignment]
+    elif architecture.query_fade:
+        raise UsageError(f"{family} has no query fade; leave out --query-fade")
+    return Model(family, IMPORTED, spec, network, architecture=architecture)
+
+
+def same_kind(model: Model, spec: ModelSpec) -> Model:
+    """Make a model of the same family and size with fresh weights, perhaps for other classes."""
+    architecture = model.architecture
+    if architecture and spec.class_names != model.spec.class_names:
+        architecture = architecture.for_classes(len(spec.class_names))
+    return new_model(model.family, model.preset, spec, architecture)
 
 
 def family_with(preset: str, family: str) -> DetectorModule:
-    """Return the module of a family that has a preset.
+    """Return the module of a family that has a preset; `IMPORTED` is one of transformers' families.
 
     Raises:
         UnknownNameError: If there is no such family or preset.
     """
     module = detector(family)
+    if preset == IMPORTED and is_importable(module):
+        return module
+    if not trains(module):
+        raise UnknownNameError(
+            f"{family} has no presets: it comes imported, detects and teaches, and is not trained "
+            "here; choose another family for the student"
+        )
     if preset not in module.PRESETS:
         raise UnknownNameError(f"no preset {preset!r} in {family}{nearest(preset, module.PRESETS)}")
     return module

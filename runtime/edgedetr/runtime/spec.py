@@ -20,7 +20,7 @@ MAX_SIDE_PX = 1 << 14
 
 _CONVENTIONS = {
     *("activation", "no_object", "box_format", "box_unit"),
-    *("fused", "labels_name", "extra_inputs"),
+    *("fused", "labels_name", "extra_inputs", "antialias"),
 }
 BRIGHTEST = 255
 """The largest value of a pixel."""
@@ -70,6 +70,8 @@ class ModelSpec:
         labels_name: Name of the class indices, integers (B, Q), of a model that outputs one
             class a query; its scores, (B, Q), are named as the logits.
         extra_inputs: Inputs beside the image.
+        antialias: Whether images are resized as PIL and torchvision do, see
+            `edgedetr.runtime.antialias`, which takes longer; else as `Placement.resize_steps` says.
     """
 
     input_hw: tuple[int, int]
@@ -89,6 +91,7 @@ class ModelSpec:
     fused: bool = False
     labels_name: str = ""
     extra_inputs: tuple[ExtraInput, ...] = ()
+    antialias: bool = False
 
     def __post_init__(self) -> None:
         checks = {

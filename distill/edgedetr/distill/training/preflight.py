@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from edgedetr.distill.detectors import trains
 from edgedetr.distill.model import family_with
 from edgedetr.distill.types import Memory
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
+from edgedetr.distill.weights.imported_cache import local_checkpoint
 from edgedetr.runtime.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -32,10 +34,16 @@ def check_names(student: StudentConfig, teacher: str) -> None:
 
     Raises:
         UnknownNameError: If there is no such family or preset.
-        ArtifactError: If the teacher's checkpoint is missing.
+        UsageError: If the family cannot be trained.
+        ArtifactError: If the teacher's checkpoint is missing, or it cannot be imported.
     """
-    family_with(student.preset, student.family)
-    if teacher and not Path(teacher).is_file():
+    module = family_with(student.preset, student.family)
+    if not trains(module):
+        raise UsageError(
+            f"{student.family} detects and teaches, and is not trained here; choose another family "
+            "for the student"
+        )
+    if teacher and not local_checkpoint(teacher).is_file():
         raise missing_checkpoint(Path(teacher))
 
 

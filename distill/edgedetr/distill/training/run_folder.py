@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
 
-from edgedetr.distill.training.run_identity import settings_of
+from edgedetr.distill.training.run_identity import settings_of, source_file
 from edgedetr.distill.weights.checkpoint import save_model
-from edgedetr.distill.weights.pretrained import local_file
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import read_json, without_nan, write_text
 from edgedetr.runtime.manifest import read_manifest
@@ -162,7 +161,7 @@ def finish(
         out / STUDENT,
         student,
         command=record.command,
-        parents=[local_file(source) for source in record.weights.values() if source],
+        parents=[source_file(*named) for named in record.weights.items() if named[1]],
         summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on {record.validation}",
     )
     written = {

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import Truth
 from edgedetr.distill.training.unlabelled import hash_of_names
+from edgedetr.distill.weights.checkpoint import missing_checkpoint
+from edgedetr.distill.weights.imported_cache import local_checkpoint
 from edgedetr.distill.weights.pretrained import local_file
-from edgedetr.runtime.errors import ArtifactError, DataError
+from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import sha256
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def identity_of(
         DataError: If an image cannot be read.
     """
     sources = {
-        setting: _teacher_hash(source) if setting == "teacher" else _weights_hash(source)
+        setting: sha256(source_file(setting, source)) if source else ""
         for setting, source in weights.items()
     }
     for name, split in (("data.train_split", train), ("data.val_split", validation)):
@@ -147,14 +149,18 @@ def _labels_hash(split: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _teacher_hash(path: str) -> str:
-    if path and not Path(path).is_file():
-        raise ArtifactError(f"no checkpoint {path}; train one with: edgedetr distill train CONFIG")
-    return sha256(Path(path)) if path else ""
+def source_file(setting: str, source: str) -> Path:
+    """Return the file of weights that a setting of `DistillConfig.weights` names.
 
-
-def _weights_hash(source: str) -> str:
-    return sha256(local_file(source)) if source else ""
+    Raises:
+        ArtifactError: If it is missing.
+    """
+    if setting == "foundation" or (setting != "teacher" and not Path(source).is_dir()):
+        return local_file(source)
+    path = local_checkpoint(source)
+    if not path.is_file():
+        raise missing_checkpoint(path)
+    return path
 
 
 def _shown(value: object) -> str:

@@ -7,25 +7,35 @@ from typing import TYPE_CHECKING
 from transformers import DeformableDetrForObjectDetection, PreTrainedModel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from edgedetr.distill.model import Model
 
 
 def rows_by_name(student: Model, teacher: Model) -> tuple[int | None, ...]:
-    """Return which class of a teacher's network each class of a student is.
+    """Return which row of a teacher's class heads each class of a student is.
 
     A class that the teacher's `with_classes` made of several is the first of them.
 
     Returns:
         None for a class that the teacher does not know.
     """
-    if teacher.class_map is not None:
-        return tuple(group[0] if group else None for group in teacher.class_map.groups)
     theirs = teacher.spec.class_names
-    return tuple(
-        theirs.index(name) if name in theirs else None for name in student.spec.class_names
-    )
+    groups: Sequence[Sequence[int]] = [
+        (theirs.index(name),) if name in theirs else () for name in student.spec.class_names
+    ]
+    if teacher.class_map is not None:
+        groups = teacher.class_map.groups
+    named = teacher.architecture.class_rows if teacher.architecture else ()
+    firsts = [group[0] if group else None for group in groups]
+    return tuple(named[i] if named and i is not None else i for i in firsts)
+
+
+def row_count(model: Model) -> int:
+    """Return how many rows the class heads have; of an imported model some may be no class's."""
+    return model.architecture.rows if model.architecture else len(model.spec.class_names)
 
 
 def by_class(network: nn.Module, name: str, classes: int, step: int) -> tuple[Tensor, Tensor]:

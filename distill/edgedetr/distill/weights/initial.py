@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.model import IMPORTED, Model, new_model, same_kind
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.distill.weights.class_rows import rows_by_name
+from edgedetr.distill.weights.imported_cache import local_checkpoint
 from edgedetr.distill.weights.normalization import normalization_of
 from edgedetr.distill.weights.pretrained import (
     class_names_of,
@@ -41,10 +42,11 @@ def model_from(
     Class rows are taken over by name, and mean and std are those of the source.
 
     Args:
-        source: A checkpoint of this project, a ``.safetensors`` file in transformers' naming or a
-            repository of the hub.
+        source: A checkpoint of this project, a ``.safetensors`` file in transformers' naming, a
+            folder of transformers or a repository of the hub.
         family: Of the model; a checkpoint must be of the same.
-        preset: Of the model; a checkpoint must be of the same.
+        preset: Of the model; a checkpoint must be of the same. With `IMPORTED` a foreign model is
+            imported whole, of whatever size it is; with another, the tensors that fit are taken.
         spec: Input and classes of the model; those of a checkpoint may be others.
         names: What the source may call each class beside its own name, the first that it knows.
 
@@ -54,6 +56,8 @@ def model_from(
     """
     others = names or [()] * len(spec.class_names)
     known = [(own, *some) for own, some in zip(spec.class_names, others, strict=True)]
+    if preset == IMPORTED or Path(source).is_dir():
+        source = str(local_checkpoint(source))
     if is_checkpoint(source):
         return _from_checkpoint(source, family, preset, spec, known)
     model = new_model(family, preset, spec)
@@ -72,12 +76,13 @@ def _from_checkpoint(
     model = load_model(Path(source))
     if (model.family, model.preset) != (family, preset):
         raise ArtifactError(
-            f"{source} holds {model.family}/{model.preset}, the config wants {family}/{preset}"
+            f"{source} holds {model.family}/{model.preset}, the config wants {family}/{preset}; "
+            f'set student.family = "{model.family}" and student.preset = "{model.preset}"'
         )
     theirs = model.spec
     if theirs.class_names != spec.class_names:
         other = model.with_classes([_first_of(some, theirs.class_names) for some in names])
-        model = new_model(family, preset, spec)
+        model = same_kind(other, spec)
         copied = inherit(model, other)
         rows = rows_by_name(model, other)
         taken = [n for n, row in zip(spec.class_names, rows, strict=True) if row is not None]
@@ -87,7 +92,7 @@ def _from_checkpoint(
         )
     spec = replace(spec, mean=theirs.mean, std=theirs.std, pad_value=theirs.pad_value)
     _report_input(source, theirs, spec)
-    return Model(family, preset, spec, model.network)
+    return replace(model, spec=spec, quantization=None)
 
 
 def _fill(model: Model, source: str, names: Sequence[tuple[str, ...]]) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from edgedetr.distill.model import new_model
-from edgedetr.distill.weights.class_rows import by_class, rows_by_name
+from edgedetr.distill.model import same_kind
+from edgedetr.distill.weights.class_rows import by_class, row_count, rows_by_name
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def inherit(student: Model, teacher: Model, part: str = "") -> list[str]:
     theirs = teacher.network.state_dict()
     my_heads, their_heads = _heads(student.network), _heads(teacher.network)
     rows = rows_by_name(student, teacher)
-    same_classes = rows == tuple(range(len(teacher.spec.class_names)))
+    same_classes = rows == tuple(range(row_count(teacher)))
     by_row = {} if same_classes else class_tensors(student)
     taken = []
     for name, tensor in student.network.state_dict().items():
@@ -167,8 +167,8 @@ def _copy(name: str, mine: list[Tensor], found: list[Tensor]) -> bool:
 def _copy_rows(student: Model, teacher: Model, name: str, step: int) -> bool:
     """Take over the rows of a tensor by the names of their classes; tell whether there were any."""
     known = [(i, row) for i, row in enumerate(rows_by_name(student, teacher)) if row is not None]
-    own, rest = by_class(student.network, name, len(student.spec.class_names), step)
-    theirs, their_rest = by_class(teacher.network, name, len(teacher.spec.class_names), step)
+    own, rest = by_class(student.network, name, row_count(student), step)
+    theirs, their_rest = by_class(teacher.network, name, row_count(teacher), step)
     channels = (own.shape[2:3], theirs.shape[2:3])
     if not known or own.shape[3:] != theirs.shape[3:] or not channels[0] <= channels[1]:
         return False
@@ -180,9 +180,9 @@ def _copy_rows(student: Model, teacher: Model, name: str, step: int) -> bool:
 
 def class_tensors(model: Model) -> dict[str, int]:
     """Name the tensors whose shape depends on how many classes there are, and a class's rows."""
-    names = (*model.spec.class_names, "one more")
+    names = tuple(f"class {index}" for index in range(row_count(model) + 1))
     with torch.random.fork_rng():
-        wider = new_model(model.family, model.preset, replace(model.spec, class_names=names))
+        wider = same_kind(model, replace(model.spec, class_names=names))
     lengths = {name: t.shape[:1] for name, t in wider.network.state_dict().items()}
     return {
         name: lengths[name][0] - len(tensor)

@@ -96,7 +96,12 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.export.verify.page import page
     from edgedetr.runtime.errors import GateError
     from edgedetr.runtime.files import write_text
+    from edgedetr.runtime.hub import is_foreign
 
+    if is_foreign(reference):
+        from edgedetr.distill.weights.imported_cache import local_checkpoint
+
+        reference = local_checkpoint(reference)
     require_apart([out, html], [reference, candidate])
     paths = gate_images(images, data, frames)
     options = compare.Options(spec, tuple(path.name for path in paths), traced=taps)

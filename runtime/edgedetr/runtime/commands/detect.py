@@ -36,7 +36,8 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
 ) -> None:
     """Run MODEL on images: KITTI result files in OUT, and overlays in OUT/overlays.
 
-    A .safetensors checkpoint is exported first, into the user's cache.
+    A .safetensors checkpoint is exported first, and a name of the Hugging Face hub imported before,
+    into the user's cache.
     """
     from edgedetr.runtime.detect import detect as run
     from edgedetr.runtime.detector import Detector
