@@ -161,7 +161,8 @@ def against_transformers(source: Path, graph: Path, paths: Sequence[Path]) -> di
         feed(image, fed[0])
         given = processor(images=image, return_tensors="np")["pixel_values"]
         apart.append(float(np.abs(given - fed).mean()))
-        found = _found(*(x.copy() for x in ours(fed)), image, ours.spec)
+        logits, boxes = ours(fed)
+        found = _found(logits.copy(), boxes.copy(), image, ours.spec)
         for name, pixels in (("same_input", fed), ("own_input", given)):
             with torch.no_grad():
                 outputs = theirs(pixel_values=torch.from_numpy(pixels))

@@ -28,7 +28,7 @@ def test_the_format_is_detected_from_the_folder(kitti, tmp_path):
 
 def test_a_folder_without_a_data_set_is_refused(tmp_path):
     (tmp_path / "._train.json").write_bytes(b"hidden")
-    with pytest.raises(DataError, match="holds no data set; wanted KITTI's"):
+    with pytest.raises(DataError, match="holds no data set; wanted one of these formats: bdd100k"):
         survey(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         survey(tmp_path / "nothing")

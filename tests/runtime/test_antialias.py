@@ -19,7 +19,8 @@ def test_a_larger_image_is_plain_bilinear():
     shown = np.zeros((4, 2))
     for row, (places, parts) in enumerate(zip(pixels, weights, strict=True)):
         np.add.at(shown[row], places, parts / (1 << unit))
-    np.testing.assert_allclose(shown, [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]], atol=1e-4)
+    wanted = np.array([[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+    np.testing.assert_allclose(shown, wanted, atol=1e-4)
 
 
 SIZES = [(40, 60), (12, 31), (37, 100), (90, 25), (640, 640)]

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgedetr.distill.augmentations import augmentations_of
+from edgedetr.distill.config_ranges import (
+    MOST_SEED,
+    MOST_STEPS,
+    MOST_WEIGHT,
+    check_range,
+    check_sides,
+)
 from edgedetr.distill.methods import method, needs_foundation
+from edgedetr.distill.optimizer_config import LATER, OptimizerConfig, ScheduleConfig
 from edgedetr.distill.teacher_config import (
     TeacherConfig,
     TeacherInputConfig,
     check_class_map,
-    check_input_hw,
     check_normalization,
     names_of,
 )
@@ -25,16 +33,6 @@ if TYPE_CHECKING:
 
 
 MOST_WORKERS = 256
-MOST_STEPS = 10**9
-MOST_SEED = 2**32 - 1
-MOST_WEIGHT = 1e9
-"""Far beyond what any run needs: a larger number is a slip."""
-
-
-def _check_range(name: str, value: int, least: int, most: int) -> None:
-    """Refuse a number outside a range; raises ValueError."""
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be at least {least} and at most {most}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,20 @@ class DataConfig:
             or ``ignored`` areas. Whatever it is, a crowd of a trained class is ignored, and so are
             KITTI's DontCare areas and neutral pairs: Van beside Car, Person_sitting beside
             Pedestrian.
-        format: File name under ``edgedetr.distill.data``.
+        format: File name under ``edgedetr.distill.data``; ``auto`` looks at the folder.
         train_split: Split to train on.
         val_split: Split to evaluate on.
-        augment: ``flip`` mirrors; ``strong`` also zooms and changes light and colour.
+        augment: How training pictures are changed: files of ``edgedetr.distill.augmentations`` in
+            the order of their use, joined by ``+``, such as ``mosaic+mixup+flip``; ``strong`` is
+            ``flip+zoom+light``.
+        no_aug_epochs: The last epochs, which only mirror, and only where ``augment`` does, at the
+            student's own size.
+        repeat_threshold: Images of a class that fewer than this share of the images hold are
+            repeated, see `edgedetr.distill.training.sampling.repeat_factors`; 0 repeats none.
+        scales: Multi-scale training: shares of the sides of the student's input of which each batch
+            gets one.
+        rectangular: Sizes (H, W) of which each image gets the one nearest to its own shape, and a
+            batch holds one; the student is evaluated at its own. Empty trains at that size too.
         workers: Processes that load images; 0 loads in the training process.
         unlabelled: Folder of frames without labels, in which only the teacher teaches; empty is
             none.
@@ -66,7 +74,11 @@ class DataConfig:
     format: str = "kitti"
     train_split: str = "train"
     val_split: str = "val"
-    augment: Literal["flip", "strong"] = "flip"
+    augment: str = "flip"
+    no_aug_epochs: int = 0
+    repeat_threshold: float = 0.0
+    scales: tuple[float, ...] = (1.0,)
+    rectangular: tuple[tuple[int, int], ...] = ()
     workers: int = 0
     unlabelled: str = ""
     unlabelled_share: float = 0.25
@@ -88,12 +100,27 @@ class DataConfig:
         for split in (self.train_split, self.val_split):
             if not split.strip() or not set(split).isdisjoint("/\\"):
                 raise ValueError(f"train_split and val_split must be names, got {split!r}")
-        _check_range("workers", self.workers, 0, MOST_WORKERS)
+        check_range("workers", self.workers, 0, MOST_WORKERS)
+        self._check_sampling()
         if not (0 < self.unlabelled_share < 1 and 0 < self.unlabelled_score < 1):
             raise ValueError(
                 "unlabelled_share and unlabelled_score must lie in (0, 1), got "
                 f"{self.unlabelled_share} and {self.unlabelled_score}"
             )
+
+    def _check_sampling(self) -> None:
+        check_range("no_aug_epochs", self.no_aug_epochs, 0, MOST_STEPS)
+        augmentations_of(self.augment)
+        if not 0 <= self.repeat_threshold <= 1:
+            raise ValueError(
+                f"repeat_threshold must lie in [0, 1], got {self.repeat_threshold}; LVIS has 0.001"
+            )
+        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
+            raise ValueError(f"scales must lie in [0.1, 10], at least one, got {self.scales}")
+        for hw in self.rectangular:
+            check_sides("rectangular", hw)
+        if self.rectangular and self.unlabelled:
+            raise ValueError("unlabelled frames have one size: set unlabelled or rectangular")
 
 
 @dataclass(frozen=True)
@@ -129,7 +156,7 @@ class StudentConfig:
     inherit: bool = False
 
     def __post_init__(self) -> None:
-        check_input_hw(self.input_hw)
+        check_sides("input_hw", self.input_hw)
         check_normalization(self.mean, self.std)
         if self.preset == "imported" and not self.init:
             raise ValueError('preset = "imported" needs the detector that is imported, in init')
@@ -139,40 +166,6 @@ class StudentConfig:
             raise ValueError(
                 "inherit takes the teacher's weights; set neither init nor backbone_weights"
             )
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with linear warm-up and cosine decay to zero.
-
-    Attributes:
-        learning_rate: Peak rate of encoder, decoder and adapters.
-        backbone_factor: Rate of the backbone as a share of it; 1 for one that is not pre-trained.
-        weight_decay: Of all but norms and biases.
-        warmup_steps: Steps until the peak.
-        clip_norm: Largest norm of the gradient.
-        ema_decay: Of the moving average of weights that is evaluated and saved.
-    """
-
-    learning_rate: float = 8e-4
-    backbone_factor: float = 1.0
-    weight_decay: float = 1e-4
-    warmup_steps: int = 60
-    clip_norm: float = 0.1
-    ema_decay: float = 0.998
-
-    def __post_init__(self) -> None:
-        if not (self.learning_rate > 0 and self.clip_norm > 0 and 0 < self.ema_decay < 1):
-            raise ValueError(
-                "learning_rate and clip_norm must be positive and ema_decay lie in (0, 1), got "
-                f"{self.learning_rate}, {self.clip_norm} and {self.ema_decay}"
-            )
-        if self.backbone_factor < 0 or self.weight_decay < 0:
-            raise ValueError(
-                "backbone_factor and weight_decay must be at least 0, got "
-                f"{self.backbone_factor} and {self.weight_decay}"
-            )
-        _check_range("warmup_steps", self.warmup_steps, 0, MOST_STEPS)
 
 
 @dataclass(frozen=True)
@@ -193,7 +186,7 @@ class QatConfig:
     exclude: str = ""
 
     def __post_init__(self) -> None:
-        _check_range("qat.frames", self.frames, 1, MOST_STEPS)
+        check_range("qat.frames", self.frames, 1, MOST_STEPS)
         try:
             re.compile(self.include)
             re.compile(self.exclude)
@@ -202,27 +195,6 @@ class QatConfig:
                 "qat.include and qat.exclude must be regular expressions, found "
                 f"{error.pattern!r}: {error}"
             ) from error
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """How long a run trains and on how much at once, as `DistillConfig` says.
-
-    Attributes:
-        epochs: Passes over the training split.
-        batch_size: Images per step, over all devices.
-        eval_every: Epochs between evaluations; the last epoch is always evaluated.
-        seed: Of weights, order, augmentation and noise.
-    """
-
-    epochs: int
-    batch_size: int
-    eval_every: int
-    seed: int
-
-    def is_evaluated(self, epoch: int) -> bool:
-        """Tell whether the student is evaluated after an epoch, counted from 0."""
-        return epoch + 1 == self.epochs or (epoch + 1) % self.eval_every == 0
 
 
 @dataclass(frozen=True)
@@ -268,11 +240,16 @@ class DistillConfig:
         batch_size: Images a step, over all devices.
         eval_every: Epochs between evaluations; the last epoch is always evaluated.
         seed: Of weights, order, augmentation and noise.
+        best_metric: ``ap`` or ``ap50`` keeps the evaluated student that is best by it; empty keeps
+            the last.
+        patience: Evaluations in a row without a better one that end the run; 0 for no end.
+        save_every_steps: Steps between states within an epoch, beside that after each; 0 for none.
+        keep_states: How many of the newest states are kept while the run lasts.
     """
 
     data: DataConfig
     student: StudentConfig = StudentConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     qat: QatConfig = QatConfig()
     teacher: str = ""
     teacher_input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
@@ -284,11 +261,14 @@ class DistillConfig:
     batch_size: int = 16
     eval_every: int = 5
     seed: int = 0
+    best_metric: Literal["", "ap", "ap50"] = ""
+    patience: int = 0
+    save_every_steps: int = 0
+    keep_states: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_every"):
-            _check_range(name, getattr(self, name), 1, MOST_STEPS)
-        _check_range("seed", self.seed, 0, MOST_SEED)
+        self._check_schedule()
+        check_range("seed", self.seed, 0, MOST_SEED)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ValueError(f"methods must be different names, at least one, got {self.methods}")
         for name in {*self.methods, *self.method}:
@@ -305,6 +285,14 @@ class DistillConfig:
             )
         check_class_map(self.class_map, self.data.classes)
 
+    def _check_schedule(self) -> None:
+        for name in ("epochs", "batch_size", "eval_every", "keep_states"):
+            check_range(name, getattr(self, name), 1, MOST_STEPS)
+        for name in ("patience", "save_every_steps"):
+            check_range(name, getattr(self, name), 0, MOST_STEPS)
+        if self.patience and not self.best_metric:
+            raise ValueError('patience needs best_metric: set it to "ap" or "ap50"')
+
     def _check_foundation(self) -> None:
         """Refuse a method without its foundation, and frames that nothing teaches."""
         learns = needs_foundation(self.methods)
@@ -313,7 +301,7 @@ class DistillConfig:
         if self.data.unlabelled:
             if not learns and not any(method(name).NEEDS_TEACHER for name in self.methods):
                 raise ValueError("data.unlabelled needs a method with a teacher, or 'foundation'")
-            _check_range("batch_size with data.unlabelled", self.batch_size, 2, MOST_STEPS)
+            check_range("batch_size with data.unlabelled", self.batch_size, 2, MOST_STEPS)
 
     @property
     def teacher_config(self) -> TeacherConfig:
@@ -324,7 +312,7 @@ class DistillConfig:
     @property
     def schedule(self) -> ScheduleConfig:
         """The section of the training loop."""
-        return ScheduleConfig(self.epochs, self.batch_size, self.eval_every, self.seed)
+        return ScheduleConfig(**{f.name: getattr(self, f.name) for f in fields(ScheduleConfig)})
 
     @property
     def method_configs(self) -> tuple[MethodConfig, ...]:
@@ -350,10 +338,11 @@ class DistillConfig:
         if not self.qat.enabled:
             del values["qat"]
         defaults = asdict(DistillConfig(DataConfig(self.data.root)))
-        for section, name in _LATER:
+        for section, names in _LATER.items():
             table, default = (x[section] if section else x for x in (values, defaults))
-            if table[name] == default[name]:
-                del table[name]
+            for name in names:
+                if table[name] == default[name]:
+                    del table[name]
         return values
 
     def method_config(self, name: str) -> MethodConfig:
@@ -378,11 +367,19 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-_LATER = (
-    *(("", "teacher_input"), ("", "foundation"), ("student", "mean"), ("student", "std")),
-    *(("data", f"unlabelled{part}") for part in ("", "_share", "_score")),
-)
-"""Settings that came after runs were recorded, by their section."""
+_LATER = {
+    "": (
+        *("teacher_input", "foundation"),
+        *("best_metric", "patience", "save_every_steps", "keep_states"),
+    ),
+    "data": (
+        *("no_aug_epochs", "repeat_threshold", "scales", "rectangular"),
+        *("unlabelled", "unlabelled_share", "unlabelled_score"),
+    ),
+    "student": ("mean", "std"),
+    "optimizer": LATER,
+}
+"""Settings that a record leaves out at their default, by section: older runs were without them."""
 
 _FACTORS = {"weight": 1.0, "share": 0.0}
 

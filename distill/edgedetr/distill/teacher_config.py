@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgedetr.distill.config_ranges import check_sides
 from edgedetr.runtime.settings import nearest
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-MOST_SIDE_PX = 8192
-"""Longest side of an input: a larger number is a slip."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,8 @@ class TeacherInputConfig:
     std: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        check_input_hw(self.input_hw or (32, 32))
+        if self.input_hw:
+            check_sides("input_hw", self.input_hw)
         check_normalization(self.mean, self.std)
 
     def applied(self, spec: ModelSpec) -> ModelSpec:
@@ -60,14 +59,6 @@ class TeacherConfig:
     class_names: tuple[tuple[str, ...], ...]
     input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
     foundation: str = ""
-
-
-def check_input_hw(input_hw: tuple[int, int]) -> None:
-    """Refuse sides that no detector here takes; raises ValueError."""
-    if any(not 32 <= side <= MOST_SIDE_PX or side % 32 for side in input_hw):
-        raise ValueError(
-            f"input_hw must be multiples of 32, at most {MOST_SIDE_PX}, got {input_hw}"
-        )
 
 
 def check_normalization(

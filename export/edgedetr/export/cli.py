@@ -9,6 +9,7 @@ import click
 from edgedetr.calib.cli import calib
 from edgedetr.distill.cli import distill
 from edgedetr.export.checkpoint_cache import exported, imported_and_exported
+from edgedetr.export.commands.calib import listed
 from edgedetr.export.commands.clipping import clipping
 from edgedetr.export.commands.distill import calibrated
 from edgedetr.export.commands.engine import engine
@@ -34,6 +35,7 @@ for command in (onnx, fp16, qdq, engine, clipping):
     export.add_command(command)
 calib.add_command(sensitivity)
 distill.context_settings["obj"] = calibrated
+calib.context_settings["obj"] = listed
 
 COMMANDS: tuple[click.Command, ...] = (export, package, spec, verify)
 CONVERTERS: Converters = {CHECKPOINT: exported, FOREIGN: imported_and_exported}

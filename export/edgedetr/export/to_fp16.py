@@ -22,7 +22,7 @@ from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -100,5 +100,9 @@ def frames_of(folder: str | os.PathLike[str]) -> Iterator[NDArray[np.uint8]]:
     Raises:
         DataError: If there is none, or one cannot be read.
     """
-    folder = Path(folder)
-    return map(read_image, choose_frames(list_images(folder), RANGE_FRAMES))
+    return read_spread(list_images(Path(folder)))
+
+
+def read_spread(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    """Read `RANGE_FRAMES` images, evenly spread; raises DataError where one cannot be read."""
+    return map(read_image, choose_frames(images, RANGE_FRAMES))

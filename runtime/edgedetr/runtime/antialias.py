@@ -63,4 +63,5 @@ def _resized(
     total = np.full((), 1 << (unit - 1), np.int32)  # rounds half up
     for column, weight in zip(pixels.T, weights.T, strict=True):
         total = total + image.take(column, axis) * weight.reshape(shape)
-    return np.clip(total >> unit, 0, 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.clip(total >> unit, 0, 255).astype(np.uint8)
+    return rounded

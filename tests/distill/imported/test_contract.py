@@ -3,9 +3,10 @@ import torch
 
 from edgedetr.distill import imported
 from edgedetr.distill.config import StudentConfig
-from edgedetr.distill.detectors import answers_queries, detector, importable_families, trains
+from edgedetr.distill.detectors import decodes_queries, detector, importable_families, trains
 from edgedetr.distill.methods import method
 from edgedetr.distill.training.preflight import check_names
+from edgedetr.distill.types import Pyramid
 from edgedetr.distill.weights.importing import read_model
 from edgedetr.runtime.errors import UnknownNameError, UsageError
 from edgedetr.runtime.plugins import names
@@ -21,6 +22,7 @@ def test_each_of_them_can_be_imported():
 def test_its_levels_are_grids_of_its_width(family, foreign):
     model = read_model(foreign(family))
     pyramid = model.encode(torch.rand(2, 3, 64, 96))
+    assert isinstance(pyramid, Pyramid)
     assert pyramid.hw == (64, 96)
     for level in pyramid.levels:
         batch, width, height, across = level.shape
@@ -40,7 +42,7 @@ _DOT[..., :12, :12] = 1
 def test_it_teaches_features_and_answers_no_queries(family):
     module = detector(family)
     student = detector("d_fine")
-    assert not answers_queries(module)
+    assert not decodes_queries(module)
     assert method("fgd").supports(student, module)
     assert not method("kd_detr").supports(student, module)
 

@@ -12,14 +12,14 @@ import torch
 from typing_extensions import override
 
 from edgedetr.distill.data import Sample, Truth
-from edgedetr.distill.training import loader as batches
+from edgedetr.distill.training import network_inputs
 from edgedetr.distill.training.loader import (
-    EpochOrder,
-    NetworkInputs,
-    TrainingInputs,
     TrainingLoader,
     one_line_of_workers,
 )
+from edgedetr.distill.training.network_inputs import NetworkInputs
+from edgedetr.distill.training.sampling import EpochOrder
+from edgedetr.distill.training.training_inputs import TrainingInputs
 from edgedetr.runtime.errors import DataError, EdgeDetrError
 from edgedetr.runtime.images import read_image
 from edgedetr.runtime.preprocess import Preprocessor
@@ -86,7 +86,7 @@ def test_each_image_is_read_once():
 
 
 def test_reading_a_split_at_once_gives_what_reading_one_by_one_gives(monkeypatch):
-    monkeypatch.setattr(batches, "READ_AHEAD", 2)
+    monkeypatch.setattr(network_inputs, "READ_AHEAD", 2)
     frames = Frames()
     at_once, one_by_one = NetworkInputs(frames, SPEC), NetworkInputs(Frames(), SPEC)
     at_once[3]
@@ -99,7 +99,7 @@ def test_reading_a_split_at_once_gives_what_reading_one_by_one_gives(monkeypatch
 
 
 def test_a_split_that_memory_cannot_hold_is_not_read_at_once(monkeypatch):
-    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 5 * 3 * 32 * 64 - 1)
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 5 * 3 * 32 * 64 - 1)
     frames = Frames()
     NetworkInputs(frames, SPEC).read()
     assert frames.reads == 0
@@ -109,11 +109,11 @@ def test_an_epoch_has_whole_batches_of_different_frames_in_a_seeded_order():
     order = EpochOrder(size=10, batch_size=4, seed=3)
     first = list(order)
     assert [len(b) for b in first] == [4, 4]
-    assert len({index for batch in first for _, index in batch}) == 8
+    assert len({item.image for batch in first for item in batch}) == 8
     assert list(order) == first
     order.epoch = 1
-    assert [[i for _, i in b] for b in order] != [[i for _, i in b] for b in first]
-    assert {epoch for batch in order for epoch, _ in batch} == {1}
+    assert [[i.image for i in b] for b in order] != [[i.image for i in b] for b in first]
+    assert {item.epoch for batch in order for item in batch} == {1}
 
 
 def test_a_split_smaller_than_a_batch_is_one_batch():
@@ -165,7 +165,7 @@ class Broken(Frames):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_image_is_the_same_one_line_with_and_without_workers(monkeypatch, workers):
-    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
     data = TrainingInputs(NetworkInputs(Broken(), SPEC), "flip", seed=0)
     with pytest.raises(DataError) as caught:
         list(TrainingLoader(data, EpochOrder(5, 5, 0), workers).batches(0))
@@ -174,7 +174,7 @@ def test_a_bad_image_is_the_same_one_line_with_and_without_workers(monkeypatch, 
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_a_check_reads_every_image_once(monkeypatch, limit):
-    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", limit)
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", limit)
     frames = Frames()
     inputs = NetworkInputs(frames, SPEC)
     inputs.check()
@@ -199,7 +199,7 @@ class Deadly(Frames):
     "ignore::pytest.PytestUnraisableExceptionWarning",
 )
 def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
-    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
     loader = TrainingLoader(
         TrainingInputs(NetworkInputs(Deadly(), SPEC), "flip", seed=0), EpochOrder(5, 5, 0), 1
     )
@@ -234,7 +234,7 @@ def test_the_teachers_view_is_of_the_same_augmented_pixels():
     """A teacher of twice the side: its picture, shrunk by two, is the student's; so after zooms."""
     plain = replace(SPEC, mean=(0.0,) * 3, std=(1.0,) * 3)
     wider = replace(SPEC, input_hw=(64, 128))
-    data = TrainingInputs(NetworkInputs(Frames(), plain, wider), "strong", seed=0)
+    data = TrainingInputs(NetworkInputs(Frames(), plain, teacher=wider), "strong", seed=0)
     for epoch in range(4):
         pixels, targets = data[epoch, 1]
         assert pixels.shape == (3, 32, 64)
@@ -243,12 +243,14 @@ def test_the_teachers_view_is_of_the_same_augmented_pixels():
         assert targets.view.frame.tolist() == [1, 1, 0, 0]
         halved = torch.nn.functional.avg_pool2d(targets.view.pixels.float(), 2) / 255
         assert (halved - pixels).abs().max() < 1 / 255
-    assert data.has_views
-    same = TrainingInputs(
-        NetworkInputs(Frames(), SPEC, replace(wider, input_hw=(32, 64))), "flip", 0
-    )
-    assert not same.has_views
-    assert same[0, 0][1].view is None
+    same = replace(wider, input_hw=(32, 64))
+    for teacher, seen in ((wider, False), (same, True), (None, True)):
+        inputs = NetworkInputs(Frames(), SPEC, teacher=teacher)
+        data = TrainingInputs(inputs, "flip", 0)
+        assert (data[0, 0][1].view is None) == seen
+        loader = TrainingLoader(data, EpochOrder(5, 2, 0), 0)
+        assert loader.only_mirrors == seen
+        assert not TrainingLoader(data, EpochOrder(5, 2, 0, scales=(0.5,)), 0).only_mirrors
 
 
 def test_a_damaged_jpeg_is_named_before_training(tmp_path):

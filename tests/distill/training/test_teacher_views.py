@@ -73,6 +73,15 @@ def test_a_mirrored_letterbox_is_cut_out_where_it_lies():
     torch.testing.assert_close(found, torch.tensor([[[0.5, 0.5, 0.5, 0.5]]]))
 
 
+def test_a_part_beside_the_image_is_a_view_of_its_nearest_pixels():
+    """A crop of what pads a shrunk picture: the image lies at its right edge, without width."""
+    pixels = torch.full((3, 64, 64), 5, dtype=torch.uint8)
+    targets = truth(picture=torch.tensor([[1.0, 0.5, 0.0, 1.0]]))
+    view = TeacherViews(replace(SPEC, input_hw=(32, 32)), (1, 1)).view(pixels, targets)
+    assert (view.pixels == 5).all()
+    assert view.frame.tolist() == [64.0, 1.0, -63.0, 0.0]
+
+
 @pytest.mark.slow
 def test_a_student_learns_from_a_teacher_of_another_input(config, make_model, tmp_path, capsys):
     """Twice the resolution, letterboxed, with ImageNet's mean and std; students stretch."""
@@ -83,7 +92,8 @@ def test_a_student_learns_from_a_teacher_of_another_input(config, make_model, tm
     save_model(path, make_model(preset="edge-small", seed=4, spec=spec), command="a test")
     methods = ("clock", "kd_detr", "fgd")
     config = replace(config, teacher=str(path), methods=methods, epochs=1)
-    config = replace(config, data=replace(config.data, augment="strong", workers=1))
+    data = replace(config.data, augment="mosaic+strong", scales=(1.0, 1.34))
+    config = replace(config, data=replace(data, workers=1))
     metrics = recipe.train(config, tmp_path / "run", "a command")
     assert metrics["ap"] >= 0
     error = capsys.readouterr().err

@@ -10,8 +10,10 @@ from edgedetr.distill import recipe
 from edgedetr.distill.config import DataConfig
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.model import Model
-from edgedetr.distill.training.loader import EpochOrder, NetworkInputs, TrainingInputs
+from edgedetr.distill.training.network_inputs import NetworkInputs
+from edgedetr.distill.training.sampling import EpochOrder, Item
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.training.training_inputs import TrainingInputs
 from edgedetr.distill.training.unlabelled import (
     MixedFrames,
     MixedOrder,
@@ -67,14 +69,41 @@ def test_every_batch_has_its_share_of_frames_without_labels():
     order = MixedOrder(EpochOrder(10, 3, 5), first=10, unlabelled=3, count=1, seed=5)
     first = list(order)
     assert [len(batch) for batch in first] == [4, 4, 4] == [4] * len(order)
-    assert all(index < 10 for batch in first for _, index in batch[:3])
-    assert {batch[3][1] for batch in first} == {10, 11, 12}
+    assert all(item.image < 10 for batch in first for item in batch[:3])
+    assert {batch[3].image for batch in first} == {10, 11, 12}
     assert list(order) == first
     order.epoch = 1
-    assert {epoch for batch in order for epoch, _ in batch} == {1}
+    assert {item.epoch for batch in order for item in batch} == {1}
     assert list(order) != first
     many = MixedOrder(EpochOrder(10, 2, 5), first=10, unlabelled=3, count=2, seed=5)
     assert [len(batch) for batch in many] == [4] * 5
+
+
+def test_frames_without_labels_have_the_scale_of_their_batch_and_a_resumed_epoch_goes_on():
+    order = MixedOrder(EpochOrder(10, 2, 5, scales=(0.5, 1.0)), 10, unlabelled=3, count=1, seed=5)
+    assert not order.has_one_size
+    assert MixedOrder(EpochOrder(10, 2, 5), 10, 3, 1, 5).has_one_size
+    order.epoch = 1
+    whole = list(order)
+    assert {batch[0].scale for batch in whole} == {0.5, 1.0}
+    assert all(len({item.scale for item in batch}) == 1 for batch in whole)
+    order.done = 2
+    assert list(order) == whole[2:]
+
+
+@pytest.mark.parametrize("augment", ["mosaic", "mixup", "copy_paste"])
+def test_frames_are_mixed_with_labels_only_if_they_have_some(kitti, folder, make_model, augment):
+    """An unlabelled frame in a labelled picture would teach that its objects are background."""
+    mixed = MixedFrames(open_dataset("kitti", str(kitti), "train", CLASSES), folder)
+    data = TrainingInputs(NetworkInputs(mixed, make_model().spec), augment, 0)
+    partners = set()
+    for epoch in range(30):
+        for index in range(7):
+            targets = data.picture(Item(epoch, index)).targets
+            unlabelled = {name.startswith("frame_") for name in targets.frame_id.split(" with ")}
+            assert unlabelled == {not targets.labelled}
+            partners |= {targets.labelled} if " with " in targets.frame_id else set()
+    assert partners == ({True} if augment == "copy_paste" else {True, False})
 
 
 @pytest.mark.parametrize("family", names("edgedetr.distill.detectors"))
@@ -115,6 +144,7 @@ def test_labels_are_left_alone_without_unlabelled_frames(make_model, images, tar
 @pytest.mark.slow
 def test_a_run_says_how_many_frames_have_no_labels(config, teacher, folder, tmp_path, capsys):
     data = replace(config.data, unlabelled=str(folder), unlabelled_share=0.5)
+    data = replace(data, augment="mosaic+strong", scales=(1.0, 1.34))
     config = replace(
         config, data=data, teacher=str(teacher), methods=("clock", "kd_detr"), epochs=1
     )

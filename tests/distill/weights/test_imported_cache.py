@@ -46,6 +46,7 @@ def test_a_name_is_a_teacher_and_a_start(brought):
     config = StudentConfig("rt_detr", "imported", (64, 96), init=brought)
     check_names(config, brought)
     teacher, student = open_teacher(teacher_config), open_student(config, ("person", "car", "bus"))
+    assert teacher is not None
     with torch.no_grad():
         wanted, boxes = teacher.predict(IMAGES)
         logits, own = student.predict(IMAGES)
@@ -58,6 +59,8 @@ def test_a_start_for_other_classes_has_the_same_size(brought):
     config = StudentConfig("rt_detr", "imported", (64, 96), init=brought)
     student = open_student(config, ("bus", "tram"))
     teacher = open_teacher(TeacherConfig(brought, (("car",),)))
+    assert teacher is not None
+    assert student.architecture is not None
     assert student.architecture.rows == 2
     assert student.spec.class_names == ("bus", "tram")
     mine, theirs = (m.network.state_dict() for m in (student, teacher))

@@ -152,7 +152,7 @@ def _without_hidden_patches(network: nn.Module) -> nn.Module:
     """Freeze what a vision transformer has for hidden patches, which detection has none of."""
     for name, parameter in network.named_parameters():
         if name.endswith("embeddings.mask_token"):
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
     return network
 
 

@@ -41,7 +41,8 @@ def build_from(
     """Make the model of a ``config.json``, see `ImportableModule`; it has no query fade."""
     values = config_from(RTDetrConfig, config, num_classes)
     network = network_from(RTDetrForObjectDetection, values, tensors)
-    return real_time_detr.prepared(network, fade=False)
+    prepared: nn.Module = real_time_detr.prepared(network, fade=False)
+    return prepared
 
 
 __all__ = [

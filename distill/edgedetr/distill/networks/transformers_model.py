@@ -14,7 +14,7 @@ from edgedetr.runtime.errors import ArtifactError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
 MOST_NAMED = 3
@@ -42,7 +42,7 @@ def network_from(
     kind: type[PreTrainedModel],
     config: PreTrainedConfig,
     tensors: Mapping[str, Tensor] | None,
-) -> PreTrainedModel:
+) -> nn.Module:
     """Make a network in evaluation mode, in FP32.
 
     Args:
@@ -55,7 +55,8 @@ def network_from(
         ArtifactError: If tensors are missing or of another shape.
     """
     if tensors is None:
-        return kind(config).eval()
+        fresh: nn.Module = kind(config).eval()
+        return fresh
     with _quiet():
         network, found = kind.from_pretrained(
             None,

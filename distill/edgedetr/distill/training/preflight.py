@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from edgedetr.distill.detectors import trains
 from edgedetr.distill.model import family_with
+from edgedetr.distill.training.teacher_views import teacher_views
 from edgedetr.distill.types import Memory
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
 from edgedetr.distill.weights.imported_cache import local_checkpoint
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from edgedetr.distill.config import OptimizerConfig, StudentConfig
+    from edgedetr.distill.config import StudentConfig
     from edgedetr.distill.data import Dataset, Truth
     from edgedetr.distill.model import Model
+    from edgedetr.distill.optimizer_config import OptimizerConfig
 
 
 def check_names(student: StudentConfig, teacher: str) -> None:
@@ -48,7 +51,11 @@ def check_names(student: StudentConfig, teacher: str) -> None:
 
 
 def check_inputs(
-    student: Model, teacher: Model | None, splits: Sequence[Dataset], batch_size: int
+    student: Model,
+    teacher: Model | None,
+    splits: Sequence[Dataset],
+    batch_size: int,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> None:
     """Refuse a run whose first step would fail, and warn of one that cannot find every object.
 
@@ -57,6 +64,7 @@ def check_inputs(
         teacher: Encodes one of its own; None where no method needs it.
         splits: The training split and the validation split.
         batch_size: Images per step.
+        sizes: Further sizes (H, W) at which it trains; a teacher with an input of its own has none.
 
     Raises:
         DataError: If no training frame holds an object.
@@ -64,6 +72,11 @@ def check_inputs(
             see a single value.
     """
     check_objects(splits[0], splits[1])
+    sees_them = teacher is not None and teacher_views(student.spec, teacher.spec) is None
+    for hw in sizes:
+        for model in (student, teacher if sees_them else None):
+            if model is not None:
+                query_count(model, hw)
     queries = check_query_counts(student, teacher)
     require_norms(student, student.spec.input_hw, min(batch_size, len(splits[0])))
     warn_of_crowds([truth for split in splits for truth in split.truths], queries)
@@ -175,15 +188,21 @@ def warn_of_crowds(truths: Iterable[Truth], queries: int | None) -> None:
         )
 
 
-def warn_of_warmup(steps: int, config: OptimizerConfig) -> None:
-    """Warn that a run ends before its warm-up does."""
-    if config.warmup_steps >= steps:
-        reached = 100 * steps / config.warmup_steps
-        _warn(
-            f"the run ends after {steps} steps, before its warm-up of {config.warmup_steps} does: "
-            f"the learning rate reaches {reached:.3g} % of its peak and never decays; set "
-            f"optimizer.warmup_steps to about {max(1, steps // 10)}, or train for more epochs"
-        )
+def capped_warmup(steps: int, config: OptimizerConfig) -> OptimizerConfig:
+    """Return the settings with a warm-up that ends before the run does; a shorter one is warned of.
+
+    Args:
+        steps: Of the whole run.
+        config: One whose warm-up would not end gets one of a tenth of the run.
+    """
+    if config.warmup_steps < steps:
+        return config
+    capped = steps // 10
+    _warn(
+        f"the run ends after {steps} steps, before its warm-up of {config.warmup_steps} does: "
+        f"optimizer.warmup_steps is taken as {capped}"
+    )
+    return replace(config, warmup_steps=capped)
 
 
 def _warn(line: str) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.data import Dataset
 
-FREE = ("data.workers", "eval_every")
-"""Settings that change no weight."""
+FREE = ("data.workers", "save_every_steps", "keep_states")
+"""Settings that change no weight; ``eval_every`` is one while no best student is kept."""
 PLACES = (
     *("data.root", "data.unlabelled", "teacher", "foundation"),
     *("student.init", "student.backbone_weights"),
@@ -112,7 +112,8 @@ def contents_hash(paths: Iterable[Path]) -> str:
 def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that count, by ``table.key``, of what `DistillConfig.record` gives."""
     plain = json.loads(json.dumps(record))
-    return {k: v for k, v in _flat(plain).items() if k not in {*FREE, *PLACES}}
+    free = {*FREE, *PLACES} | ({"eval_every"} if not plain.get("best_metric") else set())
+    return {k: v for k, v in _flat(plain).items() if k not in free}
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -64,7 +64,7 @@ class TeacherViews:
         x0, y0, x1, y1 = 0.0, 0.0, 1.0, 1.0
         if targets.picture is not None:
             x0, y0, x1, y1 = box_convert(targets.picture, "cxcywh", "xyxy")[0].tolist()
-        left, top = round(x0 * width), round(y0 * height)
+        left, top = min(width - 1, round(x0 * width)), min(height - 1, round(y0 * height))
         right, bottom = max(left + 1, round(x1 * width)), max(top + 1, round(y1 * height))
         shown = pixels[:, top:bottom, left:right]
         place = placement(targets.source_hw or (bottom - top, right - left), self.teacher)

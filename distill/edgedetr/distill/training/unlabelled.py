@@ -15,6 +15,7 @@ import torch
 from torchvision.ops import box_convert
 
 from edgedetr.distill.data import Sample, Truth
+from edgedetr.distill.training.sampling import Item
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.types import Frame
 
@@ -74,21 +75,30 @@ class MixedFrames:
 
 
 class Order(Protocol):
-    """Gives (epoch, index) of the frames of each batch.
+    """Gives the items of each batch of an epoch.
 
     Attributes:
         epoch: Which epoch comes, counted from 0.
+        done: How many of its batches are left out, as they were trained before.
     """
 
     epoch: int
+    done: int
+
+    @property
+    def has_one_size(self) -> bool:
+        """Whether all images of all batches have the same size."""
+        ...
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]: ...
+    def __iter__(self) -> Iterator[list[Item]]: ...
 
 
 class MixedOrder:
     """Adds frames without labels to the batches of a labelled split, new ones at each epoch.
+
+    They get the scale of their batch.
 
     Args:
         labelled: The order of the labelled frames, whose batches leave room.
@@ -96,31 +106,34 @@ class MixedOrder:
         unlabelled: How many there are.
         count: How many a batch gets.
         seed: Of their order.
+
+    Attributes:
+        epoch: Which epoch comes, counted from 0.
+        done: How many of its batches are left out, as they were trained before.
     """
 
     def __init__(self, labelled: Order, first: int, unlabelled: int, count: int, seed: int) -> None:
         self._labelled, self._first, self._unlabelled = labelled, first, unlabelled
         self._count, self._seed = count, seed
+        self.epoch = self.done = 0
 
     @property
-    def epoch(self) -> int:
-        """Which epoch comes, counted from 0."""
-        return self._labelled.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._labelled.epoch = epoch
+    def has_one_size(self) -> bool:
+        """Whether all images of all batches have the same size."""
+        return self._labelled.has_one_size
 
     def __len__(self) -> int:
         return len(self._labelled)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Item]]:
+        self._labelled.epoch, self._labelled.done = self.epoch, self.done
         rng = np.random.default_rng([self._seed, self.epoch, 1])
         rounds = -(-len(self) * self._count // self._unlabelled)
         order = np.concatenate([rng.permutation(self._unlabelled) for _ in range(rounds)])
-        for step, batch in enumerate(self._labelled):
-            chosen = order[step * self._count : (step + 1) * self._count]
-            yield [*batch, *((self.epoch, self._first + int(index)) for index in chosen)]
+        for step, batch in enumerate(self._labelled, self.done):
+            chosen = order[step * self._count : (step + 1) * self._count].tolist()
+            scale = batch[0].scale
+            yield [*batch, *(Item(self.epoch, self._first + i, scale=scale) for i in chosen)]
 
 
 def with_unlabelled(labelled: Dataset, config: DataConfig) -> Dataset:
