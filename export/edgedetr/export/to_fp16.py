@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedetr.export.search.fp16_blocks import Request
+    from edgedetr.export.search.fp32_blocks import Request
     from edgedetr.export.transforms.halve import HalfShare
     from edgedetr.runtime.spec import ModelSpec
 
@@ -74,7 +74,7 @@ def export_fp16(
     halving = prepared(model, spec, frames)
     kept = {}
     if request is not None:
-        from edgedetr.export.search.fp16_blocks import choose_blocks
+        from edgedetr.export.search.fp32_blocks import choose_blocks
 
         kept = choose_blocks(halving, spec, request)
     half, share = halving.typed(kept)

@@ -66,7 +66,7 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     if half of the work in FP32 is not enough.
     """
     from edgedetr.distill.data import training_images
-    from edgedetr.export.search.fp16_blocks import Request
+    from edgedetr.export.search.fp32_blocks import Request
     from edgedetr.export.to_fp16 import export_fp16, frames_of, read_spread
     from edgedetr.export.verify.limits import Gate
 
