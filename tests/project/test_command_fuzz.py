@@ -202,9 +202,9 @@ def models(onnx_model):
     compared = ("verify", "conv.onnx", "quantized.onnx", "--images", "pictures")
     run(*compared, "--threshold", 0, "--json", "verify.json")
     made("package", "keygen", "key")
-    foreign = ("--reference", "tiny.onnx")
-    made("package", "create", "tiny.onnx", "-o", "package", "--key", "key", *foreign)
-    made("package", "create", "tiny.onnx", "-o", "package.tar", "--key", "key", *foreign)
+    packed = ("package", "create", "tiny.onnx", "--reference", "tiny.onnx", "--key", "key")
+    for name in ("package", "package.tar"):
+        made(*packed, "-o", name)
     Path("report.json").write_text('{"models": [], "parity": []}', encoding="utf-8")
     Path("run").mkdir()
     for name in ("conv.onnx", "verify.json"):
