@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -41,6 +41,7 @@ def test_what_is_signed_is_every_file(name, signed):
     payload = base64.b64decode(envelope["payload"])
     found = base64.b64decode(envelope["signatures"][0]["sig"])
     verifier = load_pem_public_key(public.read_bytes())
+    assert isinstance(verifier, EllipticCurvePublicKey)
     verifier.verify(found, pre_authentication_encoding(payload), ECDSA(SHA256()))
     with pytest.raises(InvalidSignature):
         verifier.verify(found, pre_authentication_encoding(payload + b" "), ECDSA(SHA256()))
