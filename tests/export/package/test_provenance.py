@@ -45,6 +45,6 @@ def test_the_commit_is_that_of_the_code_and_of_no_folder_around_it(monkeypatch, 
     assert source_commit() == ""
     source_commit.cache_clear()
     monkeypatch.undo()
-    monkeypatch.setattr(module.shutil, "which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     assert source_commit() == ""
     source_commit.cache_clear()

@@ -10,6 +10,7 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 
 from edgedetr.export.package.facts import LICENSES
@@ -124,7 +125,7 @@ def _data_set(number: int, data: DataSet) -> Json:
 
 def _software(version: str) -> Json:
     name, _, number = version.partition("==")
-    purl = f"pkg:pypi/{name.lower().replace('_', '-')}@{number}"
+    purl = f"pkg:pypi/{name.lower().replace('_', '-')}@{quote(number)}"
     licenses = _license_of(name)
     return {
         "type": "application" if _is_own(version) else "library",
@@ -142,9 +143,9 @@ def _license_of(name: str) -> list[Json]:
         known = metadata(name)
     except PackageNotFoundError:
         return []
-    if expression := known.get("License-Expression"):
-        return [{"expression": expression}]
-    named = known.get("License") or ""
+    if "License-Expression" in known:
+        return [{"expression": known["License-Expression"]}]
+    named = known["License"] if "License" in known else ""
     return [{"license": {"name": named}}] if named and "\n" not in named else []
 
 
