@@ -143,9 +143,10 @@ def _license_of(name: str) -> list[Json]:
         known = metadata(name)
     except PackageNotFoundError:
         return []
-    if "License-Expression" in known:
-        return [{"expression": known["License-Expression"]}]
-    named = known["License"] if "License" in known else ""
+    fields = {key: known[key] for key in ("License-Expression", "License") if key in known}
+    if expression := fields.get("License-Expression"):
+        return [{"expression": expression}]
+    named = fields.get("License", "")
     return [{"license": {"name": named}}] if named and "\n" not in named else []
 
 
