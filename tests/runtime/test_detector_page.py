@@ -30,7 +30,8 @@ def test_the_examples_run(capsys):
     exec(compile("".join(blocks), "docs/runtime.md", "exec"), {})  # noqa: S102
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("['Car'] [0.98] [[10.  5. 30. 15.]]")
-    assert lines[1] == "[1, 1, 1]"
+    assert "'bbox': [10.0, 5.0, 20.0, 10.0]" in lines[1]
+    assert lines[2] == "[1, 1, 1]"
     assert lines[-1].startswith("3 frames, 0 dropped")
 
 
