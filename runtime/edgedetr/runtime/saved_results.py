@@ -1,6 +1,6 @@
 """Detections as files: KITTI's result files, COCO's result list, YOLO's text.
 
-- ``kitti``: ``<image>.txt``, 16 columns a line, see `edgedetr.runtime.kitti.results_text`;
+- ``kitti``: ``<image>.txt``, 16 columns a line, see `edgedetr.runtime.conversions.kitti.to_kitti`;
 - ``coco``: ``detections.json``, a list of image_id, category_id, bbox (x y w h in pixels) and
   score, and ``images.json`` with the names behind the ids, which count from 1;
 - ``yolo``: ``labels/<image>.txt``, a line of class, cx cy w h in shares of the image, and score,
@@ -13,7 +13,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgedetr.runtime.kitti import check_folder, result_path, results_text
+from edgedetr.runtime.conversions.coco import to_coco
+from edgedetr.runtime.conversions.kitti import to_kitti
+from edgedetr.runtime.conversions.yolo import to_yolo
+from edgedetr.runtime.kitti import check_folder, result_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +65,7 @@ class _Kitti:
         self._folder, self._class_names = folder, class_names
 
     def add(self, image: Path, hw: tuple[int, int], found: Detections) -> None:  # noqa: ARG002
-        text = results_text(found, self._class_names)
+        text = to_kitti(found, self._class_names)
         result_path(self._folder, image.stem).write_text(text, encoding="utf-8")
 
     def close(self) -> None:
@@ -79,16 +82,7 @@ class _Coco:
         number = len(self._images) + 1
         size = {"height": hw[0], "width": hw[1]}
         self._images.append({"id": number, "file_name": image.name, **size})
-        for label, box, score in zip(found.labels, found.boxes.tolist(), found.scores, strict=True):
-            x0, y0, x1, y1 = box
-            self._rows.append(
-                {
-                    "image_id": number,
-                    "category_id": int(label) + 1,
-                    "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
-                    "score": round(float(score), 6),
-                }
-            )
+        self._rows += to_coco(found, number)
 
     def close(self) -> None:
         categories = [{"id": i, "name": name} for i, name in enumerate(self._class_names, 1)]
@@ -105,17 +99,9 @@ class _Yolo:
         self._folder, self._class_names = folder, class_names
 
     def add(self, image: Path, hw: tuple[int, int], found: Detections) -> None:
-        height, width = hw
-        lines = []
-        for label, box, score in zip(found.labels, found.boxes.tolist(), found.scores, strict=True):
-            x0, y0, x1, y1 = box
-            places = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height)
-            sizes = ((x1 - x0) / width, (y1 - y0) / height)
-            shares = " ".join(f"{value:.7f}" for value in (*places, *sizes))
-            lines.append(f"{label} {shares} {score:.6f}\n")
         path = self._folder / LABELS / f"{image.stem}.txt"
         path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(lines), encoding="utf-8")
+        path.write_text(to_yolo(found, hw), encoding="utf-8")
 
     def close(self) -> None:
         names = "".join(f"{name}\n" for name in self._class_names)
