@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgedetr.runtime.conversions.coco import to_coco
 from edgedetr.runtime.conversions.kitti import to_kitti
 from edgedetr.runtime.conversions.yolo import to_yolo
+from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.kitti import check_folder, result_path
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from edgedetr.runtime.types import Detections
 
 DETECTIONS, IMAGES, LABELS, CLASSES = "detections.json", "images.json", "labels", "classes.txt"
+LABEL_COLUMNS: dict[SaveFormat, int] = {"kitti": 15, "yolo": 5}
+"""Columns of a label; results have the score as one more."""
 
 
 class ResultWriter(Protocol):
@@ -50,14 +53,27 @@ def result_writer(kind: SaveFormat, folder: Path, class_names: Sequence[str]) ->
 
 
 def check_results_folder(kind: SaveFormat, folder: Path, names: Sequence[str]) -> None:
-    """Stop where a folder holds results of other images, which an evaluation would count.
+    """Stop where a folder holds labels, or results of other images that an evaluation would count.
 
     Raises:
-        UsageError: If it is a file, or holds such results.
+        UsageError: If it is a file, or holds such results, or labels that would be replaced.
     """
     check_folder(folder, replaced=[*names, *((Path(CLASSES).stem,) if kind == "yolo" else ())])
     if kind == "yolo":
         check_folder(folder / LABELS, replaced=names)
+    if kind in LABEL_COLUMNS:
+        place = folder / LABELS if kind == "yolo" else folder
+        for name in names:
+            _check_no_labels(result_path(place, name), LABEL_COLUMNS[kind])
+
+
+def _check_no_labels(path: Path, columns: int) -> None:
+    """Stop where a file has as many columns as labels, which have no score."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        if any(len(line.split()) == columns for line in lines):
+            raise UsageError(f"{path} holds labels, not results; choose another folder for --out")
 
 
 class _Kitti:
