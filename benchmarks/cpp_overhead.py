@@ -1,6 +1,6 @@
-"""Measure what the generated C++ program adds to the bare network, for a model like D-FINE-N.
+r"""Measure what the generated C++ program adds to the bare network, for a model like D-FINE-N.
 
-    python benchmarks/cpp_overhead.py --images ../shared/data/kitti/training/image_2 \\
+    python benchmarks/cpp_overhead.py --images ../shared/data/kitti/training/image_2 \
         --onnxruntime-root onnxruntime-linux-x64
 
 Writes ``benchmarks/results/cpp_overhead.json``; exit status 1 where the ratio is above its limit.
@@ -19,13 +19,13 @@ import tempfile
 from pathlib import Path
 
 import click
-from latency_overhead import write_model
 
 from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.export.deploy.cpp import write_program
 from edgedetr.export.package.keys import keygen, public_path
 from edgedetr.export.package.write import Contents, package
 from edgedetr.runtime.spec import ModelSpec
+from latency_overhead import write_model
 
 SPEC = ModelSpec((384, 1248), ("Car", "Pedestrian", "Cyclist"))
 LIMIT = 1.05

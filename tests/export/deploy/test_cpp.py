@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.export.deploy.cpp import literal, program, write_program
 from edgedetr.graph.metadata import set_metadata
@@ -186,18 +187,20 @@ def convention_model(spec, onnx_model):
     if spec.fused:
         nodes.append(("Concat", "join", ["boxes", scores_name], "all", {"axis": 2}))
         outputs = ["all"]
-    elif spec.labels_name:
-        nodes.append(("Identity", "name", ["which"], "labels", {}))
-        outputs.append("labels")
     constants = {
         "little": np.array(0.99),
         "shape": np.array([1] * scores.ndim),
         "base": scores,
         "at": np.concatenate(parts, -1) * scale,
-        **({"which": labels} if spec.labels_name else {}),
     }
     inputs = {spec.input_name: (1, 3, *spec.input_hw)}
-    return onnx_model(nodes, constants, inputs=inputs, outputs=outputs, spec=spec)
+    model = onnx_model(nodes, constants, inputs=inputs, outputs=outputs, spec=spec)
+    if spec.labels_name:
+        model.graph.initializer.append(numpy_helper.from_array(labels, "which"))
+        model.graph.node.append(helper.make_node("Identity", ["which"], ["labels"]))
+        kind = helper.make_tensor_value_info("labels", TensorProto.INT64, labels.shape)
+        model.graph.output.append(kind)
+    return model
 
 
 @pytest.mark.slow
@@ -273,7 +276,8 @@ def test_compiled_program_refuses_a_model_with_inputs_beside_the_image(
         ("Mul", "mix", ["mean", "area"], "both", {}),
     ]
     inputs = {"images": (1, 3, *SPEC.input_hw), "size": (1, 2)}
-    graph = onnx_model(nodes, {}, inputs=inputs, outputs=["both"], spec=SPEC, classes=3)
+    answers = {"logits": np.array([LOGITS]), "boxes": np.array([BOXES])}
+    graph = onnx_model(nodes, answers, inputs=inputs, outputs=["both", *answers], spec=SPEC)
     onnx.save(graph, tmp_path / "m.onnx")
     done = plain.start("probe", *pack(tmp_path / "m.onnx"), 0, os.devnull, frames[0])
     assert done.returncode == 1
