@@ -230,18 +230,12 @@ def test_compiled_program_equals_python_on_kitti(shared_data, compiled, make_mod
     assert_same(program.run(*pack(path), images), python_finds(path, images))
 
 
-def test_command_writes_a_program_for_the_spec_of_a_package(model, pack, edgedetr, tmp_path):
-    tar, public = pack(model)
-    arguments = ("export", "deploy", tar, "--for", "cpp", "--public-key", public, "-o")
-    status, out, _ = edgedetr(*arguments, tmp_path / "made")
-    assert status == 0
-    assert out == f"{tmp_path / 'made'}: 5 files for cpp\n"
+def test_program_is_written_whole(tmp_path):
+    write_program(SPEC, tmp_path / "made")
     made = {p.name: p.read_text(encoding="utf-8") for p in (tmp_path / "made").iterdir()}
     assert made == program(SPEC)
     assert "constexpr int kHeight = 24;" in made["edgedetr.cpp"]
-    status, _, err = edgedetr(*arguments, tmp_path / "made")
-    assert (status, err.count("\n")) == (2, 1)
-    assert "exists" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["made"]
 
 
 def test_a_spec_that_cannot_be_fed_is_refused_in_one_line(tmp_path):
