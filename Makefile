@@ -26,7 +26,7 @@ GATES   := $(RUN)/verify.onnx.json $(RUN)/verify.fp16.json $(RUN)/int8.tried
 TESTS   := project export distill runtime bench docstrings calib graph pages device
 JOBS    ?= 2
 
-.PHONY: help setup demo distill export report test lint types check clean \
+.PHONY: help setup pycuda demo distill export report test lint types check clean \
         wheel-runtime docker-vehicle docker-train
 .DELETE_ON_ERROR:
 .PRECIOUS: $(RUN)/report.html
@@ -42,6 +42,12 @@ setup: .venv/installed  ## Make .venv and install what is pinned; skipped when u
 	$(BIN)/pip install --quiet -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
+
+pycuda: .venv/pycuda/installed  ## Build pycuda for the tests of the GPU path; says why where it cannot be
+
+# Pins are wheels only, and pycuda comes as source; without it these tests run on a fake of it.
+.venv/pycuda/installed: tests/runtime/cuda/build_pycuda.py | .venv/installed
+	@$(BIN)/python $< .venv/pycuda
 
 demo: setup  ## Distil, export, quantize and report on rendered scenes, into runs/demo
 	$(MAKE) --no-print-directory distill $(DEMO)
@@ -114,6 +120,8 @@ test: setup  ## Run all parts of the tests, JOBS at a time, and name those that 
 	@failed=$$(mktemp) && trap 'rm -f $$failed' EXIT && \
 	$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync $(TESTS:%=part/%) FAILED=$$failed && \
 	{ test ! -s $$failed || { echo "failed:" $$(sort $$failed); exit 1; }; }
+
+part/runtime: .venv/pycuda/installed
 
 part/%: PATHS = $(if $(filter docstrings,$*),runtime distill calib export benchmarks,tests/$*)
 part/%:
