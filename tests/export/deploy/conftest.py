@@ -14,6 +14,7 @@ import pytest
 from edgedetr.export.deploy.cpp import write_program
 from edgedetr.export.package.keys import keygen, public_path
 from edgedetr.export.package.write import Contents, package
+from edgedetr.runtime.spec import ModelSpec
 
 HERE = Path(__file__).parent
 CMAKE = """
@@ -65,7 +66,7 @@ class Program:
     """A compiled program: ``probe`` and ``edgedetr_detect``."""
 
     folder: Path
-    spec: object
+    spec: ModelSpec
 
     def run(self, package, key, images, threshold=0.0):
         """Return the network's inputs, (N, 3, H, W), and what was found in each image."""
@@ -82,7 +83,7 @@ class Program:
 
     def start(self, name, *arguments):
         places = {"probe": "probe", "edgedetr_detect": "program/edgedetr_detect"}
-        command = [self.folder / "build" / places[name], *map(str, arguments)]
+        command = [str(self.folder / "build" / places[name]), *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -92,21 +93,20 @@ def compiled(onnxruntime_root, tmp_path_factory):
     if sys.platform != "linux" or not (shutil.which("cmake") and shutil.which("c++")):
         pytest.skip("no C++ compiler with CMake here")
 
-    def compile_(spec, optimised=False):
+    def compile_(spec, *targets):
         folder = tmp_path_factory.mktemp("cpp")
         write_program(spec, folder / "program")
         input_bytes = 4 * 3 * spec.input_hw[0] * spec.input_hw[1]
         (folder / "CMakeLists.txt").write_text(CMAKE.format(input_bytes=input_bytes))
         shutil.copy(HERE / "probe.cpp", folder)
         build = ["cmake", "-S", folder, "-B", folder / "build"]
-        build += [f"-DONNXRUNTIME_ROOT={onnxruntime_root}"]
-        build += [f"-DCMAKE_BUILD_TYPE={'Release' if optimised else 'Debug'}"]
+        build += [f"-DONNXRUNTIME_ROOT={onnxruntime_root}", "-DCMAKE_BUILD_TYPE=Debug"]
         configured = subprocess.run(build, capture_output=True, text=True, check=False)
         for message in NOT_INSTALLED:
             if message in configured.stderr:
                 pytest.skip(f"{message}: install libopencv-dev and libssl-dev")
         assert configured.returncode == 0, configured.stderr
-        made = ["cmake", "--build", folder / "build"]
+        made = ["cmake", "--build", folder / "build", "--target", "probe", *targets]
         built = subprocess.run(made, capture_output=True, text=True, check=False)
         assert built.returncode == 0, built.stdout + built.stderr
         return Program(folder, spec)
