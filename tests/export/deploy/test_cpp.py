@@ -218,7 +218,7 @@ def test_compiled_program_decodes_other_conventions(
 def test_compiled_program_equals_python_on_kitti(shared_data, compiled, make_model, pack, tmp_path):
     from edgedetr.export.transforms.trace import trace
 
-    spec = ModelSpec((160, 512), ("Car", "Pedestrian", "Cyclist"))
+    spec = ModelSpec((96, 320), ("Car", "Pedestrian", "Cyclist"))
     path = tmp_path / "m.onnx"
     trace(make_model(spec=spec), path)
     graph = onnx.load(path)
