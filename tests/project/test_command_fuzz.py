@@ -35,6 +35,7 @@ SourceFileLoader("command_fuzz", str(Path(__file__).with_name("command_fuzz.py")
 EXAMPLES = int(os.environ.get("EDGEDETR_FUZZ_EXAMPLES", "25"))
 LIMIT_S = 120
 """None of these commands has more to do than some seconds; this is for one that never ends."""
+FILE_BYTES = 256 << 20
 MEMORY_BYTES = 3 << 30
 LONGEST_LINE = 5000
 SPEC = ModelSpec((64, 96), ("Car", "Pedestrian"))
@@ -95,6 +96,15 @@ def listing(scene):
             files = () if path.is_dir() else (info.st_size, info.st_mtime_ns)
             found[path] = (info.st_ino, info.st_mode, *files)
     return found
+
+
+@pytest.fixture(autouse=True)
+def small_files():
+    """No file may grow beyond `FILE_BYTES`: a copy of a device would fill the disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
