@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Build = Callable[..., onnx.ModelProto]
 
+pytestmark = pytest.mark.usefixtures("few_channels")
+
 SPEC = ModelSpec((4, 4), ("Car",), logits_name="y", boxes_name="y")
 IMAGES = {"images": (1, 2, 4, 4)}
 STEM: tuple[Any, ...] = ("Conv", "stem", ["images", "w"], "x", {})

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.calib.targets import Target
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Request:
             ``edgedetr verify``.
         rest: The precision of the rest.
         images: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges; synthetic when None.
+        target: What the INT8 model is for.
     """
 
     data: Path
@@ -50,6 +52,7 @@ class Request:
     max_ap_drop: float | None = None
     rest: Rest = "fp32"
     images: Sequence[NDArray[np.uint8]] | None = None
+    target: Target = "tensorrt"
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,13 @@ def choose_coverage(
                 coverage_path(output).unlink(missing_ok=True)
                 return Chosen()
             found = find_coverage(
-                model, stats, trial, request.max_ap_drop, request.rest, request.images
+                model,
+                stats,
+                trial,
+                request.max_ap_drop,
+                request.rest,
+                request.images,
+                request.target,
             )
     except NothingToCompareError as error:
         if request.max_ap_drop is not None:
@@ -112,7 +121,8 @@ def choose_coverage(
 def _default_passes(
     model: onnx.ModelProto, stats: CalibrationStats, trial: Trial, request: Request
 ) -> bool:
-    made, _ = with_rest(quantize(model, stats), stats, request.rest, request.images)
+    quantized = quantize(model, stats, target=request.target)
+    made, _ = with_rest(quantized, stats, request.rest, request.images)
     share = trial.effect(made, "INT8").share(INT8_LIMITS)
     return share.holds(INT8_LIMITS.lost_share)
 
@@ -146,7 +156,9 @@ class _Record:
                 f"INT8 is not worth it for {self.path}: {said}; wanted at least {WORTH:.0%}. See "
                 f"{written}; use FP16{more}"
             )
-        return Chosen(*patterns(model, found.chosen), (f"{written}: {said}", *found.floats()))
+        return Chosen(
+            *patterns(model, found.chosen, found.target), (f"{written}: {said}", *found.floats())
+        )
 
     def write_nothing(self, reason: str) -> None:
         """Record that nothing could be measured."""
