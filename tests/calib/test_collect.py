@@ -71,7 +71,10 @@ def build(
 def test_ranges_are_those_worked_out_by_hand(model: Path, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 51, 204, 102)
     stats = collect(model, images, method="max")
-    assert {r.tensor: r.amax for r in stats.ranges} == pytest.approx({"images": 0.8, "r": 4.8})
+    amax = {r.tensor: r.amax for r in stats.ranges}
+    assert amax == pytest.approx({"images": 0.8, "r": 4.8, "y": 4.8})
+    ends = {r.tensor: (r.low, r.high) for r in stats.ranges}
+    assert ends == {r.tensor: (0.0, r.amax) for r in stats.ranges}
     assert (stats.model, stats.frames, stats.spec) == ("net.onnx", 3, SPEC)
     stats.check_model(model)
 
@@ -125,6 +128,7 @@ def test_other_batches_give_the_same_ranges(
     path = build(tmp_path, onnx_model, batch=batch)
     assert [r.amax for r in collect(path, images, method="max").ranges] == [
         pytest.approx(0.8),
+        pytest.approx(4.8),
         pytest.approx(4.8),
     ]
 

@@ -56,7 +56,7 @@ class _Chunk:
     tensors: list[str]
 
 
-def collect(
+def collect(  # noqa: PLR0913 - one argument per choice
     path: str | os.PathLike[str],
     images: Sequence[Path],
     spec: ModelSpec | None = None,

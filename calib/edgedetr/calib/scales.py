@@ -1,7 +1,7 @@
 """Choose the clip of a tensor: the magnitude that the largest INT8 step, 127, stands for.
 
-A small amax rounds finely and clips much, a large one the reverse. For uint8, which has a zero point
-(see `edgedetr.graph.int8`), both ends of the range are chosen.
+A small amax rounds finely and clips much, a large one the reverse. For uint8, which has a zero
+point (see `edgedetr.graph.int8`), both ends of the range are chosen.
 """
 
 from __future__ import annotations

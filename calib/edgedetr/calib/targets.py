@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 Target = Literal["tensorrt", "openvino", "onnxruntime"]
-"""TensorRT rounds activations symmetrically to int8, the CPU's backends with a zero point to uint8."""
+"""TensorRT rounds activations symmetrically to int8, CPUs to uint8 with a zero point."""
 
 TARGETS: tuple[str, ...] = get_args(Target)
 

@@ -138,7 +138,7 @@ def _check_model(
         )
     if (target := int8_target(model)) not in {"", "tensorrt"}:
         raise ArtifactError(
-            f"{path} was quantized for {target}, whose zero points TensorRT does not take; make one "
+            f"{path} was quantized for {target}, and TensorRT takes no zero points but 0; make one "
             "for it: edgedetr export qdq --for tensorrt"
         )
     check_operators(model, path)

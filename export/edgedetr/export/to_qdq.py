@@ -131,7 +131,7 @@ def _request(
     trained = stored_ranges(model, path)
     if target != "tensorrt":
         raise UsageError(
-            f"{path} was trained to round as TensorRT does, which CPUs run as well; leave out --for "
+            f"{path} was trained to round as TensorRT does, which CPUs run too; leave out --for "
             f"{target}, or give STATS: edgedetr calib collect {path}"
         )
     if include or exclude:

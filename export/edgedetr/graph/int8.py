@@ -1,7 +1,7 @@
 """INT8 as every stage rounds to it: weights symmetric, with one scale for each output channel.
 
-``x ~ scale * clip(round(x / scale), -127, 127)`` with ``scale = amax / 127``. Activations are rounded
-so for TensorRT; for CPUs ``x ~ scale * (clip(round(x / scale) + zero, 0, 255) - zero)``.
+``x ~ scale * clip(round(x / scale), -127, 127)`` with ``scale = amax / 127``. So are activations
+for TensorRT; for CPUs ``x ~ scale * (clip(round(x / scale) + zero, 0, 255) - zero)``.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Coverage:
                 )
 
 
-def find_coverage(
+def find_coverage(  # noqa: PLR0913, PLR0917 - one argument per choice
     model: onnx.ModelProto,
     stats: CalibrationStats,
     trial: Trial,

@@ -74,7 +74,7 @@ def _bias(wiring: Wiring, point: Point, channels: int) -> tuple[onnx.NodeProto |
 
 
 def _fits(wiring: Wiring, name: str, channels: int) -> bool:
-    """Tell whether a constant holds a number for each channel, the last axis of a layer's result."""
+    """Tell whether a constant holds a number for each channel of a layer's result."""
     dims = list(wiring.constants[name].dims)
     return dims[-1:] == [channels] and int(np.prod(dims)) == channels
 

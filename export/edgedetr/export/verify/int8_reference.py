@@ -24,8 +24,8 @@ _PER_LEVEL, _LEAST, _ZERO = "::per_level", "::least_scale", "::zero_point"
 def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.ModelProto:
     """Quantize the inputs of every node that reads Q/DQ pairs in another graph.
 
-    Activations get one scale from their largest magnitude, frame by frame, or where the other graph
-    rounds to uint8 a scale and a zero point from both ends; weights a scale for each output channel.
+    Activations get one scale from their largest magnitude, frame by frame, or a scale and a zero
+    point where the other graph rounds to uint8; weights get a scale for each output channel.
 
     Args:
         model: A float graph; it is left as it is.
