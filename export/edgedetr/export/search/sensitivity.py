@@ -237,8 +237,9 @@ def candidates(model: onnx.ModelProto, target: Target = "tensorrt") -> list[Cand
     blocks, counts = block_names(model), macs(model)
     groups: dict[tuple[str, str], list[Point]] = {}
     wiring = Wiring(model.graph)
-    usable = [p for p in points(wiring, target) if p.has_kernel or target != "tensorrt"]
-    for point in usable:
+    for point in points(wiring, target):
+        if target == "tensorrt" and not (point.has_kernel or point.is_first):
+            continue
         block = blocks[label(wiring.nodes[point.index])]
         kind = "first conv" if point.is_first else point.kind
         groups.setdefault((block, kind), []).append(point)
