@@ -62,9 +62,19 @@ def test_the_command_writes_beside_the_model(model: Path, tmp_path: Path) -> Non
     write_images(tmp_path / "images", 51, 204, 102)
     args = ["calib", "collect", str(model), "--images", str(tmp_path / "images"), "--frames", "2"]
     result = CliRunner().invoke(edgedetr, [*args, "--method", "max"], catch_exceptions=False)
-    assert "2 activations over 2 of 3 frames, method max" in result.output
+    assert "3 activations over 2 of 3 frames, method max" in result.output
     stats = read_stats(tmp_path / "net.calib.json")
     assert (stats.method, stats.frames) == ("max", 2)
+
+
+@pytest.mark.parametrize(("method", "warned"), [("entropy", True), ("mse", False)])
+def test_a_method_that_cost_boxes_is_warned_of(
+    model: Path, tmp_path: Path, method: str, *, warned: bool
+) -> None:
+    write_images(tmp_path / "images", 51, 204)
+    args = ["calib", "collect", str(model), "--images", str(tmp_path / "images")]
+    result = CliRunner().invoke(edgedetr, [*args, "--method", method], catch_exceptions=False)
+    assert ("method entropy broke the best box in 25 of 25" in result.output) is warned
 
 
 def test_the_command_reads_a_kitti_folder_and_a_spec(tmp_path: Path, onnx_model: Build) -> None:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from edgedetr.calib.stats import CalibrationStats, TensorRange, read_stats
 from edgedetr.export.to_qdq import export_qdq
 from edgedetr.graph.exact import exact_graph
+from edgedetr.graph.metadata import int8_target
 from edgedetr.graph.wiring import element_types
 from edgedetr.runtime.cli import edgedetr
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
@@ -88,7 +89,10 @@ def test_the_command_writes_a_smaller_model_and_its_manifest(files: tuple[Path, 
     assert out.stat().st_size < path.stat().st_size / 2
     manifest = read_manifest(out)
     assert (manifest.kind, manifest.spec) == ("qdq", SPEC)
-    assert manifest.command == "edgedetr export qdq student.onnx student.calib.json --for tensorrt --rest fp16"
+    assert (
+        manifest.command
+        == "edgedetr export qdq student.onnx student.calib.json --for tensorrt --rest fp16"
+    )
     assert [p.name for p in manifest.parents] == ["student.onnx", "student.calib.json"]
     assert "99.8%" in manifest.summary
     assert (manifest.targets, int8_target(onnx.load(out))) == (("tensorrt",), "tensorrt")
