@@ -73,7 +73,7 @@ def latencies(path: Path) -> dict[str, Any]:
 
 def in_turns(backend: str, files: dict[str, Path]) -> dict[str, float]:
     """Return medians in ms, and the ratio of each to that of FP32."""
-    module = find_backend(backend)
+    module: Any = find_backend(backend)
     sessions = {name: module.open_session(file, threads=THREADS) for name, file in files.items()}
     samples: dict[str, list[float]] = {name: [] for name in files}
     for turn in range(WARM_UP + TURNS):

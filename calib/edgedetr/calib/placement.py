@@ -90,8 +90,9 @@ def points(wiring: Wiring, target: Target = "tensorrt") -> list[Point]:
             continue
         earlier = wiring.producer.get(node.input[0], -1) in after_conv
         is_first = kind == "conv" and not earlier
+        tensor, weight = node.input[0], node.input[1]
         has_kernel = kind == "linear" or _fills_kernel(node, wiring)
-        found.append(Point(index, scope, kind, *node.input[:2], is_first, has_kernel, is_delicate))
+        found.append(Point(index, scope, kind, tensor, weight, is_first, has_kernel, is_delicate))
     return found
 
 

@@ -6,7 +6,7 @@ point (see `edgedetr.graph.int8`), both ends of the range are chosen.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def ends_from_histogram(
 
 
 def _error_between(
-    counts: NDArray[np.int64], centres: NDArray[np.float64], low: float, high: float
+    counts: NDArray[np.int64], centres: NDArray[np.floating[Any]], low: float, high: float
 ) -> float:
     """Sum the squared error of every value at its bin's centre, rounded to uint8."""
     grid = asymmetric_grid(low, high)
