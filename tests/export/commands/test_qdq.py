@@ -167,8 +167,8 @@ def test_the_manifest_names_spec_and_images(files: tuple[Path, Path]) -> None:
     args = ["export", "qdq", str(path), str(stats_path), "--spec", str(spec)]
     CliRunner().invoke(edgedetr, [*args, "--images", str(images)], catch_exceptions=False)
     assert read_manifest(path.with_name("student.int8.onnx")).command == (
-        "edgedetr export qdq student.onnx student.calib.json --rest fp16 --spec 'the spec.toml' "
-        "--images frames"
+        "edgedetr export qdq student.onnx student.calib.json --for tensorrt --rest fp16 "
+        "--spec 'the spec.toml' --images frames"
     )
 
 
