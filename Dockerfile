@@ -49,7 +49,7 @@ RUN apt-get update \
     && groupadd --force --system render \
     && useradd --no-create-home --uid 10001 --groups video,render edgedetr
 COPY --from=install /opt/edgedetr /opt/edgedetr
-ENV PATH=/opt/edgedetr/bin:$PATH
+ENV PATH=/opt/edgedetr/bin:$PATH MALLOC_ARENA_MAX=2
 USER 10001
 WORKDIR /work
 EXPOSE 9464

@@ -1,7 +1,8 @@
 # The pipeline as files: make knows what is stale, so only stale stages run again.
 #
 #   make distill export report                                 rendered road scenes, minutes on a CPU
-#   make distill export report CONFIG=kitti DATA=/path/to/kitti    a KITTI folder
+#   make distill export report CONFIG=kitti DATA=/path/to/kitti    a data set; FORMAT=yolo, bdd100k, ...
+#                                                                  where CONFIG or the folder does not say
 
 PYTHON  ?= python3
 CONFIG  ?= synth
@@ -9,11 +10,13 @@ DATA    ?= data/synth
 RUN     ?= runs/$(CONFIG)
 TEACHER ?= distill/checkpoints/synth_teacher.safetensors
 FRAMES  ?= 900
+FORMAT  ?=
 TRAIN   ?=
 VEHICLE_BASE ?= $(if $(and $(L4T),$(REGISTRY)),$(REGISTRY)/nvidia/l4t-jetpack:$(L4T))
 
 BIN     := .venv/bin
 E       := $(BIN)/edgedetr
+SET     := --data $(DATA) $(if $(FORMAT),--format $(FORMAT))
 STUDENT := $(RUN)/student
 DEMO    := CONFIG=synth RUN=$(or $(DEMO_RUN),runs/demo)
 GATES   := $(RUN)/verify.onnx.json $(RUN)/verify.fp16.json $(RUN)/int8.tried
@@ -23,7 +26,7 @@ GATES   := $(RUN)/verify.onnx.json $(RUN)/verify.fp16.json $(RUN)/int8.tried
 TESTS   := project export distill runtime bench docstrings calib graph pages device
 JOBS    ?= 2
 
-.PHONY: help setup demo distill export report test lint types check clean \
+.PHONY: help setup pycuda demo distill export report test lint types check clean \
         wheel-runtime docker-vehicle docker-train
 .DELETE_ON_ERROR:
 .PRECIOUS: $(RUN)/report.html
@@ -39,6 +42,12 @@ setup: .venv/installed  ## Make .venv and install what is pinned; skipped when u
 	$(BIN)/pip install --quiet -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
+
+pycuda: .venv/pycuda/installed  ## Build pycuda for the tests of the GPU path; says why where it cannot be
+
+# Pins are wheels only, and pycuda comes as source; without it these tests run on a fake of it.
+.venv/pycuda/installed: tests/runtime/cuda/build_pycuda.py | .venv/installed
+	@$(BIN)/python $< .venv/pycuda
 
 demo: setup  ## Distil, export, quantize and report on rendered scenes, into runs/demo
 	$(MAKE) --no-print-directory distill $(DEMO)
@@ -62,7 +71,7 @@ $(STUDENT).safetensors: data/synth/synth.json
 endif
 
 $(STUDENT).safetensors: distill/configs/$(CONFIG).toml $(TEACHER) | setup
-	$(E) distill train $< --out $(RUN) --set data.root=$(DATA) --set teacher=$(TEACHER) $(TRAIN)
+	$(E) distill train $< --out $(RUN) --set data.root=$(DATA) $(if $(FORMAT),--set data.format=$(FORMAT)) --set teacher=$(TEACHER) $(TRAIN)
 
 $(STUDENT).onnx: $(STUDENT).safetensors
 	$(E) export onnx $< -o $@
@@ -71,30 +80,30 @@ $(RUN)/teacher.onnx: $(TEACHER) | setup
 	$(E) export onnx $< -o $@
 
 $(STUDENT).calib.json: $(STUDENT).onnx
-	$(E) calib collect $< --data $(DATA) -o $@
+	$(E) calib collect $< $(SET) -o $@
 
 $(STUDENT).fp16.onnx: $(STUDENT).onnx
-	$(E) export fp16 $< --images $(DATA)/training/image_2 -o $@
+	$(E) export fp16 $< $(SET) -o $@
 
 # Where a gate does not pass, its record says so, and make goes on to the report, which shows it and
 # fails. A command that leaves no record is an error like any other.
 $(RUN)/verify.onnx.json: $(STUDENT).safetensors $(STUDENT).onnx
 	@rm -f $@
-	$(E) verify $^ --data $(DATA) --json $@ || test -s $@
+	$(E) verify $^ $(SET) --json $@ || test -s $@
 
 $(RUN)/verify.fp16.json: $(STUDENT).onnx $(STUDENT).fp16.onnx
 	@rm -f $@
-	$(E) verify $^ --data $(DATA) --json $@ || test -s $@
+	$(E) verify $^ $(SET) --json $@ || test -s $@
 
 # INT8 is made only where enough of it passes; student.int8.onnx.coverage.json says why it is not.
 $(RUN)/int8.tried: $(STUDENT).onnx $(STUDENT).calib.json
 	@rm -f $(STUDENT).int8.onnx* $(RUN)/verify.int8.json
-	$(E) export qdq $^ --rest fp32 --gate --data $(DATA) -o $(STUDENT).int8.onnx || test -s $(STUDENT).int8.onnx.coverage.json
-	test ! -e $(STUDENT).int8.onnx || $(E) verify $< $(STUDENT).int8.onnx --data $(DATA) --json $(RUN)/verify.int8.json || test -s $(RUN)/verify.int8.json
+	$(E) export qdq $^ --rest fp32 --gate $(SET) -o $(STUDENT).int8.onnx || test -s $(STUDENT).int8.onnx.coverage.json
+	test ! -e $(STUDENT).int8.onnx || $(E) verify $< $(STUDENT).int8.onnx $(SET) --json $(RUN)/verify.int8.json || test -s $(RUN)/verify.int8.json
 	@touch $@
 
 $(RUN)/report.html: $(RUN)/teacher.onnx $(GATES)
-	$(E) report $(RUN) --data $(DATA)
+	$(E) report $(RUN) $(SET)
 
 wheel-runtime: setup  ## Build the vehicle's wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./runtime
@@ -111,6 +120,8 @@ test: setup  ## Run all parts of the tests, JOBS at a time, and name those that 
 	@failed=$$(mktemp) && trap 'rm -f $$failed' EXIT && \
 	$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync $(TESTS:%=part/%) FAILED=$$failed && \
 	{ test ! -s $$failed || { echo "failed:" $$(sort $$failed); exit 1; }; }
+
+part/runtime: .venv/pycuda/installed
 
 part/%: PATHS = $(if $(filter docstrings,$*),runtime distill calib export benchmarks,tests/$*)
 part/%:

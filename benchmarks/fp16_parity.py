@@ -26,7 +26,7 @@ import numpy as np
 import onnx
 
 from edgedetr.bench.result_file import result_option, write_result
-from edgedetr.export.search.fp16_blocks import Request
+from edgedetr.export.search.fp32_blocks import Request
 from edgedetr.export.to_fp16 import export_fp16, frames_of
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.verify.limits import FP16_LIMITS

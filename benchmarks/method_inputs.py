@@ -26,9 +26,10 @@ from edgedetr.distill.methods import method
 from edgedetr.distill.model import new_model
 from edgedetr.distill.training.adapters import IMAGES, first_batches, fit_adapters
 from edgedetr.distill.training.distillation_model import Trainee
-from edgedetr.distill.training.loader import NetworkInputs, TrainingInputs
+from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.training.training_inputs import TrainingInputs
 from edgedetr.distill.types import Batch, Queries
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.distill.weights.selection import inherit

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedetr.bench.result_file import result_option, write_result
-from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
+from edgedetr.distill.config import DataConfig, DistillConfig, StudentConfig
+from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.recipe import train
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.runtime.manifest import versions_of

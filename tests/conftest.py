@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from functools import partial
@@ -83,6 +84,55 @@ def _make_model(
             parameter.add_(0.02 * torch.randn_like(parameter) * parameter.requires_grad)
     model.network.eval()
     return model
+
+
+FOREIGN: dict[str, dict[str, Any]] = json.loads((ROOT / "tests/foreign_detectors.json").read_text())
+"""Of each family of transformers two sizes: names of its classes, and the options of its config."""
+LABELS = {0: "N/A", 1: "person", 2: "car", 3: "N/A", 4: "bus"}
+
+
+@pytest.fixture(params=FOREIGN)
+def foreign_kind(request: pytest.FixtureRequest) -> str:
+    """A family and size of the foreign detectors."""
+    return str(request.param)
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a random detector with transformers' save_pretrained; returns the folder."""
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    def write(kind: str = "rt_detr", hw: tuple[int, int] = (64, 96), **options: Any) -> Path:
+        known, folder = FOREIGN[kind], tmp_path / kind
+        name, size = known["name"], {"height": hw[0], "width": hw[1]}
+        given = {**known["options"], "id2label": LABELS, **options}
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            config = getattr(transformers, f"{name}Config")(**given)
+            network = getattr(transformers, f"{name}ForObjectDetection")(config)
+            for tensor_name, tensor in network.state_dict().items():
+                if tensor_name.endswith("running_var"):
+                    tensor.uniform_(0.5, 1.5)
+                elif tensor.is_floating_point():  # what starts at zero says nothing
+                    tensor.add_(0.1 * torch.randn_like(tensor))
+        network.save_pretrained(folder)
+        processor = getattr(transformers, f"{known['processor']}ImageProcessor")
+        processor(size=size).save_pretrained(folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def rewrite() -> Callable[..., None]:
+    """Changes keys of a JSON file; None removes one."""
+
+    def change(path: Path, **changes: object) -> None:
+        values = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+
+    return change
 
 
 @pytest.fixture

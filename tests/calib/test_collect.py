@@ -15,6 +15,7 @@ import pytest
 
 from edgedetr.calib import collect as collection
 from edgedetr.calib.collect import collect
+from edgedetr.export.transforms.quantize import quantize
 from edgedetr.runtime.errors import ArtifactError, DataError
 from edgedetr.runtime.spec import ModelSpec
 
@@ -159,6 +160,15 @@ def test_a_model_without_convolutions_is_refused(tmp_path: Path, onnx_model: Bui
     onnx.save(model, tmp_path / "net.onnx")
     with pytest.raises(ArtifactError, match="nothing to calibrate"):
         collect(tmp_path / "net.onnx", write_images(tmp_path / "images", 0))
+
+
+def test_a_quantized_model_is_not_calibrated_again(tmp_path: Path, onnx_model: Build) -> None:
+    path = build(tmp_path, onnx_model)
+    model = onnx.load(path)
+    quantized = quantize(model, collect(path, images := write_images(tmp_path / "images", 0, 100)))
+    onnx.save(quantized, path)
+    with pytest.raises(ArtifactError, match="is quantized already; calibrate the float32 model"):
+        collect(path, images)
 
 
 def test_an_operator_that_nobody_knows_is_named(tmp_path: Path, onnx_model: Build) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgedetr.distill.config import DataConfig, DistillConfig, OptimizerConfig, StudentConfig
+from edgedetr.distill.config import DataConfig, DistillConfig, StudentConfig
 from edgedetr.distill.networks import query_fade
+from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.types import Targets
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.spec import ModelSpec

@@ -97,6 +97,16 @@ def test_overrides_reach_into_tables_and_take_bare_strings(tmp_path):
         ("class_map.Car=[1]", r"class_map.Car must be a name, got \[1\]"),
         ("qat.include='('", r"must be regular expressions, found '\(': missing \)"),
         ("qat.frames=-3", "qat.frames must be at least 1"),
+        ("data.augment=flip+strong", r"one augmentation twice: 'flip\+strong' is flip\+flip"),
+        ("data.repeat_threshold=2", r"repeat_threshold must lie in \[0, 1\], got 2"),
+        ("data.scales=[]", r"scales must lie in \[0.1, 10\], at least one, got \(\)"),
+        ("data.rectangular=[[100,64]]", "rectangular must be multiples of 32"),
+        ("data.no_aug_epochs=-1", "no_aug_epochs must be at least 0"),
+        ("optimizer.schedule=linear", "'linear' is no choice"),
+        ("optimizer.gamma=0", r"gamma must lie in \(0, 1\]"),
+        ("best_metric=ap99", "'ap99' is no choice"),
+        ("patience=3", "patience needs best_metric"),
+        ("keep_states=0", "keep_states must be at least 1"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path, override, message):

@@ -1,7 +1,9 @@
+import cv2
 import pytest
 
 from edgedetr.distill.dataset_survey import Survey, survey
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.images import read_image
 
 
 def test_the_summary_counts_in_the_singular_and_in_the_plural():
@@ -26,7 +28,18 @@ def test_the_format_is_detected_from_the_folder(kitti, tmp_path):
 
 def test_a_folder_without_a_data_set_is_refused(tmp_path):
     (tmp_path / "._train.json").write_bytes(b"hidden")
-    with pytest.raises(DataError, match="holds no data set; wanted KITTI's"):
+    with pytest.raises(DataError, match="holds no data set; wanted one of these formats: bdd100k"):
         survey(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         survey(tmp_path / "nothing")
+
+
+def test_a_damaged_jpeg_is_a_problem(kitti):
+    picture = kitti / "training/image_2/000000.png"
+    data = cv2.imencode(".jpg", read_image(picture))[1].tobytes()
+    middle = (data.rfind(b"\xff\xda") + len(data)) // 2
+    picture.write_bytes(data)
+    assert survey(kitti).problems == []
+    picture.write_bytes(data[:middle] + data[middle - 100 :])
+    (problem,) = survey(kitti).problems
+    assert "000000.png: its pixel data is damaged (Corrupt JPEG data" in problem

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgedetr.distill import recipe
-from edgedetr.distill.training import loader, run_state
+from edgedetr.distill.training import network_inputs, run_state
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.run_log import RunLog
 from edgedetr.distill.weights.checkpoint import load_model
@@ -95,10 +95,10 @@ def stopped_in(step, out, config, monkeypatch):
     """Train until the optimizer step of that number is to be taken."""
     real = TrainingLoop._step
 
-    def stop(self, images, targets, number, total):
+    def stop(self, images, targets, number, *rest):
         if number == step:
             raise KeyboardInterrupt
-        return real(self, images, targets, number, total)
+        return real(self, images, targets, number, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "_step", stop)
@@ -161,7 +161,7 @@ def test_resume_cares_for_what_was_learnt_from_and_not_for_what_changes_no_weigh
 def test_a_cut_validation_picture_is_met_before_the_first_step(
     config, kitti, tmp_path, monkeypatch, limit
 ):
-    monkeypatch.setattr(loader, "MEMORY_LIMIT_BYTES", limit)
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", limit)
     path = kitti / "training/image_2/000004.png"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"000004\.png: not a whole PNG"):

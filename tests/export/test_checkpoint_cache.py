@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from edgedetr.export import checkpoint_cache
-from edgedetr.export.checkpoint_cache import cache_folder, exported
+from edgedetr.export.checkpoint_cache import exported
 from edgedetr.export.to_onnx import PACKAGES
 from edgedetr.runtime.errors import GateError, UsageError
+from edgedetr.runtime.hub import cache_folder
 from edgedetr.runtime.manifest import read_manifest, write_manifest
 from edgedetr.runtime.spec import ModelSpec
 
@@ -53,7 +54,7 @@ def test_a_checkpoint_finds_objects_in_one_photo(edgedetr, checkpoint, exports, 
     assert out.startswith(f"{tmp_path / 'found'}: 1 frame, p50 ")
     lines = [line for line in error.splitlines() if "exported" in line]
     assert len(lines) == 1
-    assert f"{checkpoint} is exported to {cache_folder()}" in lines[0]
+    assert f"{checkpoint} is exported to {cache_folder('exported')}" in lines[0]
     assert (tmp_path / "found" / "photo.txt").read_text().startswith("Car ")
     assert (tmp_path / "found" / "overlays" / "photo.png").is_file()
     status, _, error = edgedetr(*command)
@@ -84,7 +85,7 @@ def test_other_weights_and_other_versions_are_other_entries(checkpoint, exports,
     monkeypatch.setattr("edgedetr.runtime.manifest.version", lambda _: "99")
     third = exported(checkpoint)
     assert len({first, second, third}) == len(exports) == 3
-    assert {p.name for p in cache_folder().iterdir()} == {
+    assert {p.name for p in cache_folder("exported").iterdir()} == {
         p.parent.name for p in (first, second, third)
     }
 
@@ -96,7 +97,7 @@ def test_a_failed_export_leaves_nothing(checkpoint, monkeypatch):
     monkeypatch.setattr("edgedetr.export.to_onnx.export_onnx", fail)
     with pytest.raises(GateError):
         exported(checkpoint)
-    assert list(cache_folder().iterdir()) == []
+    assert list(cache_folder("exported").iterdir()) == []
 
 
 def test_an_entry_stands_for_every_version_that_exports():
@@ -118,4 +119,4 @@ def test_the_cache_is_the_user_s(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for given in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", given)
-        assert cache_folder() == tmp_path / ".cache" / "edgedetr" / "exported"
+        assert cache_folder("exported") == tmp_path / ".cache" / "edgedetr" / "exported"

@@ -1,7 +1,9 @@
 """A model is held to its spec by its graph and by its numbers."""
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgedetr.graph.contract import activation_before, check_contract, check_declared, outputs_of
 from edgedetr.runtime.errors import ArtifactError
@@ -24,6 +26,17 @@ def test_another_size_or_number_of_classes_is_refused(tiny_onnx, spec):
     path = tiny_onnx()
     with pytest.raises(ArtifactError, match=r"tiny\.onnx"):
         check_contract(onnx.load(path), spec, path)
+
+
+def test_a_weight_that_is_no_number_is_named(tiny_onnx):
+    path = tiny_onnx()
+    model = onnx.load(path)
+    tensor = next(t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[-1] = np.nan
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    with pytest.raises(ArtifactError, match=f"the constant {tensor.name} holds NaN; its training"):
+        check_contract(model, SPEC, path)
 
 
 def test_scores_that_are_called_logits_are_refused(onnx_model, tmp_path):

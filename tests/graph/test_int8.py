@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from edgedetr.graph.int8 import channel_axis, dequantized, quantized_weights, scale_from_amax
+from edgedetr.graph.int8 import (
+    channel_axis,
+    dequantized,
+    least_scales,
+    quantized_weights,
+    scale_from_amax,
+)
 
 
 def test_scale_is_a_127th() -> None:
@@ -47,6 +53,22 @@ def test_each_channel_has_a_scale_of_its_own(axis: int) -> None:
     found = rounded if axis == 0 else rounded.T
     assert rounded.dtype == np.int8
     assert found.tolist() == [[127, -63], [-127, 2], [0, 0]]
-    np.testing.assert_allclose(scales, [0.01, 2, 1], rtol=1e-6)
+    np.testing.assert_allclose(scales, [0.01, 2, 0.01], rtol=1e-6)
     back = dequantized(rounded, scales, axis)
     assert (np.abs(back - weights) <= 0.5 * np.expand_dims(scales, 1 - axis)).all()
+
+
+def test_weights_of_nothing_but_zeros_have_the_scale_1() -> None:
+    rounded, scales = quantized_weights(np.zeros((2, 3), np.float32), 0)
+    assert scales.tolist() == [1, 1]
+    assert not rounded.any()
+
+
+def test_a_bias_fits_in_32_bits() -> None:
+    """4 / (0.01 * 2^30) is 3.7e-7; the second channel's own scale of 0.01 is larger."""
+    least = least_scales(np.array([-4.0, 4.0], np.float32), 0.01)
+    np.testing.assert_allclose(least, 4 / 0.01 / 2**30, rtol=1e-6)
+    weights = np.array([[1e-5, -5e-6], [1.27, 0.1]], np.float32)
+    rounded, scales = quantized_weights(weights, 0, least)
+    np.testing.assert_allclose(scales, [4 / 0.01 / 2**30, 0.01], rtol=1e-6)
+    assert rounded.tolist() == [[27, -13], [127, 10]]

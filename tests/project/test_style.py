@@ -43,6 +43,7 @@ def test_every_component_folder_lists_only_components():
     from edgedetr.runtime.plugins import names
 
     wanted = {
+        "edgedetr.distill.augmentations": "apply",
         "edgedetr.distill.detectors": "build",
         "edgedetr.distill.methods": "build",
         "edgedetr.distill.data": "open_dataset",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from edgedetr.runtime.backend_lookup import backend
-from edgedetr.runtime.cuda import frame_kernel, graph
+from edgedetr.runtime.cuda import context, frame_kernel, graph
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.package.archive import TAR_END, padding, tar_header
 from edgedetr.runtime.package.reader import ppm_header
@@ -25,6 +26,8 @@ from edgedetr.runtime.self_test import Golden, GoldenAnswer, golden_inputs
 from edgedetr.runtime.spec import ModelSpec
 
 SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))
+
+sys.path.append(str(Path(sys.prefix) / "pycuda"))  # of make pycuda
 
 
 @pytest.fixture
@@ -146,12 +149,14 @@ def _keys(folder):
 def _fake(name):
     loader = SourceFileLoader(name, str(Path(__file__).parent / "cuda" / f"{name}.py"))
     module = sys.modules[name] = ModuleType(name)
+    module.__file__ = loader.path
     loader.exec_module(module)
     return module
 
 
 fake_cuda = _fake("fake_cuda")
 fake_graphs = _fake("fake_graphs")
+fake_libcuda = _fake("fake_libcuda")
 fake_trt = _fake("fake_trt")
 
 SHIMS = """
@@ -179,15 +184,39 @@ extern "C" void launch_resize_into_input(int grid_x, int grid_y, int block_x, in
 """
 
 
+@pytest.fixture(scope="session")
+def libcuda_path(tmp_path_factory, compiler):
+    """The driver of `fake_libcuda`, built; None where there is no pycuda to use it."""
+    pycuda = find_spec("pycuda")
+    if pycuda is None or pycuda.origin is None:
+        return None
+    folder = tmp_path_factory.mktemp("libcuda")
+    return fake_libcuda.build(folder, compiler, Path(pycuda.origin).parent)
+
+
+@pytest.fixture(scope="session")
+def libcuda(libcuda_path):
+    """That driver, loaded; None where it is not built, or a real one is loaded already."""
+    return None if libcuda_path is None else fake_libcuda.load(libcuda_path)
+
+
 @pytest.fixture
-def gpu(monkeypatch, kernels):
-    """A fake GPU whose every use is checked, and which must be left as it was found."""
-    made = fake_cuda.FakeGpu()
+def gpu(monkeypatch, kernels, libcuda):
+    """A fake GPU whose every use is checked, and which must be left as it was found.
+
+    It lies behind pycuda and the driver's library where pycuda is installed, else behind a fake of
+    pycuda.
+    """
+    if libcuda:
+        made = fake_libcuda.DriverGpu(libcuda)
+        monkeypatch.setattr(context, "_retained", {})
+    else:
+        made = fake_cuda.FakeGpu()
+        monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
+        monkeypatch.setitem(sys.modules, "pycuda.driver", made.driver)
+        functions = fake_graphs.libcuda(made)
+        monkeypatch.setattr(graph, "_load", lambda: functions)
     made.kernels = kernels
-    monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
-    monkeypatch.setitem(sys.modules, "pycuda.driver", made.driver)
-    libcuda = fake_graphs.libcuda(made)
-    monkeypatch.setattr(graph, "_load", lambda: libcuda)
     monkeypatch.setattr(frame_kernel, "compile_cuda", lambda *_: b"\x7fELF")
     gc.freeze()  # the check then searches what the test made, and not all that is imported
     yield made
@@ -195,6 +224,8 @@ def gpu(monkeypatch, kernels):
         made.check_clean()
     finally:
         gc.unfreeze()
+        if libcuda:
+            libcuda.fake_unplug()
 
 
 @pytest.fixture
@@ -235,11 +266,17 @@ def tiny_engine(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def kernels(tmp_path_factory):
-    """The kernels as functions of the CPU."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
+def compiler():
+    """A compiler of C++, or a skip."""
+    found = shutil.which("g++") or shutil.which("clang++")
+    if found is None:
         pytest.skip("no C++ compiler (g++ or clang++) to compile the kernels with")
+    return found
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory, compiler):
+    """The kernels as functions of the CPU."""
     folder = tmp_path_factory.mktemp("kernels")
     (folder / "kernels.cpp").write_text(SHIMS + frame_kernel.kernel_source() + LAUNCHERS)
     flags = ["-std=c++11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"]

@@ -25,6 +25,16 @@ def test_paths_may_be_text(tiny_onnx: Tiny, images: Path, tmp_path: Path) -> Non
     assert (tmp_path / "found" / "000001.txt").read_text() == ROW
 
 
+def test_results_are_saved_in_other_formats(tiny_onnx: Tiny, images: Path, tmp_path: Path) -> None:
+    with Detector.open(tiny_onnx()) as detector:
+        detect(detector, list_images(images), tmp_path / "coco", overlays=False, save="coco")
+        detect(detector, list_images(images), tmp_path / "yolo", overlays=False, save="yolo")
+    row = '{"image_id": 1, "category_id": 1, "bbox": [10.0, 5.0, 20.0, 10.0], "score": 0.982014}'
+    assert row in (tmp_path / "coco" / "detections.json").read_text(encoding="utf-8")
+    text = (tmp_path / "yolo" / "labels" / "000001.txt").read_text(encoding="utf-8")
+    assert text == "0 0.5000000 0.5000000 0.5000000 0.5000000 0.982014\n"
+
+
 def test_a_full_disk_names_the_results(
     tiny_onnx: Tiny, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, model_options, require_apart
+from edgedetr.runtime.commands.options import (
+    PATH,
+    command_line,
+    format_option,
+    model_options,
+    require_apart,
+)
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
 
@@ -59,6 +65,7 @@ def latency(
 @click.command()
 @click.argument("run", type=PATH, required=False)
 @click.option("--data", type=PATH, help="Data set; default: that of the training run.")
+@format_option
 @click.option("--teacher", type=PATH, help="ONNX file or checkpoint; default: RUN/teacher.onnx.")
 @click.option("--frames", type=click.IntRange(1), help="Use only the first N frames of the split.")
 @click.option("--check", is_flag=True, help="Only print the verdict of the gates; measure nothing.")
@@ -68,9 +75,10 @@ def latency(
     metavar="OLD.json NEW.json",
     help="Only print what changed from one report to another.",
 )
-def report(
+def report(  # noqa: PLR0913, PLR0917 - one argument per option
     run: Path | None,
     data: Path | None,
+    kind: str | None,
     teacher: Path | None,
     frames: int | None,
     check: bool,
@@ -87,7 +95,7 @@ def report(
         return
     if run is None:
         raise UsageError("no run is given; wanted edgedetr report RUN, or --compare OLD NEW")
-    verdict = _verdict(run) if check else _written(run, data, teacher, frames)
+    verdict = _verdict(run) if check else _written(run, (data, kind, frames), teacher)
     if not verdict.holds:
         raise GateError(f"{run}: {verdict.word}: {' '.join(verdict.reasons)}")
     click.echo(printable(" ".join([f"{run}: {verdict.word}.", *verdict.reasons])))
@@ -132,12 +140,15 @@ def _verdict(run: Path) -> Verdict:
     return verdict(folder.parity, folder.coverage)
 
 
-def _written(run: Path, data: Path | None, teacher: Path | None, frames: int | None) -> Verdict:
+def _written(
+    run: Path, choice: tuple[Path | None, str | None, int | None], teacher: Path | None
+) -> Verdict:
     """Measure, write and print."""
     from edgedetr.bench.report.assemble import DataChoice, write_report
     from edgedetr.bench.report.table import as_text
 
-    found = write_report(run, DataChoice(data, frames), teacher, command_line())
+    data, kind, frames = choice
+    found = write_report(run, DataChoice(data, frames, kind), teacher, command_line())
     click.echo(as_text(found))
     for text in found.missing:
         click.echo(text)

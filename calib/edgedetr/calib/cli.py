@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from edgedetr.calib.methods import COST, METHODS
-from edgedetr.runtime.commands.options import PATH, Number, beside, require_apart, spec_option
+from edgedetr.runtime.commands.options import (
+    PATH,
+    Number,
+    beside,
+    format_option,
+    require_apart,
+    spec_option,
+)
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.calib.frames import TrainingImages
     from edgedetr.calib.methods import Method
     from edgedetr.runtime.spec import ModelSpec
 
 
-@click.group()
+def _kitti_alone(*arguments: Any) -> list[Path]:  # noqa: ANN401 - those of `TrainingImages`
+    from edgedetr.calib.frames import only_kitti
+
+    return only_kitti(*arguments)
+
+
+@click.group(context_settings={"obj": _kitti_alone})  # the export stage gives that of every format
 def calib() -> None:
     """Calibrate models: activation ranges for INT8, baselines for health checks."""
 
 
 @calib.command()
 @click.argument("model", type=PATH)
-@click.option("--data", type=PATH, help="A KITTI object folder; its training split is used.")
+@click.option("--data", type=PATH, help="A data set; its training split is used.")
+@format_option
 @click.option("--images", type=PATH, help="A folder of images, instead of --data.")
 @click.option("--frames", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True)
@@ -38,9 +53,12 @@ def calib() -> None:
 )
 @spec_option
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .calib.json.")
+@click.pass_obj
 def collect(  # noqa: PLR0913, PLR0917 - one argument per option
+    listing: TrainingImages,
     model: Path,
     data: Path | None,
+    kind: str | None,
     images: Path | None,
     frames: int,
     method: str,
@@ -55,7 +73,7 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
 
     output = output or beside(model, STATS_SUFFIX)
     require_apart([output], [model])
-    found, chosen = _frames(data, images, frames)
+    found, chosen = _frames(listing, data, kind, images, frames)
     variety = Variety()
     stats = collection.collect(model, chosen, spec, cast("Method", method), percentile, variety)
     stats.write(output)
@@ -73,7 +91,8 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
 
 @calib.command()
 @click.argument("model", type=PATH)
-@click.option("--data", type=PATH, help="A KITTI object folder; its training split is used.")
+@click.option("--data", type=PATH, help="A data set; its training split is used.")
+@format_option
 @click.option("--images", type=PATH, help="A folder of images, instead of --data.")
 @click.option("--frames", type=click.IntRange(1), default=256, show_default=True)
 @click.option(
@@ -85,9 +104,12 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
 )
 @spec_option
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .health.json.")
+@click.pass_obj
 def digest(  # noqa: PLR0913, PLR0917 - one argument per option
+    listing: TrainingImages,
     model: Path,
     data: Path | None,
+    kind: str | None,
     images: Path | None,
     frames: int,
     threshold: float,
@@ -102,21 +124,27 @@ def digest(  # noqa: PLR0913, PLR0917 - one argument per option
 
     output = output or beside(model, ".health.json")
     require_apart([output], [model])
-    found, chosen = _frames(data, images, frames)
+    found, chosen = _frames(listing, data, kind, images, frames)
     noted = digest_frames(model, chosen, spec, threshold)
     noted.write(output)
     objects = sum(noted.class_counts)
     click.echo(printable(f"{output}: {noted.frames} of {found} frames, {objects} objects"))
 
 
-def _frames(data: Path | None, images: Path | None, frames: int) -> tuple[int, list[Path]]:
+def _frames(
+    listing: TrainingImages,
+    data: Path | None,
+    kind: str | None,
+    images: Path | None,
+    frames: int,
+) -> tuple[int, list[Path]]:
     """Count the images of a folder and choose the frames."""
     if (data is None) == (images is None):
-        raise UsageError("give either --data KITTI_ROOT or --images DIR")
-    from edgedetr.calib.frames import choose_frames, kitti_images
+        raise UsageError("give either --data ROOT or --images DIR")
+    from edgedetr.calib.frames import choose_frames
     from edgedetr.runtime.images import list_images
 
-    found = kitti_images(data) if data else list_images(cast("Path", images))
+    found = listing(data, kind) if data else list_images(cast("Path", images))
     return len(found), choose_frames(found, frames)
 
 

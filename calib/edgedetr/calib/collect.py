@@ -23,7 +23,7 @@ from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import RangeProbe
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.graph.contract import check_contract
-from edgedetr.graph.exact import exact_session
+from edgedetr.graph.exact import coarsest_precision, exact_session
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.graph.subgraph import ending_at
 from edgedetr.runtime.errors import ArtifactError, DataError
@@ -85,6 +85,8 @@ def collect(  # noqa: PLR0913 - one argument per choice
     model = load_onnx(path)
     spec = spec or embedded_spec(model, path)
     batch = check_contract(model, spec, path)
+    if coarsest_precision(model) == "int8":
+        raise ArtifactError(f"{path} is quantized already; calibrate the float32 model")
     tensors = calibration_tensors(model)
     if not tensors:
         raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.kitti import image_paths
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    TrainingImages = Callable[[Path, str | None], list[Path]]
+    """Lists the training split's images of a data set: its folder, its format or None."""
 
 
 def choose_frames(images: Sequence[Path], count: int) -> list[Path]:
@@ -21,6 +25,17 @@ def choose_frames(images: Sequence[Path], count: int) -> list[Path]:
     if count >= len(images):
         return list(images)
     return [images[i * len(images) // count] for i in range(count)]
+
+
+def only_kitti(root: Path, kind: str | None) -> list[Path]:
+    """List a KITTI folder's training images: what calibration knows by itself.
+
+    Raises:
+        UsageError: If another format is wanted, which the distillation stage reads.
+    """
+    if kind not in {None, "kitti"}:
+        raise UsageError(f"the format {kind!r} needs the distillation stage; give --images DIR")
+    return kitti_images(root)
 
 
 def kitti_images(root: str | os.PathLike[str]) -> list[Path]:

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, require_apart
+from edgedetr.runtime.commands.options import PATH, command_line, format_option, require_apart
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
+    from edgedetr.distill.evaluation.coco import CocoScores
     from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.distill.training.qat import Calibrate
 
 _SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting of CONFIG."
 )
+MOST_SHOWN = 10
+"""Problems of one kind that `edgedetr data check` shows."""
 _FIGURES = click.option(
     "--json", "out", type=PATH, help="Write the figures and curves to this file."
 )
@@ -28,7 +31,7 @@ _FIGURES = click.option(
 
 @click.group()
 def data() -> None:
-    """Render and check data sets."""
+    """Render, check, view and convert data sets."""
 
 
 @data.command()
@@ -65,21 +68,70 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 
 @data.command()
 @click.argument("root", type=PATH)
-@click.option("--format", "kind", help="kitti or coco; detected from the folder by default.")
-def check(root: Path, kind: str | None) -> int:
-    """Count the objects of the data set ROOT, and list every bad label and image."""
+@format_option
+@click.option("--decode", is_flag=True, help="Read every image whole, not only its header.")
+def check(root: Path, kind: str | None, decode: bool) -> int:
+    """Count the objects of the data set ROOT, and list bad labels and images.
+
+    Problems of the most frequent kind come first; of each kind the first ten are shown.
+    """
     from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
-    found = survey(root, kind)
-    for line in (*found.problems, *found.notes):
-        click.echo(line, err=True)
+    found = survey(root, kind, decode=decode)
+    for what, problems in found.problems_by_kind():
+        for line in problems[:MOST_SHOWN]:
+            click.echo(printable(line), err=True)
+        if len(problems) > MOST_SHOWN:
+            more = f"and {len(problems) - MOST_SHOWN} more like it: {what}"
+            click.echo(printable(more), err=True)
+    for line in found.notes:
+        click.echo(printable(line), err=True)
     for name, count in sorted(found.classes.items()):
-        click.echo(f"{name:16}{count:8}")
+        click.echo(f"{printable(name):16}{count:8}")
     for name in DIFFICULTIES:
         if found.difficulty:
             click.echo(f"{name:16}{found.difficulty[name]:8}")
     click.echo(printable(f"{root}: {found.summary()}"))
     return 1 if found.problems else 0
+
+
+@data.command()
+@click.argument("root", type=PATH)
+@click.argument("out", type=PATH)
+@click.option("--to", required=True, metavar="NAME", help="Format to write.")
+@format_option
+def convert(root: Path, out: Path, to: str, kind: str | None) -> None:
+    """Write the data set ROOT in another format into the new folder OUT, and say what that loses.
+
+    Boxes stay where they are to a ten-thousandth of a pixel. Images are hard links, or copies where
+    the file system has none.
+    """
+    from edgedetr.distill.dataset_conversion import convert as run
+
+    found = run(root, out, to, kind)
+    for line in found.lines():
+        click.echo(printable(line), err=True)
+    splits = ", ".join(f"{split} {count}" for split, count in found.frames.items())
+    click.echo(printable(f"{out}: {to}, frames: {splits}; {found.objects} objects"))
+
+
+@data.command()
+@click.argument("root", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="The page, an HTML file.")
+@format_option
+@click.option(
+    "--frames",
+    type=click.IntRange(1, 500),
+    default=24,
+    show_default=True,
+    help="How many frames to draw, evenly spread.",
+)
+def view(root: Path, output: Path, kind: str | None, frames: int) -> None:
+    """Write a page with frames of the data set ROOT, its boxes, counts, sizes and problems."""
+    from edgedetr.distill.dataset_page import write_page
+
+    found = write_page(root, output, kind, frames)
+    click.echo(printable(f"{output}: {found.summary()}"))
 
 
 def _calibrate(*arguments: object) -> Quantization:
@@ -96,14 +148,32 @@ def distill() -> None:
 @distill.command()
 @click.argument("config", type=PATH)
 @_SET
-@click.option("--out", type=PATH, help="Folder of the run.", show_default="runs/CONFIG")
+@click.option("-o", "--out", type=PATH, help="Folder of the run.", show_default="runs/CONFIG")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Do not train; draw 16 augmented samples to OUT/samples.png, or to OUT if it is a .png.",
+)
 @click.pass_obj
-def train(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
-    """Train the student that CONFIG describes. An interrupted run resumes after its last epoch."""
+def train(
+    calibrate: Calibrate,
+    config: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    *,
+    dry_run: bool,
+) -> None:
+    """Train the student that CONFIG describes. An interrupted run resumes at its last state."""
     from edgedetr.distill.config import load_config
+    from edgedetr.distill.recipe import draw
     from edgedetr.distill.recipe import train as run
 
     out = out or Path("runs") / config.stem
+    if dry_run:
+        path = out if out.suffix.lower() == ".png" else out / "samples.png"
+        draw(load_config(config, overrides), path)
+        click.echo(f"{path}: what the run trains on first; nothing was trained")
+        return
     command = command_line()
     metrics = run(load_config(config, overrides), out, command, calibrate)
     found = (
@@ -206,6 +276,27 @@ def coco(truth: Path, detections: Path, out: Path | None) -> None:
     seconds = (perf_counter_ns() - start) / 1e9
     if out:
         write_text(out, json.dumps({**scores.as_dict(), "seconds": seconds}))
+    _show_coco(scores)
+
+
+@evaluate.command(name="data")
+@click.option("--data", "root", required=True, type=PATH, help="The data set.")
+@format_option
+@click.option("--split", default="val", show_default=True, help="The split whose labels count.")
+@click.option("--detections", required=True, type=PATH, help="Folder that detect --save wrote.")
+@_FIGURES
+def of_data(root: Path, kind: str | None, split: str, detections: Path, out: Path | None) -> None:
+    """Compute COCO's AP of results in any format against labels in any format."""
+    from edgedetr.distill.evaluation.saved import evaluate_saved
+
+    scores = evaluate_saved(root, detections, split, kind)
+    if out:
+        write_text(out, json.dumps(scores.as_dict()))
+    _show_coco(scores)
+
+
+def _show_coco(scores: CocoScores) -> None:
+    """Print AP and AP50 by class."""
     click.echo(f"{'':16}{'AP':>8}{'AP50':>8}")
     rows = zip(scores.class_names, scores.ap_by_class, scores.ap50_by_class, strict=True)
     for name, ap, ap50 in (*rows, ("mean", scores.ap, scores.ap50)):
@@ -217,4 +308,49 @@ def _figure(value: float, width: int) -> str:
     return f"{'-':>{width}}" if math.isnan(value) else f"{value:{width}.3f}"
 
 
-COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate)
+@click.command("import")
+@click.argument("source")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=PATH,
+    metavar="MODEL.safetensors",
+    help="The checkpoint to write.",
+)
+@click.option("--query-fade", is_flag=True, help="Let weak queries fade; changes the answers.")
+@click.option(
+    "--input-hw",
+    nargs=2,
+    type=click.IntRange(32, 1 << 14),
+    metavar="HEIGHT WIDTH",
+    help="Size of the input in pixels.",
+    show_default="the preprocessor's",
+)
+def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, int] | None) -> None:
+    """Import the detector SOURCE, with the answers that it has in transformers.
+
+    SOURCE is a name of the Hugging Face hub, or a folder with config.json, preprocessor_config.json
+    and model.safetensors. The checkpoint works in every command: as a teacher, as a start, to
+    export, to verify and to detect.
+    """
+    from edgedetr.distill.weights.importing import import_model
+    from edgedetr.distill.weights.source_folder import source_folder
+
+    model = import_model(
+        source_folder(source),
+        output,
+        query_fade=query_fade,
+        input_hw=input_hw,
+        name=source,
+        command=command_line(),
+    )
+    millions = sum(p.numel() for p in model.network.parameters()) / 1e6
+    height, width = model.spec.input_hw
+    click.echo(
+        f"{output}: {model.family}, {millions:.1f} M parameters, {len(model.spec.class_names)} "
+        f"classes, input {height} x {width} ({model.spec.resize})"
+    )
+
+
+COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate, import_)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgedetr.distill.augmentations import augmentations_of
+from edgedetr.distill.config_ranges import (
+    MOST_SEED,
+    MOST_STEPS,
+    MOST_WEIGHT,
+    check_range,
+    check_sides,
+)
 from edgedetr.distill.methods import method
+from edgedetr.distill.optimizer_config import LATER, OptimizerConfig, ScheduleConfig
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
 
@@ -17,17 +26,6 @@ if TYPE_CHECKING:
 
 
 MOST_WORKERS = 256
-MOST_SIDE_PX = 8192
-MOST_STEPS = 10**9
-MOST_SEED = 2**32 - 1
-MOST_WEIGHT = 1e9
-"""Far beyond what any run needs: a larger number is a slip."""
-
-
-def _check_range(name: str, value: int, least: int, most: int) -> None:
-    """Refuse a number outside a range; raises ValueError."""
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be at least {least} and at most {most}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,20 @@ class DataConfig:
             or ``ignored`` areas. Whatever it is, a crowd of a trained class is ignored, and so are
             KITTI's DontCare areas and neutral pairs: Van beside Car, Person_sitting beside
             Pedestrian.
-        format: File name under ``edgedetr.distill.data``.
+        format: File name under ``edgedetr.distill.data``; ``auto`` looks at the folder.
         train_split: Split to train on.
         val_split: Split to evaluate on.
-        augment: ``flip`` mirrors; ``strong`` also zooms and changes light and colour.
+        augment: How training pictures are changed: files of ``edgedetr.distill.augmentations`` in
+            the order of their use, joined by ``+``, such as ``mosaic+mixup+flip``; ``strong`` is
+            ``flip+zoom+light``.
+        no_aug_epochs: The last epochs, which only mirror, and only where ``augment`` does, at the
+            student's own size.
+        repeat_threshold: Images of a class that fewer than this share of the images hold are
+            repeated, see `edgedetr.distill.training.sampling.repeat_factors`; 0 repeats none.
+        scales: Multi-scale training: shares of the sides of the student's input of which each batch
+            gets one.
+        rectangular: Sizes (H, W) of which each image gets the one nearest to its own shape, and a
+            batch holds one; the student is evaluated at its own. Empty trains at that size too.
         workers: Processes that load images; 0 loads in the training process.
     """
 
@@ -54,7 +62,11 @@ class DataConfig:
     format: str = "kitti"
     train_split: str = "train"
     val_split: str = "val"
-    augment: Literal["flip", "strong"] = "flip"
+    augment: str = "flip"
+    no_aug_epochs: int = 0
+    repeat_threshold: float = 0.0
+    scales: tuple[float, ...] = (1.0,)
+    rectangular: tuple[tuple[int, int], ...] = ()
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -73,7 +85,20 @@ class DataConfig:
         for split in (self.train_split, self.val_split):
             if not split.strip() or not set(split).isdisjoint("/\\"):
                 raise ValueError(f"train_split and val_split must be names, got {split!r}")
-        _check_range("workers", self.workers, 0, MOST_WORKERS)
+        check_range("workers", self.workers, 0, MOST_WORKERS)
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        check_range("no_aug_epochs", self.no_aug_epochs, 0, MOST_STEPS)
+        augmentations_of(self.augment)
+        if not 0 <= self.repeat_threshold <= 1:
+            raise ValueError(
+                f"repeat_threshold must lie in [0, 1], got {self.repeat_threshold}; LVIS has 0.001"
+            )
+        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
+            raise ValueError(f"scales must lie in [0.1, 10], at least one, got {self.scales}")
+        for hw in self.rectangular:
+            check_sides("rectangular", hw)
 
 
 @dataclass(frozen=True)
@@ -82,12 +107,12 @@ class StudentConfig:
 
     Attributes:
         family: File name under ``edgedetr.distill.detectors``.
-        preset: Size within the family.
+        preset: Size within the family; ``imported`` is that of a foreign detector in ``init``.
         input_hw: Height and width of the network's input in pixels, multiples of 32.
         resize: How frames get to that size, see `ModelSpec`.
         init: Checkpoint of the same family and preset to start from, or weights of such a detector
-            in transformers' naming: a ``.safetensors`` file or a hub repository; empty starts
-            fresh.
+            in transformers' naming: a ``.safetensors`` file, a folder or a hub repository; empty
+            starts fresh.
         backbone_weights: Pre-trained weights of the backbone, whose batch norms they freeze: a
             ``.safetensors`` file, or a repository of the Hugging Face hub such as
             ``timm/resnet50d.a1_in1k``; empty starts fresh.
@@ -104,50 +129,15 @@ class StudentConfig:
     inherit: bool = False
 
     def __post_init__(self) -> None:
-        if any(not 32 <= side <= MOST_SIDE_PX or side % 32 for side in self.input_hw):
-            raise ValueError(
-                f"input_hw must be multiples of 32, at most {MOST_SIDE_PX}, got {self.input_hw}"
-            )
+        check_sides("input_hw", self.input_hw)
+        if self.preset == "imported" and not self.init:
+            raise ValueError('preset = "imported" needs the detector that is imported, in init')
         if self.init and self.backbone_weights:
             raise ValueError("set init, which has a backbone, or backbone_weights; not both")
         if self.inherit and (self.init or self.backbone_weights):
             raise ValueError(
                 "inherit takes the teacher's weights; set neither init nor backbone_weights"
             )
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with linear warm-up and cosine decay to zero.
-
-    Attributes:
-        learning_rate: Peak rate of encoder, decoder and adapters.
-        backbone_factor: Rate of the backbone as a share of it; 1 for one that is not pre-trained.
-        weight_decay: Of all but norms and biases.
-        warmup_steps: Steps until the peak.
-        clip_norm: Largest norm of the gradient.
-        ema_decay: Of the moving average of weights that is evaluated and saved.
-    """
-
-    learning_rate: float = 8e-4
-    backbone_factor: float = 1.0
-    weight_decay: float = 1e-4
-    warmup_steps: int = 60
-    clip_norm: float = 0.1
-    ema_decay: float = 0.998
-
-    def __post_init__(self) -> None:
-        if not (self.learning_rate > 0 and self.clip_norm > 0 and 0 < self.ema_decay < 1):
-            raise ValueError(
-                "learning_rate and clip_norm must be positive and ema_decay lie in (0, 1), got "
-                f"{self.learning_rate}, {self.clip_norm} and {self.ema_decay}"
-            )
-        if self.backbone_factor < 0 or self.weight_decay < 0:
-            raise ValueError(
-                "backbone_factor and weight_decay must be at least 0, got "
-                f"{self.backbone_factor} and {self.weight_decay}"
-            )
-        _check_range("warmup_steps", self.warmup_steps, 0, MOST_STEPS)
 
 
 @dataclass(frozen=True)
@@ -168,7 +158,7 @@ class QatConfig:
     exclude: str = ""
 
     def __post_init__(self) -> None:
-        _check_range("qat.frames", self.frames, 1, MOST_STEPS)
+        check_range("qat.frames", self.frames, 1, MOST_STEPS)
         try:
             re.compile(self.include)
             re.compile(self.exclude)
@@ -190,27 +180,6 @@ class TeacherConfig:
 
     checkpoint: str
     class_names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """How long a run trains and on how much at once, as `DistillConfig` says.
-
-    Attributes:
-        epochs: Passes over the training split.
-        batch_size: Images per step, over all devices.
-        eval_every: Epochs between evaluations; the last epoch is always evaluated.
-        seed: Of weights, order, augmentation and noise.
-    """
-
-    epochs: int
-    batch_size: int
-    eval_every: int
-    seed: int
-
-    def is_evaluated(self, epoch: int) -> bool:
-        """Tell whether the student is evaluated after an epoch, counted from 0."""
-        return epoch + 1 == self.epochs or (epoch + 1) % self.eval_every == 0
 
 
 @dataclass(frozen=True)
@@ -263,7 +232,8 @@ class DistillConfig:
         student: The model to train.
         optimizer: How it is trained.
         qat: Whether it is trained for INT8.
-        teacher: Checkpoint of the teacher; empty for a method that needs none.
+        teacher: Checkpoint of the teacher, a folder of transformers or a name of the hub; empty for
+            a method that needs none.
         class_map: The teacher's name of each class that it names otherwise.
         methods: File names under ``edgedetr.distill.methods``; their losses add up.
         method: Settings of each method by its name: its own, and ``weight`` and ``share`` of
@@ -272,11 +242,16 @@ class DistillConfig:
         batch_size: Images a step, over all devices.
         eval_every: Epochs between evaluations; the last epoch is always evaluated.
         seed: Of weights, order, augmentation and noise.
+        best_metric: ``ap`` or ``ap50`` keeps the evaluated student that is best by it; empty keeps
+            the last.
+        patience: Evaluations in a row without a better one that end the run; 0 for no end.
+        save_every_steps: Steps between states within an epoch, beside that after each; 0 for none.
+        keep_states: How many of the newest states are kept while the run lasts.
     """
 
     data: DataConfig
     student: StudentConfig = StudentConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     qat: QatConfig = QatConfig()
     teacher: str = ""
     class_map: dict[str, Any] = field(default_factory=dict)
@@ -286,11 +261,14 @@ class DistillConfig:
     batch_size: int = 16
     eval_every: int = 5
     seed: int = 0
+    best_metric: Literal["", "ap", "ap50"] = ""
+    patience: int = 0
+    save_every_steps: int = 0
+    keep_states: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_every"):
-            _check_range(name, getattr(self, name), 1, MOST_STEPS)
-        _check_range("seed", self.seed, 0, MOST_SEED)
+        self._check_schedule()
+        check_range("seed", self.seed, 0, MOST_SEED)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ValueError(f"methods must be different names, at least one, got {self.methods}")
         for name in {*self.methods, *self.method}:
@@ -305,6 +283,14 @@ class DistillConfig:
                 "qat.enabled fine-tunes a trained student; name its checkpoint in student.init"
             )
         self._check_class_map()
+
+    def _check_schedule(self) -> None:
+        for name in ("epochs", "batch_size", "eval_every", "keep_states"):
+            check_range(name, getattr(self, name), 1, MOST_STEPS)
+        for name in ("patience", "save_every_steps"):
+            check_range(name, getattr(self, name), 0, MOST_STEPS)
+        if self.patience and not self.best_metric:
+            raise ValueError('patience needs best_metric: set it to "ap" or "ap50"')
 
     def _check_class_map(self) -> None:
         for name, theirs in self.class_map.items():
@@ -325,7 +311,7 @@ class DistillConfig:
     @property
     def schedule(self) -> ScheduleConfig:
         """The section of the training loop."""
-        return ScheduleConfig(self.epochs, self.batch_size, self.eval_every, self.seed)
+        return ScheduleConfig(**{f.name: getattr(self, f.name) for f in fields(ScheduleConfig)})
 
     @property
     def method_configs(self) -> tuple[MethodConfig, ...]:
@@ -344,11 +330,19 @@ class DistillConfig:
     def record(self) -> dict[str, Any]:
         """Return the settings as plain values, to be kept with a run and compared.
 
-        A run without quantization-aware training does not mention it, as before there was any.
+        What a run does without is not mentioned, as before there was any.
         """
         values = asdict(self)
         if not self.qat.enabled:
             del values["qat"]
+        for section, own, names in (
+            (values, self, _LATER),
+            (values["data"], self.data, _LATER_DATA),
+            (values["optimizer"], self.optimizer, LATER),
+        ):
+            for f in fields(own):
+                if f.name in names and getattr(own, f.name) == f.default:
+                    del section[f.name]
         return values
 
     def method_config(self, name: str) -> MethodConfig:
@@ -372,6 +366,10 @@ class DistillConfig:
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
+
+_LATER = ("best_metric", "patience", "save_every_steps", "keep_states")
+_LATER_DATA = ("no_aug_epochs", "repeat_threshold", "scales", "rectangular")
+"""Settings that a record leaves out at their default: older runs were without them."""
 
 _FACTORS = {"weight": 1.0, "share": 0.0}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from edgedetr.distill.labels.label_files import is_hidden
+from edgedetr.distill.dataset_format import FORMATS, recognised
+from edgedetr.distill.labels.frames import LabelSet, checked
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.plugins import find
 
@@ -56,43 +58,71 @@ class Survey:
             f"{_counted(len(self.problems), 'problem')}"
         )
 
+    def problems_by_kind(self) -> list[tuple[str, list[str]]]:
+        """Group the problems that differ in names and numbers alone, the most frequent first."""
+        kinds: dict[str, list[str]] = {}
+        for problem in self.problems:
+            kinds.setdefault(_kind(problem), []).append(problem)
+        return sorted(kinds.items(), key=lambda pair: -len(pair[1]))
+
+
+def _kind(problem: str) -> str:
+    """Strike out the paths, quotations and numbers of a problem.
+
+    >>> _kind("/data/a.txt:7: found 8 columns, wanted 15")
+    '...: found # columns, wanted #'
+    >>> _kind("/data/a.json: annotations[3] (id 7): bbox [1, 2]: 'x', wanted numbers")
+    '...: bbox ...: ..., wanted numbers'
+    """
+    text = _ENTRY.sub("", _QUOTED.sub("...", _PATH.sub("...", problem)))
+    return _DIGITS.sub("#", text)
+
+
+_PATH = re.compile(r"(?:\S*/)\S*?(?=[,:;)]?(?:\s|$))")
+_QUOTED = re.compile(r"'[^']*'|\[[^\]]*[, ][^\]]*\]")
+_ENTRY = re.compile(r"(?<=: )\w+\[\d+\](?: \(id [^)]*\))?: |: box \d+ \([^)]*\)(?= )")
+_DIGITS = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+
 
 class SurveyingModule(Protocol):
     """What a file of ``edgedetr.distill.data`` defines beside ``open_dataset``."""
 
-    def survey(self, root: Path) -> Survey:
+    def survey(self, root: Path, *, decode: bool = False) -> Survey:
         """Check every label and image below a folder."""
         ...
 
 
-def survey(root: str | os.PathLike[str], kind: str | None = None) -> Survey:
-    """Check every label and image of a data set.
+def survey(
+    root: str | os.PathLike[str], kind: str | None = None, *, decode: bool = False
+) -> Survey:
+    """Check every label of a data set, and the header of every image.
 
     Args:
         root: The data set's folder.
-        kind: ``kitti`` or ``coco``; None to detect it from the folder.
+        kind: A file of ``edgedetr.distill.data``; None to recognise it by the folder.
+        decode: Whether to read every image whole.
 
     Raises:
         DataError: If the folder is missing or holds no data set of that format.
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; wanted a KITTI or COCO data set")
-    kind = kind or _kind_of(root)
-    return cast("SurveyingModule", find("edgedetr.distill.data", kind)).survey(root)
+        raise DataError(f"{root}: no such folder; wanted a data set")
+    module = cast("SurveyingModule", find(FORMATS, recognised(root, kind)))
+    return module.survey(root, decode=decode)
+
+
+def survey_labels(labels: LabelSet, *, decode: bool = False) -> Survey:
+    """Check labels that were read, and the images beside them."""
+    found = Survey(problems=list(labels.problems))
+    for frame in checked(labels, decode=decode):
+        if isinstance(frame, list):
+            found.problems += frame
+        else:
+            found.add([o.name for o in frame.objects if not o.is_ignored], [])
+    found.notes += labels.notes
+    return found
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + "s" * (count != 1)
-
-
-def _kind_of(root: Path) -> str:
-    if (root / "training").is_dir():
-        return "kitti"
-    if (root / "annotations").is_dir() or any(not is_hidden(p) for p in root.glob("*.json")):
-        return "coco"
-    raise DataError(
-        f"{root}: holds no data set; wanted KITTI's training/image_2 and training/label_2, or "
-        "COCO's train.json with images in train/ or annotations/instances_train2017.json with "
-        "images in train2017/"
-    )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from edgedetr.distill.detectors import DetectorModule, detector
-from edgedetr.runtime.errors import UnknownNameError
+from edgedetr.distill.detectors import DetectorModule, detector, is_importable, trains
+from edgedetr.runtime.errors import UnknownNameError, UsageError
 from edgedetr.runtime.settings import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
-    from edgedetr.distill.detectors import QueryDetectorModule, RegionDetectorModule
+    from edgedetr.distill.detectors import (
+        ImportableModule,
+        QueryDetectorModule,
+        RegionDetectorModule,
+    )
     from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.distill.types import (
         DetrOutputs,
@@ -28,6 +32,32 @@ if TYPE_CHECKING:
         Targets,
     )
     from edgedetr.runtime.spec import ModelSpec
+
+
+IMPORTED = "imported"
+"""The preset of a model whose size is no preset's: an `Architecture` says what it is."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What an imported network is made of.
+
+    Attributes:
+        config: The values of its ``config.json``.
+        rows: How many rows its class heads have.
+        class_rows: Which row each class of the spec has; empty where each has the row of its index.
+        query_fade: Whether its predictions have the query fade, see
+            `edgedetr.distill.networks.query_fade`; the library that it comes from has none.
+    """
+
+    config: dict[str, Any]
+    rows: int
+    class_rows: tuple[int, ...] = ()
+    query_fade: bool = False
+
+    def for_classes(self, count: int) -> Architecture:
+        """Return the same for other classes, so many, each with a row."""
+        return replace(self, rows=count, class_rows=())
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +76,7 @@ class Model:
             the same, see `with_classes`.
         quantization: How its INT8 export rounds, where it was trained for that; its own functions
             compute in float, see `edgedetr.distill.networks.fake_quantization.simulated`.
+        architecture: What an imported network is made of; None for the network of a preset.
     """
 
     family: str
@@ -54,6 +85,7 @@ class Model:
     network: nn.Module
     class_order: tuple[int, ...] = ()
     quantization: Quantization | None = None
+    architecture: Architecture | None = None
 
     @property
     def width(self) -> int:
@@ -80,6 +112,16 @@ class Model:
         """How many classes its outputs have."""
         return len(self.class_order or self.spec.class_names)
 
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Which row of the class heads each class of the outputs has; empty where all are."""
+        rows = self.architecture.class_rows if self.architecture else ()
+        return (
+            tuple(rows[i] for i in self.class_order)
+            if rows and self.class_order
+            else (self.class_order or rows)
+        )
+
     def with_classes(self, names: Sequence[str]) -> Model:
         """Return the model with outputs for these of its classes, in this order."""
         own = self.spec.class_names
@@ -89,15 +131,18 @@ class Model:
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
         logits, boxes = self.module.predict(self.network, images)
-        if self.class_order:
-            logits = logits[..., list(self.class_order)]
+        if self.rows:
+            logits = logits[..., list(self.rows)]
         return logits, boxes
 
     def training_pass(self, images: Tensor, targets: Sequence[Targets]) -> tuple[Losses, Features]:
         """Return the weighted detection losses of (B, 3, H, W), and the memory they came from.
 
-        The classes are the network's own, whatever `with_classes` chose.
+        The classes are those of the spec, whatever `with_classes` chose.
         """
+        if self.architecture and self.architecture.class_rows:
+            rows = self.architecture.class_rows
+            targets = [replace(t, labels=t.labels.new_tensor(rows)[t.labels]) for t in targets]
         return self.module.training_pass(self.network, images, targets)
 
     def encode(self, images: Tensor) -> Features:
@@ -110,8 +155,8 @@ class Model:
 
     def label_content(self, labels: Tensor, boxes: Tensor) -> Tensor:
         """Make the content (B, Q, D) of queries of the outputs' classes."""
-        if self.class_order:
-            labels = labels.new_tensor(self.class_order)[labels]
+        if self.rows:
+            labels = labels.new_tensor(self.rows)[labels]
         module = cast("QueryDetectorModule", self.module)
         return module.label_content(self.network, labels, boxes)
 
@@ -124,8 +169,8 @@ class Model:
         """Decode any queries, with every decoder layer."""
         module = cast("QueryDetectorModule", self.module)
         outputs = module.decode(self.network, memory, queries)
-        if self.class_order:
-            outputs = replace(outputs, logits=outputs.logits[..., list(self.class_order)])
+        if self.rows:
+            outputs = replace(outputs, logits=outputs.logits[..., list(self.rows)])
         return outputs
 
     def classify_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionOutputs:
@@ -143,23 +188,61 @@ class Model:
         return outputs
 
 
-def new_model(family: str, preset: str, spec: ModelSpec) -> Model:
+def new_model(
+    family: str,
+    preset: str,
+    spec: ModelSpec,
+    architecture: Architecture | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> Model:
     """Make a model with fresh weights.
+
+    Args:
+        family: File name under ``edgedetr.distill.detectors``.
+        preset: Size within the family; `IMPORTED` for one that an architecture describes.
+        spec: Input and classes.
+        architecture: What it is made of where no preset says it.
+        tensors: Weights for an architecture, in transformers' naming; None gives fresh ones.
 
     Raises:
         UnknownNameError: If there is no such family or preset.
+        ArtifactError: If transformers refuses the architecture, or the tensors do not fit it.
+        UsageError: If the architecture has the query fade and its family chooses no queries.
     """
-    module = family_with(preset, family)
-    return Model(family, preset, spec, module.build(preset, len(spec.class_names)))
+    if architecture is None:
+        module = family_with(preset, family)
+        return Model(family, preset, spec, module.build(preset, len(spec.class_names)))
+    importing = cast("ImportableModule", family_with(IMPORTED, family))
+    network = importing.build_from(architecture.config, architecture.rows, tensors)
+    if hasattr(network, "query_fade"):
+        network.query_fade = architecture.query_fade  # type: ignore[assignment]
+    elif architecture.query_fade:
+        raise UsageError(f"{family} has no query fade; leave out --query-fade")
+    return Model(family, IMPORTED, spec, network, architecture=architecture)
+
+
+def same_kind(model: Model, spec: ModelSpec) -> Model:
+    """Make a model of the same family and size with fresh weights, perhaps for other classes."""
+    architecture = model.architecture
+    if architecture and spec.class_names != model.spec.class_names:
+        architecture = architecture.for_classes(len(spec.class_names))
+    return new_model(model.family, model.preset, spec, architecture)
 
 
 def family_with(preset: str, family: str) -> DetectorModule:
-    """Return the module of a family that has a preset.
+    """Return the module of a family that has a preset; `IMPORTED` is one of transformers' families.
 
     Raises:
         UnknownNameError: If there is no such family or preset.
     """
     module = detector(family)
+    if preset == IMPORTED and is_importable(module):
+        return module
+    if not trains(module):
+        raise UnknownNameError(
+            f"{family} has no presets: it comes imported, detects and teaches, and is not trained "
+            "here; choose another family for the student"
+        )
     if preset not in module.PRESETS:
         raise UnknownNameError(f"no preset {preset!r} in {family}{nearest(preset, module.PRESETS)}")
     return module

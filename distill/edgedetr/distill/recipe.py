@@ -14,18 +14,14 @@ from edgedetr.distill.config import Sections
 from edgedetr.distill.evaluation.predict import evaluate
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
+from edgedetr.distill.training.best_student import BestStudent
 from edgedetr.distill.training.distillation_model import trainee_of
-from edgedetr.distill.training.loader import (
-    EpochOrder,
-    NetworkInputs,
-    TrainingInputs,
-    TrainingLoader,
-    open_splits,
-)
+from edgedetr.distill.training.loader import open_split, open_splits, training_loader
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.models import open_student, open_teacher
+from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.objective import needs_teacher
-from edgedetr.distill.training.optimizer import optimizer_of
+from edgedetr.distill.training.optimizer import freeze_stages, optimizer_of
 from edgedetr.distill.training.preflight import check_inputs, check_names
 from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
 from edgedetr.distill.training.run_folder import (
@@ -34,9 +30,12 @@ from edgedetr.distill.training.run_folder import (
     finish,
     finished_metrics,
     only_run_in,
+    save_student,
 )
 from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
+from edgedetr.distill.training.sample_sheet import draw_samples
+from edgedetr.distill.training.sampling import training_sizes
 from edgedetr.distill.weights.selection import inherit
 
 if TYPE_CHECKING:
@@ -54,11 +53,12 @@ def train(
     """Train the student that a config describes.
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
-    ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` holds
-    the last whole epoch; a run that was killed resumes there with the same result, and a finished
-    one is left as it is. A student that is trained for INT8 computes as in INT8 all
-    the while, and is evaluated so; ``quantization.json`` says where it rounds, and so does its
-    checkpoint.
+    ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` is
+    written after each epoch, and within one as the config says and when a SIGTERM comes; a run that
+    was killed resumes there with the same result, and a finished one is left as it is. With
+    ``best_metric`` the student is the best that was evaluated, else the last. A student that is
+    trained for INT8 computes as in INT8 all the while, and is evaluated so; ``quantization.json``
+    says where it rounds, and so does its checkpoint.
 
     Args:
         config: The run's settings.
@@ -75,7 +75,7 @@ def train(
         ArtifactError: If ``out`` holds a run of other settings, data or weights, or a file of
             weights is missing or of another detector.
         DataError: If a label or an image is wrong.
-        OSError: If the disk is full; the run can be resumed from its last whole epoch.
+        OSError: If the disk is full; the run can be resumed from its last state.
     """
     sections = Sections(
         data=config.data,
@@ -109,38 +109,55 @@ def _train(
     teacher = open_teacher(sections.teacher)
     if sections.student.inherit and teacher is not None:
         inherit(student, teacher)
-    methods = sections.objective
-    check_inputs(student, teacher if needs_teacher(methods) else None, splits, batch_size)
+    methods, sampling = sections.objective, sections.data
+    asked = teacher if needs_teacher(methods) else None
+    sizes = training_sizes(sampling, student.spec.input_hw)
+    check_inputs(student, asked, splits, batch_size, sizes)
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
     student = quantized_student(
         student, sections.qat, train_split, kept, calibrate, resumed=resumed
     )
 
+    freeze_stages(student.network, sections.optimizer.frozen_stages)
     trainee = trainee_of(methods, student, teacher)
-    optimizer = optimizer_of(trainee, sections.optimizer)
-    average = MovingAverage(student.network, sections.optimizer.ema_decay)
+    rates = sections.optimizer.for_batches_of(batch_size)
+    optimizer = optimizer_of(trainee, rates)
+    average = MovingAverage(student.network, rates.ema_decay, rates.ema_warmup_steps)
     average.to(accelerator.device)
     if teacher is not None:
         teacher.network.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
 
-    inputs = NetworkInputs(train_split, student.spec)
-    data = TrainingInputs(inputs, sections.data.augment, seed)
-    fit_adapters(trainee, first_batches(data, batch_size, accelerator.device))
-    order = EpochOrder(len(inputs), batch_size, seed)
-    loader = TrainingLoader(data, order, sections.data.workers)
+    loader = training_loader(sampling, sections.loop, train_split, student.spec)
+    fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
     loop = TrainingLoop(
         out=out,
         schedule=sections.loop,
-        optimizer_config=sections.optimizer,
+        optimizer_config=rates,
         accelerator=accelerator,
         prepared=prepared,
         state=RunState(trainee, average, optimizer, identity, sections.loop.epochs),
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
         evaluate=partial(evaluate, batch_size=batch_size),
+        best=BestStudent(
+            out,
+            sections.loop.best_metric,
+            sections.loop.patience,
+            partial(save_student, record=record),
+        ),
     )
     metrics = loop.train(loader)
     if accelerator.is_main_process:
         finish(out, loop.averaged, metrics, record, identity.sources)
     return metrics
+
+
+def draw(config: DistillConfig, path: Path) -> None:
+    """Draw what a run trains on first, augmented, to a PNG file; nothing is trained.
+
+    Raises:
+        DataError: If a label or an image is wrong.
+    """
+    split = open_split(config.data, config.data.train_split)
+    draw_samples(config, split, path)

@@ -7,7 +7,6 @@ of the checkpoint and for the versions of what exports it; a folder appears whol
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import click
 
 from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.hub import cache_folder
 from edgedetr.runtime.printable import printable
 
 PACKAGES = ("edgedetr", "torch", "transformers", "onnx", "onnxsim")
@@ -35,7 +35,7 @@ def exported(checkpoint: Path) -> Path:
     from edgedetr.runtime.files import UNFINISHED, sha256
 
     hashed = sha256(checkpoint)
-    entry = cache_folder() / f"{checkpoint.stem}-{_key(hashed)}"
+    entry = cache_folder("exported") / f"{checkpoint.stem}-{_key(hashed)}"
     output = entry / f"{checkpoint.stem}.onnx"
     if _is_sound(output, hashed):
         return output
@@ -49,23 +49,34 @@ def exported(checkpoint: Path) -> Path:
     return output
 
 
-def cache_folder() -> Path:
-    """Return where a user's exported checkpoints lie: below $XDG_CACHE_HOME, or ~/.cache."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "edgedetr" / "exported"
+def imported_and_exported(source: Path) -> Path:
+    """Return a name of the hub, or a folder of transformers, as ONNX.
+
+    Raises:
+        ArtifactError: If it cannot be imported.
+        GateError: If the exported model does not find what the imported one finds.
+        UsageError: If what imports or exports is not installed.
+    """
+    _versions()
+    from edgedetr.distill.weights.imported_cache import imported
+
+    return exported(imported(source))
 
 
 def _key(hashed: str) -> str:
+    return hashlib.sha256("\n".join([hashed, *_versions()]).encode()).hexdigest()[:16]
+
+
+def _versions() -> tuple[str, ...]:
     from edgedetr.runtime.manifest import versions_of
 
     try:
-        versions = versions_of(PACKAGES)
+        return versions_of(PACKAGES)
     except ModuleNotFoundError as error:
         raise UsageError(
             f"a checkpoint needs {error.name} to be exported: pip install "
             "'edgedetr[distill,export]'"
         ) from error
-    return hashlib.sha256("\n".join([hashed, *versions]).encode()).hexdigest()[:16]
 
 
 def _is_sound(output: Path, hashed: str) -> bool:

@@ -8,7 +8,8 @@ import click
 
 from edgedetr.calib.cli import calib
 from edgedetr.distill.cli import distill
-from edgedetr.export.checkpoint_cache import exported
+from edgedetr.export.checkpoint_cache import exported, imported_and_exported
+from edgedetr.export.commands.calib import listed
 from edgedetr.export.commands.clipping import clipping
 from edgedetr.export.commands.distill import calibrated
 from edgedetr.export.commands.engine import engine
@@ -19,7 +20,7 @@ from edgedetr.export.commands.qdq import qdq
 from edgedetr.export.commands.sensitivity import sensitivity
 from edgedetr.export.commands.spec import spec
 from edgedetr.export.commands.verify import verify
-from edgedetr.runtime.commands.conversion import CHECKPOINT
+from edgedetr.runtime.commands.conversion import CHECKPOINT, FOREIGN
 
 if TYPE_CHECKING:
     from edgedetr.runtime.commands.conversion import Converters
@@ -34,6 +35,7 @@ for command in (onnx, fp16, qdq, engine, clipping):
     export.add_command(command)
 calib.add_command(sensitivity)
 distill.context_settings["obj"] = calibrated
+calib.context_settings["obj"] = listed
 
 COMMANDS: tuple[click.Command, ...] = (export, package, spec, verify)
-CONVERTERS: Converters = {CHECKPOINT: exported}
+CONVERTERS: Converters = {CHECKPOINT: exported, FOREIGN: imported_and_exported}

@@ -210,8 +210,8 @@ def _boxes(draft: Draft, boxes: NDArray[Any]) -> None:
     in_pixels = float(boxes.max()) > 1 + MOST_OUTSIDE
     draft.keys["box_format"] = "xyxy" if ordered_share(boxes) == 1 else "cxcywh"
     draft.keys["box_unit"] = "pixels" if in_pixels else "fraction"
-    if looks_like_corners(boxes) is None:
-        draft.unsure["box_format"] = "cxcywh or xyxy, the numbers do not tell"
+    sure = looks_like_corners(boxes) is not None
+    draft.unsure["box_format"] = _ORDER if sure else f"cxcywh or xyxy, {_ORDER}"
 
 
 def _class_names(
@@ -263,6 +263,10 @@ def _label_count(model: onnx.ModelProto, labels: NDArray[Any]) -> int:
 
 
 _LOGITS = "sigmoid_logits"
+_ORDER = (
+    "numbers do not tell a first corner from a centre, nor y before x: look at the pictures that "
+    "edgedetr detect draws"
+)
 _PREPROCESSING = {
     "resize": "stretch or letterbox, as it was trained",
     "mean": "of each channel (R, G, B), after division by 255",

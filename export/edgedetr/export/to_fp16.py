@@ -22,12 +22,12 @@ from edgedetr.runtime.manifest import versions_of, write_manifest
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedetr.export.search.fp16_blocks import Request
+    from edgedetr.export.search.fp32_blocks import Request
     from edgedetr.export.transforms.halve import HalfShare
     from edgedetr.runtime.spec import ModelSpec
 
@@ -74,7 +74,7 @@ def export_fp16(
     halving = prepared(model, spec, frames)
     kept = {}
     if request is not None:
-        from edgedetr.export.search.fp16_blocks import choose_blocks
+        from edgedetr.export.search.fp32_blocks import choose_blocks
 
         kept = choose_blocks(halving, spec, request)
     half, share = halving.typed(kept)
@@ -100,5 +100,9 @@ def frames_of(folder: str | os.PathLike[str]) -> Iterator[NDArray[np.uint8]]:
     Raises:
         DataError: If there is none, or one cannot be read.
     """
-    folder = Path(folder)
-    return map(read_image, choose_frames(list_images(folder), RANGE_FRAMES))
+    return read_spread(list_images(Path(folder)))
+
+
+def read_spread(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    """Read `RANGE_FRAMES` images, evenly spread; raises DataError where one cannot be read."""
+    return map(read_image, choose_frames(images, RANGE_FRAMES))

@@ -113,10 +113,17 @@ def export_onnx(
         spec=model.spec,
         versions=versions,
         parents=[checkpoint],
-        summary=parity.summary(),
+        summary=parity.summary() + _fade_of(model),
     )
     nodes = len(result.model.graph.node)
     return Exported(nodes, result.problem, parity, lint(result.model), moved)
+
+
+def _fade_of(model: Model) -> str:
+    """Say of an imported model whether its queries fade, which its own library knows nothing of."""
+    if model.architecture is None:
+        return ""
+    return f"; query fade {'on' if model.architecture.query_fade else 'off'}"
 
 
 def _moved(

@@ -75,9 +75,8 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
             ``.onnx``.
         GateError: If TensorRT would break the graph.
     """
-    path = Path(path)
+    path, output = Path(path), Path(output)
     stats_path = None if stats_path is None else Path(stats_path)
-    output = Path(output)
     check_onnx_name(output)
     if is_same_file(output, path, *([stats_path] if stats_path else [])):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
@@ -88,12 +87,11 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     quantized = quantize(model, stats, include, exclude, target)
     share = quantized_share(quantized)
     quantized, half = with_rest(quantized, stats, rest, frames)
-    share = replace(share, rest=half)
     versions = versions_of(VERSIONS)
     set_metadata(quantized, stats.spec, versions, target)
     with atomic_path(output) as temporary:
         onnx.save(quantized, temporary)
-    parents = [path, *([stats_path] if stats_path else [])]
+    parents = [path, stats_path] if stats_path else [path]
     chosen = {"--include": include, "--exclude": exclude} if stats_path else {}
     write_manifest(
         output,
@@ -102,10 +100,10 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         spec=stats.spec,
         versions=versions,
         parents=[*model_files(path), *parents[1:]],
-        summary=f"for {target}: {share.describe()}",
+        summary=f"for {target}: {replace(share, rest=half).describe()}",
         targets=(target,),
     )
-    return share
+    return replace(share, rest=half)
 
 
 def _command(parents: list[Path], options: Mapping[str, str]) -> str:

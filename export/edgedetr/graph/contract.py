@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ACTIVATIONS = {"Sigmoid": "sigmoid", "HardSigmoid": "sigmoid", "Softmax": "softmax"}
 
+_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
 _MOVES = {
     *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice"),
     *("Gather", "GatherElements", "GatherND", "Split", "TopK", "ReduceMax", "Concat"),
@@ -85,6 +86,7 @@ def outputs_of(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> dict[str,
 
 def check_declared(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     """Do what `check_contract` does, without running the model."""
+    _check_finite(model, path)
     batch = _check_inputs(model, spec, path)
     first = next(i for i in model.graph.input if i.name == spec.input_name)
     is_free = not first.type.tensor_type.shape.dim[0].dim_value
@@ -116,6 +118,16 @@ def check_output_arrays(
     check_outputs(found, spec, path, batch)
     check_values(outputs, spec, path)
     _check_activation(model, spec, path)
+
+
+def _check_finite(model: onnx.ModelProto, path: Path) -> None:
+    """Stop at weights that are no numbers; infinity may be a mask."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type in _FLOATS and np.isnan(numpy_helper.to_array(tensor)).any():
+            raise ArtifactError(
+                f"{path}: the constant {tensor.name} holds NaN; its training diverged, or the file "
+                "is damaged: export it again from a sound checkpoint"
+            )
 
 
 def _check_activation(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:

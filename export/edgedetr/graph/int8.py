@@ -76,21 +76,43 @@ def channel_axis(node: onnx.NodeProto, rank: int) -> int:
 
 
 def quantized_weights(
-    values: NDArray[np.float32], axis: int
+    values: NDArray[np.float32], axis: int, least: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round weights to INT8 with one scale for each output channel.
+
+    A channel of zeros gets the finest of the others' scales: ONNX Runtime rounds its bias to
+    multiples of it.
 
     Args:
         values: The weights.
         axis: The axis that counts the output channels, see `channel_axis`.
+        least: The smallest scale of each channel (C,), see `least_scales`.
 
     Returns:
         The INT8 weights, like ``values``, and the scales (C,).
     """
-    channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
-    scales = np.array([scale_from_amax(float(a)) for a in np.abs(channels).max(1)], np.float32)
+    amax = np.abs(np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)).max(1)
+    scales = np.array([scale_from_amax(float(a)) for a in amax], np.float32)
+    alive = amax / LEVELS > SMALLEST_STEP
+    if alive.any():
+        scales[~alive] = scales[alive].min()
+    if least is not None:
+        scales = np.maximum(scales, least)
     steps = _beside(scales, values, axis)
     return np.rint(values / steps).clip(-LEVELS, LEVELS).astype(np.int8), scales
+
+
+def least_scales(bias: NDArray[np.float32], input_scale: float) -> NDArray[np.float32]:
+    """Return the smallest scale of each channel's weights at which its bias fits in 32 bits.
+
+    INT8 kernels add the bias to sums of products, whose step is the input's times the weights'.
+    ONNX Runtime does not check it: a larger bias wraps around. Half the range is left to the sums.
+
+    Args:
+        bias: Of each output channel (C,).
+        input_scale: The step of what the layer reads.
+    """
+    return (np.abs(bias.astype(np.float64)) / (input_scale * 2.0**30)).astype(np.float32)
 
 
 def dequantized(

@@ -11,7 +11,8 @@ import cv2
 from edgedetr.runtime.draw import draw_detections
 from edgedetr.runtime.files import unfinished_folder
 from edgedetr.runtime.images.reading import read_image
-from edgedetr.runtime.kitti import check_folder, check_names, result_path, results_text
+from edgedetr.runtime.kitti import check_names
+from edgedetr.runtime.saved_results import check_results_folder, result_writer
 from edgedetr.runtime.timing import latency_from_samples
 from edgedetr.runtime.types import Frame
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgedetr.runtime.detector import Detector
+    from edgedetr.runtime.save_formats import SaveFormat
     from edgedetr.runtime.timing import Latency
 
 
@@ -29,9 +31,12 @@ def detect(
     out: str | os.PathLike[str],
     *,
     overlays: bool = True,
+    save: SaveFormat = "kitti",
     on_frame: Callable[[], object] = lambda: None,
 ) -> Latency:
-    """Write ``out/<image>.txt``, a KITTI result file per image, and ``out/overlays/<image>.png``.
+    """Write results of the images into a folder, and ``out/overlays/<image>.png``.
+
+    By default the results are ``out/<image>.txt``, a KITTI result file per image.
 
     Nothing is written unless every image could be read.
 
@@ -41,6 +46,7 @@ def detect(
         out: Folder for the results; made when it is missing. It may hold earlier results of the
             same images, which are replaced.
         overlays: Whether to draw the pictures.
+        save: The format of the results, see `edgedetr.runtime.saved_results`.
         on_frame: Called after every image.
 
     Returns:
@@ -53,20 +59,22 @@ def detect(
     out = Path(out)
     names = [Path(p).stem for p in images]
     check_names(names)
-    check_folder(out, replaced=names)
+    check_results_folder(save, out, names)
     samples_ns = []
     with unfinished_folder(out) as unfinished:
+        writer = result_writer(save, unfinished, detector.spec.class_names)
         for path in map(Path, images):
             frame = Frame(read_image(path), frame_id=path.stem)
             start_ns = perf_counter_ns()
             found = detector.detect(frame)
             samples_ns.append(perf_counter_ns() - start_ns)
-            text = results_text(found, detector.spec.class_names)
-            result_path(unfinished, path.stem).write_text(text, encoding="utf-8")
+            height, width, _ = frame.image.shape
+            writer.add(path, (height, width), found)
             if overlays:
                 picture = draw_detections(frame.image, found, detector.spec.class_names)
                 _write_picture(unfinished / "overlays" / f"{path.stem}.png", picture)
             on_frame()
+        writer.close()
         _move(unfinished, out)
     return latency_from_samples(samples_ns)
 

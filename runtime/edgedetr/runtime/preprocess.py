@@ -1,8 +1,9 @@
 """Turn an image into the network's input, and boxes back: the only implementation.
 
 Training, calibration and the vehicle all call it, so that they cannot drift apart. Every resize is
-OpenCV's bit-exact bilinear one and the normalisation is a table of 256 correctly rounded values per
-channel, so that training machine and vehicle compute the same bits.
+OpenCV's bit-exact bilinear one, or PIL's for models from elsewhere, and the normalisation is a
+table of 256 correctly rounded values per channel, so that training machine and vehicle compute the
+same bits.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
+from edgedetr.runtime.antialias import AntialiasedResize
 from edgedetr.runtime.boxes import clip, cxcywh_from_xyxy, xyxy_from_cxcywh
 
 if TYPE_CHECKING:
@@ -42,21 +44,23 @@ class Placement:
         source_hw: Height and width of the source image, in pixels.
         placed_hw: Height and width that it takes in the network's input, in pixels.
         input_hw: Height and width of the network's input, in pixels.
+        halved: Whether a large image is halved first, as `resize_steps` says.
     """
 
     source_hw: tuple[int, int]
     placed_hw: tuple[int, int]
     input_hw: tuple[int, int]
+    halved: bool = True
 
     @property
     def scale_x(self) -> float:
         """Pixels of the network's input per source pixel, across."""
-        return _scale(self.source_hw[1], self.placed_hw[1])
+        return _scale(self.source_hw[1], self.placed_hw[1], halved=self.halved)
 
     @property
     def scale_y(self) -> float:
         """Pixels of the network's input per source pixel, down."""
-        return _scale(self.source_hw[0], self.placed_hw[0])
+        return _scale(self.source_hw[0], self.placed_hw[0], halved=self.halved)
 
     def resize_steps(self) -> list[ResizeStep]:
         """Return the resizes that bring the image to its size, none where it has it.
@@ -109,7 +113,8 @@ class Preprocessor:
     """Feeds images to one model; it keeps its scratch memory, so use one per thread.
 
     Letterboxing keeps the aspect ratio, puts the image at the top left and fills the rest with
-    the spec's grey; stretching resizes both sides freely. How is `Placement.resize_steps`.
+    the spec's grey; stretching resizes both sides freely. How is `Placement.resize_steps`, or
+    `AntialiasedResize` where the spec says so.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -118,6 +123,7 @@ class Preprocessor:
         self._place = Placement((0, 0), (0, 0), spec.input_hw)
         self._steps: list[tuple[ResizeStep, NDArray[np.uint8]]] = []
         self._planes: list[NDArray[np.uint8]] = []
+        self._antialiased: AntialiasedResize | None = None
 
     def __call__(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> Placement:
         """Write the network's input for one image.
@@ -140,6 +146,8 @@ class Preprocessor:
         height, width, _ = image.shape
         if (height, width) != self._place.source_hw:
             self._make_room(placement((height, width), spec))
+        if self._antialiased:
+            image = self._antialiased(image)
         for (read_hw, made_hw), made in self._steps:
             part = image[: read_hw[0], : read_hw[1]]
             cv2.resize(part, made_hw[::-1], made, interpolation=cv2.INTER_LINEAR_EXACT)
@@ -154,8 +162,11 @@ class Preprocessor:
 
     def _make_room(self, place: Placement) -> None:
         """Make the scratch memory for images of one size; where there is none, keep the old."""
-        steps = [(s, np.empty((*s.made_hw, 3), np.uint8)) for s in place.resize_steps()]
+        halving = place.resize_steps() if place.halved else []
+        steps = [(s, np.empty((*s.made_hw, 3), np.uint8)) for s in halving]
         planes = [np.empty(place.placed_hw, np.uint8) for _ in range(3)]
+        if not place.halved:
+            self._antialiased = AntialiasedResize(place.source_hw, place.placed_hw)
         self._place, self._steps, self._planes = place, steps, planes
 
 
@@ -168,11 +179,12 @@ def normalisation_tables(spec: ModelSpec) -> list[NDArray[np.float32]]:
 
 def placement(source_hw: tuple[int, int], spec: ModelSpec) -> Placement:
     """Return where an image of height and width ``source_hw`` lies in a model's input."""
+    halved = not spec.antialias
     if spec.resize == "stretch":
-        return Placement(source_hw, spec.input_hw, spec.input_hw)
+        return Placement(source_hw, spec.input_hw, spec.input_hw, halved)
     scale = min(wanted / found for wanted, found in zip(spec.input_hw, source_hw, strict=True))
     height, width = (max(1, round(side * scale)) for side in source_hw)
-    return Placement(source_hw, (height, width), spec.input_hw)
+    return Placement(source_hw, (height, width), spec.input_hw, halved)
 
 
 def _side_steps(source: int, placed: int) -> list[tuple[int, int]]:
@@ -184,7 +196,7 @@ def _side_steps(source: int, placed: int) -> list[tuple[int, int]]:
     return [*steps, (source, placed)]
 
 
-def _scale(source: int, placed: int) -> float:
+def _scale(source: int, placed: int, *, halved: bool) -> float:
     """Return pixels placed per source pixel that counts: of odd sides halving drops the last."""
-    halvings = len(_side_steps(source, placed)) - 1
+    halvings = len(_side_steps(source, placed)) - 1 if halved else 0
     return placed / (source >> halvings << halvings)

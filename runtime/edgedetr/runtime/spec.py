@@ -20,8 +20,10 @@ MAX_SIDE_PX = 1 << 14
 
 _CONVENTIONS = {
     *("activation", "no_object", "box_format", "box_unit"),
-    *("fused", "labels_name", "extra_inputs"),
+    *("fused", "labels_name", "extra_inputs", "antialias"),
 }
+BRIGHTEST = 255
+"""The largest value of a pixel."""
 _MOST = 1e6  # of a mean, in units of the brightest pixel: far beyond what any network takes
 
 
@@ -68,6 +70,8 @@ class ModelSpec:
         labels_name: Name of the class indices, integers (B, Q), of a model that outputs one
             class a query; its scores, (B, Q), are named as the logits.
         extra_inputs: Inputs beside the image.
+        antialias: Whether images are resized as PIL and torchvision do, see
+            `edgedetr.runtime.antialias`, which takes longer; else as `Placement.resize_steps` says.
     """
 
     input_hw: tuple[int, int]
@@ -87,6 +91,7 @@ class ModelSpec:
     fused: bool = False
     labels_name: str = ""
     extra_inputs: tuple[ExtraInput, ...] = ()
+    antialias: bool = False
 
     def __post_init__(self) -> None:
         checks = {
@@ -165,9 +170,17 @@ def spec_from_toml(path: Path) -> ModelSpec:
     """Read the spec of a foreign model from a TOML file.
 
     Raises:
-        SettingsError: If a key is unknown or a value is out of range.
+        SettingsError: If a key is unknown, a value is out of range, or the mean is one of pixels up
+            to 255.
     """
-    return load_settings(ModelSpec, path)
+    spec = load_settings(ModelSpec, path)
+    if max(spec.mean) > 1:
+        scaled = ", ".join(f"{m / BRIGHTEST:.4g}" for m in spec.mean)
+        raise SettingsError(
+            f"{path}: mean {list(spec.mean)} is subtracted after division by 255, so that no pixel "
+            f"would be above 0; divide mean and std by 255: mean = [{scaled}]"
+        )
+    return spec
 
 
 def no_spec(path: Path) -> ArtifactError:

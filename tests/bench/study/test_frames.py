@@ -8,7 +8,7 @@ import torch
 from edgedetr.bench.study.frames import splits_of, unpack
 from edgedetr.bench.study.training import score
 from edgedetr.distill.data.kitti import open_dataset
-from edgedetr.distill.training.loader import NetworkInputs
+from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.runtime.errors import ArtifactError
 
 

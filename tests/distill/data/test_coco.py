@@ -287,6 +287,19 @@ def test_hostile_json_is_one_clear_line(tmp_path: Path, text: str, message: str)
     assert "\n" not in str(caught.value)
 
 
+def test_corners_in_place_of_sizes_are_doubted(tmp_path: Path) -> None:
+    content = copy.deepcopy(CONTENT)
+    boxes = [[5 + 4 * i, 10, 8, 20] for i in range(10)]
+    template = content["annotations"][0]
+    rows = [{**template, "id": i, "bbox": box} for i, box in enumerate(boxes)]
+    content["annotations"] = rows
+    assert survey(folder(tmp_path / "sizes", content)).problems == []
+    for row, (x, y, width, height) in zip(rows, boxes, strict=True):
+        row["bbox"] = [x, y, x + width, y + height]
+    (problem,) = survey(folder(tmp_path / "corners", content)).problems
+    assert "4 of 10 boxes end beyond their pictures: two corners each? wanted pixels" in problem
+
+
 def exif(orientation: int) -> bytes:
     """An EXIF segment of a JPEG file."""
     entry = struct.pack(">HHIHH", 0x112, 3, 1, orientation, 0)

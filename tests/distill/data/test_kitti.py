@@ -9,7 +9,6 @@ import pytest
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.dataset_survey import survey
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.plugins import names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,10 +32,6 @@ def folder(root: Path, labels: Mapping[str, str | None], **splits: str) -> Path:
     for split, text in splits.items():
         (root / "ImageSets" / f"{split}.txt").write_text(text)
     return root
-
-
-def test_formats_are_kitti_and_coco() -> None:
-    assert names("edgedetr.distill.data") == ["coco", "kitti"]
 
 
 def test_dont_care_and_neutral_pairs_are_ignored_and_other_classes_background(

@@ -3,7 +3,7 @@ import torch
 
 from edgedetr.distill.data import Sample, Truth
 from edgedetr.distill.evaluation.predict import detections_on
-from edgedetr.distill.training.loader import NetworkInputs
+from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.runtime.types import Frame
 
 NOTHING = Truth(

@@ -1,9 +1,20 @@
 from dataclasses import replace
 
+import pytest
 import torch
 
-from edgedetr.distill.training.augment import augmented
+from edgedetr.distill.augmentations import Material, augmentations_of
+from edgedetr.distill.picture import Picture
+from edgedetr.distill.training import augment
 from edgedetr.distill.types import Targets
+from edgedetr.runtime.errors import UnknownNameError
+
+
+def augmented(image, targets, kind, seed):
+    """Augment a picture by a kind that needs no other frame."""
+    material = Material(lambda _: Picture(image, targets), pad_value=114)
+    found = augment.augmented(Picture(image, targets), augmentations_of(kind), seed, material)
+    return found.pixels, found.targets
 
 
 def picture_of(box, hw=(96, 320)):
@@ -86,3 +97,8 @@ def test_objects_that_a_zoom_cuts_off_become_ignored_areas():
             assert (b[:2] + b[2:] / 2).max() <= 1 + 1e-6
         kinds.add((len(truth.boxes), len(truth.ignored)))
     assert kinds == {(1, 0), (0, 1), (0, 0)}
+
+
+def test_an_unknown_augmentation_is_named_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="no 'mosaik' in augmentations; did you mean 'mos"):
+        augmentations_of("mosaik+flip")

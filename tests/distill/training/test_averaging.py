@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -41,3 +43,16 @@ def test_it_goes_on_from_its_state():
     average.update(network)
     again.update(network)
     torch.testing.assert_close(again.state_dict(), average.state_dict(), rtol=0, atol=0)
+
+
+def test_a_warm_up_lets_the_decay_rise_by_its_exponential():
+    """After the first update, which copies: 0.5 * (1 - exp(-1 / 2)) of the old stays."""
+    network = nn.Linear(1, 1, bias=False)
+    average = MovingAverage(network, decay=0.5, warmup_steps=2)
+    for value in (1.0, 3.0):
+        with torch.no_grad():
+            network.weight.fill_(value)
+        average.update(network)
+    decay = 0.5 * (1 - math.exp(-0.5))
+    weight = average.module.state_dict()["weight"].item()
+    assert weight == pytest.approx(decay * 1.0 + (1 - decay) * 3.0)

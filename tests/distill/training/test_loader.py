@@ -2,22 +2,25 @@ import gc
 import os
 import signal
 import threading
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from typing_extensions import override
 
 from edgedetr.distill.data import Sample, Truth
-from edgedetr.distill.training import loader as batches
+from edgedetr.distill.training import network_inputs
 from edgedetr.distill.training.loader import (
-    EpochOrder,
-    NetworkInputs,
-    TrainingInputs,
     TrainingLoader,
     one_line_of_workers,
 )
+from edgedetr.distill.training.network_inputs import NetworkInputs
+from edgedetr.distill.training.sampling import EpochOrder
+from edgedetr.distill.training.training_inputs import TrainingInputs
 from edgedetr.runtime.errors import DataError, EdgeDetrError
+from edgedetr.runtime.images import read_image
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
 from edgedetr.runtime.types import Frame
@@ -28,6 +31,7 @@ class Frames:
 
     class_names: tuple[str, ...] = ("Car",)
     ids = tuple("abcde")
+    paths = tuple(map(Path, ids))
 
     def __init__(self):
         self.reads = 0
@@ -81,7 +85,7 @@ def test_each_image_is_read_once():
 
 
 def test_reading_a_split_at_once_gives_what_reading_one_by_one_gives(monkeypatch):
-    monkeypatch.setattr(batches, "READ_AHEAD", 2)
+    monkeypatch.setattr(network_inputs, "READ_AHEAD", 2)
     frames = Frames()
     at_once, one_by_one = NetworkInputs(frames, SPEC), NetworkInputs(Frames(), SPEC)
     at_once[3]
@@ -94,7 +98,7 @@ def test_reading_a_split_at_once_gives_what_reading_one_by_one_gives(monkeypatch
 
 
 def test_a_split_that_memory_cannot_hold_is_not_read_at_once(monkeypatch):
-    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 5 * 3 * 32 * 64 - 1)
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 5 * 3 * 32 * 64 - 1)
     frames = Frames()
     NetworkInputs(frames, SPEC).read()
     assert frames.reads == 0
@@ -104,11 +108,11 @@ def test_an_epoch_has_whole_batches_of_different_frames_in_a_seeded_order():
     order = EpochOrder(size=10, batch_size=4, seed=3)
     first = list(order)
     assert [len(b) for b in first] == [4, 4]
-    assert len({index for batch in first for _, index in batch}) == 8
+    assert len({item.image for batch in first for item in batch}) == 8
     assert list(order) == first
     order.epoch = 1
-    assert [[i for _, i in b] for b in order] != [[i for _, i in b] for b in first]
-    assert {epoch for batch in order for epoch, _ in batch} == {1}
+    assert [[i.image for i in b] for b in order] != [[i.image for i in b] for b in first]
+    assert {item.epoch for batch in order for item in batch} == {1}
 
 
 def test_a_split_smaller_than_a_batch_is_one_batch():
@@ -160,7 +164,7 @@ class Broken(Frames):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_image_is_the_same_one_line_with_and_without_workers(monkeypatch, workers):
-    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
     data = TrainingInputs(NetworkInputs(Broken(), SPEC), "flip", seed=0)
     with pytest.raises(DataError) as caught:
         list(TrainingLoader(data, EpochOrder(5, 5, 0), workers).batches(0))
@@ -169,7 +173,7 @@ def test_a_bad_image_is_the_same_one_line_with_and_without_workers(monkeypatch, 
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_a_check_reads_every_image_once(monkeypatch, limit):
-    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", limit)
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", limit)
     frames = Frames()
     inputs = NetworkInputs(frames, SPEC)
     inputs.check()
@@ -194,7 +198,7 @@ class Deadly(Frames):
     "ignore::pytest.PytestUnraisableExceptionWarning",
 )
 def test_a_loader_process_that_is_killed_is_one_line(monkeypatch):
-    monkeypatch.setattr(batches, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
     loader = TrainingLoader(
         TrainingInputs(NetworkInputs(Deadly(), SPEC), "flip", seed=0), EpochOrder(5, 5, 0), 1
     )
@@ -223,3 +227,23 @@ def test_a_lack_of_shared_memory_is_one_line(monkeypatch):
 def test_another_fault_keeps_its_trace():
     with pytest.raises(RuntimeError, match="of another kind"), one_line_of_workers():
         raise RuntimeError("of another kind")
+
+
+def test_a_damaged_jpeg_is_named_before_training(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = bytes(cv2.imencode(".jpg", pixels)[1])
+    middle = (data.rfind(b"\xff\xda") + len(data)) // 2
+
+    class Files(Frames):
+        paths = tuple(tmp_path / f"{name}.jpg" for name in Frames.ids)
+
+        @override
+        def __getitem__(self, index):
+            return Sample(Frame(read_image(self.paths[index])), self.truths[index])
+
+    for path in Files.paths:
+        path.write_bytes(data)
+    NetworkInputs(Files(), SPEC).check()
+    Files.paths[3].write_bytes(data[:middle] + data[middle - 200 :])  # a part is there twice
+    with pytest.raises(DataError, match=r"d\.jpg: its pixel data is damaged"):
+        NetworkInputs(Files(), SPEC).check()

@@ -5,18 +5,19 @@ import pytest
 import torch
 
 from edgedetr.distill import recipe
-from edgedetr.distill.config import OptimizerConfig
-from edgedetr.distill.data import Truth
+from edgedetr.distill.data import Truth, open_dataset
+from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.training.models import open_student, open_teacher
 from edgedetr.distill.training.preflight import (
+    capped_warmup,
+    check_objects,
     check_query_counts,
     query_count,
     require_norms,
     warn_of_crowds,
-    warn_of_warmup,
 )
 from edgedetr.distill.weights.pretrained import freeze_batch_norms
-from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.errors import DataError, UsageError
 
 
 def truths(*counts):
@@ -114,15 +115,37 @@ def test_more_objects_than_queries_are_said_once(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_warmup_that_the_run_ends_before_is_said(capsys):
-    warn_of_warmup(6, OptimizerConfig(warmup_steps=500))
+def test_a_warmup_that_the_run_ends_before_is_capped_and_said(capsys):
+    """A run of 60 steps warms up in 6 of them."""
+    capped = capped_warmup(60, OptimizerConfig(warmup_steps=500))
+    assert capped == OptimizerConfig(warmup_steps=6)
     assert (
-        "the run ends after 6 steps, before its warm-up of 500 does: the learning rate reaches "
-        in (error := capsys.readouterr().err)
+        "warning: the run ends after 60 steps, before its warm-up of 500 does: "
+        "optimizer.warmup_steps is taken as 6" in capsys.readouterr().err
     )
-    assert "1.2 % of its peak" in error
-    warn_of_warmup(60, OptimizerConfig(warmup_steps=60))
-    assert "reaches 100 % of its peak and never decays" in capsys.readouterr().err
-    warn_of_warmup(61, OptimizerConfig(warmup_steps=60))
-    warn_of_warmup(1, OptimizerConfig(warmup_steps=0))
+    assert capped_warmup(60, OptimizerConfig(warmup_steps=60)).warmup_steps == 6
+    assert capped_warmup(1, OptimizerConfig(warmup_steps=1)).warmup_steps == 0
+    capsys.readouterr()
+    for steps, warmup in ((61, 60), (1, 0)):
+        settings = OptimizerConfig(warmup_steps=warmup)
+        assert capped_warmup(steps, settings) is settings
     assert capsys.readouterr().err == ""
+
+
+def test_a_split_without_the_classes_is_refused(kitti):
+    train, validation = (open_dataset("kitti", kitti, s, ("Tram",)) for s in ("train", "val"))
+    with pytest.raises(DataError, match="training split of 4 frames holds no object of Tram; set"):
+        check_objects(train, validation)
+
+
+def test_a_class_without_objects_and_frames_of_both_splits_are_said(kitti, capsys):
+    names = ("Car", "Tram")
+    train, validation, every = (
+        open_dataset("kitti", kitti, split, names) for split in ("train", "val", "all")
+    )
+    check_objects(train, validation)
+    assert capsys.readouterr().err == (
+        "warning: the training split holds no object of Tram: it is not learnt\n"
+    )
+    check_objects(train, every)
+    assert "4 of 6 validation frames are training frames, too" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 
 from edgedetr.distill.training.run_folder import finished_metrics, only_run_in
 from edgedetr.distill.training.run_identity import RunIdentity
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import ModelSpec
 
@@ -76,7 +76,7 @@ def test_what_a_killed_run_left_locks_nobody_out(tmp_path):
 
 def test_a_file_is_no_folder_of_a_run(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="File exists"), only_run_in(tmp_path / "file"):
+    with pytest.raises(UsageError, match="file is a file; choose"), only_run_in(tmp_path / "file"):
         pass
 
 

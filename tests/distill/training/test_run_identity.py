@@ -2,11 +2,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from edgedetr.distill.data import open_dataset
-from edgedetr.distill.training.run_identity import identity_of
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.distill.training.run_identity import contents_hash, identity_of
+from edgedetr.runtime.errors import ArtifactError, DataError
 
 
 def identity(config):
@@ -52,6 +54,23 @@ def test_other_labels_or_images_make_another_run(config, tmp_path, path, old, ne
     (other / path).write_text(text.replace(old, new), encoding="utf-8")
     changed = replace(config, data=replace(config.data, root=str(other)))
     assert difference(config, changed).startswith(named)
+
+
+@pytest.mark.parametrize("place", ["start", "middle", "end"])
+def test_an_image_that_was_replaced_makes_another_run(config, place):
+    pictures = sorted(Path(config.data.root, "training", "image_2").iterdir())
+    noise = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
+    cv2.imwrite(str(pictures[0]), noise)
+    before = identity(config)
+    data = bytearray(pictures[0].read_bytes())
+    assert len(data) > 3 * 4096
+    data[{"start": 1000, "middle": len(data) // 2, "end": -1}[place]] ^= 1
+    pictures[0].write_bytes(data)
+    found = identity(config).difference(before.settings, before.sources)
+    assert found.startswith("data.train_split: pixels of images was ")
+    pictures[0].unlink()
+    with pytest.raises(DataError, match=rf"{pictures[0].name}: cannot be read: No such file"):
+        contents_hash(pictures)
 
 
 def test_other_weights_make_another_run_whatever_they_are_called(config, teacher):

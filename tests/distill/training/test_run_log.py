@@ -29,12 +29,21 @@ FIRST_EPOCH = [("step", 0), ("step", 1), ("evaluation", 2)]
 def test_a_resumed_log_keeps_the_epochs_that_are_done(tmp_path):
     write_two_epochs(tmp_path)
     log = RunLog(tmp_path, 1, 2)
-    assert log.evaluated_epochs == {0}
+    assert log.evaluations.keys() == {0}
+    assert log.evaluations[0]["ap50"] == 0.25
     log.step(2, 1, {"loss": 2.0})
     log.close()
     assert steps(tmp_path) == [*FIRST_EPOCH, ("step", 2)]
     RunLog(tmp_path, 0, 2).close()
     assert steps(tmp_path) == []
+
+
+def test_a_log_resumed_within_an_epoch_keeps_its_first_steps(tmp_path):
+    write_two_epochs(tmp_path)
+    RunLog(tmp_path, 1, 2, 1).close()
+    assert steps(tmp_path) == [*FIRST_EPOCH, ("step", 2)]
+    RunLog(tmp_path, 0, 2, 1).close()
+    assert steps(tmp_path) == [("step", 0)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.run_identity import RunIdentity
-from edgedetr.distill.training.run_state import RunState
+from edgedetr.distill.training.run_state import Progress, RunState
 from edgedetr.runtime.errors import ArtifactError
 
 IDENTITY = RunIdentity({"seed": 0}, {"teacher": "a" * 64})
@@ -42,8 +42,8 @@ def same(one, other):
 def test_a_state_comes_back_whole(tmp_path):
     saved, other = make_state(), make_state(seed=1)
     assert not same(everything(saved), everything(other))
-    saved.save(tmp_path / "s.safetensors", 3)
-    assert other.load(tmp_path / "s.safetensors") == 3
+    saved.save(tmp_path / "s.safetensors", Progress(3, 2))
+    assert other.load(tmp_path / "s.safetensors") == (3, 2)
     assert same(everything(saved), everything(other))
 
 
@@ -68,7 +68,7 @@ def test_a_state_of_another_network_is_refused_and_nothing_is_taken_up(
     tmp_path, key, value, message
 ):
     path, state = tmp_path / "s.safetensors", make_state()
-    state.save(path, 3)
+    state.save(path, Progress(3))
     with safe_open(path, "pt") as file:
         metadata, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     assert tensors.pop(key, None) is not None or value is not None
@@ -85,6 +85,8 @@ def test_a_state_of_another_network_is_refused_and_nothing_is_taken_up(
         ({"epoch": "9" * 5000}, "no state of a run that this version wrote .ValueError"),
         ({"epoch": "0"}, "says epoch 0 of 5"),
         ({"epoch": "6"}, "says epoch 6 of 5"),
+        ({"epoch": "5", "step": "1"}, "says epoch 5 and 1 steps of 5"),
+        ({"step": "-1"}, "says epoch 3 and -1 steps of 5"),
         ({"settings": "{"}, "no state of a run .*JSONDecodeError"),
         ({"settings": "[" * 90_000}, "no state of a run .*RecursionError"),
         ({"settings": "[1]"}, "no state of a run that this version wrote"),
@@ -98,7 +100,7 @@ def test_a_state_of_another_network_is_refused_and_nothing_is_taken_up(
 )
 def test_a_state_of_another_run_is_one_line(tmp_path, metadata, message):
     path, state = tmp_path / "s.safetensors", make_state()
-    state.save(path, 3)
+    state.save(path, Progress(3))
     with safe_open(path, "pt") as file:
         own, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     foreign = metadata is None or "config" in metadata
@@ -109,7 +111,7 @@ def test_a_state_of_another_run_is_one_line(tmp_path, metadata, message):
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
 def test_a_cut_state_is_one_line(tmp_path, share):
     path = tmp_path / "s.safetensors"
-    make_state().save(path, 3)
+    make_state().save(path, Progress(3))
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     refused(path, "is no readable state of a run: ")

@@ -83,7 +83,7 @@ def test_int8_that_is_not_worth_it_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "needs STATS and --data KITTI_ROOT"),
+        ([], "needs STATS and --data ROOT"),
         (["--data", "kitti", "--exclude", "x"], "no --include or --exclude"),
     ],
 )
@@ -250,4 +250,4 @@ def test_the_gate_and_a_drop_of_ap_are_two_questions(
     status, _, error = edgedetr(*given, "--max-ap-drop", 0.5)
     assert (status, "give either --gate or --max-ap-drop" in error) == (2, True)
     status, _, error = edgedetr(*given, "--exclude", "x")
-    assert (status, "--gate needs STATS and --data KITTI_ROOT" in error) == (2, True)
+    assert (status, "--gate needs STATS and --data ROOT" in error) == (2, True)

@@ -86,4 +86,4 @@ def test_sensitivity_writes_a_table_and_json(
     assert {row["name"] for row in record["blocks"]} >= {"backbone/body", "encoder/fpn"}
     status, _, err = edgedetr("calib", "sensitivity", grey_onnx)
     assert status == 2
-    assert "give either --data KITTI_ROOT or --images DIR" in err
+    assert "give either --data ROOT or --images DIR" in err

@@ -113,7 +113,7 @@ def test_depthwise_weights_have_a_scale_for_each_channel(onnx_model: Build) -> N
         outputs=["y"],
     )
     quantized = quantize(model, stats_for(model, x=1.27), include="depthwise")
-    np.testing.assert_allclose(constant(quantized, "dw_scale"), [0.01, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(constant(quantized, "dw_scale"), [0.01, 0.01], rtol=1e-6)
     images = np.full((1, 2, 4, 4), 0.5, np.float32)
     expected = np.broadcast_to(np.array([0.635, 0]).reshape(1, 2, 1, 1), (1, 2, 4, 4))
     np.testing.assert_allclose(run(quantized, images), expected, atol=1e-6)
@@ -327,3 +327,25 @@ def test_models_that_cannot_be_quantized(onnx_model: Build) -> None:
     old = onnx_model(two, {"w": W}, inputs=IMAGES, outputs=["y"], opset=12)
     with pytest.raises(ArtifactError, match="opset 12; INT8 for each channel needs 13"):
         quantize(old, stats_for(old))
+
+
+@pytest.mark.parametrize(("weight", "bias", "amax"), [(1e-5, 4.0, 5.08), (0.0, 0.006, 0.254)])
+def test_int8_kernels_keep_the_bias_of_small_weights(
+    onnx_model: Build, weight: float, bias: float, amax: float
+) -> None:
+    """A bias of 4 needs 33 bits in steps of 0.01 * 1e-5 / 127; one of 0.006 is 0.01 in 0.01s."""
+    model = onnx_model(
+        [
+            STEM,
+            ("Conv", "first", ["x", "w2", "b"], "m", {}),
+            ("Conv", "second", ["m", "w"], "y", {}),
+        ],
+        {"w": W, "w2": np.diag([weight, 0.1]).reshape(2, 2, 1, 1), "b": np.array([bias, 0.0])},
+        inputs=IMAGES,
+        outputs=["y"],
+    )
+    quantized = quantize(model, stats_for(model, x=1.27, m=amax))
+    images = np.ones(IMAGES["images"], np.float32)
+    for exact in (True, False):
+        found = run(quantized, images, exact=exact)[0, :, 0, 0]
+        np.testing.assert_allclose(found, [bias, 0.1], atol=0.6 * amax / 127)

@@ -60,7 +60,7 @@ def test_one_image_is_as_good_as_a_folder(folder):
 
 def test_one_of_the_two_is_given(folder, kitti):
     for images, data in ((None, None), (folder, kitti)):
-        with pytest.raises(UsageError, match="either --data KITTI_ROOT or --images DIR"):
+        with pytest.raises(UsageError, match="either --data ROOT or --images DIR"):
             gate_images(images, data, 400)
 
 

@@ -21,3 +21,10 @@ def test_a_file_is_converted_by_its_suffix(tmp_path):
 def test_a_checkpoint_that_no_stage_exports_is_refused():
     with pytest.raises(ArtifactError, match=r"a\.safetensors is a checkpoint, .* cannot export"):
         runnable(Path("a.safetensors"), {})
+
+
+def test_a_name_of_the_hub_is_imported():
+    converters = {"hub": lambda name: Path("cache") / f"{name.name}.onnx"}
+    assert runnable(Path("somebody/detector"), converters) == Path("cache/detector.onnx")
+    assert runnable(Path("somebody/detector.onnx"), converters) == Path("somebody/detector.onnx")
+    assert runnable(Path("somebody/detector"), {}) == Path("somebody/detector")

@@ -57,7 +57,7 @@ class _Graphs:
         return 0
 
     def error_string(self, status, text):
-        text[0] = {INVALIDATED: b"capture invalidated"}.get(status, b"not supported")
+        text[0] = {INVALIDATED: b"capture invalidated"}.get(status, b"operation not supported")
         return 0
 
     def guarded(self, name, function):

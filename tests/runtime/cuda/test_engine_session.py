@@ -123,6 +123,18 @@ def test_a_session_is_opened_run_and_closed_on_different_threads(opened, gpu, an
     gpu.check_clean()
 
 
+def test_a_session_outlives_the_thread_that_opened_it(opened, gpu, answer):
+    sessions = []
+    thread = threading.Thread(target=lambda: sessions.append(opened()))
+    thread.start()
+    thread.join()
+    session = sessions.pop()
+    assert answer(session, 1) == WHITE
+    session.feed(np.zeros((20, 40, 3), np.uint8))
+    session.close()
+    gpu.check_clean()
+
+
 def test_threads_take_turns_in_one_session_and_do_not_in_two(opened, gpu, answer):
     sessions = [opened(), opened()]
     wrong: list[float] = []

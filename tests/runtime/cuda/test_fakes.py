@@ -8,8 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-tensorrt_rtx = pytest.importorskip("tensorrt_rtx")
-
 fake_cuda, fake_trt = sys.modules["fake_cuda"], sys.modules["fake_trt"]
 Misuse = fake_cuda.Misuse
 
@@ -188,21 +186,3 @@ def test_memory_dropped_on_a_thread_without_a_context(device):
     kept = [device.driver.pagelocked_empty((4,), np.float32)]
     assert not on_another_thread(kept.clear)
     assert "pinned memory dropped on another thread" in device.misuses[0]
-
-
-@pytest.mark.parametrize(
-    ("fake", "real"),
-    [
-        (fake_trt._Runtime, tensorrt_rtx.Runtime),
-        (fake_trt._Engine, tensorrt_rtx.ICudaEngine),
-        (fake_trt._ExecutionContext, tensorrt_rtx.IExecutionContext),
-        (fake_trt.DataType, tensorrt_rtx.DataType),
-        (fake_trt.TensorIOMode, tensorrt_rtx.TensorIOMode),
-        (fake_trt.EngineValidity, tensorrt_rtx.EngineValidity),
-        (fake_trt.EngineInvalidityDiagnostics, tensorrt_rtx.EngineInvalidityDiagnostics),
-    ],
-)
-def test_the_fake_has_nothing_that_tensorrt_lacks(fake, real):
-    own = {n for n in vars(fake) if not n.startswith("_")} - {"compute"}
-    assert own
-    assert not own - set(dir(real))

@@ -18,7 +18,7 @@ def test_without_graphs_each_run_is_enqueued_and_reported(opened, gpu, function,
     launches = gpu.launches
     assert [answer(session, v) for v in (1, 0)] == [WHITE, BLACK]
     assert gpu.launches == launches
-    assert f"without a CUDA graph: {function}: not supported (801)" in session.runs_on
+    assert f"without a CUDA graph: {function}: operation not supported (801)" in session.runs_on
     assert "runs without a CUDA graph" in caplog.text
 
 

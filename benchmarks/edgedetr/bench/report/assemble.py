@@ -26,6 +26,7 @@ from edgedetr.bench.report.slices import slices
 from edgedetr.bench.report.verdict import verdict
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.data.kitti import label_path
+from edgedetr.distill.dataset_format import recognised
 from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_kitti_frames
 from edgedetr.runtime.detector import Detector
@@ -48,10 +49,12 @@ class DataChoice:
     Attributes:
         root: Folder of the data set; None takes that of the training run.
         frames: How many frames from the beginning of the validation split; None takes all.
+        kind: The format of the data set; None recognises it, or takes that of the training run.
     """
 
     root: Path | None = None
     frames: int | None = None
+    kind: str | None = None
 
 
 def write_report(
@@ -195,7 +198,8 @@ def _open_data(folder: RunFolder, choice: DataChoice, class_names: tuple[str, ..
             f"{folder.path} has no metrics.json that says which data it used; give --data ROOT"
         )
     root = choice.root or Path(config["root"])
-    kind = config.get("format", "kitti") if choice.root is None else _format_of(root)
+    named = config.get("format", "kitti") if choice.root is None else None
+    kind = recognised(root, choice.kind or named)
     split = config.get("val_split", "val")
     # a run of before this setting ignored what it did not train
     untrained: Untrained = "background"
@@ -204,11 +208,6 @@ def _open_data(folder: RunFolder, choice: DataChoice, class_names: tuple[str, ..
     dataset = open_dataset(kind, root, split, class_names, untrained)
     frames = min(choice.frames or len(dataset), len(dataset))
     return _Data(root, kind, split, dataset, frames)
-
-
-def _format_of(root: Path) -> str:
-    """Tell a COCO folder from a KITTI one; where there is no folder, KITTI's reader says so."""
-    return "coco" if root.is_dir() and not (root / "training").is_dir() else "kitti"
 
 
 def _models(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from edgedetr.distill.data import Truth
-from edgedetr.distill.training.loader import NetworkInputs
+from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.types import Targets
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import atomic_path

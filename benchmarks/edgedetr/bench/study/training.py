@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from edgedetr.distill.config import MethodConfig, OptimizerConfig
+from edgedetr.distill.config import MethodConfig
 from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.distill.methods import method
 from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.training.adapters import IMAGES, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.distillation_model import Trainee

@@ -19,6 +19,8 @@ from edgedetr.bench.study.training import (
     score,
     trained,
 )
+from edgedetr.distill.augmentations import Material, augmentations_of
+from edgedetr.distill.picture import Picture
 from edgedetr.distill.training.augment import augmented
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.runtime.files import atomic_path
@@ -161,4 +163,7 @@ class Workshop:
 def _variants_of(frames: Frames, index: int, count: int) -> list[tuple[Any, Any]]:
     pixels, targets = frames.pixels[index], frames.targets[index]
     seeds = np.random.SeedSequence([7, index]).generate_state(count)
-    return [augmented(pixels, targets, "strong", int(seed)) for seed in seeds]
+    frame, names = Picture(pixels, targets), augmentations_of("strong")
+    alone = Material(lambda _: frame, pad_value=0)  # what makes up "strong" draws no other frame
+    made = [augmented(frame, names, int(seed), alone) for seed in seeds]
+    return [(picture.pixels, picture.targets) for picture in made]

@@ -17,8 +17,9 @@ from edgedetr.distill.comparison.page import comparison_page
 from edgedetr.distill.comparison.statistics import Arm, Comparison, Run
 from edgedetr.distill.evaluation.predict import evaluate
 from edgedetr.distill.training.distillation_model import trainee_of
-from edgedetr.distill.training.loader import NetworkInputs, open_splits
+from edgedetr.distill.training.loader import open_splits
 from edgedetr.distill.training.models import open_student, open_teacher
+from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.preflight import check_query_counts
 from edgedetr.distill.training.qat import Calibrate, uncalibrated

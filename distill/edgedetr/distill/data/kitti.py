@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from edgedetr.distill.data import Sample, Truth
+from edgedetr.distill.data import FRAME_NS, Sample, Truth
 from edgedetr.distill.dataset_survey import Survey
+from edgedetr.distill.labels.frames import (
+    EVERY_CLASS,
+    LabelledFrame,
+    LabelledObject,
+    LabelSet,
+    with_bar,
+)
+from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.kitti_files import (
     DONT_CARE,
     KNOWN_CLASSES,
@@ -21,23 +29,34 @@ from edgedetr.distill.labels.kitti_files import (
     parse_labels,
 )
 from edgedetr.distill.labels.label_files import is_hidden, read_label_text
+from edgedetr.distill.labels.writing import (
+    decimal,
+    one_word_names,
+    place_image,
+    require_own_names,
+)
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.images import image_hw, read_image
+from edgedetr.runtime.files import write_text
+from edgedetr.runtime.images import image_hw, read_image, read_sound_image
 from edgedetr.runtime.kitti import NO_IMAGE, image_paths
 from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from edgedetr.distill.data import Untrained
+    from edgedetr.distill.labels.frames import CheckedFrame
 
 _KNOWN = {name.lower() for name in KNOWN_CLASSES}
 OCCLUSIONS = (-1, 0, 1, 2, 3)
 _ANY_HW = (1 << 30, 1 << 30)
-FRAME_NS = 100_000_000
-"""KITTI's camera takes ten frames a second; a frame's time stamp is its place in the split."""
+_NO_3D = "-1 -1 -1 -1000 -1000 -1000 -10"
+"""KITTI's values of what is not known: dimensions, location, rotation."""
+LAYOUT = "training/image_2 and training/label_2"
+KEEPS = Keeps(ignored="every", truncation="share", occlusion="grade", one_folder=True)
+BEYOND = "3-D boxes, observation angles, and that a Van is neutral for Car"
 
 
 class KittiDataset:
@@ -58,7 +77,7 @@ class KittiDataset:
             tqdm.write(f"{root}: {split} has labels of other classes: {others}", file=sys.stderr)
         self.class_names = class_names
         self.ids = tuple(images)
-        self._paths = tuple(images.values())
+        self.paths = tuple(images.values())
         self.truths = tuple(_truth(objects, hw, class_names, untrained) for objects, hw in found)
 
     def __len__(self) -> int:
@@ -66,7 +85,7 @@ class KittiDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Read one frame; raises DataError when its image cannot be read."""
-        frame = Frame(read_image(self._paths[index]), index * FRAME_NS, self.ids[index])
+        frame = Frame(read_image(self.paths[index]), index * FRAME_NS, self.ids[index])
         return Sample(frame, self.truths[index])
 
 
@@ -100,7 +119,87 @@ def label_path(root: str | os.PathLike[str], name: str) -> Path:
     return Path(root) / "training" / "label_2" / f"{name}.txt"
 
 
-def survey(root: Path) -> Survey:
+def is_here(root: Path) -> bool:
+    """Tell whether a folder looks like KITTI's."""
+    return any((root / "training" / name).is_dir() for name in ("image_2", "label_2"))
+
+
+def splits(root: Path) -> tuple[str, ...]:
+    """List the splits of which there is a list."""
+    return tuple(s for s in ("train", "val") if (root / "ImageSets" / f"{s}.txt").is_file())
+
+
+def images(root: Path, split: str) -> list[Path]:
+    """List a split's images, whether or not they have labels."""
+    return list(image_paths(root, split).values())
+
+
+def read(root: Path, split: str) -> LabelSet:
+    """Read a split's labels, whatever their classes.
+
+    Raises:
+        DataError: If a folder, list or image is missing.
+    """
+    found = LabelSet(root)
+    paths = image_paths(root, split)
+    for name, image in with_bar(paths.items(), len(paths)):
+        path = label_path(root, name)
+        try:
+            labels = parse_labels(_label_text(path, image))
+        except DataError as error:
+            found.problems.append(str(error))
+            continue
+        problems = sorted([*labels.problems, *_object_problems(labels, _ANY_HW)])
+        found.problems += [f"{path}:{line}: {problem}" for line, problem in problems]
+        objects = _labelled(labels.objects)
+        found.frames.append(LabelledFrame(image, str(path), None, objects, name))
+    return found
+
+
+def _labelled(objects: KittiObjects) -> list[LabelledObject]:
+    truncation = np.clip(objects.truncated, 0, 1).tolist()
+    rows = zip(
+        objects.types.tolist(),
+        objects.boxes.tolist(),
+        truncation,
+        objects.occluded.tolist(),
+        strict=True,
+    )
+    return [
+        LabelledObject(EVERY_CLASS, tuple(box), True)
+        if name.lower() == DONT_CARE
+        else LabelledObject(name, tuple(box), False, share, max(grade, 0))
+        for name, box, share, grade in rows
+    ]
+
+
+def write(
+    out: Path, splits: Mapping[str, list[CheckedFrame]], class_names: tuple[str, ...]
+) -> None:
+    """Write frames into a new folder; each frame's images and labels once, in one list or several.
+
+    Raises:
+        DataError: If two frames have the same name, or two classes without their spaces.
+    """
+    words = one_word_names(class_names)
+    require_own_names(frame for frames in splits.values() for frame in frames)
+    for split, frames in splits.items():
+        for frame in frames:
+            image = out / "training" / "image_2" / f"{frame.name}{frame.path.suffix.lower()}"
+            place_image(frame.path, image)
+            lines = "".join(_line(o, words) for o in frame.objects)
+            write_text(label_path(out, frame.name), lines)
+        write_text(out / "ImageSets" / f"{split}.txt", "".join(f"{f.name}\n" for f in frames))
+
+
+def _line(obj: LabelledObject, words: Mapping[str, str]) -> str:
+    box = " ".join(map(decimal, obj.box))
+    if obj.is_ignored:
+        return f"DontCare -1 -1 -10 {box} {_NO_3D}\n"
+    return f"{words[obj.name]} {decimal(obj.truncation)} {obj.occlusion} -10 {box} {_NO_3D}\n"
+
+
+def survey(root: Path, *, decode: bool = False) -> Survey:
     """Check every list, label line and image of a folder; bad ones are reported, not raised.
 
     Raises:
@@ -116,18 +215,19 @@ def survey(root: Path) -> Survey:
             if line.strip() and line.strip() not in images:
                 found.problems.append(f"{listing}:{number}: {NO_IMAGE.format(line.strip())}")
     for name, image in tqdm(images.items(), "check", unit="frame", disable=None, leave=False):
-        _survey_frame(found, label_path(root, name), image)
+        _survey_frame(found, label_path(root, name), image, decode=decode)
     own = [f"{name} {count}" for name, count in found.classes.items() if name.lower() not in _KNOWN]
     if own and len(own) < len(found.classes):
         found.notes.append(f"{root}: types that are not KITTI's: {', '.join(sorted(own))}")
     return found
 
 
-def _survey_frame(found: Survey, path: Path, image: Path) -> None:
+def _survey_frame(found: Survey, path: Path, image: Path, *, decode: bool) -> None:
     problems, hw = [], None
     try:
-        height, width, _ = read_image(image).shape
-        hw = height, width
+        hw = image_hw(image)
+        if decode:
+            read_sound_image(image)
     except DataError as error:
         problems.append(str(error))
     try:

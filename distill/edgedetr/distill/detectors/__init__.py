@@ -5,14 +5,19 @@ abilities show in the functions that a file has besides:
 
 * ``decode`` takes *external* queries (from ground truth, from the teacher, random), which carries
   query-aligned distillation between any two families that have it (`QueryDetectorModule`);
-* ``classify_regions`` classifies any boxes (`RegionDetectorModule`).
+* ``classify_regions`` classifies any boxes (`RegionDetectorModule`);
+* ``build_from`` makes the model of a ``config.json`` of transformers (`ImportableModule`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from edgedetr.runtime.plugins import find
+from edgedetr.distill import imported
+from edgedetr.runtime.errors import UnknownNameError
+from edgedetr.runtime.plugins import find, names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,9 +128,79 @@ class RegionDetectorModule(DetectorModule, Protocol):
         ...
 
 
+class TeachingModule(Protocol):
+    """What the file of every family of transformers has; those in `imported` have no more."""
+
+    def build_from(
+        self,
+        config: Mapping[str, Any],
+        num_classes: int,
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> nn.Module:
+        """Make the model that a ``config.json`` describes, also one that no preset has.
+
+        Args:
+            config: Its values; how many classes it says does not count.
+            num_classes: How many rows the class heads have.
+            tensors: Its weights, see `edgedetr.distill.networks.transformers_model.network_from`;
+                None gives fresh ones.
+
+        Raises:
+            ArtifactError: If transformers refuses a value, or tensors are missing or of another
+                shape.
+        """
+        ...
+
+    def width(self, model: nn.Module) -> int:
+        """See `DetectorModule`."""
+        ...
+
+    def predict(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See `DetectorModule`."""
+        ...
+
+    def encode(self, model: nn.Module, images: Tensor) -> Features:
+        """See `DetectorModule`."""
+        ...
+
+
+class ImportableModule(DetectorModule, TeachingModule, Protocol):
+    """What the file of a family that transformers has defines besides."""
+
+
 def detector(family: str) -> DetectorModule:
-    """Return the module of a detector family."""
-    return cast("DetectorModule", find(__name__, family))
+    """Return the module of a detector family; of one in `imported` it is a `TeachingModule`.
+
+    Raises:
+        UnknownNameError: If there is no such family, or the installed transformers lacks it.
+    """
+    package = imported if family in names(imported.__name__) else sys.modules[__name__]
+    try:
+        return cast("DetectorModule", find(package.__name__, family))
+    except ImportError as error:
+        raise UnknownNameError(
+            f"{family} needs a newer transformers than {version('transformers')}: {error}"
+        ) from error
+
+
+def importable_families() -> list[str]:
+    """Name the families whose weights can be imported."""
+    own = [name for name in names(__name__) if name not in MADE_HERE]
+    return sorted([*own, *names(imported.__name__)])
+
+
+MADE_HERE = ("dino", "faster_rcnn", "fcos", "retinanet")
+"""Families that transformers does not have."""
+
+
+def trains(module: DetectorModule) -> bool:
+    """Tell whether a family can be trained here: whether it can be a student."""
+    return hasattr(module, "training_pass")
+
+
+def is_importable(module: DetectorModule) -> bool:
+    """Tell whether transformers has a family, so that its weights can be imported."""
+    return hasattr(module, "build_from")
 
 
 def decodes_queries(module: DetectorModule) -> bool:

@@ -8,7 +8,7 @@ norms stay live: frozen ones (transformers' default) stop all learning.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers import DFineConfig, DFineForObjectDetection
 
@@ -36,9 +36,12 @@ from edgedetr.distill.networks.real_time_detr import (
     training_pass,
     width,
 )
+from edgedetr.distill.networks.transformers_model import config_from, network_from
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,21 @@ def build(preset: str, num_classes: int) -> nn.Module:
     return network
 
 
+def build_from(
+    config: Mapping[str, Any], num_classes: int, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """Make the model of a ``config.json``, see `ImportableModule`; it has no query fade."""
+    values = config_from(DFineConfig, config, num_classes)
+    network = network_from(DFineForObjectDetection, values, tensors)
+    prepared: nn.Module = real_time_detr.prepared(network, fade=False)
+    return prepared
+
+
 __all__ = [
     "PRESETS",
     "anchor_kinds",
     "build",
+    "build_from",
     "decode",
     "embedding_width",
     "encode",

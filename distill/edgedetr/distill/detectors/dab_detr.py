@@ -10,7 +10,7 @@ A query is its box: its content is zero, so that labels make no difference to th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +30,11 @@ from edgedetr.distill.networks.backbones import (
 )
 from edgedetr.distill.networks.decoder_hook import inverse_sigmoid, self_attention_mask
 from edgedetr.distill.networks.focal_criterion import FocalWeights, focal_losses
+from edgedetr.distill.networks.transformers_model import config_from, network_from
 from edgedetr.distill.types import DetrOutputs, Losses, Memory, Queries, Regions, Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from transformers import PreTrainedModel
 
@@ -101,6 +102,14 @@ def build(preset: str, num_classes: int) -> nn.Module:
     return network
 
 
+def build_from(
+    config: Mapping[str, Any], num_classes: int, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """Make the model of a ``config.json``, see `ImportableModule`."""
+    values = config_from(DabDetrConfig, config, num_classes)
+    return network_from(DabDetrForObjectDetection, values, tensors)
+
+
 def width(model: PreTrainedModel) -> int:
     """Return the channels of the memory."""
     return int(model.config.hidden_size)
@@ -143,7 +152,7 @@ def encode(model: PreTrainedModel, images: Tensor) -> Memory:
     tokens = core.encoder(
         inputs_embeds=level.flatten(2).transpose(1, 2), attention_mask=None, object_queries=places
     ).last_hidden_state
-    boxes = core.query_refpoint_embeddings.weight.sigmoid().expand(len(images), -1, -1)
+    content, boxes = _own_queries(model, len(images))
     valid, mask = (
         torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) for x in (boxes, tokens)
     )
@@ -151,9 +160,23 @@ def encode(model: PreTrainedModel, images: Tensor) -> Memory:
         tokens=tokens,
         spatial_shapes=((int(level.shape[2]), int(level.shape[3])),),
         mask=mask,
-        own=Queries(tokens.new_zeros((*valid.shape, width(model))), boxes, valid),
+        own=Queries(content, boxes, valid),
         decoder_inputs={"places": places[:1]},
     )
+
+
+def _own_queries(model: PreTrainedModel, batch: int) -> tuple[Tensor, Tensor]:
+    """Return content (B, Q, D) and boxes (B, Q, 4) of a model's own queries.
+
+    Where it has patterns, each of them is the content of all its boxes once.
+    """
+    core = model.model
+    boxes = core.query_refpoint_embeddings.weight.sigmoid()
+    content = boxes.new_zeros((len(boxes), width(model)))
+    if core.num_patterns:
+        content = core.patterns.weight.repeat_interleave(len(boxes), 0)
+        boxes = boxes.repeat(core.num_patterns, 1)
+    return content.expand(batch, -1, -1), boxes.expand(batch, -1, -1)
 
 
 def label_content(model: PreTrainedModel, labels: Tensor, boxes: Tensor) -> Tensor:

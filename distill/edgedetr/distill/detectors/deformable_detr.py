@@ -1,4 +1,6 @@
-"""Deformable DETR (Zhu et al., 2021) from transformers, with iterative box refinement.
+"""Deformable DETR (Zhu et al., 2021) from transformers.
+
+Its presets have iterative box refinement; an imported model may do without.
 
 The presets ``r18`` to ``r101`` are single-stage: their queries are learned, and refer to a point.
 ``r50-two-stage`` takes its queries from the encoder's best cells, which refer to a box. The
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import DeformableDetrForObjectDetection
+from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
 
 from edgedetr.distill.networks.backbones import EDGE_SMALL, EDGE_TINY, R18, R50, R101
 from edgedetr.distill.networks.decoder_hook import (
@@ -28,15 +30,17 @@ from edgedetr.distill.networks.deformable_detr import (
     Shape,
     config_of,
     memory_of,
+    prepare,
     start_fresh,
     start_heads,
 )
 from edgedetr.distill.networks.focal_criterion import FocalWeights, focal_losses
 from edgedetr.distill.networks.real_time_detr import anchor_kinds, embedding_width, width
+from edgedetr.distill.networks.transformers_model import config_from, network_from
 from edgedetr.distill.types import DetrOutputs, Losses, Memory, Queries, Regions, Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
     from transformers import PreTrainedModel
@@ -66,14 +70,26 @@ def build(preset: str, num_classes: int) -> nn.Module:
     return network  # type: ignore[no-any-return]
 
 
+def build_from(
+    config: Mapping[str, Any], num_classes: int, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """Make the model of a ``config.json``, see `ImportableModule`."""
+    values = config_from(DeformableDetrConfig, config, num_classes)
+    network = network_from(DeformableDetrForObjectDetection, values, tensors)
+    prepare(network.model)
+    return network
+
+
 def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1].
 
     Runs no head twice and no class head that only training needs, as transformers' does.
     """
-    outputs = model.model(pixel_values=images)
-    last = model.class_embed[model.config.decoder_layers - 1]
-    return last(outputs.last_hidden_state), outputs.intermediate_reference_points[:, -1]
+    outputs, last = model.model(pixel_values=images), model.config.decoder_layers - 1
+    hidden, boxes = outputs.last_hidden_state, outputs.intermediate_reference_points[:, -1]
+    if not model.config.with_box_refine:  # the references of all layers are the first ones
+        boxes = _corrected(boxes, model.bbox_embed[last](hidden))
+    return model.class_embed[last](hidden), boxes
 
 
 def training_pass(
@@ -175,11 +191,15 @@ def _outputs(model: PreTrainedModel, references: Tensor, outputs: Any) -> DetrOu
     before = [references, *outputs.intermediate_reference_points.unbind(1)]
     logits, boxes = [], []
     for layer, hidden in enumerate(outputs.intermediate_hidden_states.unbind(1)):
-        start = inverse_sigmoid(before[layer])
-        start = F.pad(start, (0, 4 - start.shape[-1]))
         logits.append(model.class_embed[layer](hidden))
-        boxes.append((model.bbox_embed[layer](hidden) + start).sigmoid())
+        boxes.append(_corrected(before[layer], model.bbox_embed[layer](hidden)))
     return DetrOutputs(torch.stack(logits), torch.stack(boxes), outputs.last_hidden_state)
+
+
+def _corrected(references: Tensor, correction: Tensor) -> Tensor:
+    """Correct points (B, Q, 2) or boxes (B, Q, 4) by the logits of a box head, (B, Q, 4)."""
+    start = inverse_sigmoid(references)
+    return (correction + F.pad(start, (0, 4 - start.shape[-1]))).sigmoid()
 
 
 def _memory(model: PreTrainedModel, captured: dict[str, Any]) -> Memory:
@@ -196,6 +216,7 @@ __all__ = [
     "PRESETS",
     "anchor_kinds",
     "build",
+    "build_from",
     "decode",
     "embedding_width",
     "encode",

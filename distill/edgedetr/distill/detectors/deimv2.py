@@ -32,9 +32,12 @@ from edgedetr.distill.networks.real_time_detr import (
     training_pass,
     width,
 )
+from edgedetr.distill.networks.transformers_model import config_from, network_from
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
 
 FOCAL_GAMMA = 1.5
 """Exponent of the matchability-aware loss (DEIM, Huang et al., 2025); transformers has 2."""
@@ -133,10 +136,23 @@ def build(preset: str, num_classes: int) -> nn.Module:
         **(_backbone_values(shape.backbone, shape.width) | (_LITE if shape.lite else {})),
     )
     network: nn.Module = real_time_detr.prepared(Deimv2ForObjectDetection(config))
-    if isinstance(shape.backbone, ViT):  # it stands for hidden patches, which detection has none of
-        network.get_parameter("model.conv_encoder.backbone.embeddings.mask_token").requires_grad_(  # type: ignore[call-arg]
-            requires_grad=False
-        )
+    return _without_hidden_patches(network)
+
+
+def build_from(
+    config: Mapping[str, Any], num_classes: int, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """Make the model of a ``config.json``, see `ImportableModule`; it has no query fade."""
+    values = config_from(Deimv2Config, config, num_classes)
+    network = network_from(Deimv2ForObjectDetection, values, tensors)
+    return _without_hidden_patches(real_time_detr.prepared(network, fade=False))
+
+
+def _without_hidden_patches(network: nn.Module) -> nn.Module:
+    """Freeze what a vision transformer has for hidden patches, which detection has none of."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("embeddings.mask_token"):
+            parameter.requires_grad = False
     return network
 
 
@@ -196,6 +212,7 @@ __all__ = [
     "PRESETS",
     "anchor_kinds",
     "build",
+    "build_from",
     "decode",
     "embedding_width",
     "encode",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers import RTDetrV2Config, RTDetrV2ForObjectDetection
 
@@ -20,9 +20,12 @@ from edgedetr.distill.networks.real_time_detr import (
     width,
 )
 from edgedetr.distill.networks.rt_detr_presets import PRESETS, config_values
+from edgedetr.distill.networks.transformers_model import config_from, network_from
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
 
 
 def build(preset: str, num_classes: int) -> nn.Module:
@@ -32,10 +35,21 @@ def build(preset: str, num_classes: int) -> nn.Module:
     return network
 
 
+def build_from(
+    config: Mapping[str, Any], num_classes: int, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """Make the model of a ``config.json``, see `ImportableModule`; it has no query fade."""
+    values = config_from(RTDetrV2Config, config, num_classes)
+    network = network_from(RTDetrV2ForObjectDetection, values, tensors)
+    prepared: nn.Module = real_time_detr.prepared(network, fade=False)
+    return prepared
+
+
 __all__ = [
     "PRESETS",
     "anchor_kinds",
     "build",
+    "build_from",
     "decode",
     "embedding_width",
     "encode",

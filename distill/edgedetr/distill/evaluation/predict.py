@@ -13,7 +13,7 @@ from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:
     from edgedetr.distill.model import Model
-    from edgedetr.distill.training.loader import NetworkInputs
+    from edgedetr.distill.training.network_inputs import NetworkInputs
     from edgedetr.runtime.types import Detections
 
 

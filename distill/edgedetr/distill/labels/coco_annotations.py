@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LEAST_BOXES = 10
+"""With fewer, how many end beyond their pictures says little."""
+MOST_BEYOND = 0.3
+"""The share of boxes that may end beyond their pictures."""
+BEYOND = 0.05
+"""How far beyond it a box must end to count, as a share of the picture."""
+
 
 class CocoObject(NamedTuple):
     """A box, corners in pixels of its image, not cut at the image's edge."""
@@ -97,7 +104,23 @@ def read_annotations(source: Source) -> AnnotationFile:
     corners = [max(o.box) for image in file.images for o in image.objects]
     if corners and max(corners) <= 1:
         file.problems.append("no box reaches beyond 1: shares of the image? wanted pixels, x y w h")
+    file.problems += _corner_problem(file)
     return file
+
+
+def _corner_problem(file: AnnotationFile) -> list[str]:
+    """Doubt boxes whose sizes carry most of them beyond their pictures, as second corners would."""
+    boxes = [(o.box, image.hw) for image in file.images for o in image.objects]
+    beyond = [
+        x1 > (1 + BEYOND) * width or y1 > (1 + BEYOND) * height
+        for (_, _, x1, y1), (height, width) in boxes
+    ]
+    if len(boxes) < LEAST_BOXES or sum(beyond) < MOST_BEYOND * len(boxes):
+        return []
+    return [
+        f"{sum(beyond)} of {len(boxes)} boxes end beyond their pictures: two corners each? wanted "
+        "pixels, x y w h"
+    ]
 
 
 def _rows(content: object, key: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from transformers import HGNetV2Config, ResNetConfig, RTDetrResNetConfig
 from transformers.backbone_utils import BackboneMixin
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
 
@@ -115,3 +118,31 @@ def backbone_of(network: nn.Module) -> nn.Module:
     """
     kinds = (BackboneMixin, IntermediateLayerGetter)
     return next(module for module in network.modules() if isinstance(module, kinds))  # type: ignore[no-any-return]
+
+
+_STAGE = re.compile(
+    r"(?:^|\.)(?:stages\.(?P<stage>\d+)|layer\.(?P<block>\d+)|layer(?P<layer>\d+))\."
+)
+_STEM = ("embed", "stem", "conv1", "bn1")
+
+
+def stage_of(names: Sequence[str]) -> list[int]:
+    """Return the stage of each parameter of a backbone: 0 is the stem, what follows all is last.
+
+    The stages of a vision transformer are its blocks.
+
+    >>> stage_of(["embedder.stem1.weight", "encoder.stages.0.bias", "layer2.0.bias", "norm.weight"])
+    [0, 1, 2, 2]
+
+    Args:
+        names: Of all parameters, as ``named_parameters`` of `backbone_of` gives them.
+    """
+    found = [_STAGE.search(name) for name in names]
+    numbers = [
+        0 if match is None else int(match["layer"] or int(match["stage"]) + 1) for match in found
+    ]
+    last = max(numbers)
+    return [
+        last if match is None and not name.startswith(_STEM) else number
+        for name, match, number in zip(names, found, numbers, strict=True)
+    ]

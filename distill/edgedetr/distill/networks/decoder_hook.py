@@ -42,6 +42,17 @@ def decoder_call(decoder: nn.Module, *, stop: bool = False) -> Iterator[dict[str
         handle.remove()
 
 
+@contextmanager
+def outputs_of(module: nn.Module) -> Iterator[list[Any]]:
+    """Collect what a module returns inside the block."""
+    seen: list[Any] = []
+    handle = module.register_forward_hook(lambda _, __, outputs: seen.append(outputs))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
 def require_cells(queries: int, _: nn.Module, args: tuple[Tensor, ...]) -> None:
     """Refuse an input whose encoder has fewer cells (B, P, D) than a model chooses queries.
 

@@ -91,19 +91,26 @@ def config_of(shape: Shape, num_classes: int) -> DeformableDetrConfig:
 
 @torch.no_grad()
 def start_fresh(model: DeformableDetrModel) -> None:
-    """Give a fresh model live batch norms, the start of the paper's code, and no masks.
-
-    A two-stage model will refuse inputs with fewer cells than it has queries (`UsageError`).
-    """
+    """Give a fresh model live batch norms, the start of the paper's code, and no masks."""
     model.backbone.model = AutoBackbone.from_config(model.config.backbone_config)
     mixers = (DeformableDetrSelfAttention, DeformableDetrMLP)
     _spread(module for module in model.modules() if isinstance(module, mixers))
     _spread(model.input_proj)
     if model.config.two_stage:
         _spread([model.enc_output, model.pos_trans])
-        model.enc_output.register_forward_pre_hook(partial(require_cells, model.config.num_queries))
     else:
         model.query_position_embeddings.reset_parameters()
+    prepare(model)
+
+
+def prepare(model: DeformableDetrModel) -> None:
+    """Spare a model the masks of padding.
+
+    A two-stage model will refuse inputs with fewer cells than it has queries (`UsageError`).
+    """
+    if model.config.two_stage:
+        check = partial(require_cells, model.config.two_stage_num_proposals)
+        model.enc_output.register_forward_pre_hook(check)
     for module in model.modules():
         if isinstance(module, DeformableDetrMultiscaleDeformableAttention):
             module.register_forward_pre_hook(_without_mask, with_kwargs=True)

@@ -7,7 +7,7 @@ Reference points are logits there; boxes are cxcywh in [0, 1] everywhere in this
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,17 @@ PAIRS_AT_ONCE = 1 << 24
 """Pairs of boxes and proposals that are compared at once, which bounds the memory that it takes."""
 
 
-def prepared(model: PreTrainedModel) -> PreTrainedModel:
-    """Give a fresh transformers model this project's detection loss.
+def prepared(model: PreTrainedModel, *, fade: bool = True) -> PreTrainedModel:
+    """Give a transformers model this project's detection loss.
 
     It will refuse inputs with fewer cells than it has queries (`UsageError`).
+
+    Args:
+        model: Fresh, or with the weights of another library.
+        fade: Whether its predictions have the `query_fade`.
     """
     model.loss_function = real_time_detr_loss
+    model.query_fade = fade
     check = partial(require_cells, model.config.num_queries)
     model.model.enc_output.register_forward_pre_hook(check)
     return model
@@ -47,7 +52,7 @@ def prepared(model: PreTrainedModel) -> PreTrainedModel:
 
 def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
-    with query_fade(model):
+    with query_fade(model) if model.query_fade else nullcontext():
         outputs = model(pixel_values=images)
     return outputs.logits, outputs.pred_boxes
 

@@ -33,7 +33,7 @@ def reparameterize(network: nn.Module) -> None:
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if type(child).__name__.endswith("RepVggBlock"):
+            if _is_repvgg(child):
                 setattr(module, name, ReparameterizedBlock(child))
             elif _has_scale(child):
                 _absorb_scale(child)
@@ -88,6 +88,14 @@ class _Shift(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         return x + self.bias
+
+
+def _is_repvgg(module: nn.Module) -> bool:
+    """Tell whether a module is a RepVGG block; LW-DETR calls two convolutions in turn one."""
+    if not type(module).__name__.endswith("RepVggBlock"):
+        return False
+    second: Any = module.conv2
+    return bool(second.conv.kernel_size == (1, 1))
 
 
 def _has_scale(module: nn.Module) -> bool:

@@ -1,1 +1,1 @@
-"""What a training step and a run of them need."""
+"""What a training step and a run of them need; `edgedetr.distill.recipe` puts them in order."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgedetr.distill.training.distillation_model import Trainee
-    from edgedetr.distill.training.loader import TrainingInputs
+    from edgedetr.distill.training.training_inputs import TrainingInputs
     from edgedetr.distill.types import Targets
 
 IMAGES = 64

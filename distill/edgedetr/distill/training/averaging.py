@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from itertools import chain
 
@@ -12,16 +13,19 @@ from torch import Tensor, nn
 class MovingAverage(nn.Module):
     """Averages weights and buffers with a decay that starts low, so that short runs forget.
 
-    The first update copies; after n updates the decay is ``min(decay, (1 + n) / (10 + n))``.
-    Counters are not averaged but taken over.
+    The first update copies; after n updates the decay is ``min(decay, (1 + n) / (10 + n))``, or
+    with a warm-up of w steps ``decay * (1 - exp(-n / w))``, as YOLO and RT-DETR have it. Counters
+    are not averaged but taken over.
 
     Args:
         network: Copied; lies where the average is to lie.
         decay: What the decay rises to.
+        warmup_steps: The w above; 0 for none.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, warmup_steps: int = 0) -> None:
         super().__init__()
+        self._warmup_steps = warmup_steps
         self.module = deepcopy(network)
         self.decay = decay
         self.updates: Tensor
@@ -34,13 +38,20 @@ class MovingAverage(nn.Module):
         if self._pairs is None:
             self._pairs = list(zip(_tensors(self.module), _tensors(network), strict=True))
         count = int(self.updates)
-        decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
+        decay = self._decay_after(count)
         averaged, current = zip(*(p for p in self._pairs if p[0].is_floating_point()), strict=True)
         torch._foreach_lerp_(averaged, current, 1 - decay)
         for counter, seen in self._pairs:
             if not counter.is_floating_point():
                 counter.copy_(seen)
         self.updates += 1
+
+    def _decay_after(self, count: int) -> float:
+        if not count:
+            return 0.0
+        if self._warmup_steps:
+            return self.decay * (1 - math.exp(-count / self._warmup_steps))
+        return min(self.decay, (1 + count) / (10 + count))
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

@@ -83,8 +83,14 @@ class Trainee(nn.Module):
 
     @override
     def train(self, mode: bool = True) -> Trainee:
-        """Set the mode of training; the batch norms of a quantized student stay in evaluation."""
+        """Set the mode of training, but for batch norms that keep what they have seen.
+
+        These are all of a quantized student, and those of frozen stages.
+        """
         super().train(mode)
         if self.student.quantization is not None:
             freeze_batch_norms(self.network)
+        for norm in self.network.modules():
+            if isinstance(norm, nn.BatchNorm2d) and not norm.weight.requires_grad:
+                norm.eval()
         return self

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
@@ -19,29 +15,21 @@ from torch.utils.data import Dataset as TorchDataset
 from typing_extensions import override
 
 from edgedetr.distill.data import open_dataset
-from edgedetr.distill.training.augment import augmented
-from edgedetr.distill.training.worker_processes import end_with_parent
-from edgedetr.distill.types import Targets
+from edgedetr.distill.training.network_inputs import NetworkInputs
+from edgedetr.distill.training.sampling import EpochOrder, repeat_factors
+from edgedetr.distill.training.training_inputs import TrainingInputs
+from edgedetr.distill.training.worker_processes import end_with_parent, leave_sigterm_to
 from edgedetr.runtime.errors import EdgeDetrError
-from edgedetr.runtime.preprocess import Preprocessor, normalisation_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from edgedetr.distill.config import DataConfig
-    from edgedetr.distill.data import Dataset, Sample
-    from edgedetr.distill.training.augment import Kind
-    from edgedetr.runtime.preprocess import Placement
+    from edgedetr.distill.data import Dataset
+    from edgedetr.distill.optimizer_config import ScheduleConfig
+    from edgedetr.distill.picture import Picture
+    from edgedetr.distill.types import Targets
     from edgedetr.runtime.spec import ModelSpec
-
-MEMORY_LIMIT_BYTES = 2 << 30
-"""Resized images stay in memory while a split takes less than this; else each epoch reads anew."""
-
-
-READ_AHEAD = 32
-"""Frames that are decoded at once; at their own size they take much more memory."""
 
 
 def open_splits(config: DataConfig) -> tuple[Dataset, Dataset]:
@@ -50,167 +38,12 @@ def open_splits(config: DataConfig) -> tuple[Dataset, Dataset]:
     Raises:
         DataError: If a folder or a file is missing, or a label is wrong.
     """
-    train, validation = (
-        open_dataset(config.format, config.root, split, config.classes, config.untrained)
-        for split in (config.train_split, config.val_split)
-    )
-    return train, validation
+    return open_split(config, config.train_split), open_split(config, config.val_split)
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """One image as the network sees it.
-
-    Attributes:
-        pixels: uint8 (3, H, W), resized and not yet normalised.
-        targets: Truth, cxcywh in [0, 1] of the network's input.
-        place: Where the source image lies in the input.
-    """
-
-    pixels: Tensor
-    targets: Targets
-    place: Placement
-
-
-class NetworkInputs:
-    """A split's images at network size, read when first used.
-
-    The resize is the runtime's `Preprocessor`; its result is taken back to uint8, exactly, so that
-    augmentation works on pixels and memory holds a quarter.
-
-    Attributes:
-        dataset: The split.
-    """
-
-    def __init__(self, dataset: Dataset, spec: ModelSpec) -> None:
-        self.dataset = dataset
-        self._spec = spec
-        size = len(dataset) * 3 * spec.input_hw[0] * spec.input_hw[1]
-        self._kept: dict[int, Inputs] | None = {} if size <= MEMORY_LIMIT_BYTES else None
-        self._preprocess = Preprocessor(spec)
-        self._tables = normalisation_tables(spec)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Inputs:
-        """Read one image; raises DataError when it cannot be read."""
-        if self._kept is not None and index in self._kept:
-            return self._kept[index]
-        return self._made(index, self.dataset[index])
-
-    def read(self) -> None:
-        """Read all images, by as many threads as there are cores, if memory can hold them."""
-        if self._kept is not None:
-            self.check()
-
-    def check(self) -> None:
-        """Read every image once, also where memory cannot hold them all.
-
-        Raises:
-            DataError: If an image cannot be read.
-        """
-        kept = self._kept or {}
-        missing = [i for i in range(len(self)) if i not in kept]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(missing), READ_AHEAD):
-                some = missing[start : start + READ_AHEAD]
-                samples = pool.map(self.dataset.__getitem__, some)
-                for index, sample in zip(some, samples, strict=True):
-                    if self._kept is not None:
-                        self._made(index, sample)
-
-    def _made(self, index: int, sample: Sample) -> Inputs:
-        """Bring a frame to network size, in the calling thread; keep it if memory can."""
-        pixels, place = self._resized(sample.frame.image)
-        truth = sample.truth
-        targets = Targets(
-            labels=torch.from_numpy(truth.labels),
-            boxes=torch.from_numpy(place.to_input(truth.boxes)),
-            ignored=torch.from_numpy(place.to_input(truth.ignored)),
-            frame_id=sample.frame.frame_id,
-            picture=_picture(place),
-        )
-        inputs = Inputs(torch.from_numpy(pixels), targets, place)
-        if self._kept is not None:
-            self._kept[index] = inputs
-        return inputs
-
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """Turn uint8 (3, H, W) into the network's float32 input, as the runtime does."""
-        planes = zip(pixels.numpy(), self._tables, strict=True)
-        return torch.from_numpy(np.stack([cv2.LUT(plane, table) for plane, table in planes]))
-
-    def _resized(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
-        out = np.empty((3, *self._spec.input_hw), np.float32)
-        place = self._preprocess(image, out)
-        mean = np.array(self._spec.mean, np.float32)[:, None, None]
-        std = np.array(self._spec.std, np.float32)[:, None, None]
-        return np.rint((out * std + mean) * 255).astype(np.uint8), place
-
-
-class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
-    """Augmented network inputs, indexed by (epoch, index of the frame).
-
-    Attributes:
-        kind: How they are augmented.
-    """
-
-    def __init__(self, inputs: NetworkInputs, kind: Kind, seed: int) -> None:
-        self._inputs, self.kind, self._seed = inputs, kind, seed
-
-    def __len__(self) -> int:
-        return len(self._inputs)
-
-    @override
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Targets]:
-        epoch, index = item
-        inputs = self._inputs[index]
-        seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
-        pixels, targets = augmented(inputs.pixels, inputs.targets, self.kind, seed)
-        return self._inputs.normalised(pixels), targets
-
-    def read(self) -> None:
-        """Read all images at once, see `NetworkInputs.read`."""
-        self._inputs.read()
-
-    def mirrored_too(self, count: int) -> Iterator[Tensor]:
-        """Give all that the augmentation ``flip`` makes, ``count`` images at a time.
-
-        Yields:
-            Network inputs (2 * count, 3, H, W): some images, then the same ones mirrored.
-        """
-        for start in range(0, len(self), count):
-            some = range(start, min(start + count, len(self)))
-            images = torch.stack([self._inputs.normalised(self._inputs[i].pixels) for i in some])
-            yield torch.cat([images, images.flip(-1)])
-
-
-def _picture(place: Placement) -> Tensor | None:
-    """Return where a letterboxed image lies, cxcywh in [0, 1], (1, 4); None where it fills all."""
-    if place.placed_hw == place.input_hw:
-        return None
-    height, width = (
-        placed / side for placed, side in zip(place.placed_hw, place.input_hw, strict=True)
-    )
-    return torch.tensor([[width / 2, height / 2, width, height]])
-
-
-class EpochOrder:
-    """Yields (epoch, index) of whole batches in the order of an epoch."""
-
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self._size, self._batch_size, self._seed = size, batch_size, seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return max(1, self._size // self._batch_size)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._size)
-        for step in range(len(self)):
-            chosen = order[step * self._batch_size : (step + 1) * self._batch_size]
-            yield [(self.epoch, int(index)) for index in chosen]
+def open_split(config: DataConfig, split: str) -> Dataset:
+    """Open one split; raises DataError if a folder or a file is missing, or a label is wrong."""
+    return open_dataset(config.format, config.root, split, config.classes, config.untrained)
 
 
 class TrainingLoader:
@@ -243,9 +76,21 @@ class TrainingLoader:
         """Return the batches of an epoch."""
         return len(self._order)
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, list[Targets]]]:
-        """Load one epoch; raises DataError or OSError."""
-        self._order.epoch = epoch
+    @property
+    def only_mirrors(self) -> bool:
+        """Whether images of one size and their mirror images are all that it loads."""
+        return self.data.only_mirrors and self._order.has_one_size
+
+    def pictures(self, epoch: int) -> Iterator[Picture]:
+        """Give the augmented pictures of an epoch, in their order, before normalisation."""
+        self._order.epoch, self._order.done = epoch, 0
+        for batch in self._order:
+            for item in batch:
+                yield self.data.picture(item)
+
+    def batches(self, epoch: int, done: int = 0) -> Iterator[tuple[Tensor, list[Targets]]]:
+        """Load one epoch but for its first ``done`` batches; raises DataError or OSError."""
+        self._order.epoch, self._order.done = epoch, done
         for batch in self._batches:
             if isinstance(batch, Exception):
                 raise batch
@@ -253,6 +98,40 @@ class TrainingLoader:
             if isinstance(targets, bytes):
                 targets = list(pickle.loads(targets))  # noqa: S301 - this run's own process wrote it
             yield images, targets
+
+
+def training_loader(
+    data: DataConfig, schedule: ScheduleConfig, split: Dataset, spec: ModelSpec
+) -> TrainingLoader:
+    """Make the loader of a run.
+
+    Args:
+        data: How it samples and augments.
+        schedule: Its epochs, batch size and seed.
+        split: To train on.
+        spec: The student's.
+
+    Raises:
+        DataError: If an image must be read for its size, and cannot be.
+    """
+    plain_from = None
+    if data.no_aug_epochs:
+        plain_from = schedule.epochs - data.no_aug_epochs
+    inputs = NetworkInputs(split, spec, data.rectangular)
+    factors = None
+    if data.repeat_threshold:
+        factors = repeat_factors(split.truths, len(data.classes), data.repeat_threshold)
+    order = EpochOrder(
+        len(inputs),
+        schedule.batch_size,
+        schedule.seed,
+        factors=factors,
+        groups=inputs.groups if data.rectangular else None,
+        scales=data.scales,
+        plain_from=plain_from,
+    )
+    images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from)
+    return TrainingLoader(images, order, data.workers)
 
 
 @contextmanager
@@ -314,3 +193,4 @@ def _collated(
 
 def _start_worker(parent: int, _: int) -> None:
     end_with_parent(parent)
+    leave_sigterm_to(parent)

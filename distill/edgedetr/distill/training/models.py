@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.distill.model import new_model
 from edgedetr.distill.weights.checkpoint import load_model
+from edgedetr.distill.weights.imported_cache import local_checkpoint
 from edgedetr.distill.weights.initial import model_from
 from edgedetr.distill.weights.pretrained import load_backbone
 from edgedetr.runtime.errors import ArtifactError
@@ -42,7 +42,7 @@ def open_teacher(config: TeacherConfig) -> Model | None:
     """
     if not config.checkpoint:
         return None
-    teacher = replace(load_model(Path(config.checkpoint)), quantization=None)
+    teacher = replace(load_model(local_checkpoint(config.checkpoint)), quantization=None)
     teacher.network.requires_grad_(requires_grad=False)
     known = teacher.spec.class_names
     unknown = [name for name in config.class_names if name not in known]

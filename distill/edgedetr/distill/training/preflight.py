@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,19 +13,22 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from edgedetr.distill.detectors import trains
 from edgedetr.distill.model import family_with
 from edgedetr.distill.types import Memory
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
-from edgedetr.runtime.errors import UsageError
+from edgedetr.distill.weights.imported_cache import local_checkpoint
+from edgedetr.runtime.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
-    from edgedetr.distill.config import OptimizerConfig, StudentConfig
+    from edgedetr.distill.config import StudentConfig
     from edgedetr.distill.data import Dataset, Truth
     from edgedetr.distill.model import Model
+    from edgedetr.distill.optimizer_config import OptimizerConfig
 
 
 def check_names(student: StudentConfig, teacher: str) -> None:
@@ -31,15 +36,25 @@ def check_names(student: StudentConfig, teacher: str) -> None:
 
     Raises:
         UnknownNameError: If there is no such family or preset.
-        ArtifactError: If the teacher's checkpoint is missing.
+        UsageError: If the family cannot be trained.
+        ArtifactError: If the teacher's checkpoint is missing, or it cannot be imported.
     """
-    family_with(student.preset, student.family)
-    if teacher and not Path(teacher).is_file():
+    module = family_with(student.preset, student.family)
+    if not trains(module):
+        raise UsageError(
+            f"{student.family} detects and teaches, and is not trained here; choose another family "
+            "for the student"
+        )
+    if teacher and not local_checkpoint(teacher).is_file():
         raise missing_checkpoint(Path(teacher))
 
 
 def check_inputs(
-    student: Model, teacher: Model | None, splits: Sequence[Dataset], batch_size: int
+    student: Model,
+    teacher: Model | None,
+    splits: Sequence[Dataset],
+    batch_size: int,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> None:
     """Refuse a run whose first step would fail, and warn of one that cannot find every object.
 
@@ -48,14 +63,45 @@ def check_inputs(
         teacher: Encodes one of the student's; None where no method needs it.
         splits: The training split and the validation split.
         batch_size: Images per step.
+        sizes: Further sizes (H, W) at which it trains.
 
     Raises:
+        DataError: If no training frame holds an object.
         UsageError: If an encoder has fewer cells than its model has queries, or a batch norm would
             see a single value.
     """
+    check_objects(splits[0], splits[1])
+    for hw in sizes:
+        for model in (student, teacher):
+            if model is not None:
+                query_count(model, hw)
     queries = check_query_counts(student, teacher)
     require_norms(student, student.spec.input_hw, min(batch_size, len(splits[0])))
     warn_of_crowds([truth for split in splits for truth in split.truths], queries)
+
+
+def check_objects(train: Dataset, validation: Dataset) -> None:
+    """Refuse to train on nothing; warn of classes without objects and of frames in both splits.
+
+    Raises:
+        DataError: If no training frame holds an object.
+    """
+    counts = Counter(k for truth in train.truths for k in truth.labels.tolist())
+    missing = [name for k, name in enumerate(train.class_names) if not counts[k]]
+    if not counts:
+        raise DataError(
+            f"the training split of {len(train)} frames holds no object of {', '.join(missing)}; "
+            "set data.classes or data.train_split"
+        )
+    if missing:
+        _warn(f"the training split holds no object of {', '.join(missing)}: it is not learnt")
+    known = {path.resolve() for path in train.paths}
+    both = sum(path.resolve() in known for path in validation.paths)
+    if both:
+        _warn(
+            f"{both} of {len(validation)} validation frames are training frames, too: the AP on "
+            "them says nothing about others"
+        )
 
 
 def check_query_counts(student: Model, teacher: Model | None) -> int | None:
@@ -140,15 +186,21 @@ def warn_of_crowds(truths: Iterable[Truth], queries: int | None) -> None:
         )
 
 
-def warn_of_warmup(steps: int, config: OptimizerConfig) -> None:
-    """Warn that a run ends before its warm-up does."""
-    if config.warmup_steps >= steps:
-        reached = 100 * steps / config.warmup_steps
-        _warn(
-            f"the run ends after {steps} steps, before its warm-up of {config.warmup_steps} does: "
-            f"the learning rate reaches {reached:.3g} % of its peak and never decays; set "
-            f"optimizer.warmup_steps to about {max(1, steps // 10)}, or train for more epochs"
-        )
+def capped_warmup(steps: int, config: OptimizerConfig) -> OptimizerConfig:
+    """Return the settings with a warm-up that ends before the run does; a shorter one is warned of.
+
+    Args:
+        steps: Of the whole run.
+        config: One whose warm-up would not end gets one of a tenth of the run.
+    """
+    if config.warmup_steps < steps:
+        return config
+    capped = steps // 10
+    _warn(
+        f"the run ends after {steps} steps, before its warm-up of {config.warmup_steps} does: "
+        f"optimizer.warmup_steps is taken as {capped}"
+    )
+    return replace(config, warmup_steps=capped)
 
 
 def _warn(line: str) -> None:

@@ -7,18 +7,18 @@ import fcntl
 import json
 import math
 import os
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
 
-from edgedetr.distill.training.run_identity import settings_of
+from edgedetr.distill.training.run_identity import settings_of, source_file
 from edgedetr.distill.weights.checkpoint import save_model
-from edgedetr.distill.weights.pretrained import local_file
 from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.files import read_json, without_nan, write_text
-from edgedetr.runtime.manifest import read_manifest
+from edgedetr.runtime.files import atomic_path, read_json, without_nan, write_text
+from edgedetr.runtime.manifest import manifest_path, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +31,10 @@ STUDENT = "student.safetensors"
 METRICS = "metrics.json"
 STATE = "state.safetensors"
 """What a run writes after each epoch, to resume from."""
+OLDER_STATES = "state.*.safetensors"
+"""The states before it, the newest as ``state.1.safetensors``."""
+BEST = "best.safetensors"
+"""The best student so far of a run that keeps it."""
 LOCK = "run.lock"
 UNFINISHED = ".*.tmp"
 """What a run that was killed while it wrote a file leaves of it."""
@@ -63,8 +67,10 @@ def only_run_in(out: Path) -> Iterator[None]:
     outlives it does not hold it. A file system that knows no locks has none.
 
     Raises:
-        UsageError: If another run is using it.
+        UsageError: If another run is using it, or it is a file.
     """
+    if out.is_file():
+        raise UsageError(f"{out} is a file; choose a folder for the run: --out")
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)
     path = out / LOCK
@@ -143,7 +149,7 @@ def finished_metrics(out: Path, identity: RunIdentity) -> dict[str, float] | Non
     record = read_metrics(out)
     refuse_other(out, record, identity)
     read_manifest(out / STUDENT)
-    (out / STATE).unlink(missing_ok=True)
+    _remove_states(out)
     tqdm.write(f"{out}: up to date, the run is finished")
     return {k: math.nan if v is None else float(v) for k, v in record["metrics"].items()}
 
@@ -156,13 +162,7 @@ def finish(
     sources: Mapping[str, str],
 ) -> None:
     """Write the student, its manifest and its metrics; then the state is not needed any more."""
-    save_model(
-        out / STUDENT,
-        student,
-        command=record.command,
-        parents=[local_file(source) for source in record.weights.values() if source],
-        summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on {record.validation}",
-    )
+    save_student(out / STUDENT, student, metrics, record)
     written = {
         "config": record.settings,
         "sources": sources,
@@ -170,7 +170,43 @@ def finish(
         "command": record.command,
     }
     write_text(out / METRICS, json.dumps(written, indent=2) + "\n")
-    (out / STATE).unlink(missing_ok=True)
+    _remove_states(out)
+
+
+def save_student(
+    path: Path, student: Model, metrics: Mapping[str, float], record: RunRecord
+) -> None:
+    """Write a student of a run, and its manifest with what was measured on it."""
+    save_model(
+        path,
+        student,
+        command=record.command,
+        parents=[source_file(*named) for named in record.weights.items() if named[1]],
+        summary=f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on {record.validation}",
+    )
+
+
+def keep_older_states(out: Path, count: int) -> None:
+    """Name the newest state ``state.1.safetensors`` too, and so on, before it is written anew.
+
+    Args:
+        out: Folder of the run.
+        count: How many older ones are kept; what is older still is removed.
+    """
+    for number in range(count, 0, -1):
+        newer = out / (f"state.{number - 1}.safetensors" if number > 1 else STATE)
+        if newer.is_file():
+            with atomic_path(out / f"state.{number}.safetensors") as copy:
+                shutil.copyfile(newer, copy)
+    for path in out.glob(OLDER_STATES):
+        if not path.name.split(".")[1].isdecimal() or int(path.name.split(".")[1]) > count:
+            path.unlink()
+
+
+def _remove_states(out: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    for path in (out / STATE, *out.glob(OLDER_STATES), out / BEST, manifest_path(out / BEST)):
+        path.unlink(missing_ok=True)
 
 
 def is_finished(out: Path) -> bool:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import Truth
+from edgedetr.distill.weights.checkpoint import missing_checkpoint
+from edgedetr.distill.weights.imported_cache import local_checkpoint
 from edgedetr.distill.weights.pretrained import local_file
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from edgedetr.distill.data import Dataset
 
-FREE = ("data.workers", "eval_every")
-"""Settings that change no weight."""
+FREE = ("data.workers", "save_every_steps", "keep_states")
+"""Settings that change no weight; ``eval_every`` is one while no best student is kept."""
 PLACES = ("data.root", "teacher", "student.init", "student.backbone_weights")
 """Settings that say where a file lies; what counts is what it holds."""
+
+_SAMPLE = 4096
+"""Bytes of an image that are hashed at each of three places."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,8 @@ class RunIdentity:
 
     Attributes:
         settings: ``table.key`` of every setting that counts.
-        sources: SHA-256 of the labels, of the names of the images and of the weights that the run
-            starts from; empty for weights that it does without.
+        sources: SHA-256 of the labels, of the names and the contents of the images and of the
+            weights that the run starts from; empty for weights that it does without.
     """
 
     settings: Mapping[str, Any]
@@ -68,21 +74,39 @@ def identity_of(
 
     Raises:
         ArtifactError: If the teacher or other weights are missing.
+        DataError: If an image cannot be read.
     """
     sources = {
-        setting: _teacher_hash(source) if setting == "teacher" else _weights_hash(source)
+        setting: sha256(source_file(setting, source)) if source else ""
         for setting, source in weights.items()
     }
     for name, split in (("data.train_split", train), ("data.val_split", validation)):
         sources[f"{name}: images"] = hashlib.sha256("\0".join(split.ids).encode()).hexdigest()
+        sources[f"{name}: pixels of images"] = contents_hash(split.paths)
         sources[f"{name}: labels"] = _labels_hash(split)
     return RunIdentity(settings_of(record), sources)
+
+
+def contents_hash(paths: Iterable[Path]) -> str:
+    """Hash the size of each file and some bytes of its start, middle and end.
+
+    A compressed picture that is made anew differs there; a few changed bytes elsewhere are not
+    seen: reading all bytes of a large data set would take minutes.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(_sample(path))
+    return digest.hexdigest()
 
 
 def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that count, by ``table.key``, of what `DistillConfig.record` gives."""
     plain = json.loads(json.dumps(record))
-    return {k: v for k, v in _flat(plain).items() if k not in {*FREE, *PLACES}}
+    free = {*FREE, *PLACES} | ({"eval_every"} if not plain.get("best_metric") else set())
+    return {k: v for k, v in _flat(plain).items() if k not in free}
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -95,6 +119,20 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _sample(path: Path) -> bytes:
+    """Return the size of a file and its bytes at three places."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            last = max(0, (size := file.seek(0, os.SEEK_END)) - _SAMPLE)
+            found = size.to_bytes(8, "little")
+            for place in (0, last // 2, last):
+                file.seek(place)
+                found += file.read(_SAMPLE)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    return found
+
+
 def _labels_hash(split: Dataset) -> str:
     digest = hashlib.sha256()
     for truth in split.truths:
@@ -105,14 +143,18 @@ def _labels_hash(split: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _teacher_hash(path: str) -> str:
-    if path and not Path(path).is_file():
-        raise ArtifactError(f"no checkpoint {path}; train one with: edgedetr distill train CONFIG")
-    return sha256(Path(path)) if path else ""
+def source_file(setting: str, source: str) -> Path:
+    """Return the file of weights that a setting of `DistillConfig.weights` names.
 
-
-def _weights_hash(source: str) -> str:
-    return sha256(local_file(source)) if source else ""
+    Raises:
+        ArtifactError: If it is missing.
+    """
+    if setting != "teacher" and not Path(source).is_dir():
+        return local_file(source)
+    path = local_checkpoint(source)
+    if not path.is_file():
+        raise missing_checkpoint(path)
+    return path
 
 
 def _shown(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -32,24 +33,36 @@ class RunLog:
         out: Folder of the run.
         done_epochs: Epochs that are not trained again.
         steps_per_epoch: Steps of each.
+        done_steps: Steps of the epoch after them that are not taken again either.
 
     Attributes:
-        evaluated_epochs: Epochs, counted from 0, whose evaluation it holds.
+        evaluations: What was measured, by epoch, counted from 0.
     """
 
-    def __init__(self, out: Path, done_epochs: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self, out: Path, done_epochs: int, steps_per_epoch: int, done_steps: int = 0
+    ) -> None:
         self._path = out / "log.jsonl"
-        records, torn = _read(self._path) if done_epochs and self._path.is_file() else ([], 0)
-        kept = [record for record in records if record["epoch"] < done_epochs]
+        first_step = done_epochs * steps_per_epoch + done_steps
+        records, torn = _read(self._path) if first_step and self._path.is_file() else ([], 0)
+        kept = [r for r in records if r["epoch"] < done_epochs or _is_done(r, first_step)]
         if torn:
             tqdm.write(
                 f"{self._path}: {torn} incomplete line{'s' * (torn > 1)} removed", file=sys.stderr
             )
-        self.evaluated_epochs = {r["epoch"] for r in kept if r["kind"] == "evaluation"}
+        self.evaluations = {
+            r["epoch"]: {
+                k: math.nan if v is None else v
+                for k, v in r.items()
+                if k not in ("kind", "step", "epoch")
+            }
+            for r in kept
+            if r["kind"] == "evaluation"
+        }
         with _named(self._path):
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
             self._file = self._path.open("a", encoding="utf-8")
-        self._scalars = _Scalars(out / "tensorboard", done_epochs * steps_per_epoch)
+        self._scalars = _Scalars(out / "tensorboard", first_step)
 
     def step(self, step: int, epoch: int, terms: dict[str, float]) -> None:
         """Write one training step; its ``seconds`` leave out loading the batch."""
@@ -57,6 +70,7 @@ class RunLog:
 
     def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """Write one evaluation."""
+        self.evaluations[epoch] = metrics
         self._write("evaluation", step, epoch, metrics)
         self._scalars.flush()
 
@@ -126,6 +140,12 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
         raise ArtifactError(f"{path}: not the log of a run: {error}; move it away") from error
     records = [record for line in lines if (record := _record(line)) is not None]
     return records, len(lines) - len(records)
+
+
+def _is_done(record: dict[str, Any], first_step: int) -> bool:
+    """Tell whether a record is a step before the one that a resumed run begins with."""
+    step = record.get("step")
+    return record["kind"] == "step" and isinstance(step, int) and step < first_step
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

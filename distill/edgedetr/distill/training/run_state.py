@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,8 +24,20 @@ if TYPE_CHECKING:
     from edgedetr.distill.training.distillation_model import Trainee
     from edgedetr.distill.training.run_identity import RunIdentity
 
-_SETTINGS, _SOURCES, _EPOCH = "settings", "sources", "epoch"
+_SETTINGS, _SOURCES, _EPOCH, _STEP = "settings", "sources", "epoch", "step"
 _AWAY = "choose another --out, or remove it to start anew"
+
+
+class Progress(NamedTuple):
+    """How far a run has come.
+
+    Attributes:
+        epochs: Whole epochs.
+        steps: Steps of the epoch after them.
+    """
+
+    epochs: int
+    steps: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +58,8 @@ class RunState:
     identity: RunIdentity
     epochs: int
 
-    def save(self, path: Path, epoch: int) -> None:
-        """Write the state after ``epoch`` epochs, whole or not at all.
+    def save(self, path: Path, done: Progress) -> None:
+        """Write the state after what is done, whole or not at all.
 
         Raises:
             OSError: If it cannot be written; it names ``path``.
@@ -59,13 +71,14 @@ class RunState:
         metadata = {
             _SETTINGS: json.dumps(self.identity.settings),
             _SOURCES: json.dumps(self.identity.sources),
-            _EPOCH: str(epoch),
+            _EPOCH: str(done.epochs),
+            _STEP: str(done.steps),
         }
         with tensor_path(path) as temporary:
             save_file(own, temporary, metadata)
 
-    def load(self, path: Path) -> int:
-        """Load a saved state; return after how many epochs it was saved.
+    def load(self, path: Path) -> Progress:
+        """Load a saved state; return what was done when it was saved.
 
         Raises:
             ArtifactError: If the file is damaged, or belongs to a run of other settings or that
@@ -74,11 +87,12 @@ class RunState:
         try:
             with safe_open(os.fspath(path), framework="pt") as file:
                 metadata = file.metadata() or {}
-                epoch = self._checked(path, metadata)
+                done = self._checked(path, metadata)
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - no dict
         except (SafetensorError, OSError) as error:
             raise ArtifactError(
-                f"{path} is no readable state of a run: {error}; remove it to start anew"
+                f"{path} is no readable state of a run: {error}; remove it to start anew, or "
+                "put an older one (state.1.safetensors), where there is one, in its place"
             ) from error
         problem = self._problem(tensors)
         if problem:
@@ -86,13 +100,13 @@ class RunState:
         self.trainee.load_state_dict(_part(tensors, "trainee."))
         self.average.load_state_dict(_part(tensors, "average."))
         self._load_optimizer(_part(tensors, "optimizer."))
-        return epoch
+        return done
 
-    def _checked(self, path: Path, metadata: Mapping[str, str]) -> int:
-        """Compare what the file says of its run; return its epoch."""
+    def _checked(self, path: Path, metadata: Mapping[str, str]) -> Progress:
+        """Compare what the file says of its run; return what was done."""
         try:
             settings, sources = (json.loads(metadata[k]) for k in (_SETTINGS, _SOURCES))
-            epoch = int(metadata[_EPOCH])
+            done = Progress(int(metadata[_EPOCH]), int(metadata.get(_STEP, "0")))
             other = self.identity.difference(settings, sources)
         except (KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise ArtifactError(
@@ -101,9 +115,12 @@ class RunState:
             ) from error
         if other:
             raise ArtifactError(f"{path} is an unfinished run of another config ({other}); {_AWAY}")
-        if not 1 <= epoch <= self.epochs:
-            raise ArtifactError(f"{path} says epoch {epoch} of {self.epochs}; {_AWAY}")
-        return epoch
+        if not (0, 0) < done <= (self.epochs, 0) or done.steps < 0:
+            within = f" and {done.steps} steps" * bool(done.steps)
+            raise ArtifactError(
+                f"{path} says epoch {done.epochs}{within} of {self.epochs}; {_AWAY}"
+            )
+        return done
 
     def _weights(self) -> dict[str, Tensor]:
         tensors = {f"trainee.{k}": v for k, v in self.trainee.state_dict().items()}

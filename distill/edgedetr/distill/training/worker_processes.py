@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 
 PR_SET_PDEATHSIG = 1
 """Linux: the signal that a process gets when the one that started it ends (``prctl(2)``)."""
@@ -27,3 +28,24 @@ def end_with_parent(parent: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl cannot set the signal of the parent's end")
     if os.getppid() != parent:  # it ended meanwhile
         os._exit(1)
+
+
+def leave_sigterm_to(parent: int) -> None:
+    """Let a SIGTERM end this process only where it comes from the one that started it.
+
+    A cluster sends it to all processes of a run: the parent still needs this one to take its last
+    step, and ends it then. Call it before any other thread is started.
+
+    Args:
+        parent: The parent's process id.
+    """
+    if sys.platform != "linux":
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_at_sigterm_of, args=(parent,), daemon=True).start()
+
+
+def _end_at_sigterm_of(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 
-from edgedetr.distill.model import Model, new_model
+from edgedetr.distill.model import Architecture, Model, new_model
 from edgedetr.distill.networks.fake_quantization import QUANTIZATION_KEY, quantization_from_json
 from edgedetr.distill.networks.reparameterize import is_reparameterized, reparameterize
 from edgedetr.distill.weights.tensor_file import tensor_path
@@ -22,13 +22,16 @@ from edgedetr.runtime.settings import settings_from_dict
 from edgedetr.runtime.spec import METADATA_KEY, spec_from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 MODEL_KEY = "edgedetr.model"
 """Key of ``{"family", "preset"}`` in the file's metadata."""
 
 MERGED_KEY = "edgedetr.merged"
 """Key that says that the network's layers are merged, see `reparameterize`."""
+
+ARCHITECTURE_KEY = "edgedetr.architecture"
+"""Key of the `Architecture` of an imported model."""
 
 PACKAGES = ("edgedetr", "torch", "torchvision", "transformers")
 
@@ -55,6 +58,8 @@ def save_model(
         METADATA_KEY: model.spec.to_json(),
         MODEL_KEY: json.dumps(asdict(_Kind(model.family, model.preset))),
     }
+    if model.architecture is not None:
+        metadata[ARCHITECTURE_KEY] = json.dumps(asdict(model.architecture), sort_keys=True)
     if is_reparameterized(model.network):
         metadata[MERGED_KEY] = "true"
     if model.quantization is not None:
@@ -94,9 +99,10 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     try:
         kind = settings_from_dict(_Kind, json.loads(metadata[MODEL_KEY]), MODEL_KEY)
         spec = spec_from_json(metadata[METADATA_KEY], METADATA_KEY)
+        architecture = _architecture(metadata)
     except (ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{path}: its metadata is damaged: {error}") from error
-    model = new_model(kind.family, kind.preset, spec)
+    model = new_model(kind.family, kind.preset, spec, architecture)
     if QUANTIZATION_KEY in metadata:
         quantization = quantization_from_json(metadata[QUANTIZATION_KEY], str(path))
         model = replace(model, quantization=quantization)
@@ -111,6 +117,14 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     _require_finite(model, path)
     model.network.eval()
     return model
+
+
+def _architecture(metadata: Mapping[str, str]) -> Architecture | None:
+    """Return what an imported network is made of; None where a preset says it."""
+    if ARCHITECTURE_KEY not in metadata:
+        return None
+    values = json.loads(metadata[ARCHITECTURE_KEY])
+    return settings_from_dict(Architecture, values, ARCHITECTURE_KEY)
 
 
 def missing_checkpoint(path: Path) -> ArtifactError:

@@ -22,14 +22,14 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 from edgedetr.distill.networks.backbones import backbone_of
 from edgedetr.distill.weights.checkpoint import MODEL_KEY
 from edgedetr.distill.weights.resnet_names import common_names
+from edgedetr.distill.weights.source_config import CONFIG
+from edgedetr.distill.weights.source_tensors import PICKLES, WEIGHTS
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
+from edgedetr.runtime.hub import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-
-PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
-HUB_FILE, HUB_CONFIG = "model.safetensors", "config.json"
 
 
 @torch.no_grad()
@@ -164,9 +164,10 @@ def _config(path: Path, source: str) -> Path:
     """Return where the ``config.json`` of weights lies; of a hub repository it is downloaded."""
     from huggingface_hub import hf_hub_download
 
-    if Path(source).is_file():
-        return path.with_name(HUB_CONFIG)
-    return Path(hf_hub_download(source, HUB_CONFIG))
+    beside = path.with_name(CONFIG)
+    if Path(source).is_file() or beside.is_file():
+        return beside
+    return Path(hf_hub_download(source, CONFIG))
 
 
 def freeze_batch_norms(module: nn.Module) -> None:
@@ -221,13 +222,16 @@ def _downloaded(repository: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
+    brought = cache_folder("hub") / repository / WEIGHTS
+    if brought.is_file():
+        return brought
     try:
-        return Path(hf_hub_download(repository, HUB_FILE))
+        return Path(hf_hub_download(repository, WEIGHTS))
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ArtifactError(
-            f"no {HUB_FILE} of hub repository {repository} ({reason}); where there is no network, "
-            "download it elsewhere and name the file"
+            f"no {WEIGHTS} of hub repository {repository} ({reason}); where there is no network, "
+            f"download it elsewhere and name the file, or put it into {brought.parent}"
         ) from error
 
 

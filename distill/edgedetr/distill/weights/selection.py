@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from edgedetr.distill.model import new_model
+from edgedetr.distill.model import same_kind
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,6 +155,6 @@ def class_tensors(model: Model) -> set[str]:
     """Name the tensors whose shape depends on how many classes there are."""
     names = (*model.spec.class_names, "one more")
     with torch.random.fork_rng():
-        wider = new_model(model.family, model.preset, replace(model.spec, class_names=names))
+        wider = same_kind(model, replace(model.spec, class_names=names))
     shapes = {name: tensor.shape for name, tensor in wider.network.state_dict().items()}
     return {n for n, tensor in model.network.state_dict().items() if shapes[n] != tensor.shape}

@@ -11,6 +11,7 @@ from edgedetr.runtime.commands.options import (
     Number,
     beside,
     command_line,
+    format_option,
     require_apart,
     spec_option,
 )
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 @click.argument("model", type=PATH)
 @spec_option
 @click.option("--images", type=PATH, help="Images to measure ranges on; generated if not given.")
+@click.option("--data", type=PATH, help="A data set, instead; its training split is used.")
+@format_option
 @click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .fp16.onnx.")
 @click.option(
     "--max-box-error-px",
@@ -49,6 +52,8 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
     spec: ModelSpec | None,
     images: Path | None,
+    data: Path | None,
+    kind: str | None,
     output: Path | None,
     max_box_error_px: float | None,
     max_score_error: float | None,
@@ -60,10 +65,13 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     errors stay in FP32 until 98 % of the detections are surely within the limit. Nothing is written
     if half of the work in FP32 is not enough.
     """
-    from edgedetr.export.search.fp16_blocks import Request
-    from edgedetr.export.to_fp16 import export_fp16, frames_of
+    from edgedetr.distill.data import training_images
+    from edgedetr.export.search.fp32_blocks import Request
+    from edgedetr.export.to_fp16 import export_fp16, frames_of, read_spread
     from edgedetr.export.verify.limits import Gate
 
+    if images and data:
+        raise UsageError("give either --data ROOT or --images DIR")
     request = None
     if max_box_error_px is not None or max_score_error is not None:
         if images is None:
@@ -74,5 +82,7 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     output = output or beside(model, ".fp16.onnx")
     require_apart([output], [model])
     seen = frames_of(images) if images else None
+    if data:
+        seen = read_spread(training_images(data, kind))
     share = export_fp16(model, output, spec, seen, command_line(), request)
     click.echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,8 +11,6 @@ from edgedetr.runtime.commands.options import PATH, beside, command_line, requir
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgedetr.export.transforms.deformable_attention import Form
 
 FORMS = ("gather", "grid_sample", "discrete")
@@ -39,17 +38,24 @@ def onnx(
     simplify: bool,
     deformable_attention: Form,
 ) -> None:
-    """Export CHECKPOINT to ONNX and check it against PyTorch."""
+    """Export CHECKPOINT to ONNX and check it against PyTorch.
+
+    It may be a name of the Hugging Face hub, or a folder of transformers, which is imported first.
+    """
     from edgedetr.calib.frames import choose_frames
+    from edgedetr.distill.weights.imported_cache import local_checkpoint
     from edgedetr.export.to_onnx import export_onnx
+    from edgedetr.runtime.hub import is_foreign
     from edgedetr.runtime.images import list_images, read_image
 
     paths = choose_frames(list_images(images), EXPORT_FRAMES) if images else None
     frames = None if paths is None else map(read_image, paths)
+    if output is None and is_foreign(checkpoint):
+        output = Path(f"{checkpoint.name}.onnx")
     output = output or beside(checkpoint, ".onnx")
     require_apart([output], [checkpoint])
     done = export_onnx(
-        checkpoint,
+        local_checkpoint(checkpoint),
         output,
         frames,
         simplified=simplify,

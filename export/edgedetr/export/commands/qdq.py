@@ -13,6 +13,7 @@ from edgedetr.runtime.commands.options import (
     Number,
     beside,
     command_line,
+    format_option,
     require_apart,
     spec_option,
 )
@@ -68,8 +69,9 @@ GATE_FRAMES, AP_FRAMES = 200, 500
 @click.option(
     "--data",
     type=PATH,
-    help="KITTI folder: its val split for --max-ap-drop, its train split for --gate.",
+    help="Data set: its val split for --max-ap-drop, its train split for --gate.",
 )
+@format_option
 @click.option(
     "--frames",
     type=click.IntRange(1),
@@ -88,6 +90,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     max_ap_drop: float | None,
     gate: bool,
     data: Path | None,
+    kind: str | None,
     frames: int | None,
 ) -> None:
     """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for what will run it.
@@ -108,12 +111,12 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         if stats is None or data is None or include or exclude:
             option = "--gate" if gate else "--max-ap-drop"
             raise UsageError(
-                f"{option} needs STATS and --data KITTI_ROOT, and takes no --include or --exclude"
+                f"{option} needs STATS and --data ROOT, and takes no --include or --exclude"
             )
         from edgedetr.export.search.int8_choice import Request, choose_coverage
 
         frames = frames or (GATE_FRAMES if gate else AP_FRAMES)
-        request = Request(data, frames, max_ap_drop, rest, seen, target)
+        request = Request(data, frames, max_ap_drop, rest, seen, kind, target)
         chosen = choose_coverage(model, stats, output, request, command_line())
         include, exclude = chosen.include, chosen.exclude
         click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line, require_apart, spec_option
+from edgedetr.runtime.commands.options import (
+    PATH,
+    command_line,
+    format_option,
+    require_apart,
+    spec_option,
+)
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +24,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("--data", type=PATH, help="A KITTI object folder; its validation split is used.")
+@click.option("--data", type=PATH, help="A data set; its validation split is used.")
+@format_option
 @click.option("--images", type=PATH, help="A folder of images without labels, instead of --data.")
 @click.option("--stats", type=PATH, help="Stats of calib collect; collected first if not given.")
 @click.option(
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
     data: Path | None,
+    kind: str | None,
     images: Path | None,
     stats: Path | None,
     frames: int,
@@ -45,13 +53,14 @@ def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     labels. Ranges come from --stats, or else from the training split of --data or from --images.
     """
     if (data is None) == (images is None):
-        raise UsageError("give either --data KITTI_ROOT or --images DIR")
+        raise UsageError("give either --data ROOT or --images DIR")
     require_apart([out], [model, stats])
     from edgedetr.export.search import sensitivity as measuring
     from edgedetr.runtime.files import write_text
 
     source = data or cast("Path", images)
-    found = measuring.sensitivity(model, source, frames, stats, spec, labelled=data is not None)
+    labelled = data is not None
+    found = measuring.sensitivity(model, source, frames, stats, spec, labelled=labelled, kind=kind)
     if out:
         record = {"model": model.name, "command": command_line(), **found.to_dict()}
         write_text(out, json.dumps(record, indent=1) + "\n")

@@ -11,6 +11,7 @@ from edgedetr.runtime.commands.options import (
     PATH,
     Number,
     command_line,
+    format_option,
     require_apart,
     spec_option,
 )
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 @click.argument("reference", type=PATH)
 @click.argument("candidate", type=PATH)
 @click.option("--images", type=PATH, help="Folder of PNG or JPEG images.")
-@click.option("--data", type=PATH, help="A KITTI folder, instead; its val split is used.")
+@click.option("--data", type=PATH, help="A data set, instead; its val split is used.")
+@format_option
 @spec_option
 @click.option("--json", "out", type=PATH, help="Where to write the figures.")
 @click.option("--html", type=PATH, help="Where to write a page with charts and the worst frames.")
@@ -69,6 +71,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     candidate: Path,
     images: Path | None,
     data: Path | None,
+    kind: str | None,
     spec: ModelSpec | None,
     out: Path | None,
     html: Path | None,
@@ -79,11 +82,11 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
 ) -> None:
     """Check that CANDIDATE finds in images what REFERENCE finds; exit 1 where it does not.
 
-    Either is a .safetensors checkpoint, an .onnx file of any precision or a TensorRT .engine. The
-    limits are those of the coarser precision of the two. In FP32 no detection may be lost, however
-    many frames there are. In FP16 and INT8 the share of lost ones is tested: frames are added until
-    it is surely within its limit or surely beyond (each is wrong in at most 5 % of tests), or
-    none are left.
+    Either is a .safetensors checkpoint, an .onnx file of any precision or a TensorRT .engine;
+    REFERENCE may be a name of the Hugging Face hub, which is imported first. The limits are those
+    of the coarser precision of the two. In FP32 no detection may be lost, however many frames there
+    are. In FP16 and INT8 the share of lost ones is tested: frames are added until it is surely
+    within its limit or surely beyond (each is wrong in at most 5 % of tests), or none are left.
 
     A checkpoint that was trained for INT8 rounds as its INT8 export does where the other is INT8,
     and else computes in float. Models that take batches are checked row by row, every activation of
@@ -96,9 +99,14 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.export.verify.page import page
     from edgedetr.runtime.errors import GateError
     from edgedetr.runtime.files import write_text
+    from edgedetr.runtime.hub import is_foreign
 
+    if is_foreign(reference):
+        from edgedetr.distill.weights.imported_cache import local_checkpoint
+
+        reference = local_checkpoint(reference)
     require_apart([out, html], [reference, candidate])
-    paths = gate_images(images, data, frames)
+    paths = gate_images(images, data, frames, kind)
     options = compare.Options(spec, tuple(path.name for path in paths), traced=taps)
     seen, rule = ImageFiles(paths, "verify"), Rule(threshold)
     report = compare.verify(reference, candidate, seen, rule, Gate(**gate), command_line(), options)

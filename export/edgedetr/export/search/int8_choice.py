@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedetr.calib.frames import choose_frames, kitti_images
+from edgedetr.calib.frames import choose_frames
 from edgedetr.calib.stats import read_stats
+from edgedetr.distill.data import training_images
 from edgedetr.export.search.coverage_record import CoverageRecord, coverage_path
 from edgedetr.export.search.int8_coverage import WORTH, Coverage, find_coverage
 from edgedetr.export.search.sensitivity import Sensitivity, patterns
@@ -37,13 +38,14 @@ class Request:
     """Frames and limit of a search.
 
     Attributes:
-        data: A KITTI object folder. A drop of AP is measured on its validation split, the gate on
+        data: A data set. A drop of AP is measured on its validation split, the gate on
             frames of its training split that calibration did not use.
         frames: How many of its frames at most, evenly spread.
         max_ap_drop: The limit, in points of AP from 0 to 100; None for the gate of
             ``edgedetr verify``.
         rest: The precision of the rest.
         images: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges; synthetic when None.
+        kind: The format of the data set; None recognises it.
         target: What the INT8 model is for.
     """
 
@@ -52,6 +54,7 @@ class Request:
     max_ap_drop: float | None = None
     rest: Rest = "fp32"
     images: Sequence[NDArray[np.uint8]] | None = None
+    kind: str | None = None
     target: Target = "tensorrt"
 
 
@@ -130,8 +133,9 @@ def _default_passes(
 def _scenes(request: Request, stats: CalibrationStats) -> Scenes:
     """Choose the frames to measure on."""
     if request.max_ap_drop is not None:
-        return labelled_scenes(request.data, stats.spec.class_names).spread(request.frames)
-    every = kitti_images(request.data)
+        scenes = labelled_scenes(request.data, stats.spec.class_names, request.kind)
+        return scenes.spread(request.frames)
+    every = training_images(request.data, request.kind)
     seen = set(choose_frames(every, stats.frames))
     unseen = [image for image in every if image not in seen]
     return Scenes(tuple(unseen if len(unseen) >= FIRST_LOOK else every)).spread(request.frames)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from edgedetr.calib.collect import collect
-from edgedetr.calib.frames import choose_frames, kitti_images
+from edgedetr.calib.frames import choose_frames
 from edgedetr.calib.placement import default_points, points
 from edgedetr.calib.stats import read_stats
+from edgedetr.distill.data import training_images
 from edgedetr.export.search.trial import Trial, labelled_scenes, unlabelled_scenes
 from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.verify.figures import Figures, counted
@@ -165,7 +166,7 @@ class Sensitivity:
         )
 
 
-def sensitivity(
+def sensitivity(  # noqa: PLR0913 - what is measured, and on which frames
     path: Path,
     source: Path,
     frames: int,
@@ -173,6 +174,7 @@ def sensitivity(
     spec: ModelSpec | None = None,
     *,
     labelled: bool,
+    kind: str | None = None,
 ) -> Sensitivity:
     """Measure each candidate of a model file alone.
 
@@ -182,8 +184,9 @@ def sensitivity(
         frames: How many of them at most, evenly spread.
         stats_path: The model's ranges; collected from `CALIBRATION` frames when None.
         spec: The contract of a model that carries none.
-        labelled: Whether ``source`` is a KITTI object folder, whose validation split is used, and
-            not a folder of images.
+        labelled: Whether ``source`` is a data set, whose validation split is used, and not a folder
+            of images.
+        kind: The format of the data set; None recognises it.
 
     Raises:
         ArtifactError: If a file is damaged, or they do not belong together, or there is nothing to
@@ -195,10 +198,13 @@ def sensitivity(
         stats = read_stats(stats_path)
         stats.check_model(path)
     else:
-        seen = kitti_images(source) if labelled else list_images(source)
+        seen = training_images(source, kind) if labelled else list_images(source)
         stats = collect(path, choose_frames(seen, CALIBRATION), spec)
     spec = spec or stats.spec
-    scenes = labelled_scenes(source, spec.class_names) if labelled else unlabelled_scenes(source)
+    if labelled:
+        scenes = labelled_scenes(source, spec.class_names, kind)
+    else:
+        scenes = unlabelled_scenes(source)
     with Trial(model, spec, scenes.spread(frames)) as trial:
         return measure_sensitivity(model, stats, trial)
 

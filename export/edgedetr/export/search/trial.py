@@ -13,7 +13,8 @@ from scipy.special import stdtrit
 from tqdm import tqdm
 
 from edgedetr.calib.frames import choose_frames
-from edgedetr.distill.data.kitti import open_dataset
+from edgedetr.distill.data import open_dataset, split_images
+from edgedetr.distill.dataset_format import recognised
 from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.export.verify.compare import SPARE
 from edgedetr.export.verify.figures import counted, figures_from_pairs
@@ -23,7 +24,6 @@ from edgedetr.graph.exact import exact_graph
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images import list_images, read_image
-from edgedetr.runtime.kitti import image_paths
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.types import Detections
@@ -75,14 +75,20 @@ class Scenes:
         )
 
 
-def labelled_scenes(root: Path, class_names: tuple[str, ...]) -> Scenes:
-    """Open the validation split of a KITTI object folder.
+def labelled_scenes(root: Path, class_names: tuple[str, ...], kind: str | None = None) -> Scenes:
+    """Open the validation split of a data set.
+
+    Args:
+        root: Its folder.
+        class_names: The classes of the model.
+        kind: Its format; None recognises it.
 
     Raises:
         DataError: If the folder, the split or a label is missing or wrong.
     """
-    images = tuple(image_paths(root, "val").values())
-    return Scenes(images, open_dataset(root, "val", class_names).truths)
+    kind = recognised(root, kind)
+    images = tuple(split_images(root, "val", kind))
+    return Scenes(images, open_dataset(kind, root, "val", class_names).truths)
 
 
 def unlabelled_scenes(folder: Path) -> Scenes:

@@ -47,12 +47,12 @@ def shift_biases(
         if holder is None:
             added[point.index] = [_addition(node, shift, maker)]
         elif position == len(holder.input):
-            holder.input.append(maker.constant(f"{label(node)}_bias", shift))
+            holder.input.append(_stored(f"{label(node)}_bias", shift, wiring, maker))
         else:
             name = holder.input[position]
             values = numpy_helper.to_array(wiring.constants[name])
             shifted = values + shift.reshape(values.shape)
-            holder.input[position] = maker.constant(f"{name}_corrected", shifted)
+            holder.input[position] = _stored(f"{name}_corrected", shifted, wiring, maker)
     return added
 
 
@@ -77,6 +77,13 @@ def _fits(wiring: Wiring, name: str, channels: int) -> bool:
     """Tell whether a constant holds a number for each channel of a layer's result."""
     dims = list(wiring.constants[name].dims)
     return dims[-1:] == [channels] and int(np.prod(dims)) == channels
+
+
+def _stored(name: str, values: NDArray[np.float32], wiring: Wiring, maker: NodeMaker) -> str:
+    """Store a bias, also where others look constants up, and return its name."""
+    name = maker.constant(name, values)
+    wiring.constants[name] = numpy_helper.from_array(values, name)
+    return name
 
 
 def _addition(node: onnx.NodeProto, shift: NDArray[np.float32], maker: NodeMaker) -> onnx.NodeProto:

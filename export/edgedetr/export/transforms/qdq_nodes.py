@@ -40,9 +40,11 @@ class NodeMaker:
             helper.make_node("DequantizeLinear", [integer, *constants], [real], f"{real}_DQ"),
         )
 
-    def weight(self, name: str, values: NDArray[np.float32], axis: int) -> onnx.NodeProto:
+    def weight(
+        self, name: str, values: NDArray[np.float32], axis: int, least: NDArray[np.float32] | None
+    ) -> onnx.NodeProto:
         """Store weights as INT8, symmetric for each output channel, and make their DQ."""
-        rounded, scales = quantized_weights(values, axis)
+        rounded, scales = quantized_weights(values, axis, least)
         inputs = [
             self.constant(f"{name}_quantized", rounded),
             self.constant(f"{name}_scale", scales),

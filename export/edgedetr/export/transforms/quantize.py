@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -26,18 +27,18 @@ from edgedetr.export.transforms.biases import shift_biases
 from edgedetr.export.transforms.halve import HalfShare, halve
 from edgedetr.export.transforms.node_names import matching
 from edgedetr.export.transforms.qdq_nodes import NodeMaker
-from edgedetr.graph.int8 import channel_axis
+from edgedetr.graph.int8 import channel_axis, least_scales
 from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.requirements import opset_of, raise_opset
 from edgedetr.graph.wiring import Wiring, reads, replace_items
 from edgedetr.runtime.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from edgedetr.calib.rounding import Rounding
     from edgedetr.calib.stats import CalibrationStats
     from edgedetr.calib.targets import Target
 
@@ -124,7 +125,7 @@ def quantize(
         pairs[name] = maker.pair(name, rounding.grid)
         for index in rounding.readers:
             _replace_input(wiring.nodes[index], name, pairs[name][1].output[0])
-    weights = _quantize_weights(wiring, chosen, maker)
+    weights = _quantize_weights(wiring, chosen, maker, plan)
     ordered = [*weights, *(n for name in wiring.inputs for n in pairs.get(name, ()))]
     for index, node in enumerate(wiring.nodes):
         ordered += [node, *added.get(index, ())]
@@ -208,18 +209,32 @@ def _made(added: dict[int, list[onnx.NodeProto]], index: int) -> list[str]:
 
 
 def _quantize_weights(
-    wiring: Wiring, chosen: list[Point], maker: NodeMaker
+    wiring: Wiring, chosen: list[Point], maker: NodeMaker, plan: Mapping[str, Rounding]
 ) -> list[onnx.NodeProto]:
     """Let the chosen nodes read INT8 weights; nodes that share weights share their DQ."""
-    made: dict[tuple[str, int], onnx.NodeProto] = {}
+    sharing: dict[tuple[str, int], list[Point]] = {}
     for point in chosen:
-        node = wiring.nodes[point.index]
-        values = numpy_helper.to_array(wiring.constants[point.weight])
-        key = point.weight, channel_axis(node, values.ndim)
-        if key not in made:
-            made[key] = maker.weight(point.weight, values, key[1])
-        _replace_input(node, point.weight, made[key].output[0])
-    return list(made.values())
+        rank = len(wiring.constants[point.weight].dims)
+        axis = channel_axis(wiring.nodes[point.index], rank)
+        sharing.setdefault((point.weight, axis), []).append(point)
+    made = []
+    for (name, axis), group in sharing.items():
+        values = numpy_helper.to_array(wiring.constants[name])
+        limits = [_least_scales(wiring, point, plan[point.tensor].grid.scale) for point in group]
+        known = [limit for limit in limits if limit.size == values.shape[axis]]
+        made.append(maker.weight(name, values, axis, np.max(known, axis=0) if known else None))
+        for point in group:
+            _replace_input(wiring.nodes[point.index], name, made[-1].output[0])
+    return made
+
+
+def _least_scales(wiring: Wiring, point: Point, input_scale: float) -> NDArray[np.float32]:
+    """Return `least_scales` of a node; empty where no constant is its bias."""
+    node = wiring.nodes[point.index]
+    bias = wiring.constants.get(node.input[2]) if len(node.input) > 2 else None
+    if bias is None:
+        return np.zeros(0, np.float32)
+    return least_scales(numpy_helper.to_array(bias).reshape(-1), input_scale)
 
 
 def _replace_input(node: onnx.NodeProto, old: str, new: str) -> None:

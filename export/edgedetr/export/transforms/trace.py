@@ -11,10 +11,12 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, reparameterize
@@ -24,7 +26,7 @@ from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from edgedetr.distill.model import Model
 
@@ -52,11 +54,12 @@ def trace(
         sampled_by(deformable_attention, network),
         regions_pooled_by(deformable_attention),
     )
-    sized = _size_named(spec.input_hw)
-    with sized, warnings.catch_warnings(), torch.inference_mode(), sampling, pooling:
+    sized, traced = _size_named(spec.input_hw), _Constants()
+    with sized, warnings.catch_warnings(), torch.inference_mode(), sampling, pooling, traced:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        warnings.filterwarnings("ignore", "Exporting aten::index operator", UserWarning)
         torch.onnx.export(
             _Answers(replace(model, network=network)).eval(),
             (images,),
@@ -88,14 +91,37 @@ def _size_named(input_hw: tuple[int, int]) -> Iterator[None]:
         ) from error
 
 
+class _Constants(TorchFunctionMode):
+    """Traces as constants what is the same for every image, and what torch's exporter fails at.
+
+    It makes every ``linspace`` FP64, and has no operator for a bicubic resize with antialiasing,
+    which vision transformers have for their position embeddings, and for nothing else.
+    """
+
+    @override
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Any = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.linspace:
+            args = (float(args[0]), float(args[1]), int(args[2]))
+        elif func is not functional.interpolate or kwargs.get("mode") != "bicubic":
+            return func(*args, **kwargs)
+        return torch.from_numpy(func(*args, **kwargs).numpy())
+
+
 class _Answers(nn.Module):
     """A network that takes images and gives logits and boxes, nothing else."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.network = model.network
-        self._predict = model.module.predict
+        self._model = model
 
     @override
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self._predict(self.network, images)
+        return self._model.predict(images)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.export.verify.matching import Pairs
+    from edgedetr.export.verify.query_ties import Outputs
     from edgedetr.export.verify.runner import Runner
-    from edgedetr.export.verify.runners.query_selection import Outputs
 
 RULE = Rule(threshold=0.0, top=20)
 """The best detections of a frame, so that a model with low scores is checked as well."""

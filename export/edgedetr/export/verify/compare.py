@@ -19,9 +19,9 @@ from edgedetr.export.verify.batches import check_batches
 from edgedetr.export.verify.findings import Evidence
 from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at
 from edgedetr.export.verify.matching import MARGIN, Rule, match
+from edgedetr.export.verify.query_ties import SelectingRunner, with_same_selection
 from edgedetr.export.verify.report import ParityReport
 from edgedetr.export.verify.runner import compared_with, open_runner
-from edgedetr.export.verify.runners.query_selection import SelectingRunner, with_same_selection
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.postprocess import postprocess

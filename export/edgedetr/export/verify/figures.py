@@ -34,7 +34,7 @@ class Figures:
         non_finite: NaN and infinite numbers in the outputs of both models. Frames with any are
             not matched.
         tied_frames: Frames on which the models selected among tied queries, and were compared
-            with the same selection; see `edgedetr.export.verify.runners.query_selection`.
+            with the same selection; see `edgedetr.export.verify.query_ties`.
     """
 
     frames: int

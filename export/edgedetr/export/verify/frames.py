@@ -8,9 +8,9 @@ import numpy as np
 from tqdm import tqdm
 
 from edgedetr.calib.frames import choose_frames
+from edgedetr.distill.data import split_images
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.images import list_images, read_image
-from edgedetr.runtime.kitti import image_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,15 +19,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def gate_images(images: Path | None, data: Path | None, count: int) -> list[Path]:
+def gate_images(
+    images: Path | None, data: Path | None, count: int, kind: str | None = None
+) -> list[Path]:
     """Choose images, evenly spread, and shuffle them, always in the same way.
 
     The first of them are then as good a sample of all as any.
 
     Args:
         images: A folder of images, or one image.
-        data: A KITTI object folder, whose validation split is used; instead of ``images``.
+        data: A data set, whose validation split is used; instead of ``images``.
         count: How many to choose at most.
+        kind: The format of the data set; None recognises it.
 
     Raises:
         UsageError: If both or none are given.
@@ -36,9 +39,9 @@ def gate_images(images: Path | None, data: Path | None, count: int) -> list[Path
     if images and not data:
         found = list_images(images)
     elif data and not images:
-        found = list(image_paths(data, "val").values())
+        found = split_images(data, "val", kind)
     else:
-        raise UsageError("give either --data KITTI_ROOT or --images DIR")
+        raise UsageError("give either --data ROOT or --images DIR")
     chosen = choose_frames(found, count)
     return [chosen[i] for i in np.random.default_rng(0).permutation(len(chosen))]
 

@@ -1,4 +1,4 @@
-"""The share of detections that are lost, as a test with a known error rate.
+"""The share of detections that are lost (`Limits` says when), as a test of known error rate.
 
 Detections of one frame are not independent: where a query moves, others follow. Frames are. So the
 bounds are those of Clopper and Pearson (Biometrika 26, 1934) for the *effective* number of

@@ -1,4 +1,7 @@
-"""Match the detections of two models on one frame, whatever the order of their queries."""
+"""Match the detections of two models on one frame, whatever the order of their queries.
+
+Where the scores of queries tie, see `edgedetr.export.verify.query_ties`.
+"""
 
 from __future__ import annotations
 

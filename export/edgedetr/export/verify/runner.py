@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedetr.export.verify.runners.query_selection import Outputs
+    from edgedetr.export.verify.query_ties import Outputs
     from edgedetr.graph.exact import ExactGraph, Precision
     from edgedetr.runtime.spec import ModelSpec
 

@@ -98,6 +98,29 @@ def session_options(threads: int | None = None, *, steady: bool = False) -> ort.
     return options
 
 
+def start_engine(
+    path: Path, options: ort.SessionOptions, providers: list[str]
+) -> ort.InferenceSession:
+    """Load a file; where that fails, try it without INT8 kernels.
+
+    Args:
+        path: The ONNX file.
+        options: See `session_options`.
+        providers: Execution providers, the most wanted first.
+
+    Raises:
+        Exception: Whatever ONNX Runtime raises for the file.
+    """
+    start = partial(ort.InferenceSession, str(path), options, providers=providers)
+    try:
+        return start(enable_fallback=0)  # which would print and go on with the CPU
+    except Exception:
+        options.add_session_config_entry(_AS_WRITTEN, "1")
+        with suppress(Exception):  # the first error says what is wrong with the file
+            return start(enable_fallback=0)
+        raise
+
+
 class OnnxSession:
     """A loaded ONNX model with input and output buffers that ONNX Runtime uses in place.
 
@@ -156,7 +179,7 @@ def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.Inferen
         )
     providers = [p for p in dict.fromkeys((provider, CPU)) if p in available]
     try:
-        engine = _started(path, options, providers)
+        engine = start_engine(path, options, providers)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
         raise ArtifactError(
             f"{path}: ONNX Runtime cannot load it, export it again: {error}"
@@ -168,18 +191,6 @@ def _load(path: Path, options: ort.SessionOptions, provider: str) -> ort.Inferen
             "or choose the backend onnxruntime"
         )
     return engine
-
-
-def _started(path: Path, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
-    """Start a session; where that fails, try it without INT8 kernels."""
-    start = partial(ort.InferenceSession, str(path), options, providers=providers)
-    try:
-        return start(enable_fallback=0)  # which would print and go on with the CPU
-    except Exception:
-        options.add_session_config_entry(_AS_WRITTEN, "1")
-        with suppress(Exception):  # the first error says what is wrong with the file
-            return start(enable_fallback=0)
-        raise
 
 
 def _stored_spec(engine: ort.InferenceSession, path: Path) -> ModelSpec:

@@ -64,9 +64,24 @@ def open_session(
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; export the model first: edgedetr export onnx")
-    settings: dict[str, Any] = dict(_SETTINGS)
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = str(threads)
+    model = read_graph(path)
+    spec = spec or _stored_spec(model, path)
+    inputs = _described(model.inputs)
+    check_inputs(inputs, spec, path)
+    check_output_names(_described(model.outputs), spec, path)
+    compiled = compiled_graph(model, path, threads)
+    session = OpenVinoSession(compiled, spec, path, extra_feeds(inputs, spec, path))
+    if _runs_as_written(model):
+        session.runs_on += ", INT8 in float32 because its INT8 kernels overflow on this CPU"
+    return session
+
+
+def read_graph(path: Path) -> ov.Model:
+    """Read an ONNX file, and guard it against what OpenVINO would get wrong.
+
+    Raises:
+        ArtifactError: If OpenVINO cannot read it.
+    """
     try:
         # named, or OpenVINO tries every frontend, and each complains on stderr
         frontend = FrontEndManager().load_by_framework("onnx")
@@ -74,20 +89,23 @@ def open_session(
         _guard_concats(model)
     except Exception as error:  # OpenVINO's errors share no class of their own
         raise ArtifactError(f"{path}: OpenVINO cannot load it: {_reason(error)}") from error
-    spec = spec or _stored_spec(model, path)
-    inputs = _described(model.inputs)
-    check_inputs(inputs, spec, path)
-    check_output_names(_described(model.outputs), spec, path)
-    as_written = _is_quantized(model) and _int8_saturates()
-    settings |= _AS_WRITTEN if as_written else {}
+    return model
+
+
+def compiled_graph(model: ov.Model, path: Path, threads: int | None = None) -> ov.CompiledModel:
+    """Compile a graph for the CPU, as every model is run here.
+
+    Raises:
+        ArtifactError: If OpenVINO cannot compile it; ``path`` is for the message.
+    """
+    settings: dict[str, Any] = dict(_SETTINGS)
+    settings |= _AS_WRITTEN if _runs_as_written(model) else {}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
     try:
-        compiled = ov.Core().compile_model(model, "CPU", settings)
+        return ov.Core().compile_model(model, "CPU", settings)
     except Exception as error:
         raise ArtifactError(f"{path}: OpenVINO cannot compile it: {_reason(error)}") from error
-    session = OpenVinoSession(compiled, spec, path, extra_feeds(inputs, spec, path))
-    if as_written:
-        session.runs_on += ", INT8 in float32 because its INT8 kernels overflow on this CPU"
-    return session
 
 
 class OpenVinoSession:
@@ -157,6 +175,11 @@ class OpenVinoSession:
     def close(self) -> None:
         """Free the model; a second call does nothing."""
         self._request = self._compiled = None
+
+
+def _runs_as_written(model: ov.Model) -> bool:
+    """Return whether a graph has INT8 kernels that would saturate on this CPU."""
+    return _is_quantized(model) and _int8_saturates()
 
 
 def _is_quantized(model: ov.Model) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.hub import is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     Converters = Mapping[str, Callable[[Path], Path]]
 
 CHECKPOINT = ".safetensors"
+FOREIGN = "hub"
+"""Key of what turns a name of the hub, or a folder of transformers, into a file that runs."""
 
 
 def runnable(model: Path, converters: Converters) -> Path:
@@ -20,14 +23,16 @@ def runnable(model: Path, converters: Converters) -> Path:
 
     Args:
         model: What the user named.
-        converters: What turns a file of a suffix into one that runs; the stages' ``cli.py`` have
-            them as ``CONVERTERS``.
+        converters: What turns a file of a suffix, or what is `FOREIGN`, into one that runs; the
+            stages' ``cli.py`` have them as ``CONVERTERS``.
 
     Raises:
         ArtifactError: If it is a checkpoint and no stage is there that exports one.
     """
     if model.suffix in converters and model.is_file():
         return converters[model.suffix](model)
+    if FOREIGN in converters and is_foreign(model):
+        return converters[FOREIGN](model)
     if model.suffix == CHECKPOINT and CHECKPOINT not in converters:
         raise ArtifactError(
             f"{model} is a checkpoint, which this installation cannot export; run edgedetr export "

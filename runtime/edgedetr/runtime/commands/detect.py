@@ -10,11 +10,13 @@ import click
 from edgedetr.runtime.commands.conversion import runnable
 from edgedetr.runtime.commands.options import PATH, model_options, threshold_option
 from edgedetr.runtime.printable import counted, printable
+from edgedetr.runtime.save_formats import SAVE_FORMATS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.runtime.commands.conversion import Converters
+    from edgedetr.runtime.save_formats import SaveFormat
 
 
 @click.command()
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 @click.option("--images", type=PATH, required=True, help="PNG or JPEG image, or a folder of them.")
 @click.option("--out", type=PATH, required=True, help="Folder for the result files.")
 @threshold_option
+@click.option(
+    "--save",
+    type=click.Choice(SAVE_FORMATS),
+    default=SAVE_FORMATS[0],
+    show_default=True,
+    help="Format of the results.",
+)
 @click.option("--overlays/--no-overlays", default=True, help="Draw the detections.")
 @model_options
 @click.pass_obj
@@ -31,12 +40,14 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
     images: Path,
     out: Path,
     threshold: float,
+    save: SaveFormat,
     overlays: bool,
     opening: dict[str, Any],
 ) -> None:
-    """Run MODEL on images: KITTI result files in OUT, and overlays in OUT/overlays.
+    """Run MODEL on images: results in OUT, KITTI's files by default, and overlays in OUT/overlays.
 
-    A .safetensors checkpoint is exported first, into the user's cache.
+    A .safetensors checkpoint is exported first, and a name of the Hugging Face hub imported before,
+    into the user's cache.
     """
     from edgedetr.runtime.detect import detect as run
     from edgedetr.runtime.detector import Detector
@@ -47,7 +58,9 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
         Detector.open(runnable(model, converters), threshold=threshold, **opening) as detector,
         click.progressbar(length=len(paths), label="detect", file=sys.stderr) as bar,
     ):
-        latency = run(detector, paths, out, overlays=overlays, on_frame=lambda: bar.update(1))
+        latency = run(
+            detector, paths, out, overlays=overlays, save=save, on_frame=lambda: bar.update(1)
+        )
         ran_on = detector.backend
     frames = counted(latency.samples, "frame")
     click.echo(f"{printable(str(out))}: {frames}, p50 {latency.p50_ms:.1f} ms, {ran_on}")

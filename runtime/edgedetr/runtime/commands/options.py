@@ -81,6 +81,14 @@ spec_option = click.option(
 )
 """``--spec``: the command gets a `ModelSpec` or None."""
 
+format_option = click.option(
+    "--format",
+    "kind",
+    metavar="NAME",
+    help="Format of the data set: kitti, coco, yolo, ...; recognised by default.",
+)
+"""``--format``: the command gets the name of a data format or None as ``kind``."""
+
 threshold_option = click.option(
     "--threshold", type=Number(0, 1), default=0.3, show_default=True, help="Lowest score."
 )

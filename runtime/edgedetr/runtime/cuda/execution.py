@@ -93,7 +93,7 @@ class Execution:
         engine = self._runtime.deserialize_cuda_engine(data)
         if engine is None:
             reason = self._log.reason()
-            if hasattr(self._runtime, "get_engine_validity"):  # TensorRT-RTX, and 10.13 or later
+            if hasattr(self._runtime, "get_engine_validity"):  # TensorRT-RTX alone
                 found, flags = self._runtime.get_engine_validity(data)
                 reason += f" ({found.name.lower()}: {_flags(self._trt, flags)})"
             raise ArtifactError(

@@ -62,8 +62,11 @@ class FrameKernel:
 
         Raises:
             CompileError: If that is not possible here.
+            KernelError: If the spec wants another resize.
             pycuda.driver.Error: If the driver refuses what was compiled.
         """
+        if spec.antialias:
+            raise KernelError("no kernel resizes as PIL does, which the model's spec wants")
         module = drv.module_from_buffer(compile_cuda(kernel_source(), compute_capability))
         self._drv, self._spec, self._out, self._stream = drv, spec, out, stream
         self._functions = {}

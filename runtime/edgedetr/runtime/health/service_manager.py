@@ -1,5 +1,7 @@
 """Tell systemd that the service is ready and alive, with datagrams as sd_notify(3) describes them.
 
+`edgedetr.runtime.health.watch` does, for each frame that was detected in.
+
 A detector that hangs where Python cannot end it, or whose process stops, is then killed and
 restarted by systemd (``WatchdogSec`` of the unit). Without a service manager nothing is sent.
 """

@@ -13,6 +13,7 @@ from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import read_bytes
 from edgedetr.runtime.images.headers import UPRIGHT, header_of, image_header, is_whole
 from edgedetr.runtime.images.jpeg_scans import ends_early
+from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings, refuse_damaged_jpeg
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -89,6 +90,21 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         raise DataError(f"{path}: its pixel data is cut off; replace the file")
     rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return _upright(cast("NDArray[np.uint8]", rgb), header.orientation)
+
+
+def read_sound_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read an image as `read_image` does, and refuse a JPEG that its decoder warns of.
+
+    For one thread: standard error of the process is looked at meanwhile, see `jpeg_warnings`.
+
+    Raises:
+        DataError: As `read_image`, and if the pixel data is damaged somewhere.
+    """
+    with jpeg_warnings() as warnings:
+        image = read_image(path)
+    if warnings:
+        refuse_damaged_jpeg(Path(path))
+    return image
 
 
 def image_hw(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Swap a model in on request while the stream goes on."""
+"""Requests to swap the model while the stream goes on; `Detector.swap` does it."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images.reading import SUFFIXES, list_images
 from edgedetr.runtime.kitti import check_names
 from edgedetr.runtime.sources.camera import CameraSource, is_live, open_camera
@@ -42,6 +43,8 @@ def open_source(
         if rate_hz is None:
             return TimedSource(video, deadline_ns)
         return PacedSource(video, rate_hz, deadline_ns)
+    if not path.exists():
+        raise DataError(f"{path}: no such folder or file; wanted images, a video or a camera")
     paths = list_images(path)
     check_names([p.stem for p in paths])
     return PacedSource(FolderRecording(paths), rate_hz or DEFAULT_RATE_HZ, deadline_ns)

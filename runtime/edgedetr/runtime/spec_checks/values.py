@@ -28,6 +28,10 @@ LEAST_QUERIES = 10
 """With fewer, how often something holds says little."""
 NEARLY_ALL = 0.9
 """The share of queries that makes a rule."""
+MOST_LOGIT = 30.0
+"""Its sigmoid is 1 in float32 and far beyond; no loss of training rewards more."""
+BEYOND = 0.02
+"""How far pixels may reach beyond the input where y before x would fit, as a fraction."""
 SURE = 0.9
 """How much of a query's softmax no object takes where it is taken for the logit of a sigmoid."""
 
@@ -141,7 +145,8 @@ def _score_problem(scores: NDArray[np.float32], spec: ModelSpec) -> str:
     shares = scores.ndim == 3 and rows_sum_to_one(scores)
     if spec.activation.endswith("_logits"):
         if not within_unit(scores):
-            return _log_problem(scores, spec) or _no_object_problem(scores, spec)
+            problem = _percent_problem(scores, spec, span) or _log_problem(scores, spec)
+            return problem or _no_object_problem(scores, spec)
         passed = "softmax" if shares else "sigmoid"
         adds = ", and those of a query add up to 1" if shares else ""
         return (
@@ -149,10 +154,9 @@ def _score_problem(scores: NDArray[np.float32], spec: ModelSpec) -> str:
             f'activation = "{passed}" or read the tensor before it'
         )
     if low < -SCORE_ERROR or high > 1 + SCORE_ERROR:
-        return (
-            f"{span}, wanted scores in [0, 1] that have passed a {spec.activation}; set "
-            f'activation = "{spec.activation}_logits"'
-        )
+        passed = f"that have passed a {spec.activation}"
+        fix = _PERCENT if low >= 0 else f'set activation = "{spec.activation}_logits"'
+        return f"{span}, wanted scores in [0, 1] {passed}; {fix}"
     if spec.activation == "softmax" and not shares:
         return (
             f"{spec.logits_name} of a query do not add up to 1, so they have not passed a softmax; "
@@ -164,6 +168,29 @@ def _score_problem(scores: NDArray[np.float32], spec: ModelSpec) -> str:
             "no_object to the column that stands for none"
         )
     return _no_object_problem(scores, spec)
+
+
+def _percent_problem(scores: NDArray[np.float32], spec: ModelSpec, span: str) -> str:
+    """Tell shares of a hundred from logits.
+
+    A softmax does not mind what is added to its logits, so only their sums tell there. A sigmoid
+    scores whatever is not negative a half or more; labels come with the best scores only, which
+    may all be that high, but no trained logit is beyond `MOST_LOGIT`.
+    """
+    low, high = float(scores.min()), float(scores.max())
+    if scores.size < LEAST_QUERIES or low < 0 or high <= 1:
+        return ""
+    if spec.activation == "softmax_logits":
+        adds = scores.ndim == 3 and rows_sum_to_one(np.float32(0.01) * scores)
+        return f"{span}, and those of a query add up to 100; {_PERCENT}" if adds else ""
+    if spec.labels_name and high <= MOST_LOGIT:
+        return ""
+    zeros = int((scores == 0).sum())
+    exact = f", {zeros} of them exactly 0" if zeros else ""
+    return (
+        f"{span}{exact}: as logits, each of {scores.size} would be a score of a half or more on an "
+        f"image without objects; {_PERCENT}"
+    )
 
 
 def _log_problem(scores: NDArray[np.float32], spec: ModelSpec) -> str:
@@ -218,7 +245,22 @@ def _box_problem(boxes: NDArray[np.float32], spec: ModelSpec) -> str:
             f"{spec.boxes_name} are {_FORMATS[found]} and its spec says {spec.box_format}; set "
             f'box_format = "{found}"'
         )
-    return ""
+    return _order_problem(boxes, spec)
+
+
+def _order_problem(boxes: NDArray[np.float32], spec: ModelSpec) -> str:
+    """Tell y before x by pixels that do not fit into the input."""
+    if spec.box_unit != "pixels":
+        return ""
+    (height, width), rows = spec.input_hw, boxes.reshape(-1, 4)
+    x, y = float(rows[:, ::2].max()), float(rows[:, 1::2].max())
+    fits = x <= width * (1 + BEYOND) and y <= height * (1 + BEYOND)
+    if fits or x > height * (1 + BEYOND) or y > width * (1 + BEYOND):
+        return ""
+    return (
+        f"{spec.boxes_name} reach {x:.4g} in x and {y:.4g} in y, and the input is {width} wide and "
+        f"{height} high, so y comes before x; swap them inside the graph"
+    )
 
 
 def _label_problem(labels: NDArray[Any], spec: ModelSpec) -> str:
@@ -230,6 +272,9 @@ def _label_problem(labels: NDArray[Any], spec: ModelSpec) -> str:
     )
 
 
+_PERCENT = (
+    "are they percentages? Divide by 100 inside the graph and set activation, or read the logits"
+)
 _FORMATS = {"xyxy": "two corners each", "cxcywh": "no two corners, so centre and size"}
 _SWAPPED = (
     "wanted boxes; are logits_name and boxes_name swapped, or is it boxes before their sigmoid?"

@@ -1,4 +1,4 @@
-"""Run a detector on a stream: each frame in time, or dropped."""
+"""Run a detector on a stream, count what was late, and write what was found."""
 
 from edgedetr.runtime.stream.stream import Stream
 

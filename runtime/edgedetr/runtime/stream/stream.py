@@ -1,4 +1,7 @@
-"""Run a detector on a stream: each frame in time, or dropped."""
+"""Run a detector on a stream, and count what was late.
+
+Sources drop late frames: `edgedetr.runtime.sources.playback` and `edgedetr.runtime.sources.camera`.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 torch: Any = pytest.importorskip("torch")
 
-from edgedetr.export.verify.runners.query_selection import SelectionError  # noqa: E402
+from edgedetr.export.verify.query_ties import SelectionError  # noqa: E402
 from edgedetr.export.verify.runners.torch import TopKSelections  # noqa: E402
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedetr.export.verify.runners.query_selection import Outputs
+    from edgedetr.export.verify.query_ties import Outputs
     from edgedetr.graph.exact import Precision
     from edgedetr.runtime.manifest import Manifest
     from edgedetr.runtime.spec import ModelSpec

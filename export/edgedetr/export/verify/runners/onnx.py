@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from edgedetr.export.verify.runners.query_selection import Selection, SelectionError
+from edgedetr.export.verify.query_ties import Selection, SelectionError
 from edgedetr.graph.contract import check_declared, check_output_arrays
 from edgedetr.graph.exact import exact_graph, exact_session, run_session
 from edgedetr.graph.model_file import embedded_spec, load_onnx
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnxruntime
     from numpy.typing import NDArray
 
-    from edgedetr.export.verify.runners.query_selection import Outputs
+    from edgedetr.export.verify.query_ties import Outputs
     from edgedetr.graph.exact import ExactGraph
     from edgedetr.runtime.spec import ModelSpec
 
@@ -74,7 +74,7 @@ class OnnxRunner:
     def select(
         self, images: NDArray[np.float32], forced: Sequence[Selection] = ()
     ) -> tuple[Outputs, list[Selection]]:
-        """See `edgedetr.export.verify.runners.query_selection.SelectingRunner`."""
+        """See `edgedetr.export.verify.query_ties.SelectingRunner`."""
         if self.batch_sizes[0] != len(images):
             raise SelectionError
         if bool(forced) not in self._selecting:

@@ -15,7 +15,7 @@ from edgedetr.export.transforms.deformable_attention import sampled_by
 from edgedetr.export.transforms.simplify import simplify
 from edgedetr.export.transforms.trace import trace
 from edgedetr.export.transforms.trained_ranges import trained_graph
-from edgedetr.export.verify.runners.query_selection import Selection, SelectionError
+from edgedetr.export.verify.query_ties import Selection, SelectionError
 from edgedetr.graph.exact import exact_graph
 from edgedetr.graph.model_file import load_onnx
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.model import Model
     from edgedetr.export.transforms.deformable_attention import Form
-    from edgedetr.export.verify.runners.query_selection import Outputs
+    from edgedetr.export.verify.query_ties import Outputs
     from edgedetr.graph.exact import ExactGraph, Precision
 
 
@@ -65,7 +65,7 @@ class TorchRunner:
     def select(
         self, images: NDArray[np.float32], forced: Sequence[Selection] = ()
     ) -> tuple[Outputs, list[Selection]]:
-        """See `edgedetr.export.verify.runners.query_selection.SelectingRunner`."""
+        """See `edgedetr.export.verify.query_ties.SelectingRunner`."""
         with TopKSelections(forced) as selections:
             outputs = self(images)
         if forced and len(selections.made) != len(forced):

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgedetr.export.search.fp16_blocks import MOST, Request, find_blocks
+from edgedetr.export.search.fp32_blocks import MOST, Request, find_blocks
 from edgedetr.export.search.trial import Effect
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.transforms.halve import prepared

@@ -16,13 +16,13 @@ torch: Any = pytest.importorskip("torch")
 from edgedetr.export.verify.compare import compare  # noqa: E402
 from edgedetr.export.verify.limits import FP32_LIMITS, INT8_LIMITS  # noqa: E402
 from edgedetr.export.verify.matching import Rule  # noqa: E402
-from edgedetr.export.verify.runners.onnx import OnnxRunner  # noqa: E402
-from edgedetr.export.verify.runners.query_selection import (  # noqa: E402
+from edgedetr.export.verify.query_ties import (  # noqa: E402
     SelectingRunner,
     Selection,
     SelectionError,
     with_same_selection,
 )
+from edgedetr.export.verify.runners.onnx import OnnxRunner  # noqa: E402
 from edgedetr.export.verify.runners.torch import TorchRunner  # noqa: E402
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec  # noqa: E402
 

@@ -1,0 +1,39 @@
+"""Mirror half of the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torchvision.transforms.v2 import functional
+
+from edgedetr.distill.picture import Picture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from edgedetr.distill.augmentations import Material
+
+PROBABILITY = 0.5
+
+
+def apply(picture: Picture, rng: np.random.Generator, _: Material) -> Picture:
+    """Mirror left and right."""
+    if rng.random() >= PROBABILITY:
+        return picture
+    targets = picture.targets
+    return Picture(
+        functional.horizontal_flip(picture.pixels),
+        replace(
+            targets,
+            boxes=_mirrored(targets.boxes),
+            ignored=_mirrored(targets.ignored),
+            picture=None if targets.picture is None else _mirrored(targets.picture),
+        ),
+    )
+
+
+def _mirrored(boxes: Tensor) -> Tensor:
+    return torch.cat([1 - boxes[:, :1], boxes[:, 1:]], dim=1)

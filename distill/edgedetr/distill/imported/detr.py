@@ -1,0 +1,50 @@
+"""DETR (Carion et al., 2020) from transformers: a softmax over classes, one level."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import DetrConfig, DetrForObjectDetection
+
+from edgedetr.distill.networks.anchor_heads import sigmoid_logits
+from edgedetr.distill.networks.decoder_hook import decoder_call, outputs_of
+from edgedetr.distill.networks.transformers_model import config_from, network_from
+from edgedetr.distill.types import Pyramid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+
+def build_from(
+    config: Mapping[str, Any], num_classes: int, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """Make the model of a ``config.json``, see `ImportableModule`."""
+    values = config_from(DetrConfig, config, num_classes)
+    return network_from(DetrForObjectDetection, values, tensors)
+
+
+def predict(model: PreTrainedModel, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1].
+
+    The sigmoid of a logit is the score that transformers' softmax gives.
+    """
+    outputs = model(pixel_values=images)
+    return sigmoid_logits(outputs.logits.softmax(-1)[..., :-1]), outputs.pred_boxes
+
+
+def encode(model: PreTrainedModel, images: Tensor) -> Pyramid:
+    """Run backbone and encoder on (B, 3, H, W); the decoder does not run."""
+    core = model.model
+    with outputs_of(core.input_projection) as seen, decoder_call(core.decoder, stop=True) as call:
+        core(pixel_values=images)
+    tokens, level = call["encoder_hidden_states"], seen[0]
+    levels = (tokens.transpose(1, 2).reshape_as(level),)
+    return Pyramid(levels, (int(images.shape[2]), int(images.shape[3])))
+
+
+def width(model: PreTrainedModel) -> int:
+    """Return the channels of the levels."""
+    return int(model.config.d_model)

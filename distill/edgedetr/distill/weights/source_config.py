@@ -1,0 +1,104 @@
+"""What the ``config.json`` of a detector of transformers says: family, size and class names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgedetr.distill.detectors import importable_families
+from edgedetr.distill.weights.timm_backbone import in_transformers_terms
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import read_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG = "config.json"
+LEFT_OUT = (
+    *("_name_or_path", "architectures", "dtype", "id2label", "label2id", "model_type"),
+    *("num_labels", "torch_dtype", "transformers_version"),
+)
+"""What says nothing about the network, or is said elsewhere."""
+UNNAMED = ("", "n/a")
+"""Labels of rows that stand for no class: COCO's numbers go up to 90, its classes are 80."""
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """A detector that comes from elsewhere.
+
+    Attributes:
+        family: File name under ``edgedetr.distill.detectors``.
+        values: The options of its network, by transformers' names.
+        rows: How many rows its class heads have.
+        class_names: The classes, in the order of their rows.
+        class_rows: The row of each class; empty where every row has a class.
+    """
+
+    family: str
+    values: dict[str, Any]
+    rows: int
+    class_names: tuple[str, ...]
+    class_rows: tuple[int, ...]
+
+
+def read_source_config(folder: Path) -> SourceConfig:
+    """Read the ``config.json`` of a folder.
+
+    Raises:
+        ArtifactError: If it is missing or damaged, names no family of this project, or does not
+            name its classes.
+    """
+    path = folder / CONFIG
+    try:
+        values = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: no readable {CONFIG}: {error}") from error
+    family = _family(values.get("model_type"), path)
+    labels = _labels(values.get("id2label"), path)
+    rows = tuple(row for row, name in enumerate(labels) if name.strip().lower() not in UNNAMED)
+    class_names = tuple(labels[row].strip() for row in rows)
+    twice = sorted({name for name in class_names if class_names.count(name) > 1})
+    if twice:
+        raise ArtifactError(
+            f"{path}: id2label has the name {twice[0]!r} twice; name each class once"
+        )
+    if not class_names:
+        raise ArtifactError(f"{path}: id2label names no class; give each row its name there")
+    kept = {key: value for key, value in values.items() if key not in LEFT_OUT}
+    return SourceConfig(
+        family=family,
+        values=in_transformers_terms(family, kept, path),
+        rows=len(labels),
+        class_names=class_names,
+        class_rows=() if len(rows) == len(labels) else rows,
+    )
+
+
+def _family(model_type: object, path: Path) -> str:
+    """Return the family of transformers' ``model_type``."""
+    known = importable_families()
+    found = str(model_type or "").replace("-", "_")
+    if found not in known:
+        raise ArtifactError(
+            f"{path}: model_type is {model_type!r}, no architecture that can be imported; those "
+            f"are {', '.join(known)}"
+        )
+    return found
+
+
+def _labels(given: object, path: Path) -> list[str]:
+    """Return the label of each row."""
+    if not isinstance(given, dict) or not given:
+        raise ArtifactError(
+            f"{path}: id2label is missing, so that no row of the class head has a name; add it, "
+            'like "id2label": {"0": "car", "1": "truck"}'
+        )
+    wanted = [str(row) for row in range(len(given))]
+    missing = [row for row in wanted if row not in given]
+    if missing:
+        raise ArtifactError(
+            f"{path}: id2label has {len(given)} names but none of row {missing[0]}; number them "
+            f"from 0 to {len(given) - 1}"
+        )
+    return [str(given[row]) for row in wanted]

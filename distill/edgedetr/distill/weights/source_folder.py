@@ -1,0 +1,58 @@
+"""The folder of a model that comes from elsewhere, by a name of the hub or by its path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgedetr.distill.weights.source_config import CONFIG
+from edgedetr.distill.weights.source_preprocessor import PREPROCESSOR
+from edgedetr.distill.weights.source_tensors import INDEX, PICKLES, WEIGHTS
+from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.hub import cache_folder, is_foreign
+
+NEEDED = (CONFIG, PREPROCESSOR, WEIGHTS, INDEX, "model-*.safetensors")
+"""The files of a repository that are downloaded; never a pickle."""
+
+
+def source_folder(source: str) -> Path:
+    """Return the folder of a model; one of the hub is downloaded once.
+
+    What a user brought below ``hub`` in the cache, as ``OWNER/NAME``, needs no network, and neither
+    does what was downloaded before.
+
+    Raises:
+        ArtifactError: If there is no such folder, and no such name of the hub can be had.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return path
+    brought = cache_folder("hub") / source
+    if is_foreign(source):
+        return brought if (brought / CONFIG).is_file() else _downloaded(source, brought)
+    if path.suffix in PICKLES:
+        raise ArtifactError(
+            f"{source} is a pickle, which may run code; where you trust it, load it with "
+            "transformers and write it with model.save_pretrained(FOLDER)"
+        )
+    found = "is a file" if path.exists() else "does not exist"
+    raise ArtifactError(
+        f"{source} {found}; wanted a folder with {CONFIG}, {PREPROCESSOR} and {WEIGHTS}, or a name "
+        "of the hub like ustc-community/dfine-large-coco"
+    )
+
+
+def _downloaded(name: str, brought: Path) -> Path:
+    """Download what is `NEEDED` of a repository, unless the hub's cache has it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=list(NEEDED)))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ArtifactError(
+            f"{name} is no folder here and cannot be had from the hub ({reason}); without a "
+            f"network, bring {CONFIG}, {PREPROCESSOR} and {WEIGHTS} of "
+            f"https://huggingface.co/{name} and put them into {brought}"
+        ) from error
+    return folder

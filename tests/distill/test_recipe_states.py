@@ -1,0 +1,168 @@
+"""Runs that are interrupted within an epoch, that keep their best, and that end early."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+
+from edgedetr.distill import recipe
+from edgedetr.distill.training.loop import TrainingLoop
+from edgedetr.distill.training.run_state import RunState
+from edgedetr.distill.weights.checkpoint import load_model
+from edgedetr.runtime.commands.signals import handled
+from edgedetr.runtime.errors import ArtifactError
+
+EVERYTHING = "mosaic+mixup+copy_paste+scale_jitter+crop+strong"
+
+
+@pytest.fixture
+def long_config(config, teacher):
+    """Two epochs of six steps with every augmentation, several sizes and repeats."""
+    data = replace(
+        config.data,
+        augment=EVERYTHING,
+        scales=(1.0, 1.34),
+        repeat_threshold=1.0,
+        no_aug_epochs=1,
+        train_split="all",
+    )
+    return replace(
+        config,
+        data=data,
+        teacher=str(teacher),
+        methods=("clock",),
+        epochs=2,
+        batch_size=1,
+        eval_every=2,
+        save_every_steps=2,
+        keep_states=2,
+    )
+
+
+def losses(out):
+    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(x["step"], x["loss"]) for x in map(json.loads, lines) if x["kind"] == "step"]
+
+
+def interrupted(config, out, monkeypatch, step):
+    """Train until that step is to be taken."""
+    real = TrainingLoop._step
+
+    def stop(self, images, targets, number, *rest):
+        if number == step:
+            raise KeyboardInterrupt
+        return real(self, images, targets, number, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.train(config, out, "a command")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_within_an_epoch_with_the_same_result(long_config, tmp_path, monkeypatch):
+    """Interrupted at steps 3 and 9 of 12, with loader processes the second time."""
+    config, out = long_config, tmp_path / "killed"
+    recipe.train(config, tmp_path / "whole", "a command")
+    interrupted(config, out, monkeypatch, 3)
+    names = {p.name for p in out.iterdir() if p.name.startswith("state")}
+    assert names == {"state.safetensors"}
+    with_workers = replace(config, data=replace(config.data, workers=2))
+    interrupted(with_workers, out, monkeypatch, 9)
+    assert (out / "state.1.safetensors").is_file()
+    recipe.train(replace(with_workers, save_every_steps=0, keep_states=1), out, "a command")
+    first, second = (d / "student.safetensors" for d in (tmp_path / "whole", out))
+    assert first.read_bytes() == second.read_bytes()
+    assert losses(out) == losses(tmp_path / "whole")
+    assert not list(out.glob("state*"))
+
+
+@pytest.mark.slow
+def test_an_older_state_gives_the_same_result(long_config, tmp_path, monkeypatch):
+    config, out = long_config, tmp_path / "run"
+    interrupted(config, out, monkeypatch, 5)
+    (out / "state.1.safetensors").replace(out / "state.safetensors")
+    recipe.train(config, out, "a command")
+    recipe.train(config, tmp_path / "whole", "a command")
+    first, second = (d / "student.safetensors" for d in (out, tmp_path / "whole"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sigterm_writes_a_state_within_the_epoch_and_ends(
+    long_config, tmp_path, monkeypatch, workers
+):
+    data = replace(long_config.data, workers=workers)
+    config = replace(long_config, data=data, save_every_steps=0)
+    out, real = tmp_path / "run", TrainingLoop._step
+
+    def end():
+        raise SystemExit(143)
+
+    def preempted(self, images, targets, number, *rest):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, images, targets, number, *rest)
+
+    with monkeypatch.context() as patch, handled("SIGTERM", once=False, action=end):
+        patch.setattr(TrainingLoop, "_step", preempted)
+        with pytest.raises(SystemExit):
+            recipe.train(config, out, "a command")
+    assert [step for step, _ in losses(out)] == [0, 1, 2]
+    loaded, real_load = [], RunState.load
+
+    def load(self, path):
+        loaded.append(real_load(self, path))
+        return loaded[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunState, "load", load)
+        recipe.train(config, out, "a command")
+    assert loaded == [(0, 3)]
+    recipe.train(config, tmp_path / "whole", "a command")
+    first, second = (d / "student.safetensors" for d in (out, tmp_path / "whole"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def rated(monkeypatch, values):
+    """Let the evaluations of a run give these AP, in turn, and the last one again and again."""
+    left = list(values)
+
+    def measure(_):
+        ap = left.pop(0) if len(left) > 1 else left[0]
+        return {"ap": ap, "ap50": ap}
+
+    monkeypatch.setattr(TrainingLoop, "_measure", measure)
+
+
+@pytest.mark.slow
+def test_the_best_student_is_what_a_run_leaves_also_after_a_kill(config, tmp_path, monkeypatch):
+    config = replace(config, epochs=4, eval_every=1, best_metric="ap")
+    rated(monkeypatch, [0.1, 0.5, 0.3, 0.2])
+    metrics = recipe.train(config, tmp_path / "whole", "a command")
+    assert metrics["ap"] == 0.5
+    assert metrics["best_epoch"] == 2
+    rated(monkeypatch, [0.1, 0.5])
+    two = replace(config, epochs=4)
+    interrupted(two, tmp_path / "killed", monkeypatch, 5)
+    assert load_model(tmp_path / "killed" / "best.safetensors").spec.class_names
+    rated(monkeypatch, [0.3, 0.2])
+    recipe.train(config, tmp_path / "killed", "a command")
+    first, second = (tmp_path / d / "student.safetensors" for d in ("whole", "killed"))
+    assert first.read_bytes() == second.read_bytes()
+    assert not list((tmp_path / "killed").glob("best*"))
+    with pytest.raises(ArtifactError, match="eval_every was 1, is 2"):
+        recipe.train(replace(config, eval_every=2), tmp_path / "whole", "a command")
+
+
+@pytest.mark.slow
+def test_a_run_that_gets_no_better_ends_early(config, tmp_path, monkeypatch):
+    config = replace(config, epochs=9, eval_every=1, best_metric="ap", patience=2)
+    rated(monkeypatch, [0.4, 0.1, 0.2, 0.9])
+    metrics = recipe.train(config, tmp_path / "run", "a command")
+    assert metrics["ap"] == 0.4
+    assert len(losses(tmp_path / "run")) == 3 * 2
+    assert recipe.train(config, tmp_path / "run", "a command")["best_epoch"] == 1

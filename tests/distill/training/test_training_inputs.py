@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgedetr.distill.data import Sample, Truth
+from edgedetr.distill.training.loader import TrainingLoader
+from edgedetr.distill.training.network_inputs import NetworkInputs
+from edgedetr.distill.training.sampling import EpochOrder, Item
+from edgedetr.distill.training.training_inputs import TrainingInputs
+from edgedetr.runtime.spec import ModelSpec
+from edgedetr.runtime.types import Frame
+
+SPEC = ModelSpec((64, 96), ("Car",))
+WIDE, HIGH = (64, 96), (96, 64)
+
+
+class Frames:
+    """Eight frames of noise, every second one upright, with one object in their middle."""
+
+    class_names: tuple[str, ...] = ("Car",)
+    ids = tuple("abcdefgh")
+    paths = tuple(map(Path, ids))
+
+    def __init__(self):
+        self.truths = tuple(self._truth(i) for i in range(8))
+
+    @staticmethod
+    def hw(index):
+        return (60, 90) if index % 2 == 0 else (90, 60)
+
+    def _truth(self, index):
+        height, width = self.hw(index)
+        return Truth(
+            boxes=np.array([[width / 4, height / 4, width * 0.75, height * 0.75]], np.float32),
+            labels=np.zeros(1, np.int64),
+            truncation=np.zeros(1, np.float32),
+            occlusion=np.zeros(1, np.int64),
+            ignored=np.array([[0, 0, 5, 5]], np.float32),
+        )
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        image = np.random.default_rng(index).integers(0, 256, (*self.hw(index), 3), np.uint8)
+        return Sample(Frame(image), self.truths[index])
+
+
+EVERYTHING = "mosaic+mixup+copy_paste+scale_jitter+crop+strong"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_augmentation_at_once_is_the_same_by_seed_epoch_and_image(workers):
+    def batches(seed=0, done=0):
+        inputs = NetworkInputs(Frames(), SPEC, (WIDE, HIGH))
+        data = TrainingInputs(inputs, EVERYTHING, seed)
+        order = EpochOrder(8, 2, seed, groups=inputs.groups, scales=(0.5, 1.0))
+        return list(TrainingLoader(data, order, workers).batches(1, done))
+
+    whole, again, rest, other = batches(), batches(), batches(done=1), batches(seed=1)
+    assert len(whole) == 4
+    for one, two in (*zip(whole, again, strict=True), *zip(whole[1:], rest, strict=True)):
+        assert torch.equal(one[0], two[0])
+        for a, b in zip(one[1], two[1], strict=True):
+            assert torch.equal(a.boxes, b.boxes)
+            assert torch.equal(a.ignored, b.ignored)
+    assert any(
+        a[0].shape != b[0].shape or not torch.equal(a[0], b[0])
+        for a, b in zip(whole, other, strict=True)
+    )
+
+
+def test_a_repeated_image_is_augmented_otherwise():
+    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "strong", seed=0)
+    first = data.picture(Item(0, 3))
+    assert any(not torch.equal(data.picture(Item(0, 3, r)).pixels, first.pixels) for r in (1, 2, 3))
+
+
+def test_each_image_gets_the_size_nearest_to_its_shape_and_boxes_stay():
+    inputs = NetworkInputs(Frames(), SPEC, (WIDE, HIGH))
+    assert inputs.groups.tolist() == [0, 1] * 4
+    data = TrainingInputs(inputs, "flip", seed=0)
+    for index in range(8):
+        picture = data.picture(Item(0, index))
+        assert picture.hw == (WIDE, HIGH)[index % 2]
+        torch.testing.assert_close(
+            picture.targets.boxes, torch.tensor([[0.5, 0.5, 0.5, 0.5]]), atol=0.02, rtol=0
+        )
+
+
+def test_a_scale_resizes_the_picture_and_leaves_its_boxes():
+    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "flip", seed=0)
+    own, half = data.picture(Item(0, 2)), data.picture(Item(0, 2, 0, 0.5))
+    assert half.hw == (32, 64)  # 1.5 strides are 2
+    assert torch.equal(half.targets.boxes, own.targets.boxes)
+    assert data[Item(0, 2, 0, 0.5)][0].shape == (3, 32, 64)
+    assert data[0, 2][0].shape == (3, 64, 96)
+
+
+def test_the_last_epochs_only_mirror():
+    inputs = NetworkInputs(Frames(), SPEC)
+    strong = TrainingInputs(inputs, EVERYTHING, seed=0, plain_from=2)
+    plain = [inputs[i].pixels for i in range(8)]
+    for epoch, kept in ((1, False), (2, True), (3, True)):
+        found = [strong.picture(Item(epoch, i)).pixels for i in range(8)]
+        same = [
+            torch.equal(f, p) or torch.equal(f, p.flip(-1))
+            for f, p in zip(found, plain, strict=True)
+        ]
+        assert all(same) == kept
+    still = TrainingInputs(inputs, "mosaic", seed=0, plain_from=0)
+    assert torch.equal(still.picture(Item(0, 3)).pixels, plain[3])
+
+
+def test_frames_that_are_mixed_have_the_size_of_the_picture():
+    inputs = NetworkInputs(Frames(), SPEC, (WIDE, HIGH))
+    data = TrainingInputs(inputs, "mosaic", seed=0)
+    for epoch in range(6):
+        for index in range(8):
+            assert data.picture(Item(epoch, index)).hw == (WIDE, HIGH)[index % 2]
