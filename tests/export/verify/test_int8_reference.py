@@ -56,8 +56,8 @@ def test_what_is_not_quantized_in_the_other_graph_stays_as_it_is(pair):
 
 def test_uint8_of_the_other_graph_gives_a_zero_point(onnx_model):
     """From -1 to 4 a step is 5 / 255, and the 51st stands for 0."""
-    node = ("MatMul", "layer", ["x", "w"], "y", {})
-    plain = onnx_model([node], {"w": np.eye(2)}, inputs={"x": (1, 2)}, outputs=("y",))
+    layer: tuple[object, ...] = ("MatMul", "layer", ["x", "w"], "y", {})
+    plain = onnx_model([layer], {"w": np.eye(2)}, inputs={"x": (1, 2)}, outputs=("y",))
     quantized = onnx_model(
         [
             ("QuantizeLinear", "q", ["x", "s", "z"], "x8", {}),
