@@ -85,14 +85,9 @@ def collect(  # noqa: PLR0913 - one argument per choice
     model = load_onnx(path)
     spec = spec or embedded_spec(model, path)
     batch = check_contract(model, spec, path)
-    if coarsest_precision(model) == "int8":
-        raise ArtifactError(f"{path} is quantized already; calibrate the float32 model")
-    tensors = calibration_tensors(model)
-    if not tensors:
-        raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")
+    tensors = _tensors(model, path)
     histograms = {name: Histogram() for name in tensors}
-    parts = _split(model, tensors, spec.input_name)
-    chunks = [_Chunk(exact_session(ending_at(model, p), str(path)), p) for p in parts]
+    chunks = _chunks(model, tensors, spec.input_name, path)
     probe, probed = RangeProbe(model), set(choose_frames(images, RANGE_FRAMES))
     digest, preprocess = hashlib.sha256(), Preprocessor(spec)
     feed = np.empty((batch, 3, *spec.input_hw), np.float32)
@@ -121,6 +116,22 @@ def collect(  # noqa: PLR0913 - one argument per choice
         magnitudes={name: found.magnitude for name, found in probe.ranges().items()},
         shifts=shifts,
     )
+
+
+def _tensors(model: onnx.ModelProto, path: Path) -> list[str]:
+    """Name what is calibrated; refuse a model in which that is nothing."""
+    if coarsest_precision(model) == "int8":
+        raise ArtifactError(f"{path} is quantized already; calibrate the float32 model")
+    tensors = calibration_tensors(model)
+    if not tensors:
+        raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")
+    return tensors
+
+
+def _chunks(model: onnx.ModelProto, tensors: Sequence[str], given: str, path: Path) -> list[_Chunk]:
+    """Open the parts of the network."""
+    parts = _split(model, tensors, given)
+    return [_Chunk(exact_session(ending_at(model, p), str(path)), p) for p in parts]
 
 
 def _ranges(

@@ -77,9 +77,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     path, output = Path(path), Path(output)
     stats_path = None if stats_path is None else Path(stats_path)
-    check_onnx_name(output)
-    if is_same_file(output, path, *([stats_path] if stats_path else [])):
-        raise UsageError(f"{output} is an input of the same command; choose another --output")
+    _check_output(output, [path, stats_path] if stats_path else [path])
     model = load_onnx(path)
     stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
     _check(model, path, stats, spec)
@@ -87,10 +85,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     quantized = quantize(model, stats, include, exclude, target)
     share = quantized_share(quantized)
     quantized, half = with_rest(quantized, stats, rest, frames)
-    versions = versions_of(VERSIONS)
-    set_metadata(quantized, stats.spec, versions, target)
-    with atomic_path(output) as temporary:
-        onnx.save(quantized, temporary)
+    versions = _save(quantized, output, stats.spec, target)
     parents = [path, stats_path] if stats_path else [path]
     chosen = {"--include": include, "--exclude": exclude} if stats_path else {}
     write_manifest(
@@ -104,6 +99,22 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         targets=(target,),
     )
     return replace(share, rest=half)
+
+
+def _check_output(output: Path, inputs: list[Path]) -> None:
+    """Refuse a name that is not ONNX's, or that of an input."""
+    check_onnx_name(output)
+    if is_same_file(output, *inputs):
+        raise UsageError(f"{output} is an input of the same command; choose another --output")
+
+
+def _save(model: onnx.ModelProto, output: Path, spec: ModelSpec, target: Target) -> tuple[str, ...]:
+    """Write a model with its metadata, and return the versions that made it."""
+    versions = versions_of(VERSIONS)
+    set_metadata(model, spec, versions, target)
+    with atomic_path(output) as temporary:
+        onnx.save(model, temporary)
+    return versions
 
 
 def _command(parents: list[Path], options: Mapping[str, str]) -> str:
