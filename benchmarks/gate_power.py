@@ -38,6 +38,7 @@ from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.verify.activations import compare_activations
 from edgedetr.export.verify.limits import FP16_LIMITS, INT8_LIMITS
 from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at, lost_share
+from edgedetr.export.verify.quantizers import FRAMES
 from edgedetr.export.verify.runner import open_runner
 from edgedetr.graph.blocks import block_names
 from edgedetr.graph.model_file import load_onnx
@@ -72,8 +73,8 @@ SPREAD = 6
 evenly spread over the graph."""
 HUGE = 1e6
 INSIDE = 5
-"""How many times three frames are drawn to look inside the two graphs, as `edgedetr verify` does on
-the worst three; the draws of frames take these in turns."""
+"""How many times frames are drawn to look inside the two graphs, as `edgedetr verify` does on the
+worst three and, for the quantizers, on the first; the draws of frames take these in turns."""
 
 
 MEASURES = (
@@ -228,15 +229,16 @@ class Pool:
         self.trial.close()
 
     def faults(self, model: onnx.ModelProto) -> list[str]:
-        """Look inside the graphs on three frames, `INSIDE` times; list what is wrong each time."""
+        """Look inside the graphs, `INSIDE` times on other frames; list what is wrong each time."""
         random = np.random.default_rng(0)
         with TemporaryDirectory() as folder:
             candidate = Path(folder) / "candidate.onnx"
             onnx.save(model, candidate)
             runners = open_runner(self._path, self._spec), open_runner(candidate, self._spec)
-            drawn = (random.choice(len(self._images), 3, replace=False) for _ in range(INSIDE))
-            frames = ([read_image(self._images[i]) for i in three] for three in drawn)
-            found = [compare_activations(runners, ("a", "b"), f, traced=False) for f in frames]
+            count = len(self._images)
+            drawn = (random.choice(count, FRAMES, replace=False) for _ in range(INSIDE))
+            frames = ([read_image(self._images[i]) for i in some] for some in drawn)
+            found = [compare_activations(runners, ("a", "b"), f[:3], f) for f in frames]
         return [activations.reason if activations else "" for activations in found]
 
 

@@ -1,6 +1,14 @@
+from dataclasses import replace
+
 import pytest
 
-from edgedetr.distill.config import MethodConfig, StudentConfig, load_config
+from edgedetr.distill.config import (
+    DataConfig,
+    DistillConfig,
+    MethodConfig,
+    StudentConfig,
+    load_config,
+)
 from edgedetr.distill.methods.clock import Settings
 from edgedetr.runtime.errors import SettingsError, UnknownNameError
 
@@ -94,13 +102,17 @@ def test_overrides_reach_into_tables_and_take_bare_strings(tmp_path):
         ("method.clock.share='x'", "method.clock.share must be a number of at least 0, got x"),
         ("method.clock.lcmd_weight=-1", "clock.lcmd_weight must be a number of at least 0, got -1"),
         ("method.fgd.temperature=nan", "fgd.temperature must be a number of at least 0, got nan"),
-        ("class_map.Car=[1]", r"class_map.Car must be a name, got \[1\]"),
+        ("class_map.Car=[1]", r"class_map.Car must be a name or a list of names, got \[1\]"),
         ("qat.include='('", r"must be regular expressions, found '\(': missing \)"),
         ("qat.frames=-3", "qat.frames must be at least 1"),
         ("data.augment=flip+strong", r"one augmentation twice: 'flip\+strong' is flip\+flip"),
         ("data.repeat_threshold=2", r"repeat_threshold must lie in \[0, 1\], got 2"),
         ("data.scales=[]", r"scales must lie in \[0.1, 10\], at least one, got \(\)"),
         ("data.rectangular=[[100,64]]", "rectangular must be multiples of 32"),
+        (
+            "data={root='a', unlabelled='b', rectangular=[[64, 96]]}",
+            "unlabelled frames have one size: set unlabelled or rectangular",
+        ),
         ("data.no_aug_epochs=-1", "no_aug_epochs must be at least 0"),
         ("optimizer.schedule=linear", "'linear' is no choice"),
         ("optimizer.gamma=0", r"gamma must lie in \(0, 1\]"),
@@ -139,3 +151,49 @@ def test_a_missing_or_damaged_file_is_one_line(tmp_path):
 def test_a_student_has_one_start():
     with pytest.raises(ValueError, match="init, which has a backbone, or backbone_weights"):
         StudentConfig(init="a", backbone_weights="b")
+
+
+def test_what_a_run_does_without_is_not_recorded(tmp_path):
+    """Runs of before there were such settings are the same runs."""
+    plain = DistillConfig(data=DataConfig(root="data"))
+    record = plain.record()
+    assert not record.keys() & {"qat", "teacher_input", "foundation"}
+    assert not {"mean", "std"} & record["student"].keys()
+    assert not any(key.startswith("unlabelled") for key in record["data"])
+    used = replace(
+        plain,
+        data=replace(plain.data, unlabelled="more"),
+        student=replace(plain.student, mean=(0.5,) * 3, std=(0.2,) * 3),
+        methods=("foundation",),
+        foundation=str(tmp_path),
+    )
+    record = used.record()
+    assert record["data"]["unlabelled"] == "more"
+    assert record["student"]["mean"] == (0.5,) * 3
+    assert used.weights["foundation"] == record["foundation"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"methods": ("foundation",)}, "method 'foundation' needs foundation"),
+        ({"data": DataConfig("data", unlabelled="more")}, "data.unlabelled needs a method with"),
+        (
+            {
+                "data": DataConfig("data", unlabelled="more"),
+                "teacher": "t.safetensors",
+                "methods": ("clock",),
+                "batch_size": 1,
+            },
+            "batch_size with data.unlabelled must be at least 2",
+        ),
+    ],
+)
+def test_frames_and_foundations_that_nothing_uses_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DistillConfig(**{"data": DataConfig("data"), **settings})
+
+
+def test_shares_and_scores_of_unlabelled_frames_have_a_range():
+    with pytest.raises(ValueError, match="unlabelled_share and unlabelled_score must lie in"):
+        DataConfig("data", unlabelled_share=1.0)

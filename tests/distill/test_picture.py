@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 
 from edgedetr.distill.picture import Picture, Window, cropped, joined, placed
@@ -64,3 +66,12 @@ def test_the_content_of_a_letterbox_is_without_its_padding():
     boxed = Picture(pixels, targets_of(picture=(0, 0, 200, 60)))
     assert boxed.content == Window(0, 0, 60, 200)
     assert Picture(pixels, targets_of()).content == Window(0, 0, 100, 200)
+
+
+def test_a_picture_of_several_has_the_shape_of_the_first_only_where_it_is_all_of_it():
+    """A letterboxed frame in a mosaic: what shows an image is the whole input, of another shape."""
+    whole = replace(targets_of(), source_hw=(50, 100))
+    boxed = replace(targets_of(picture=(0, 0, 200, 50)), source_hw=(50, 100))
+    assert joined([whole, boxed], None).source_hw == (50, 100)
+    assert joined([boxed, whole], boxed.picture).source_hw == (50, 100)
+    assert joined([boxed, whole], None).source_hw is None

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 from edgedetr.distill import recipe
 from edgedetr.distill.config import load_config
 from edgedetr.distill.model import new_model
+from edgedetr.distill.teacher_config import names_of
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.spec import ModelSpec
 
@@ -67,7 +69,6 @@ def overrides(tmp_path):
             "data.val_split": '"train"',
             "data.workers": "0",
             "data.scales": "[1.0]" if "scales" not in data else "[1.0, 1.34]",
-            "class_map": "{}",
             "student.preset": f'"{SMALL}"',
             "student.input_hw": str(list(HW)),
             "epochs": "1",
@@ -78,7 +79,8 @@ def overrides(tmp_path):
             if name in values["student"]:
                 found[f"student.{name}"] = '""'
         if "teacher" in values:
-            spec = ModelSpec(HW, tuple(classes))
+            theirs = names_of(values.get("class_map", {}), classes)
+            spec = ModelSpec(HW, tuple(dict.fromkeys(chain.from_iterable(theirs))))
             path = tmp_path / "teacher.safetensors"
             save_model(path, new_model(TEACHERS[values["teacher"]], SMALL, spec), command="a test")
             found["teacher"] = f'"{path}"'

@@ -201,8 +201,9 @@ def models(onnx_model):
     compared = ("verify", "conv.onnx", "quantized.onnx", "--images", "pictures")
     run(*compared, "--threshold", 0, "--json", "verify.json")
     made("package", "keygen", "key")
-    made("package", "create", "tiny.onnx", "-o", "package", "--key", "key")
-    made("package", "create", "tiny.onnx", "-o", "package.tar", "--key", "key")
+    packed = ("package", "create", "tiny.onnx", "--reference", "tiny.onnx", "--key", "key")
+    for name in ("package", "package.tar"):
+        made(*packed, "-o", name)
     Path("report.json").write_text('{"models": [], "parity": []}', encoding="utf-8")
     Path("run").mkdir()
     for name in ("conv.onnx", "verify.json"):

@@ -15,10 +15,17 @@ from edgedetr.distill.config_ranges import (
     check_range,
     check_sides,
 )
-from edgedetr.distill.methods import method
+from edgedetr.distill.methods import method, needs_foundation
 from edgedetr.distill.optimizer_config import LATER, OptimizerConfig, ScheduleConfig
+from edgedetr.distill.teacher_config import (
+    TeacherConfig,
+    TeacherInputConfig,
+    check_class_map,
+    check_normalization,
+    names_of,
+)
 from edgedetr.runtime.errors import SettingsError
-from edgedetr.runtime.settings import load_settings, nearest, settings_from_dict
+from edgedetr.runtime.settings import load_settings, settings_from_dict
 
 if TYPE_CHECKING:
     import os
@@ -54,6 +61,11 @@ class DataConfig:
         rectangular: Sizes (H, W) of which each image gets the one nearest to its own shape, and a
             batch holds one; the student is evaluated at its own. Empty trains at that size too.
         workers: Processes that load images; 0 loads in the training process.
+        unlabelled: Folder of frames without labels, in which only the teacher teaches; empty is
+            none.
+        unlabelled_share: Their share of each batch, in (0, 1).
+        unlabelled_score: From which score on the teacher's detections stand for their labels in
+            distillation losses.
     """
 
     root: str
@@ -68,6 +80,9 @@ class DataConfig:
     scales: tuple[float, ...] = (1.0,)
     rectangular: tuple[tuple[int, int], ...] = ()
     workers: int = 0
+    unlabelled: str = ""
+    unlabelled_share: float = 0.25
+    unlabelled_score: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) < len(self.classes):
@@ -87,6 +102,11 @@ class DataConfig:
                 raise ValueError(f"train_split and val_split must be names, got {split!r}")
         check_range("workers", self.workers, 0, MOST_WORKERS)
         self._check_sampling()
+        if not (0 < self.unlabelled_share < 1 and 0 < self.unlabelled_score < 1):
+            raise ValueError(
+                "unlabelled_share and unlabelled_score must lie in (0, 1), got "
+                f"{self.unlabelled_share} and {self.unlabelled_score}"
+            )
 
     def _check_sampling(self) -> None:
         check_range("no_aug_epochs", self.no_aug_epochs, 0, MOST_STEPS)
@@ -99,6 +119,8 @@ class DataConfig:
             raise ValueError(f"scales must lie in [0.1, 10], at least one, got {self.scales}")
         for hw in self.rectangular:
             check_sides("rectangular", hw)
+        if self.rectangular and self.unlabelled:
+            raise ValueError("unlabelled frames have one size: set unlabelled or rectangular")
 
 
 @dataclass(frozen=True)
@@ -110,6 +132,9 @@ class StudentConfig:
         preset: Size within the family; ``imported`` is that of a foreign detector in ``init``.
         input_hw: Height and width of the network's input in pixels, multiples of 32.
         resize: How frames get to that size, see `ModelSpec`.
+        mean: What each channel (R, G, B) of pixels in [0, 1] loses; unset takes what the weights
+            that it starts from were trained with, and 0 where it starts fresh.
+        std: What it is divided by then; likewise, and 1.
         init: Checkpoint of the same family and preset to start from, or weights of such a detector
             in transformers' naming: a ``.safetensors`` file, a folder or a hub repository; empty
             starts fresh.
@@ -124,12 +149,15 @@ class StudentConfig:
     preset: str = "edge-tiny"
     input_hw: tuple[int, int] = (96, 320)
     resize: Literal["letterbox", "stretch"] = "stretch"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     init: str = ""
     backbone_weights: str = ""
     inherit: bool = False
 
     def __post_init__(self) -> None:
         check_sides("input_hw", self.input_hw)
+        check_normalization(self.mean, self.std)
         if self.preset == "imported" and not self.init:
             raise ValueError('preset = "imported" needs the detector that is imported, in init')
         if self.init and self.backbone_weights:
@@ -170,19 +198,6 @@ class QatConfig:
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
-    """The teacher of a run, as `DistillConfig` names it.
-
-    Attributes:
-        checkpoint: Its file; empty for a run without one.
-        class_names: The teacher's name of each class of the data set.
-    """
-
-    checkpoint: str
-    class_names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class MethodConfig:
     """One distillation method of a run.
 
@@ -201,29 +216,6 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
-class Sections:
-    """A config by the parts of a run: each part is given its own section.
-
-    Attributes:
-        data: Of the splits and their loading.
-        student: Of the model to train.
-        qat: Of what is quantized in it.
-        teacher: Of its checkpoint and its names of the classes.
-        objective: The distillation methods, whose losses add up.
-        optimizer: Of the optimizer, the learning rate and the moving average.
-        loop: Of the epochs and batches.
-    """
-
-    data: DataConfig
-    student: StudentConfig
-    qat: QatConfig
-    teacher: TeacherConfig
-    objective: tuple[MethodConfig, ...]
-    optimizer: OptimizerConfig
-    loop: ScheduleConfig
-
-
-@dataclass(frozen=True)
 class DistillConfig:
     """What a run needs to be repeated.
 
@@ -234,7 +226,13 @@ class DistillConfig:
         qat: Whether it is trained for INT8.
         teacher: Checkpoint of the teacher, a folder of transformers or a name of the hub; empty for
             a method that needs none.
-        class_map: The teacher's name of each class that it names otherwise.
+        teacher_input: Its input, where it is to be another than it was trained with.
+        foundation: Vision backbone of transformers whose features the method ``foundation``
+            teaches: a folder, or a repository of the Hugging Face hub.
+        class_map: The teacher's name of each class that it names otherwise, or a list of names:
+            ``Car = ["car", "truck"]`` takes both as Car, ``Cyclist = []`` says that the teacher
+            does not know the class, so that no class loss teaches it. A start from weights takes
+            its class rows by the same names.
         methods: File names under ``edgedetr.distill.methods``; their losses add up.
         method: Settings of each method by its name: its own, and ``weight`` and ``share`` of
             `MethodConfig`. Those of a method that is not in ``methods`` wait for it.
@@ -254,6 +252,8 @@ class DistillConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     qat: QatConfig = QatConfig()
     teacher: str = ""
+    teacher_input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
+    foundation: str = ""
     class_map: dict[str, Any] = field(default_factory=dict)
     methods: tuple[str, ...] = ("none",)
     method: dict[str, Any] = field(default_factory=dict)
@@ -276,13 +276,14 @@ class DistillConfig:
         needy = [name for name in self.methods if method(name).NEEDS_TEACHER]
         if needy and not self.teacher:
             raise ValueError(f"method {needy[0]!r} needs a teacher checkpoint")
+        self._check_foundation()
         if self.student.inherit and not self.teacher:
             raise ValueError("student.inherit needs a teacher checkpoint")
         if self.qat.enabled and not self.student.init:
             raise ValueError(
                 "qat.enabled fine-tunes a trained student; name its checkpoint in student.init"
             )
-        self._check_class_map()
+        check_class_map(self.class_map, self.data.classes)
 
     def _check_schedule(self) -> None:
         for name in ("epochs", "batch_size", "eval_every", "keep_states"):
@@ -292,21 +293,21 @@ class DistillConfig:
         if self.patience and not self.best_metric:
             raise ValueError('patience needs best_metric: set it to "ap" or "ap50"')
 
-    def _check_class_map(self) -> None:
-        for name, theirs in self.class_map.items():
-            if name not in self.data.classes:
-                raise ValueError(
-                    f"class_map names {name!r}, which is not one of data.classes"
-                    f"{nearest(name, self.data.classes)}"
-                )
-            if not isinstance(theirs, str):
-                raise ValueError(f"class_map.{name} must be a name, got {theirs!r}")  # noqa: TRY004 - a value
+    def _check_foundation(self) -> None:
+        """Refuse a method without its foundation, and frames that nothing teaches."""
+        learns = needs_foundation(self.methods)
+        if learns and not self.foundation:
+            raise ValueError("method 'foundation' needs foundation, its backbone")
+        if self.data.unlabelled:
+            if not learns and not any(method(name).NEEDS_TEACHER for name in self.methods):
+                raise ValueError("data.unlabelled needs a method with a teacher, or 'foundation'")
+            check_range("batch_size with data.unlabelled", self.batch_size, 2, MOST_STEPS)
 
     @property
     def teacher_config(self) -> TeacherConfig:
         """The section of the teacher."""
-        names = tuple(str(self.class_map.get(name, name)) for name in self.data.classes)
-        return TeacherConfig(self.teacher, names)
+        names = names_of(self.class_map, self.data.classes)
+        return TeacherConfig(self.teacher, names, self.teacher_input, self.foundation)
 
     @property
     def schedule(self) -> ScheduleConfig:
@@ -325,24 +326,23 @@ class DistillConfig:
             "teacher": self.teacher,
             "student.init": self.student.init,
             "student.backbone_weights": self.student.backbone_weights,
+            **({"foundation": self.foundation} if self.foundation else {}),
         }
 
     def record(self) -> dict[str, Any]:
         """Return the settings as plain values, to be kept with a run and compared.
 
-        What a run does without is not mentioned, as before there was any.
+        What a run does without and what is at its default in `_LATER` is left out, as before.
         """
         values = asdict(self)
         if not self.qat.enabled:
             del values["qat"]
-        for section, own, names in (
-            (values, self, _LATER),
-            (values["data"], self.data, _LATER_DATA),
-            (values["optimizer"], self.optimizer, LATER),
-        ):
-            for f in fields(own):
-                if f.name in names and getattr(own, f.name) == f.default:
-                    del section[f.name]
+        defaults = asdict(DistillConfig(DataConfig(self.data.root)))
+        for section, names in _LATER.items():
+            table, default = (x[section] if section else x for x in (values, defaults))
+            for name in names:
+                if table[name] == default[name]:
+                    del table[name]
         return values
 
     def method_config(self, name: str) -> MethodConfig:
@@ -367,9 +367,19 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-_LATER = ("best_metric", "patience", "save_every_steps", "keep_states")
-_LATER_DATA = ("no_aug_epochs", "repeat_threshold", "scales", "rectangular")
-"""Settings that a record leaves out at their default: older runs were without them."""
+_LATER = {
+    "": (
+        *("teacher_input", "foundation"),
+        *("best_metric", "patience", "save_every_steps", "keep_states"),
+    ),
+    "data": (
+        *("no_aug_epochs", "repeat_threshold", "scales", "rectangular"),
+        *("unlabelled", "unlabelled_share", "unlabelled_score"),
+    ),
+    "student": ("mean", "std"),
+    "optimizer": LATER,
+}
+"""Settings that a record leaves out at their default, by section: older runs were without them."""
 
 _FACTORS = {"weight": 1.0, "share": 0.0}
 

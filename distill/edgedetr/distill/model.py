@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
+
+from edgedetr.distill.class_map import ClassMap
 from edgedetr.distill.detectors import DetectorModule, detector, is_importable, trains
+from edgedetr.distill.types import into_frame, out_of_frame
 from edgedetr.runtime.errors import UnknownNameError, UsageError
 from edgedetr.runtime.settings import nearest
 
@@ -15,12 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from edgedetr.distill.detectors import (
+        DenseDetectorModule,
         ImportableModule,
         QueryDetectorModule,
         RegionDetectorModule,
     )
     from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.distill.types import (
+        CellOutputs,
         DetrOutputs,
         Features,
         Losses,
@@ -72,7 +78,7 @@ class Model:
         preset: Size within the family.
         spec: The contract of inputs and outputs.
         network: The weights.
-        class_order: Which class of the network each class of the outputs is; empty where they are
+        class_map: Which classes of the network each class of the outputs is; None where they are
             the same, see `with_classes`.
         quantization: How its INT8 export rounds, where it was trained for that; its own functions
             compute in float, see `edgedetr.distill.networks.fake_quantization.simulated`.
@@ -83,7 +89,7 @@ class Model:
     preset: str
     spec: ModelSpec
     network: nn.Module
-    class_order: tuple[int, ...] = ()
+    class_map: ClassMap | None = None
     quantization: Quantization | None = None
     architecture: Architecture | None = None
 
@@ -110,30 +116,42 @@ class Model:
     @property
     def num_classes(self) -> int:
         """How many classes its outputs have."""
-        return len(self.class_order or self.spec.class_names)
+        return len(self.class_map.groups if self.class_map else self.spec.class_names)
 
     @property
-    def rows(self) -> tuple[int, ...]:
-        """Which row of the class heads each class of the outputs has; empty where all are."""
-        rows = self.architecture.class_rows if self.architecture else ()
-        return (
-            tuple(rows[i] for i in self.class_order)
-            if rows and self.class_order
-            else (self.class_order or rows)
-        )
+    def known_classes(self) -> tuple[int, ...] | None:
+        """Indices of the outputs' classes that the network knows; None where it knows all."""
+        return self.class_map.known if self.class_map else None
 
-    def with_classes(self, names: Sequence[str]) -> Model:
-        """Return the model with outputs for these of its classes, in this order."""
+    @property
+    def rows(self) -> ClassMap | None:
+        """Which rows of the class heads each class of the outputs is; None where they are all."""
+        architecture = self.architecture
+        if architecture is None or not architecture.class_rows:
+            return self.class_map
+        rows = architecture.class_rows
+        groups = self.class_map.groups if self.class_map else [(i,) for i in range(len(rows))]
+        in_rows = tuple(tuple(rows[i] for i in group) for group in groups)
+        return ClassMap(in_rows, architecture.rows)
+
+    def with_classes(self, names: Sequence[str | Sequence[str]]) -> Model:
+        """Return the model with outputs for these of its classes, in this order.
+
+        Args:
+            names: The model's name of each class of the outputs, or its names: the class is then
+                any of them, and none of its classes where there is no name.
+        """
         own = self.spec.class_names
-        order = () if tuple(names) == tuple(own) else tuple(own.index(name) for name in names)
-        return replace(self, class_order=order)
+        lists = [(name,) if isinstance(name, str) else tuple(name) for name in names]
+        if lists == [(name,) for name in own]:
+            return replace(self, class_map=None)
+        groups = tuple(tuple(own.index(name) for name in some) for some in lists)
+        return replace(self, class_map=ClassMap(groups, len(own)))
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
         logits, boxes = self.module.predict(self.network, images)
-        if self.rows:
-            logits = logits[..., list(self.rows)]
-        return logits, boxes
+        return self.rows.of_sigmoid(logits) if self.rows else logits, boxes
 
     def training_pass(self, images: Tensor, targets: Sequence[Targets]) -> tuple[Losses, Features]:
         """Return the weighted detection losses of (B, 3, H, W), and the memory they came from.
@@ -154,38 +172,64 @@ class Model:
         return self.module.regions(self.network, memory)
 
     def label_content(self, labels: Tensor, boxes: Tensor) -> Tensor:
-        """Make the content (B, Q, D) of queries of the outputs' classes."""
+        """Make the content (B, Q, D) of queries of the outputs' classes.
+
+        A class that is several of the network's gets the content of the first; that of one that
+        the network does not know means nothing.
+        """
         if self.rows:
-            labels = labels.new_tensor(self.rows)[labels]
+            labels = labels.new_tensor(self.rows.firsts)[labels]
         module = cast("QueryDetectorModule", self.module)
         return module.label_content(self.network, labels, boxes)
 
     def place_content(self, memory: Memory, boxes: Tensor) -> Tensor:
         """Make the content (B, Q, D) of queries of no class at boxes (B, Q, 4)."""
         module = cast("QueryDetectorModule", self.module)
-        return module.place_content(self.network, memory, boxes)
+        return module.place_content(self.network, memory, into_frame(boxes, memory.frame))
 
     def decode(self, memory: Memory, queries: Queries) -> DetrOutputs:
         """Decode any queries, with every decoder layer."""
         module = cast("QueryDetectorModule", self.module)
-        outputs = module.decode(self.network, memory, queries)
+        inside = replace(queries, boxes=into_frame(queries.boxes, memory.frame))
+        outputs = module.decode(self.network, memory, inside)
+        if memory.frame is not None:
+            outputs = replace(outputs, boxes=out_of_frame(outputs.boxes, memory.frame))
         if self.rows:
-            outputs = replace(outputs, logits=outputs.logits[..., list(self.rows)])
+            logits = self.rows.of_sigmoid(outputs.logits)
+            outputs = replace(outputs, logits=logits, known=self.rows.known)
         return outputs
+
+    def cell_outputs(self, pyramid: Pyramid, count: int) -> CellOutputs:
+        """Return the outputs at the best anchors or locations, at most ``count`` an image."""
+        return cast("DenseDetectorModule", self.module).cell_outputs(self.network, pyramid, count)
 
     def classify_regions(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> RegionOutputs:
         """Classify and refine given boxes, xyxy in [0, 1], (n, 4) an image."""
         module = cast("RegionDetectorModule", self.module)
-        outputs = module.classify_regions(self.network, pyramid, boxes)
-        if self.class_order:
-            order = list(self.class_order)
+        frame = pyramid.frame
+        inside = boxes if frame is None else _regions_in_frame(boxes, frame)
+        outputs = module.classify_regions(self.network, pyramid, inside)
+        if frame is not None:
+            counts = torch.tensor([len(b) for b in boxes], device=frame.device)
+            scale, shift = frame.repeat_interleave(counts, 0)[:, None].chunk(2, -1)
+            moved = (outputs.boxes - shift.repeat(1, 1, 2)) / scale.repeat(1, 1, 2)
+            outputs = replace(outputs, boxes=moved)
+        if self.class_map:
+            found = outputs.logits
             outputs = replace(
                 outputs,
-                logits=outputs.logits[:, [0, *(1 + i for i in order)]],
-                deltas=outputs.deltas[:, order],
-                boxes=outputs.boxes[:, order],
+                logits=self.class_map.of_softmax(found),
+                deltas=self.class_map.of_boxes(outputs.deltas, found),
+                boxes=self.class_map.of_boxes(outputs.boxes, found),
+                known=self.class_map.known,
             )
         return outputs
+
+
+def _regions_in_frame(boxes: Sequence[Tensor], frame: Tensor) -> list[Tensor]:
+    """Move boxes, xyxy in [0, 1], to where they lie in the frame of each image."""
+    scale, shift = (part.repeat(1, 2) for part in frame.chunk(2, -1))
+    return [(b * a + c).clamp(0, 1) for b, a, c in zip(boxes, scale, shift, strict=True)]
 
 
 def new_model(

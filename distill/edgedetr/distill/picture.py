@@ -146,6 +146,7 @@ def joined(parts: Sequence[Targets], area: Tensor | None) -> Targets:
         ignored=torch.cat([p.ignored for p in parts]),
         frame_id=" with ".join(dict.fromkeys(p.frame_id for p in parts)),
         picture=area,
+        source_hw=parts[0].source_hw if area is parts[0].picture else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import Accelerator
 
-from edgedetr.distill.config import Sections
 from edgedetr.distill.evaluation.predict import evaluate
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
@@ -18,7 +17,7 @@ from edgedetr.distill.training.best_student import BestStudent
 from edgedetr.distill.training.distillation_model import trainee_of
 from edgedetr.distill.training.loader import open_split, open_splits, training_loader
 from edgedetr.distill.training.loop import TrainingLoop
-from edgedetr.distill.training.models import open_student, open_teacher
+from edgedetr.distill.training.models import inherited, open_student, open_teacher, report_inputs
 from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.optimizer import freeze_stages, optimizer_of
@@ -36,12 +35,44 @@ from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.sample_sheet import draw_samples
 from edgedetr.distill.training.sampling import training_sizes
-from edgedetr.distill.weights.selection import inherit
+from edgedetr.distill.training.unlabelled import least_batch
+from edgedetr.distill.weights.foundation import open_foundation
 
 if TYPE_CHECKING:
     import os
 
-    from edgedetr.distill.config import DistillConfig
+    from edgedetr.distill.config import (
+        DataConfig,
+        DistillConfig,
+        MethodConfig,
+        QatConfig,
+        StudentConfig,
+    )
+    from edgedetr.distill.optimizer_config import OptimizerConfig, ScheduleConfig
+    from edgedetr.distill.teacher_config import TeacherConfig
+
+
+@dataclass(frozen=True)
+class Sections:
+    """A config by the parts of a run: each part is given its own section.
+
+    Attributes:
+        data: Of the splits and their loading.
+        student: Of the model to train.
+        qat: Of what is quantized in it.
+        teacher: Of its checkpoint and its names of the classes.
+        objective: The distillation methods, whose losses add up.
+        optimizer: Of the optimizer, the learning rate and the moving average.
+        loop: Of the epochs and batches.
+    """
+
+    data: DataConfig
+    student: StudentConfig
+    qat: QatConfig
+    teacher: TeacherConfig
+    objective: tuple[MethodConfig, ...]
+    optimizer: OptimizerConfig
+    loop: ScheduleConfig
 
 
 def train(
@@ -105,30 +136,33 @@ def _train(
     accelerator = Accelerator()
     batch_size, seed = sections.loop.batch_size, sections.loop.seed
     torch.manual_seed(seed)
-    student = open_student(sections.student, sections.data.classes)
-    teacher = open_teacher(sections.teacher)
-    if sections.student.inherit and teacher is not None:
-        inherit(student, teacher)
-    methods, sampling = sections.objective, sections.data
+    taught, methods, sampling = sections.teacher, sections.objective, sections.data
+    student = open_student(sections.student, sampling.classes, taught.class_names)
+    teacher = open_teacher(taught)
+    student = inherited(student, teacher, sections.student)
     asked = teacher if needs_teacher(methods) else None
     sizes = training_sizes(sampling, student.spec.input_hw)
-    check_inputs(student, asked, splits, batch_size, sizes)
+    check_inputs(student, asked, splits, least_batch(batch_size, sampling), sizes)
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
     student = quantized_student(
         student, sections.qat, train_split, kept, calibrate, resumed=resumed
     )
 
+    foundation = open_foundation(taught.foundation) if taught.foundation else None
     freeze_stages(student.network, sections.optimizer.frozen_stages)
-    trainee = trainee_of(methods, student, teacher)
+    trainee = trainee_of(methods, student, teacher, foundation, sampling.unlabelled_score)
     rates = sections.optimizer.for_batches_of(batch_size)
     optimizer = optimizer_of(trainee, rates)
     average = MovingAverage(student.network, rates.ema_decay, rates.ema_warmup_steps)
     average.to(accelerator.device)
-    if teacher is not None:
-        teacher.network.to(accelerator.device)
+    for frozen in (teacher, foundation):
+        if frozen is not None:
+            frozen.network.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
 
-    loader = training_loader(sampling, sections.loop, train_split, student.spec)
+    seen = asked.spec if asked else None
+    report_inputs(student.spec, seen)
+    loader = training_loader(sampling, sections.loop, train_split, student.spec, seen)
     fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
     loop = TrainingLoop(
         out=out,
@@ -148,6 +182,8 @@ def _train(
         ),
     )
     metrics = loop.train(loader)
+    if loader.data.unlabelled:
+        metrics["unlabelled_frames"] = float(loader.data.unlabelled)
     if accelerator.is_main_process:
         finish(out, loop.averaged, metrics, record, identity.sources)
     return metrics

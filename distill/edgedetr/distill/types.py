@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
 import torch
@@ -41,6 +41,8 @@ class Memory:
         mask: True where a cell lies in the image, (B, P).
         own: The queries that the model chose itself.
         decoder_inputs: Further inputs of the family's decoder, the same for every image.
+        frame: Where boxes of another model's input lie in this one's, see `into_frame`; those of
+            ``own`` are in the other's then. None where both see the same.
     """
 
     tokens: Tensor
@@ -48,6 +50,7 @@ class Memory:
     mask: Tensor
     own: Queries
     decoder_inputs: Mapping[str, Any]
+    frame: Tensor | None = None
 
     @property
     def levels(self) -> tuple[Tensor, ...]:
@@ -84,10 +87,12 @@ class Pyramid:
     Attributes:
         levels: One (B, D, H, W) a level, finest first.
         hw: Height and width of the network's input, in pixels.
+        frame: Where boxes of another model's input lie in this one's, as `Memory.frame`.
     """
 
     levels: tuple[Tensor, ...]
     hw: tuple[int, int]
+    frame: Tensor | None = None
 
     @property
     def masks(self) -> tuple[Tensor, ...]:
@@ -107,6 +112,41 @@ Features = Memory | Pyramid
 """What a detector makes of images before its decoder or heads."""
 
 
+def into_frame(boxes: Tensor, frame: Tensor | None) -> Tensor:
+    """Move boxes of one model's input to where they lie in another's, kept inside it.
+
+    Args:
+        boxes: cxcywh in [0, 1], (..., B, Q, 4).
+        frame: Scale and shift of x and y, (B, 4); None changes nothing.
+    """
+    if frame is None:
+        return boxes
+    scale, shift = frame[:, None, :2], frame[:, None, 2:]
+    centres = (boxes[..., :2] * scale + shift).clamp(0, 1)
+    return torch.cat([centres, (boxes[..., 2:] * scale).clamp(max=1)], -1)
+
+
+def out_of_frame(boxes: Tensor, frame: Tensor | None) -> Tensor:
+    """Move boxes back, as `into_frame` but for what it kept inside."""
+    if frame is None:
+        return boxes
+    scale, shift = frame[:, None, :2], frame[:, None, 2:]
+    return torch.cat([(boxes[..., :2] - shift) / scale, boxes[..., 2:] / scale], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherView:
+    """One augmented picture as a teacher sees it that has another input than the student.
+
+    Attributes:
+        pixels: uint8 (3, H, W) of the teacher's input, not yet normalised.
+        frame: Scale and shift of x and y that take boxes of the student's input there, (4,).
+    """
+
+    pixels: Tensor
+    frame: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class DetrOutputs:
     """The outputs of a decoder, layer by layer.
@@ -116,12 +156,14 @@ class DetrOutputs:
         boxes: cxcywh in [0, 1] of the network input, (E, B, Q, 4).
         hidden: Embeddings that leave the last layer, (B, Q, D).
         corners: D-FINE's logits of the four edges' distributions, (E, B, Q, 4 * (bins + 1)).
+        known: Indices of the classes that the model knows, see `ClassMap`; None where all.
     """
 
     logits: Tensor
     boxes: Tensor
     hidden: Tensor
     corners: Tensor | None = None
+    known: tuple[int, ...] | None = None
 
     def regions(self) -> Regions:
         """Take the last layer's boxes, with their embeddings, as regions."""
@@ -158,12 +200,27 @@ class RegionOutputs:
         logits: Softmax logits of background and classes, background first, (N, 1 + K).
         deltas: Box regression for each class, (N, K, 4), in the head's own coding.
         boxes: The boxes that these deltas give, xyxy in [0, 1], (N, K, 4).
+        known: Indices of the classes that the model knows, see `ClassMap`; None where all.
     """
 
     features: Tensor
     embeddings: Tensor
     logits: Tensor
     deltas: Tensor
+    boxes: Tensor
+    known: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CellOutputs:
+    """The outputs of a dense detector at some of its anchors or locations, with gradient.
+
+    Attributes:
+        logits: Of independent sigmoids, whose sigmoids are the scores, (B, n, K).
+        boxes: xyxy in [0, 1], (B, n, 4).
+    """
+
+    logits: Tensor
     boxes: Tensor
 
 
@@ -178,6 +235,9 @@ class Targets:
         frame_id: Which image it is, for messages.
         picture: The area that the image takes, cxcywh in [0, 1], float32 (1, 4); the rest is
             padding. None where it takes all.
+        labelled: False for a frame without labels, which only a teacher teaches.
+        source_hw: Height and width of the source image, in pixels.
+        view: The same picture as the teacher sees it; None where it sees the same pixels.
     """
 
     labels: Tensor
@@ -185,15 +245,20 @@ class Targets:
     ignored: Tensor
     frame_id: str = ""
     picture: Tensor | None = None
+    labelled: bool = True
+    source_hw: tuple[int, int] | None = None
+    view: TeacherView | None = None
 
     def to(self, device: torch.device) -> Targets:
         """Move the tensors."""
-        return Targets(
-            self.labels.to(device),
-            self.boxes.to(device),
-            self.ignored.to(device),
-            self.frame_id,
-            None if self.picture is None else self.picture.to(device),
+        view = self.view
+        return replace(
+            self,
+            labels=self.labels.to(device),
+            boxes=self.boxes.to(device),
+            ignored=self.ignored.to(device),
+            picture=None if self.picture is None else self.picture.to(device),
+            view=view and TeacherView(view.pixels.to(device), view.frame.to(device)),
         )
 
 
@@ -239,7 +304,7 @@ class Batch(Generic[StudentFeatures, TeacherFeatures]):
     """What a method sees of one training step.
 
     Attributes:
-        images: Network input (B, 3, H, W), the same for student and teacher.
+        images: The student's input (B, 3, H, W).
         targets: The truth of each image.
         memory: The student's `Memory` or `Pyramid` of these images, with gradient.
         teacher_memory: The teacher's, without gradient; None for methods that need no teacher.

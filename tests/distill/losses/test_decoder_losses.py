@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -101,3 +102,18 @@ def test_no_gradient_reaches_the_teacher():
 def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match="temperature must be positive"):
         DecoderLossSettings(temperature=0.0)
+
+
+def test_a_class_that_the_teacher_does_not_know_has_no_class_term():
+    """The student's logit of it is free; its boxes are taught on."""
+    student, teacher = outputs([EVEN], [0.2]), outputs([[SURE[0], -1e4]], [0.4])
+    student = replace(student, logits=student.logits.requires_grad_())
+    blind = replace(teacher, known=(0,))
+    counted = torch.ones(1, 1, dtype=torch.bool)
+    found = decoder_losses(student, blind, counted, DecoderLossSettings())
+    assert found["class"].item() == pytest.approx(KL / 2, rel=1e-5)
+    assert found["l1"].item() == pytest.approx(5 * 0.1, rel=1e-5)
+    found["class"].backward()
+    assert student.logits.grad is not None
+    assert student.logits.grad[..., 0].item() != 0
+    assert student.logits.grad[..., 1].item() == 0

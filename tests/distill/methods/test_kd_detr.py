@@ -7,7 +7,12 @@ from torchvision.ops import box_convert, generalized_box_iou
 from edgedetr.distill.detectors import classifies_regions, decodes_queries, detector
 from edgedetr.distill.losses.distillation_points import shared_outputs, teacher_queries
 from edgedetr.distill.methods import kd_detr, supported_pairs
-from edgedetr.distill.methods.kd_detr import Settings, proposal_losses, proposal_queries
+from edgedetr.distill.methods.kd_detr import (
+    Settings,
+    TeacherOutputs,
+    proposal_losses,
+    proposal_queries,
+)
 from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.types import Batch, RegionOutputs, Regions
 from edgedetr.runtime.errors import SettingsError
@@ -126,8 +131,8 @@ def test_weights_scale_their_points(pair, images, targets):
         assert found[1][name].item() == pytest.approx(factor * value.item(), rel=1e-4)
 
 
-def test_it_takes_query_teachers_of_query_and_two_stage_students():
-    wanted = {(s, t) for s in QUERY_FAMILIES + REGION_FAMILIES for t in QUERY_FAMILIES}
+def test_it_takes_query_teachers_of_every_student():
+    wanted = {(s, t) for s in FAMILIES for t in QUERY_FAMILIES}
     assert set(supported_pairs("kd_detr")) == wanted
 
 
@@ -144,12 +149,14 @@ def test_a_two_stage_output_of_a_hand_worked_case():
     nothing = torch.zeros(0)
     answers = RegionOutputs(nothing, nothing, torch.zeros(2, 3), nothing, boxes)
     teacher = torch.tensor([[0.5, 0.5, 0.4, 0.4]]).repeat(2, 1)
-    terms = proposal_losses(answers, logits, teacher, torch.tensor([0.6, 0.0]))
+    terms = proposal_losses(answers, TeacherOutputs(logits, teacher), torch.tensor([0.6, 0.0]))
     divergence = sum(p * math.log(3 * p) for p in (0.4, 0.45, 0.15))
     assert terms["class"].item() == pytest.approx(divergence, rel=1e-5)
     assert terms["l1"].item() == pytest.approx(0.1, rel=1e-5)
     assert terms["giou"].item() == pytest.approx(0.75, rel=1e-5)
-    total = proposal_losses(answers, logits, teacher, torch.tensor([0.6, 0.0]), "sum")
+    total = proposal_losses(
+        answers, TeacherOutputs(logits, teacher), torch.tensor([0.6, 0.0]), "sum"
+    )
     assert total["class"].item() == pytest.approx(0.6 * divergence, rel=1e-5)
 
 
@@ -159,7 +166,9 @@ def test_an_agreeing_two_stage_head_costs_nothing():
     agreeing = torch.tensor([[0.3, 0.7 * 0.2 / 0.9, 0.7 * 0.7 / 0.9]]).log()
     boxes = torch.tensor([[[0.0, 0.0, 0.1, 0.1], [0.3, 0.3, 0.7, 0.7]]])
     answers = RegionOutputs(boxes, boxes, agreeing, boxes, boxes)
-    terms = proposal_losses(answers, logits, torch.tensor([[0.5, 0.5, 0.4, 0.4]]), torch.ones(1))
+    terms = proposal_losses(
+        answers, TeacherOutputs(logits, torch.tensor([[0.5, 0.5, 0.4, 0.4]])), torch.ones(1)
+    )
     assert all(abs(v.item()) < 1e-6 for v in terms.values())
 
 

@@ -2,6 +2,7 @@ import gc
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -227,6 +228,29 @@ def test_a_lack_of_shared_memory_is_one_line(monkeypatch):
 def test_another_fault_keeps_its_trace():
     with pytest.raises(RuntimeError, match="of another kind"), one_line_of_workers():
         raise RuntimeError("of another kind")
+
+
+def test_the_teachers_view_is_of_the_same_augmented_pixels():
+    """A teacher of twice the side: its picture, shrunk by two, is the student's; so after zooms."""
+    plain = replace(SPEC, mean=(0.0,) * 3, std=(1.0,) * 3)
+    wider = replace(SPEC, input_hw=(64, 128))
+    data = TrainingInputs(NetworkInputs(Frames(), plain, teacher=wider), "strong", seed=0)
+    for epoch in range(4):
+        pixels, targets = data[epoch, 1]
+        assert pixels.shape == (3, 32, 64)
+        assert targets.view is not None
+        assert targets.view.pixels.shape == (3, 64, 128)
+        assert targets.view.frame.tolist() == [1, 1, 0, 0]
+        halved = torch.nn.functional.avg_pool2d(targets.view.pixels.float(), 2) / 255
+        assert (halved - pixels).abs().max() < 1 / 255
+    same = replace(wider, input_hw=(32, 64))
+    for teacher, seen in ((wider, False), (same, True), (None, True)):
+        inputs = NetworkInputs(Frames(), SPEC, teacher=teacher)
+        data = TrainingInputs(inputs, "flip", 0)
+        assert (data[0, 0][1].view is None) == seen
+        loader = TrainingLoader(data, EpochOrder(5, 2, 0), 0)
+        assert loader.only_mirrors == seen
+        assert not TrainingLoader(data, EpochOrder(5, 2, 0, scales=(0.5,)), 0).only_mirrors
 
 
 def test_a_damaged_jpeg_is_named_before_training(tmp_path):

@@ -7,9 +7,11 @@ import torch
 from edgedetr.distill import recipe
 from edgedetr.distill.data import Truth, open_dataset
 from edgedetr.distill.optimizer_config import OptimizerConfig
+from edgedetr.distill.teacher_config import TeacherInputConfig
 from edgedetr.distill.training.models import open_student, open_teacher
 from edgedetr.distill.training.preflight import (
     capped_warmup,
+    check_inputs,
     check_objects,
     check_query_counts,
     query_count,
@@ -93,14 +95,30 @@ def test_a_small_input_is_refused_before_anything_is_trained(config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_teacher_that_the_students_input_is_too_small_for_is_refused(config, teacher):
+def test_a_teacher_whose_input_is_too_small_for_it_is_refused(config, teacher):
     student = replace(config.student, preset="edge-micro", input_hw=(32, 64))
-    config = replace(config, student=student, teacher=str(teacher), methods=("clock",))
+    small = TeacherInputConfig(input_hw=(32, 64))
+    config = replace(config, student=student, teacher=str(teacher), teacher_input=small)
     student = open_student(config.student, config.data.classes)
     own = open_teacher(config.teacher_config)
     with pytest.raises(UsageError, match=r"d_fine/edge-small at 32 x 64 .* 60 queries .* has 42;"):
         check_query_counts(student, own)
     assert check_query_counts(student, None) == 40
+
+
+def test_further_sizes_are_those_of_a_teacher_that_sees_the_same_pixels(config, teacher):
+    student = replace(config.student, preset="edge-micro")
+    config = replace(config, student=student, teacher=str(teacher))
+    student = open_student(config.student, config.data.classes)
+    split = open_dataset("kitti", config.data.root, "train", config.data.classes)
+    same = TeacherInputConfig(input_hw=student.spec.input_hw, resize="stretch")
+    for wanted in (same, replace(same, input_hw=(96, 96))):
+        own = open_teacher(replace(config, teacher_input=wanted).teacher_config)
+        if wanted is same:
+            with pytest.raises(UsageError, match=r"d_fine/edge-small at 32 x 64 .* has 42;"):
+                check_inputs(student, own, (split, split), 2, [(32, 64)])
+        else:
+            check_inputs(student, own, (split, split), 2, [(32, 64)])
 
 
 def test_more_objects_than_queries_are_said_once(capsys):

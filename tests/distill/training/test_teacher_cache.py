@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from edgedetr.distill.losses.distillation_points import target_queries
 from edgedetr.distill.training.teacher_cache import TeacherMemory
-from edgedetr.distill.types import Memory
+from edgedetr.distill.types import Memory, TeacherView
 from edgedetr.runtime.plugins import names
 
 
@@ -70,3 +72,34 @@ def test_what_does_not_fit_whole_is_encoded_each_time(counted, images):
         for _ in range(2):
             memory(images)
         assert sizes == wanted
+
+
+def test_a_teacher_of_another_mean_sees_the_same_pixels(make_model, images):
+    """Normalised for the student they are normalised anew; with its own they stay to the bit."""
+    teacher = make_model()
+    other = replace(teacher.spec, mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.25))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (other.mean, other.std))
+    plain = TeacherMemory(teacher, teacher.spec)(images)
+    found = TeacherMemory(teacher, other)((images - mean) / std)
+    torch.testing.assert_close(found.tensors()[0], plain.tensors()[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_teachers_own_view_is_encoded_and_its_boxes_are_the_students(make_model, images, targets):
+    """The view is twice as wide, and shows the student's input in its left half."""
+    teacher = make_model()
+    pixels = (torch.rand(2, 3, 64, 192) * 255).to(torch.uint8)
+    frame = torch.tensor([0.5, 1.0, 0.0, 0.0])
+    seen = [replace(t, view=TeacherView(p, frame)) for t, p in zip(targets, pixels, strict=True)]
+    memory = TeacherMemory(teacher)
+    found = memory(images, seen)
+    assert isinstance(found, Memory)
+    plain_pixels = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+    wanted = teacher.encode(plain_pixels)
+    torch.testing.assert_close(found.tokens, wanted.tokens)
+    halved = found.own.boxes * torch.tensor([0.5, 1.0, 0.5, 1.0])
+    torch.testing.assert_close(halved, wanted.own.boxes)
+    logits, boxes = memory.predict(images, seen)
+    plain, plain_boxes = teacher.predict(pixels.float() / 255)
+    torch.testing.assert_close(logits, plain)
+    torch.testing.assert_close(boxes * torch.tensor([0.5, 1.0, 0.5, 1.0]), plain_boxes)
+    assert not found.tokens.requires_grad

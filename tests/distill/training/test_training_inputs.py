@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,21 @@ def test_frames_that_are_mixed_have_the_size_of_the_picture():
     for epoch in range(6):
         for index in range(8):
             assert data.picture(Item(epoch, index)).hw == (WIDE, HIGH)[index % 2]
+
+
+def test_a_teacher_of_its_own_input_keeps_its_size_at_every_scale_and_shape():
+    """Its pixels are twice as fine; at half of 64 x 96 the student has 32 x 64 (1.5 strides)."""
+    spec = replace(SPEC, resize="stretch", mean=(0.0,) * 3, std=(1.0,) * 3)
+    teacher = replace(spec, input_hw=(128, 192))
+    data = TrainingInputs(NetworkInputs(Frames(), spec, (WIDE, HIGH), teacher), "flip", seed=0)
+    for index, scale, hw in ((2, 1.0, WIDE), (2, 0.5, (32, 64)), (3, 1.0, HIGH)):
+        pixels, targets = data[Item(0, index, 0, scale)]
+        assert pixels.shape == (3, *hw)
+        assert targets.view is not None
+        assert targets.view.pixels.shape == (3, 128, 192)
+        assert targets.view.frame.tolist() == [1, 1, 0, 0]
+    both = [data[Item(0, 2, 0, scale)][1].view for scale in (1.0, 0.5)]
+    whole, half = (view.pixels.float() for view in both if view is not None)
+    assert not torch.equal(whole, half)  # made of the pixels that the student got
+    means = [torch.nn.functional.avg_pool2d(pixels, 64) for pixels in (whole, half)]
+    torch.testing.assert_close(means[0], means[1], atol=6, rtol=0)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from edgedetr.distill.config import StudentConfig, TeacherConfig
+from edgedetr.distill.config import StudentConfig
+from edgedetr.distill.teacher_config import TeacherConfig
 from edgedetr.distill.training.models import open_student, open_teacher
 from edgedetr.distill.training.preflight import check_names
 from edgedetr.distill.weights import imported_cache
@@ -41,7 +42,7 @@ def test_a_file_is_itself(tmp_path):
 
 
 def test_a_name_is_a_teacher_and_a_start(brought):
-    teacher_config = TeacherConfig(brought, ("car", "person"))
+    teacher_config = TeacherConfig(brought, (("car",), ("person",)))
     config = StudentConfig("rt_detr", "imported", (64, 96), init=brought)
     check_names(config, brought)
     teacher, student = open_teacher(teacher_config), open_student(config, ("person", "car", "bus"))
@@ -57,7 +58,7 @@ def test_a_name_is_a_teacher_and_a_start(brought):
 def test_a_start_for_other_classes_has_the_same_size(brought):
     config = StudentConfig("rt_detr", "imported", (64, 96), init=brought)
     student = open_student(config, ("bus", "tram"))
-    teacher = open_teacher(TeacherConfig(brought, ("car",)))
+    teacher = open_teacher(TeacherConfig(brought, (("car",),)))
     assert teacher is not None
     assert student.architecture is not None
     assert student.architecture.rows == 2

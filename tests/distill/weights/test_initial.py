@@ -38,3 +38,25 @@ def test_a_student_starts_from_a_detector_in_transformers_naming(tmp_path, capsy
     assert torch.equal(student.network.state_dict()[name], tensors[name])
     with pytest.raises(ArtifactError, match="train one with"):
         model_from("missing.safetensors", "rt_detr_v2", "edge-tiny", SPEC)
+
+
+def test_a_checkpoint_gives_its_class_rows_by_name_and_its_normalization(
+    tmp_path, make_model, capsys
+):
+    """COCO's names in another order: Car is its car or truck, a Pedestrian is nothing it knows."""
+    spec = ModelSpec((64, 96), ("truck", "car", "Cyclist"), mean=(0.4, 0.5, 0.6), std=(0.2,) * 3)
+    model = make_model(seed=9, spec=spec)
+    path = tmp_path / "coco.safetensors"
+    save_model(path, model, command="a test")
+    names = (("car", "truck"), (), ("Cyclist",))
+    started = model_from(str(path), "d_fine", "edge-tiny", SPEC, names)
+    name = "model.decoder.class_embed.0.weight"
+    mine, theirs = (m.network.state_dict()[name] for m in (started, model))
+    assert torch.equal(mine[[0, 2]], theirs[[1, 2]])
+    assert not any(torch.equal(mine[1], row) for row in theirs)
+    assert (started.spec.mean, started.spec.std) == (spec.mean, spec.std)
+    assert started.spec.class_names == SPEC.class_names
+    line = capsys.readouterr().out
+    assert "class rows by name: Car, Cyclist; class rows that start fresh: Pedestrian" in line
+    model_from(str(path), "d_fine", "edge-tiny", SPEC)
+    assert 'if Car is its car, set class_map.Car = "car"' in capsys.readouterr().out

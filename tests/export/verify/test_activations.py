@@ -129,8 +129,8 @@ def test_without_frames_or_graphs_nothing_is_compared(tiny_onnx):
 
     runner = OnnxRunner(tiny_onnx())
     names = ("a", "b")
-    assert compare_activations((runner, runner), names, []) is None
-    assert compare_activations((Opaque(), Opaque()), names, WHITE) is None
+    assert compare_activations((runner, runner), names, [], []) is None
+    assert compare_activations((Opaque(), Opaque()), names, WHITE, WHITE) is None
 
 
 def test_graphs_without_common_names_are_not_compared(tiny_onnx, tmp_path):

@@ -25,6 +25,7 @@ from edgedetr.distill.training.preflight import check_query_counts
 from edgedetr.distill.training.qat import Calibrate, uncalibrated
 from edgedetr.distill.training.run_folder import is_finished, read_metrics, refuse_other
 from edgedetr.distill.training.run_identity import identity_of
+from edgedetr.distill.weights.foundation import open_foundation
 from edgedetr.runtime.errors import ArtifactError, SettingsError, UsageError
 from edgedetr.runtime.files import MOST_LOG_BYTES, read_text, write_text
 from edgedetr.runtime.machine import machine_facts
@@ -162,11 +163,13 @@ def _write(comparison: Comparison, out: Path, json_path: Path) -> None:
 def _check(plan: Plan, planned: Sequence[_PlannedRun]) -> None:
     """Refuse what would fail only after hours: a wrong pair or teacher, or a foreign run."""
     config = plan.config
-    student = open_student(config.student, config.data.classes)
+    names = config.teacher_config.class_names
+    student = open_student(config.student, config.data.classes, names)
     teacher = open_teacher(config.teacher_config)
+    foundation = open_foundation(config.foundation) if config.foundation else None
     for wanted in planned[: len(plan.arms)]:
         methods = wanted.config.method_configs
-        trainee_of(methods, student, teacher)
+        trainee_of(methods, student, teacher, foundation)
         check_query_counts(student, teacher if needs_teacher(methods) else None)
     finished = [wanted for wanted in planned if wanted.is_finished]
     splits = open_splits(config.data) if finished else ()

@@ -93,10 +93,17 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One labelled frame."""
+    """One frame with its labels.
+
+    Attributes:
+        frame: The image.
+        truth: Its objects; none where it has no labels.
+        labelled: Whether it has labels.
+    """
 
     frame: Frame
     truth: Truth
+    labelled: bool = True
 
 
 class Dataset(Protocol):

@@ -6,6 +6,7 @@ abilities show in the functions that a file has besides:
 * ``decode`` takes *external* queries (from ground truth, from the teacher, random), which carries
   query-aligned distillation between any two families that have it (`QueryDetectorModule`);
 * ``classify_regions`` classifies any boxes (`RegionDetectorModule`);
+* ``cell_outputs`` gives what a dense detector says at its best anchors (`DenseDetectorModule`);
 * ``build_from`` makes the model of a ``config.json`` of transformers (`ImportableModule`).
 """
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from edgedetr.distill.types import (
+        CellOutputs,
         DetrOutputs,
         Features,
         Losses,
@@ -128,6 +130,14 @@ class RegionDetectorModule(DetectorModule, Protocol):
         ...
 
 
+class DenseDetectorModule(DetectorModule, Protocol):
+    """What the file of a one-stage family without queries defines besides."""
+
+    def cell_outputs(self, model: nn.Module, pyramid: Pyramid, count: int) -> CellOutputs:
+        """Return the outputs at the anchors or locations of highest score, at most so many."""
+        ...
+
+
 class TeachingModule(Protocol):
     """What the file of every family of transformers has; those in `imported` have no more."""
 
@@ -206,6 +216,11 @@ def is_importable(module: DetectorModule) -> bool:
 def decodes_queries(module: DetectorModule) -> bool:
     """Tell whether a family decodes external queries: whether it is a detection transformer."""
     return hasattr(module, "decode")
+
+
+def is_dense(module: DetectorModule) -> bool:
+    """Tell whether a family answers at anchors or locations: whether it is a dense detector."""
+    return hasattr(module, "cell_outputs")
 
 
 def classifies_regions(module: DetectorModule) -> bool:

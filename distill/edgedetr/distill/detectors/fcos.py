@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from edgedetr.distill.networks.anchor_heads import (
     best_cells,
+    chosen_cells,
     encode,
     in_unit,
     inputs_of,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
-    from edgedetr.distill.types import Losses, Pyramid, Regions, Targets
+    from edgedetr.distill.types import CellOutputs, Losses, Pyramid, Regions, Targets
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,12 @@ def regions(model: FCOS, pyramid: Pyramid) -> Regions:
     return best_cells(scores, _boxes(model, pyramid, outputs), features, anchor_kinds(model))
 
 
+def cell_outputs(model: FCOS, pyramid: Pyramid, count: int) -> CellOutputs:
+    """Return the outputs at the locations of highest score, at most ``count`` an image."""
+    outputs = model.head(list(pyramid.levels))
+    return chosen_cells(sigmoid_logits(_scores(outputs)), _boxes(model, pyramid, outputs), count)
+
+
 def embedding_width(model: FCOS) -> int:
     """Return the channels of a region's embedding: those of the heads."""
     return width(model)
@@ -178,6 +185,7 @@ __all__ = [
     "PRESETS",
     "anchor_kinds",
     "build",
+    "cell_outputs",
     "embedding_width",
     "encode",
     "predict",

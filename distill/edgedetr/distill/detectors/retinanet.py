@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from edgedetr.distill.networks.anchor_heads import (
     best_cells,
+    chosen_cells,
     encode,
     in_unit,
     inputs_of,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
-    from edgedetr.distill.types import Losses, Pyramid, Regions, Targets
+    from edgedetr.distill.types import CellOutputs, Losses, Pyramid, Regions, Targets
 
 OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 RATIOS = (0.5, 1.0, 2.0)
@@ -156,6 +157,12 @@ def regions(model: RetinaNet, pyramid: Pyramid) -> Regions:
     return best_cells(scores, _boxes(model, pyramid, outputs), features, anchor_kinds(model))
 
 
+def cell_outputs(model: RetinaNet, pyramid: Pyramid, count: int) -> CellOutputs:
+    """Return the outputs at the anchors of highest score, at most ``count`` an image."""
+    outputs = model.head(list(pyramid.levels))
+    return chosen_cells(outputs["cls_logits"], _boxes(model, pyramid, outputs), count)
+
+
 def embedding_width(model: RetinaNet) -> int:
     """Return the channels of a region's embedding: those of the heads."""
     return width(model)
@@ -178,6 +185,7 @@ __all__ = [
     "PRESETS",
     "anchor_kinds",
     "build",
+    "cell_outputs",
     "embedding_width",
     "encode",
     "predict",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from edgedetr.distill.class_map import only_known
 from edgedetr.distill.losses.logit_losses import ClassLoss, corner_loss, query_losses
 from edgedetr.distill.networks.precision import in_float32
 from edgedetr.runtime.errors import SettingsError
@@ -61,7 +62,8 @@ def check_pair(settings: DecoderLossSettings, student: Model, teacher: Model) ->
         SettingsError: If the class loss is blind to a single class, or the models have no
             distributions of edges over the same bins to compare.
     """
-    if settings.class_loss == "softmax_kl" and student.num_classes == 1:
+    known = teacher.known_classes or range(student.num_classes)
+    if settings.class_loss == "softmax_kl" and len(known) == 1:
         raise SettingsError(
             "class_loss = 'softmax_kl' is zero with a single class, whatever the student's logits; "
             "use 'bernoulli_kl'"
@@ -81,6 +83,8 @@ def decoder_losses(
     student: DetrOutputs, teacher: DetrOutputs, counts: Tensor, settings: DecoderLossSettings
 ) -> dict[str, Tensor]:
     """Compare the outputs for one set of queries, term by term.
+
+    The class term looks at the classes that the teacher knows alone.
 
     Args:
         student: Outputs (E, B, Q, ...).
@@ -104,9 +108,9 @@ def decoder_losses(
     for layer in range(depth):
         target = layer if paired else -1
         terms = query_losses(
-            student.logits[layer],
+            only_known(student.logits[layer], teacher.known),
             student.boxes[layer],
-            teacher.logits[target].detach(),
+            only_known(teacher.logits[target].detach(), teacher.known),
             teacher.boxes[target].detach(),
             weights,
             class_loss,

@@ -5,7 +5,8 @@ chance (its general points). Slot i of the student's outputs pairs with slot i o
 
 Content is what each model sees at inference. A query of no class gets each model's own content for
 its place (`place_content`); the teacher's own queries keep theirs for the teacher. A query of an
-object's class gets the embedding of that class. Where both models are of one family and width, the
+object's class gets the embedding of that class, or the place's where the model does not know the
+class. Where both models are of one family and width, the
 student gets the teacher's embeddings, of classes and of the teacher's own queries alike.
 """
 
@@ -76,6 +77,10 @@ class SharedQueries:
             content = model.place_content(memory, self.boxes)
         else:
             content = model.label_content(self.labels, self.boxes)
+            if model.known_classes is not None:
+                known = torch.isin(self.labels, self.labels.new_tensor(model.known_classes))
+                place = model.place_content(memory, self.boxes)
+                content = torch.where(known.unsqueeze(-1), content, place)
         return Queries(content, self.boxes, self.valid, self.groups)
 
 
@@ -316,5 +321,6 @@ def _split(outputs: DetrOutputs, sizes: list[int]) -> list[DetrOutputs]:
         torch.split(outputs.boxes, sizes, 2),
         torch.split(outputs.hidden, sizes, 1),
         [None] * len(sizes) if outputs.corners is None else torch.split(outputs.corners, sizes, 2),
+        [outputs.known] * len(sizes),
     )
     return [DetrOutputs(*part) for part in zip(*parts, strict=True)]

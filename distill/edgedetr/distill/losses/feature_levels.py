@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import roi_align
 from typing_extensions import override
 
 from edgedetr.distill.losses.foreground_mask import cell_weights
 from edgedetr.distill.losses.least_squares import LeastSquares
 from edgedetr.distill.networks.precision import in_float32
-from edgedetr.runtime.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,7 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class LevelPair:
-    """One level of both, on the same grid.
+    """One level of both, on the grid of the student's.
 
     Attributes:
         student: Adapted to the teacher's width, (B, D, H, W).
@@ -46,24 +48,23 @@ class LevelPair:
 
 
 class PairedLevels(nn.Module):
-    """Pairs levels by their grid, finest first, and adapts the student's by a 1x1 convolution.
+    """Pairs levels by their stride, finest first, and adapts the student's by a 1x1 convolution.
 
-    Levels pair up where both have the same height and width on the student's input, so a memory of
-    strides 8 to 32 and a pyramid of strides 4 to 64 have three levels in common. Where the widths
-    agree nothing is adapted.
+    A memory of strides 8 to 32 and a pyramid of strides 4 to 64 have three levels in common. Where
+    there is none, levels pair up that are nearest to one another. A teacher's level of another
+    grid, because of its stride or because its input is another, is resampled to the student's
+    (`resampled`). Where the widths agree nothing is adapted.
 
     Args:
         student: The model whose levels are adapted.
         teacher: The model whose levels are the targets.
 
-    Raises:
-        SettingsError: If no level has the same grid.
     """
 
     def __init__(self, student: Model, teacher: Model) -> None:
         super().__init__()
         self.width = teacher.width
-        self.pairs = _same_grids(student, teacher)
+        self.pairs = _paired(student, teacher)
         self.adapters = nn.ModuleList(
             nn.Identity()
             if student.width == self.width
@@ -77,12 +78,12 @@ class PairedLevels(nn.Module):
     @override
     def forward(self, batch: Batch) -> tuple[LevelPair, ...]:
         """Return the pairs of one step."""
-        mine, theirs = batch.memory.levels, batch.teacher_memory.levels
-        masks = batch.teacher_memory.masks
-        return tuple(
-            _pair(adapt, mine[s], theirs[t].detach(), cell_weights(batch.targets, masks[t]))
-            for adapt, (s, t) in zip(self.adapters, self.pairs, strict=True)
-        )
+        mine = batch.memory.levels
+        pairs = []
+        for adapt, (s, t) in zip(self.adapters, self.pairs, strict=True):
+            theirs, mask = _on_grid_of(batch, s, t)
+            pairs.append(_pair(adapt, mine[s], theirs.detach(), cell_weights(batch.targets, mask)))
+        return tuple(pairs)
 
     @torch.no_grad()
     def fit(self, batches: Sequence[Batch[Any, Any]]) -> None:
@@ -95,9 +96,9 @@ class PairedLevels(nn.Module):
                 continue
             squares = LeastSquares()
             for batch in batches:
-                weights = cell_weights(batch.targets, batch.teacher_memory.masks[t])
-                mine, theirs = batch.memory.levels[s], batch.teacher_memory.levels[t]
-                squares.add(mine, theirs, weights[0] + weights[1])
+                theirs, mask = _on_grid_of(batch, s, t)
+                weights = cell_weights(batch.targets, mask)
+                squares.add(batch.memory.levels[s], theirs, weights[0] + weights[1])
             squares.solve(adapter)
 
 
@@ -108,22 +109,59 @@ def _pair(
     return LevelPair(adapt(student), teacher, *weights)
 
 
-def _same_grids(student: Model, teacher: Model) -> tuple[tuple[int, int], ...]:
-    """Return the indices of levels with the same grid, student first."""
-    hw = student.spec.input_hw
+def _on_grid_of(batch: Batch[Any, Any], s: int, t: int) -> tuple[Tensor, Tensor]:
+    """Return a teacher's level on the grid of a student's, and which cells of it count."""
+    level, frame = batch.teacher_memory.levels[t], batch.teacher_memory.frame
+    hw = batch.memory.levels[s].shape[-2:]
+    if frame is None and level.shape[-2:] == hw:
+        return level, batch.teacher_memory.masks[t]
+    return resampled(level, frame, hw), batch.memory.masks[s]
+
+
+@in_float32
+def resampled(level: Tensor, frame: Tensor | None, hw: Sequence[int]) -> Tensor:
+    """Resample a level (B, D, H, W) to another grid: each cell is the mean of what it covers.
+
+    Args:
+        level: A teacher's.
+        frame: Where the student's input lies in the teacher's, see `Memory.frame`.
+        hw: Height and width of the grid, over the student's input.
+    """
+    height, width = level.shape[-2:]
+    if frame is None:
+        frame = level.new_tensor([[1.0, 1.0, 0.0, 0.0]]).expand(len(level), 4)
+    scale, shift = frame.chunk(2, -1)
+    size = level.new_tensor([width, height])
+    boxes = torch.cat([shift * size, (shift + scale) * size], 1)
+    images = torch.arange(len(level), device=level.device)[:, None].to(level)
+    found: Tensor = roi_align(
+        level, torch.cat([images, boxes], 1), (int(hw[0]), int(hw[1])), aligned=True
+    )
+    return found
+
+
+def _paired(student: Model, teacher: Model) -> tuple[tuple[int, int], ...]:
+    """Return the indices of levels that belong together, student first."""
+    sides = (student.spec.input_hw, teacher.spec.input_hw)
+    hw = (max(h for h, _ in sides), max(w for _, w in sides))
     mine, theirs = _grids(student, hw), _grids(teacher, hw)
     pairs: list[tuple[int, int]] = []
     for index, grid in enumerate(mine):
         after = pairs[-1][1] + 1 if pairs else 0
         if grid in theirs[after:]:
             pairs.append((index, theirs.index(grid, after)))
-    if not pairs:
-        raise SettingsError(
-            f"{student.family}/{student.preset} has levels of {_listed(mine)} cells, its teacher "
-            f"{teacher.family}/{teacher.preset} of {_listed(theirs)}, none in common; choose "
-            "presets with a stride in common"
-        )
-    return tuple(pairs)
+    return tuple(pairs) or tuple(
+        (s, t)
+        for s, grid in enumerate(mine)
+        for t in [_nearest(grid, theirs)]
+        if _nearest(theirs[t], mine) == s
+    )
+
+
+def _nearest(grid: Grid, grids: tuple[Grid, ...]) -> int:
+    """Return which grid has the number of cells nearest to another's, by their ratio."""
+    off = [abs(math.log(prod(grid) / prod(other))) for other in grids]
+    return off.index(min(off))
 
 
 @torch.no_grad()
@@ -137,7 +175,3 @@ def _grids(model: Model, hw: Grid) -> tuple[Grid, ...]:
     finally:
         network.train(training)
     return tuple((level.shape[-2], level.shape[-1]) for level in memory.levels)
-
-
-def _listed(grids: tuple[Grid, ...]) -> str:
-    return ", ".join(f"{h}x{w}" for h, w in grids)

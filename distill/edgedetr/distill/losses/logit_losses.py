@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
+from edgedetr.distill.class_map import only_known, without_unknown
+
 CORNER_TEMPERATURE = 5.0
 """Softens the distributions of edges on both sides, as in D-FINE."""
 
@@ -127,7 +129,9 @@ def class_divergence(logits: Tensor, teacher_logits: Tensor, class_loss: ClassLo
     return heat**2 * (cross - entropy).sum(-1)
 
 
-def exclusive_divergence(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def exclusive_divergence(
+    logits: Tensor, teacher_logits: Tensor, known: tuple[int, ...] | None = None
+) -> Tensor:
     """Return the divergence of each box from a sigmoid teacher to a softmax student, (N,).
 
     ``KL(t || softmax(logits))`` with `exclusive_probabilities` as t: it is 0 exactly where the
@@ -136,8 +140,11 @@ def exclusive_divergence(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     Args:
         logits: The student's (N, 1 + K), background first.
         teacher_logits: The teacher's (N, K), of independent sigmoids, without gradient.
+        known: Indices of the classes that the teacher knows; the student's others count as
+            background, from which the teacher cannot tell them. None where all.
     """
-    target = exclusive_probabilities(teacher_logits)
+    target = exclusive_probabilities(only_known(teacher_logits, known))
+    logits = without_unknown(logits, known)
     return F.kl_div(logits.log_softmax(-1), target, reduction="none").sum(-1)
 
 

@@ -16,7 +16,7 @@ from edgedetr.distill.detectors import detector
 from edgedetr.runtime.plugins import find, names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from edgedetr.distill.detectors import DetectorModule
     from edgedetr.distill.model import Model
@@ -44,7 +44,8 @@ class MethodModule(Protocol):
 
     Attributes:
         Settings: Frozen dataclass of the method's settings.
-        NEEDS_TEACHER: Whether the method needs a teacher; one that does not is given None.
+        NEEDS_TEACHER: Whether the method needs a teacher; one that does not is given None, or, with
+            a true ``NEEDS_FOUNDATION``, the foundation of the run.
     """
 
     Settings: type[object]
@@ -54,7 +55,7 @@ class MethodModule(Protocol):
         """Tell whether the method takes a pair of families."""
         ...
 
-    def build(self, settings: object, student: Model, teacher: Model | None) -> DistillationMethod:
+    def build(self, settings: object, student: Model, teacher: object) -> DistillationMethod:
         """Make the method for a pair that it supports."""
         ...
 
@@ -62,6 +63,11 @@ class MethodModule(Protocol):
 def method(name: str) -> MethodModule:
     """Return the module of a distillation method."""
     return cast("MethodModule", find(__name__, name))
+
+
+def needs_foundation(names: Iterable[str]) -> bool:
+    """Tell whether one of some methods learns from a foundation instead of a teacher."""
+    return any(getattr(method(name), "NEEDS_FOUNDATION", False) for name in names)
 
 
 def supported_pairs(name: str) -> list[tuple[str, str]]:

@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert
 from typing_extensions import override
 
+from edgedetr.distill.class_map import without_unknown
 from edgedetr.distill.detectors import classifies_regions
 from edgedetr.distill.losses.least_squares import LeastSquares
 from edgedetr.distill.losses.region_contrast import RegionContrast
@@ -170,7 +171,7 @@ def transfer_head(student: Model, teacher: Model) -> list[str]:
     The part that knows the classes is copied only where both have the same, in the same order.
     """
     parts = ["roi_heads.box_head."]
-    if student.spec.class_names == teacher.spec.class_names and not teacher.class_order:
+    if student.spec.class_names == teacher.spec.class_names and teacher.class_map is None:
         parts.append("roi_heads.box_predictor.")
     fitting = [part for part in parts if _shapes(student, part) == _shapes(teacher, part)]
     return [name for part in fitting for name in inherit(student, teacher, part)]
@@ -178,12 +179,16 @@ def transfer_head(student: Model, teacher: Model) -> list[str]:
 
 @in_float32
 def prediction_terms(student: RegionOutputs, teacher: RegionOutputs) -> tuple[Tensor, Tensor]:
-    """Return the unweighted ``class`` and ``localization`` of outputs for the same regions."""
+    """Return the unweighted ``class`` and ``localization`` of outputs for the same regions.
+
+    Classes that the teacher does not know count as background in ``class``.
+    """
     logits, deltas = teacher.logits.detach(), teacher.deltas.detach()
     count = max(1, len(logits))
-    classes = F.kl_div(
-        student.logits.log_softmax(-1), logits.log_softmax(-1), reduction="sum", log_target=True
+    mine, theirs = (
+        without_unknown(x, teacher.known).log_softmax(-1) for x in (student.logits, logits)
     )
+    classes = F.kl_div(mine, theirs, reduction="sum", log_target=True)
     posterior = logits.softmax(-1)[:, 1:, None]
     expected = (posterior * (deltas - student.deltas)).sum(1)
     return classes / count, expected.abs().sum() / count

@@ -13,6 +13,8 @@ paper's code are ``class_loss="softmax_kl"``, ``class_norm="sum"``, ``temperatur
 
 A two-stage student decodes no queries. There its own proposals become the teacher's queries, of no
 class, and its head classifies the same boxes. See `ProposalKdDetr` for how the two are compared.
+A dense student (FCOS, RetinaNet) has neither: there the boxes of its best anchors, without
+duplicates, become the teacher's queries. See `CellKdDetr`.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.ops import box_convert
+from torchvision.ops import box_convert, nms
 from typing_extensions import override
 
-from edgedetr.distill.detectors import classifies_regions, decodes_queries
+from edgedetr.distill.class_map import only_known
+from edgedetr.distill.detectors import classifies_regions, decodes_queries, is_dense
 from edgedetr.distill.losses.decoder_losses import (
     DECODER_TERMS,
     DecoderLossSettings,
@@ -43,7 +46,13 @@ from edgedetr.distill.losses.distillation_points import (
     shared_outputs,
     teacher_queries,
 )
-from edgedetr.distill.losses.logit_losses import box_losses, exclusive_divergence, weighted
+from edgedetr.distill.losses.logit_losses import (
+    ClassLoss,
+    box_losses,
+    exclusive_divergence,
+    query_losses,
+    weighted,
+)
 from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.networks.precision import in_float32
 from edgedetr.runtime.errors import SettingsError
@@ -59,6 +68,9 @@ NEEDS_TEACHER = True
 
 PROPOSALS = 300
 """The most proposals of an image that the teacher decodes."""
+
+OVERLAP = 0.7
+"""IoU above which the better of a dense student's boxes keeps the other out, as with proposals."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +164,8 @@ class ProposalKdDetr(DistillationMethod):
             logits, boxes = (x[-1][shared.valid] for x in (target.logits, target.boxes))
             weights = query_weights(logits, counts, settings)
         output = self.student.classify_regions(batch.memory, proposals)
-        terms = proposal_losses(output, logits, boxes, weights, settings.class_norm)
+        teacher = TeacherOutputs(logits, boxes, target.known)
+        terms = proposal_losses(output, teacher, weights, settings.class_norm)
         factors = (settings.class_weight, settings.l1_weight, settings.giou_weight)
         return {
             f"proposal_{name}": factor * terms[name]
@@ -160,12 +173,69 @@ class ProposalKdDetr(DistillationMethod):
         }
 
 
+class CellKdDetr(DistillationMethod):
+    """The losses at a dense student's best anchors, against a query detector's outputs.
+
+    Both score classes by independent sigmoids, so that the class term is `class_divergence`. The
+    `PROPOSALS` best anchors lose those that overlap a better one by more than `OVERLAP`, as
+    proposals do: a teacher's queries see one another, and one of two that want the same object
+    gives way. Points weigh as in `KdDetr`.
+    """
+
+    terms = ("cell_class", "cell_l1", "cell_giou")
+
+    def __init__(self, settings: Settings, student: Model, teacher: Model) -> None:
+        super().__init__()
+        self.settings = settings
+        self.student = student
+        self.teacher = teacher
+
+    @override
+    def forward(self, batch: Batch[Pyramid, Memory]) -> dict[str, Tensor]:
+        """Return the weighted terms of one step; the teacher decodes without gradient."""
+        settings = self.settings
+        found = self.student.cell_outputs(batch.memory, PROPOSALS)
+        with torch.no_grad():
+            kept = [
+                nms(boxes, logits.amax(-1), OVERLAP)
+                for boxes, logits in zip(found.boxes, found.logits, strict=True)
+            ]
+            proposals = [b[rows].detach() for b, rows in zip(found.boxes, kept, strict=True)]
+            shared = proposal_queries(proposals)
+            decoded = self.teacher.decode(
+                batch.teacher_memory, shared.queries(self.teacher, batch.teacher_memory)
+            )
+            counts = outside_ignored(decoded.boxes[-1], batch.targets)[shared.valid]
+            target = TeacherOutputs(
+                decoded.logits[-1][shared.valid], decoded.boxes[-1][shared.valid], decoded.known
+            )
+            weights = query_weights(target.logits, counts, settings)
+        logits, boxes = (
+            torch.cat([x[rows] for x, rows in zip(part, kept, strict=True)])
+            for part in (found.logits, found.boxes)
+        )
+        terms = in_float32(query_losses)(
+            only_known(logits, target.known),
+            box_convert(boxes, "xyxy", "cxcywh"),
+            only_known(target.logits, target.known),
+            target.boxes,
+            weights,
+            ClassLoss(settings.class_loss, settings.class_norm, settings.temperature),
+        )
+        factors = (settings.class_weight, settings.l1_weight, settings.giou_weight)
+        return {
+            f"cell_{name}": factor * terms[name]
+            for name, factor in zip(("class", "l1", "giou"), factors, strict=True)
+        }
+
+
 def supports(student: DetectorModule, teacher: DetectorModule) -> bool:
     """Tell whether the method takes a pair of families.
 
-    The teacher decodes external queries, the student these or given boxes.
+    The teacher decodes external queries, the student these, or it has boxes of its own to ask for.
     """
-    return decodes_queries(teacher) and (decodes_queries(student) or classifies_regions(student))
+    asks = decodes_queries(student) or classifies_regions(student) or is_dense(student)
+    return decodes_queries(teacher) and asks
 
 
 def build(settings: Settings, student: Model, teacher: Model) -> DistillationMethod:
@@ -173,20 +243,22 @@ def build(settings: Settings, student: Model, teacher: Model) -> DistillationMet
     if decodes_queries(student.module):
         check_pair(settings, student, teacher)
         return KdDetr(settings, student, teacher)
-    default = Settings()
-    for name in _QUERIES_ONLY:
+    dense, default = is_dense(student.module), Settings()
+    for name in _QUERIES_ONLY if dense else (*_QUERIES_ONLY, *_SIGMOIDS_ONLY):
         if getattr(settings, name) != getattr(default, name):
             raise SettingsError(
                 f"{name} is for students that decode queries; {student.family} has its own "
                 f"proposals: leave {name} out"
             )
+    if dense:
+        check_pair(settings, student, teacher)
+        return CellKdDetr(settings, student, teacher)
     return ProposalKdDetr(settings, student, teacher)
 
 
+_SIGMOIDS_ONLY = ("class_loss", "temperature")
 _QUERIES_ONLY = (
     "corner_weight",
-    "class_loss",
-    "temperature",
     "layers",
     "specific_weight",
     "general_weight",
@@ -207,11 +279,25 @@ def proposal_queries(proposals: Sequence[Tensor]) -> SharedQueries:
     return SharedQueries(None, boxes, valid)
 
 
+@dataclass(frozen=True, eq=False)
+class TeacherOutputs:
+    """A query detector's outputs for N boxes, without gradient.
+
+    Attributes:
+        logits: Of independent sigmoids, (N, K).
+        boxes: cxcywh in [0, 1], (N, 4).
+        known: Indices of the classes that it knows; None where all.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    known: tuple[int, ...] | None = None
+
+
 @in_float32
 def proposal_losses(
     student: RegionOutputs,
-    logits: Tensor,
-    boxes: Tensor,
+    teacher: TeacherOutputs,
     weights: Tensor,
     class_norm: Literal["weights", "sum"] = "weights",
 ) -> dict[str, Tensor]:
@@ -219,17 +305,17 @@ def proposal_losses(
 
     Args:
         student: Outputs for N boxes; logits (N, 1 + K), boxes (N, K, 4), xyxy in [0, 1].
-        logits: The teacher's (N, K), without gradient.
-        boxes: The teacher's (N, 4), cxcywh in [0, 1], without gradient.
+        teacher: The teacher's for the same N boxes.
         weights: Constant weight of each box (N,).
         class_norm: ``weights`` divides the class term by the summed weights; ``sum`` does not.
 
     Returns:
         ``class``, ``l1`` and ``giou``; all are 0 when no weight is positive.
     """
-    divergence = exclusive_divergence(student.logits, logits)
-    best = student.boxes[torch.arange(len(logits), device=logits.device), logits.argmax(-1)]
+    divergence = exclusive_divergence(student.logits, teacher.logits, teacher.known)
+    rows = torch.arange(len(student.boxes), device=student.boxes.device)
+    best = student.boxes[rows, teacher.logits.argmax(-1)]
     return {
         "class": weighted(divergence, weights, class_norm),
-        **box_losses(box_convert(best, "xyxy", "cxcywh"), boxes, weights),
+        **box_losses(box_convert(best, "xyxy", "cxcywh"), teacher.boxes, weights),
     }

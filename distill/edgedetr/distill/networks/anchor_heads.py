@@ -15,7 +15,7 @@ from torchvision.ops import box_convert, box_iou, clip_boxes_to_image
 
 from edgedetr.distill.networks.criterion import IGNORED_SHARE, share_inside
 from edgedetr.distill.networks.static_nms import taken
-from edgedetr.distill.types import Losses, LossTerm, Pyramid, Regions, Targets
+from edgedetr.distill.types import CellOutputs, Losses, LossTerm, Pyramid, Regions, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -133,6 +133,18 @@ def inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         handle.remove()
+
+
+def chosen_cells(logits: Tensor, boxes: Tensor, count: int) -> CellOutputs:
+    """Take the outputs of the ``count`` best anchors of each image, with gradient.
+
+    Args:
+        logits: Of each anchor, (B, N, K).
+        boxes: What each anchor became, xyxy in [0, 1], (B, N, 4).
+        count: At most so many.
+    """
+    best = logits.detach().amax(-1).topk(min(count, logits.shape[1])).indices
+    return CellOutputs(taken(logits, best), taken(boxes, best))
 
 
 def best_cells(scores: Tensor, boxes: Tensor, features: Sequence[Tensor], kinds: int) -> Regions:

@@ -33,16 +33,17 @@ def fit_adapters(trainee: Trainee, batches: Iterable[tuple[Tensor, list[Targets]
     The student's features are those of training; what its batch norms have seen stays as it was.
 
     Args:
-        trainee: What will be trained; nothing happens where no method needs a teacher.
+        trainee: What will be trained; nothing happens where no method has a loss.
         batches: Network inputs (B, 3, H, W) and the truth of each image, on the trainee's device.
     """
-    if trainee.teacher_memory is None:
+    if not trainee.distillation.teaches:
         return
+    memory = trainee.teacher_memory
     before = {name: buffer.clone() for name, buffer in trainee.network.named_buffers()}
     training = trainee.training
     trainee.train()
     seen = [
-        Batch(images, targets, trainee.encode(images), trainee.teacher_memory(images))
+        Batch(images, targets, trainee.encode(images), memory(images, targets) if memory else None)
         for images, targets in batches
     ]
     trainee.train(training)

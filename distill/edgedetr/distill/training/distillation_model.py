@@ -11,6 +11,7 @@ from typing_extensions import override
 from edgedetr.distill.networks.fake_quantization import freeze_batch_norms, simulated
 from edgedetr.distill.training.objective import distillation_of, needs_teacher
 from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.training.unlabelled import for_distillation, passed
 from edgedetr.distill.types import Batch
 
 if TYPE_CHECKING:
@@ -20,18 +21,33 @@ if TYPE_CHECKING:
     from edgedetr.distill.model import Model
     from edgedetr.distill.training.objective import Distillation
     from edgedetr.distill.types import Features, Losses, Targets
+    from edgedetr.distill.weights.foundation import Foundation
 
 
-def trainee_of(configs: Sequence[MethodConfig], student: Model, teacher: Model | None) -> Trainee:
+def trainee_of(
+    configs: Sequence[MethodConfig],
+    student: Model,
+    teacher: Model | None,
+    foundation: Foundation | None = None,
+    least_score: float = 0.5,
+) -> Trainee:
     """Join student and methods, with the teacher's memory if a method needs it.
+
+    Args:
+        configs: The methods.
+        student: The model to train.
+        teacher: The detector that teaches, if there is one.
+        foundation: The backbone whose features are taught, if there is one.
+        least_score: From which score on the teacher's detections stand for labels where there are
+            none.
 
     Raises:
         UsageError: If a method does not support this pair of families.
     """
-    distillation = distillation_of(configs, student, teacher)
+    distillation = distillation_of(configs, student, teacher, foundation)
     if teacher is None or not needs_teacher(configs):
         return Trainee(student, distillation)
-    return Trainee(student, distillation, TeacherMemory(teacher))
+    return Trainee(student, distillation, TeacherMemory(teacher, student.spec), least_score)
 
 
 class Trainee(nn.Module):
@@ -45,6 +61,7 @@ class Trainee(nn.Module):
             norms have seen stays as it is.
         distillation: What adds the distillation losses.
         teacher_memory: Gives the teacher's memory of a batch, for methods that need one.
+        least_score: From which score on its detections stand for labels where there are none.
     """
 
     def __init__(
@@ -52,12 +69,14 @@ class Trainee(nn.Module):
         student: Model,
         distillation: Distillation,
         teacher_memory: TeacherMemory | None = None,
+        least_score: float = 0.5,
     ) -> None:
         super().__init__()
         self.student = student
         self.network = student.network
         self.distillation = distillation
         self.teacher_memory = teacher_memory
+        self.least_score = least_score
 
     @override
     def forward(
@@ -65,15 +84,20 @@ class Trainee(nn.Module):
     ) -> tuple[Losses, dict[str, Tensor]]:
         """Return the weighted terms of the detection loss and of the distillation.
 
+        Images without labels have no detection loss.
+
         Args:
             images: Network input (B, 3, H, W).
             targets: The truth of each image.
         """
-        theirs = self.teacher_memory(images) if self.teacher_memory else None
+        theirs, found = None, list(targets)
+        if self.teacher_memory:
+            theirs = self.teacher_memory(images, targets)
+            found = for_distillation(images, targets, self.teacher_memory, self.least_score)
         images = images.contiguous(memory_format=torch.channels_last)
         with simulated(self.network, self.student.quantization):
-            detection, memory = self.student.training_pass(images, targets)
-            return detection, self.distillation(Batch(images, targets, memory, theirs), detection)
+            detection, memory = passed(self.student, images, targets)
+            return detection, self.distillation(Batch(images, found, memory, theirs), detection)
 
     def encode(self, images: Tensor) -> Features:
         """Return the student's memory or pyramid of (B, 3, H, W), as training computes it."""

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
 from typing_extensions import override
 
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.sampling import EpochOrder, repeat_factors
 from edgedetr.distill.training.training_inputs import TrainingInputs
+from edgedetr.distill.training.unlabelled import MixedOrder, unlabelled_count, with_unlabelled
 from edgedetr.distill.training.worker_processes import end_with_parent, leave_sigterm_to
 from edgedetr.runtime.errors import EdgeDetrError
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.data import Dataset
     from edgedetr.distill.optimizer_config import ScheduleConfig
     from edgedetr.distill.picture import Picture
+    from edgedetr.distill.training.unlabelled import Order
     from edgedetr.distill.types import Targets
     from edgedetr.runtime.spec import ModelSpec
 
@@ -54,14 +57,14 @@ class TrainingLoader:
 
     Args:
         data: The training split.
-        order: The order of each epoch.
+        order: The order of each epoch, of frames without labels too.
         workers: Loader processes; 0 loads in this one.
 
     Attributes:
         data: The training split.
     """
 
-    def __init__(self, data: TrainingInputs, order: EpochOrder, workers: int) -> None:
+    def __init__(self, data: TrainingInputs, order: Order, workers: int) -> None:
         self.data, self._order = data, order
         self._batches = DataLoader(
             _Attempts(data),
@@ -101,35 +104,47 @@ class TrainingLoader:
 
 
 def training_loader(
-    data: DataConfig, schedule: ScheduleConfig, split: Dataset, spec: ModelSpec
+    data: DataConfig,
+    schedule: ScheduleConfig,
+    split: Dataset,
+    spec: ModelSpec,
+    teacher: ModelSpec | None = None,
 ) -> TrainingLoader:
-    """Make the loader of a run.
+    """Make the loader of a run, and report how many of its frames have no labels.
 
     Args:
         data: How it samples and augments.
         schedule: Its epochs, batch size and seed.
-        split: To train on.
+        split: To train on; frames without labels come from the folder that ``data`` names.
         spec: The student's.
+        teacher: The teacher's, in training with one.
 
     Raises:
-        DataError: If an image must be read for its size, and cannot be.
+        DataError: If an image must be read for its size, and cannot be, or the folder holds none.
     """
     plain_from = None
     if data.no_aug_epochs:
         plain_from = schedule.epochs - data.no_aug_epochs
-    inputs = NetworkInputs(split, spec, data.rectangular)
+    inputs = NetworkInputs(with_unlabelled(split, data), spec, data.rectangular, teacher)
+    count = unlabelled_count(schedule.batch_size, data.unlabelled_share) if inputs.unlabelled else 0
     factors = None
     if data.repeat_threshold:
         factors = repeat_factors(split.truths, len(data.classes), data.repeat_threshold)
-    order = EpochOrder(
-        len(inputs),
-        schedule.batch_size,
+    order: Order = EpochOrder(
+        len(split),
+        schedule.batch_size - count,
         schedule.seed,
         factors=factors,
         groups=inputs.groups if data.rectangular else None,
         scales=data.scales,
         plain_from=plain_from,
     )
+    if inputs.unlabelled:
+        order = MixedOrder(order, len(split), inputs.unlabelled, count, schedule.seed)
+        tqdm.write(
+            f"{inputs.unlabelled} frames of {data.unlabelled} have no labels: {count} of each "
+            f"batch of {schedule.batch_size}"
+        )
     images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from)
     return TrainingLoader(images, order, data.workers)
 

@@ -184,6 +184,8 @@ class TrainingLoop:
             raise self._diverged(step, "gradient", targets)
         optimizer.step()
         self.state.average.update(self.state.trainee.network)
+        unlabelled = sum(not t.labelled for t in targets)
+        terms |= {"unlabelled": float(unlabelled)} if unlabelled else {}
         return terms | {"lr": rates.learning_rate * factor}
 
     def _diverged(self, step: int, what: str, targets: list[Targets]) -> EdgeDetrError:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgedetr.distill.training.teacher_views import teacher_views
+from edgedetr.distill.training.unlabelled import MixedFrames
 from edgedetr.distill.types import Targets
 from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings, refuse_damaged_jpeg
 from edgedetr.runtime.preprocess import Preprocessor, normalisation_tables
@@ -58,21 +60,31 @@ class NetworkInputs:
 
     Args:
         dataset: The split.
-        spec: Size and normalisation of the network's input.
+        spec: Size and normalisation of the student's input.
         sizes: Sizes (H, W) that images get instead, each the one nearest to its own shape; empty
             gives all of them the spec's.
+        teacher: The teacher's input, in training with one; pixels are finer where it needs them.
 
     Attributes:
         dataset: The split.
         pad_value: Grey level of areas that no image covers.
+        unlabelled: How many of its frames, the last ones, have no labels.
+        views: Makes the teacher's input; None where it sees the same pixels.
     """
 
     def __init__(
-        self, dataset: Dataset, spec: ModelSpec, sizes: Sequence[tuple[int, int]] = ()
+        self,
+        dataset: Dataset,
+        spec: ModelSpec,
+        sizes: Sequence[tuple[int, int]] = (),
+        teacher: ModelSpec | None = None,
     ) -> None:
         self.dataset = dataset
         self.pad_value = spec.pad_value
-        self._specs = [replace(spec, input_hw=hw) for hw in sizes] or [spec]
+        self.unlabelled = dataset.unlabelled if isinstance(dataset, MixedFrames) else 0
+        self.views = views = teacher_views(spec, teacher)
+        specs = [replace(spec, input_hw=hw) for hw in sizes] or [spec]
+        self._specs = [views.fine(own) for own in specs] if views else specs
         size = len(dataset) * 3 * max(prod(own.input_hw) for own in self._specs)
         self._kept: dict[int, Inputs] | None = {} if size <= MEMORY_LIMIT_BYTES else None
         self._preprocess = [Preprocessor(own) for own in self._specs]
@@ -146,11 +158,30 @@ class NetworkInputs:
             ignored=torch.from_numpy(place.to_input(truth.ignored)),
             frame_id=sample.frame.frame_id,
             picture=_picture(place),
+            labelled=sample.labelled,
+            source_hw=place.source_hw,
         )
         inputs = Inputs(torch.from_numpy(pixels), targets, place)
         if self._kept is not None:
             self._kept[index] = inputs
         return inputs
+
+    @property
+    def finer(self) -> tuple[int, int]:
+        """How many pixels along height and width are one of the student's input."""
+        return self.views.finer if self.views else (1, 1)
+
+    def finished(self, pixels: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+        """Turn augmented pixels into the student's input, and add the teacher's where it differs.
+
+        Args:
+            pixels: uint8 (3, H, W).
+            targets: Their truth.
+        """
+        if self.views is None:
+            return self.normalised(pixels), targets
+        targets = replace(targets, view=self.views.view(pixels, targets))
+        return self.normalised(self.views.shrunk(pixels)), targets
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Turn uint8 (3, H, W) into the network's float32 input, as the runtime does."""

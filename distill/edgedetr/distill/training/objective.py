@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from typing_extensions import override
 
-from edgedetr.distill.methods import method, supported_pairs
+from edgedetr.distill.methods import method, needs_foundation, supported_pairs
 from edgedetr.distill.training.gradient_balance import Balance
 from edgedetr.runtime.errors import UsageError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.methods import DistillationMethod
     from edgedetr.distill.model import Model
     from edgedetr.distill.types import Batch, Losses
+    from edgedetr.distill.weights.foundation import Foundation
 
 
 class Distillation(nn.Module):
@@ -59,16 +60,24 @@ class Distillation(nn.Module):
         balanced: dict[str, Tensor] = self.balance(detection, terms, batch.memory.tensors())
         return balanced
 
-    def fit(self, batches: Sequence[Batch]) -> None:
+    @property
+    def teaches(self) -> bool:
+        """Whether any method has a loss."""
+        return any(module.terms for module in self.methods.values())
+
+    def fit(self, batches: Sequence[Batch[Any, Any]]) -> None:
         """Set the adapters of every method, see `DistillationMethod.fit`."""
         for module in self.methods.values():
             module.fit(batches)  # type: ignore[operator]
 
 
 def distillation_of(
-    configs: Sequence[MethodConfig], student: Model, teacher: Model | None
+    configs: Sequence[MethodConfig],
+    student: Model,
+    teacher: Model | None,
+    foundation: Foundation | None = None,
 ) -> Distillation:
-    """Build the methods of a run.
+    """Build the methods of a run; one of foundations has the foundation for its teacher.
 
     Raises:
         UsageError: If a method does not take this pair of families; names those that it takes.
@@ -76,6 +85,9 @@ def distillation_of(
     methods = {}
     for config in configs:
         module = method(config.name)
+        if needs_foundation([config.name]):
+            methods[config.name] = module.build(config.settings, student, foundation)
+            continue
         if teacher is not None and not module.supports(student.module, teacher.module):
             raise UsageError(_refusal(config.name, student.family, teacher.family))
         methods[config.name] = module.build(config.settings, student, teacher)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from edgedetr.distill.detectors import trains
 from edgedetr.distill.model import family_with
+from edgedetr.distill.training.teacher_views import teacher_views
 from edgedetr.distill.types import Memory
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
 from edgedetr.distill.weights.imported_cache import local_checkpoint
@@ -60,10 +61,10 @@ def check_inputs(
 
     Args:
         student: Encodes one image of its own input size.
-        teacher: Encodes one of the student's; None where no method needs it.
+        teacher: Encodes one of its own; None where no method needs it.
         splits: The training split and the validation split.
         batch_size: Images per step.
-        sizes: Further sizes (H, W) at which it trains.
+        sizes: Further sizes (H, W) at which it trains; a teacher with an input of its own has none.
 
     Raises:
         DataError: If no training frame holds an object.
@@ -71,8 +72,9 @@ def check_inputs(
             see a single value.
     """
     check_objects(splits[0], splits[1])
+    sees_them = teacher is not None and teacher_views(student.spec, teacher.spec) is None
     for hw in sizes:
-        for model in (student, teacher):
+        for model in (student, teacher if sees_them else None):
             if model is not None:
                 query_count(model, hw)
     queries = check_query_counts(student, teacher)
@@ -105,13 +107,13 @@ def check_objects(train: Dataset, validation: Dataset) -> None:
 
 
 def check_query_counts(student: Model, teacher: Model | None) -> int | None:
-    """Encode an image of the student's input size by both; return how many queries it has.
+    """Encode an image of its own input size by each; return how many queries the student has.
 
     Raises:
         UsageError: If an encoder has fewer cells than its model has queries.
     """
     if teacher is not None:
-        query_count(teacher, student.spec.input_hw)
+        query_count(teacher, teacher.spec.input_hw)
     return query_count(student, student.spec.input_hw)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import Truth
+from edgedetr.distill.training.unlabelled import hash_of_names
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
 from edgedetr.distill.weights.imported_cache import local_checkpoint
 from edgedetr.distill.weights.pretrained import local_file
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 FREE = ("data.workers", "save_every_steps", "keep_states")
 """Settings that change no weight; ``eval_every`` is one while no best student is kept."""
-PLACES = ("data.root", "teacher", "student.init", "student.backbone_weights")
+PLACES = (
+    *("data.root", "data.unlabelled", "teacher", "foundation"),
+    *("student.init", "student.backbone_weights"),
+)
 """Settings that say where a file lies; what counts is what it holds."""
 
 _SAMPLE = 4096
@@ -84,6 +88,9 @@ def identity_of(
         sources[f"{name}: images"] = hashlib.sha256("\0".join(split.ids).encode()).hexdigest()
         sources[f"{name}: pixels of images"] = contents_hash(split.paths)
         sources[f"{name}: labels"] = _labels_hash(split)
+    folder = record["data"].get("unlabelled")
+    if folder:
+        sources["data.unlabelled: images"] = hash_of_names(folder)
     return RunIdentity(settings_of(record), sources)
 
 
@@ -149,7 +156,7 @@ def source_file(setting: str, source: str) -> Path:
     Raises:
         ArtifactError: If it is missing.
     """
-    if setting != "teacher" and not Path(source).is_dir():
+    if setting == "foundation" or (setting != "teacher" and not Path(source).is_dir()):
         return local_file(source)
     path = local_checkpoint(source)
     if not path.is_file():

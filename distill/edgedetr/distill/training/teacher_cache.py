@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
+from edgedetr.distill.networks.rescaling import Rescaling
+from edgedetr.distill.types import Pyramid, out_of_frame
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
     from edgedetr.distill.model import Model
-    from edgedetr.distill.types import Features
+    from edgedetr.distill.types import Features, Targets
+    from edgedetr.runtime.spec import ModelSpec
+
 LIMIT_BYTES = 1 << 30
 """Size of the cache; a teacher whose memories take more encodes each batch anew."""
 
@@ -22,14 +28,17 @@ LIMIT_BYTES = 1 << 30
 class TeacherMemory:
     """Encodes images with a frozen teacher; those in its cache are not encoded again.
 
-    The key is the image's content, so the memory is right whatever augmentation does.
+    The key is the image's content, so the memory is right whatever augmentation does. Where the
+    teacher sees other pixels than the student, each batch is encoded anew.
 
     Args:
         teacher: Its network is in evaluation mode and gets no gradient.
+        student: The input that images come normalised for; None is the teacher's own.
     """
 
-    def __init__(self, teacher: Model) -> None:
+    def __init__(self, teacher: Model, student: ModelSpec | None = None) -> None:
         self._teacher = teacher
+        self._normalised = Rescaling(student or teacher.spec, teacher.spec)
         self._known: dict[bytes, tuple[Tensor, ...]] = {}
         self._like: Features | None = None
 
@@ -56,16 +65,47 @@ class TeacherMemory:
                 bar.update(len(batch))
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Features:
-        """Return the teacher's memory or pyramid of (B, 3, H, W)."""
+    def __call__(self, images: Tensor, targets: Sequence[Targets] = ()) -> Features:
+        """Return the teacher's memory or pyramid of (B, 3, H, W).
+
+        Args:
+            images: The student's input.
+            targets: What holds the teacher's own, where that differs.
+        """
+        views = [t.view for t in targets if t.view is not None]
+        if views:
+            return _in_frame(
+                self._encode(torch.stack([v.pixels for v in views])),
+                torch.stack([v.frame for v in views]),
+            )
         rows = [self._known.get(_key(image)) for image in images] if self._known else []
         known = [row for row in rows if row is not None]
         if self._like is None or len(known) < len(images):
             return self._encode(images)
         return self._like.with_tensors([torch.stack(part) for part in zip(*known, strict=True)])
 
+    @torch.no_grad()
+    def predict(self, images: Tensor, targets: Sequence[Targets]) -> tuple[Tensor, Tensor]:
+        """Detect in the images of a batch, as `Model.predict`; boxes are in the student's frame."""
+        views = [t.view for t in targets if t.view is not None]
+        if not views:
+            return self._teacher.predict(self._normalised(images))
+        pixels = torch.stack([v.pixels for v in views])
+        logits, boxes = self._teacher.predict(self._normalised(pixels))
+        return logits, out_of_frame(boxes, torch.stack([v.frame for v in views]))
+
     def _encode(self, images: Tensor) -> Features:
+        """Encode the student's input, or uint8 pixels of the teacher's."""
+        images = self._normalised(images)
         return self._teacher.encode(images.contiguous(memory_format=torch.channels_last))
+
+
+def _in_frame(features: Features, frame: Tensor) -> Features:
+    """Return a teacher's features with boxes in the student's frame."""
+    if isinstance(features, Pyramid):
+        return replace(features, frame=frame)
+    own = replace(features.own, boxes=out_of_frame(features.own.boxes, frame))
+    return replace(features, frame=frame, own=own)
 
 
 def _key(image: Tensor) -> bytes:

@@ -46,14 +46,19 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
 
     @property
     def only_mirrors(self) -> bool:
-        """Whether the images and their mirror images are all that it gives."""
-        return self._names == ("flip",)
+        """Whether the images and their mirror images are all that it gives, to a teacher too."""
+        return self._names == ("flip",) and self._inputs.views is None
+
+    @property
+    def unlabelled(self) -> int:
+        """How many of the frames have no labels."""
+        return self._inputs.unlabelled
 
     @override
     def __getitem__(self, item: Any) -> tuple[Tensor, Targets]:
         item = Item(*item)
         picture = self.picture(item)
-        return self._inputs.normalised(picture.pixels), picture.targets
+        return self._inputs.finished(picture.pixels, picture.targets)
 
     def picture(self, item: Item) -> Picture:
         """Give one augmented picture, before normalisation."""
@@ -63,18 +68,20 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         plain = self._plain_from is not None and item.epoch >= self._plain_from
         names = self._plain if plain else self._names
         picture = augmented(self._frame(item.image), names, seed, self._material(item.image))
-        return picture if item.scale == 1 else _scaled(picture, item.scale)
+        return picture if item.scale == 1 else _scaled(picture, item.scale, self._inputs.finer)
 
     def _frame(self, index: int) -> Picture:
         inputs = self._inputs[index]
         return Picture(inputs.pixels, inputs.targets)
 
     def _material(self, index: int) -> Material:
-        """Give frames that get the same size as one of them does."""
+        """Give frames that get the same size as one of them does, with labels only if it has."""
 
         def draw(rng: np.random.Generator) -> Picture:
-            groups = self._inputs.groups
-            return self._frame(int(rng.choice(np.flatnonzero(groups == groups[index]))))
+            groups, first = self._inputs.groups, len(self) - self.unlabelled
+            labelled = np.arange(len(self)) < first
+            same = (groups == groups[index]) & (labelled == (index < first))
+            return self._frame(int(rng.choice(np.flatnonzero(same))))
 
         return Material(draw, self._inputs.pad_value)
 
@@ -94,7 +101,8 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
             yield torch.cat([images, images.flip(-1)])
 
 
-def _scaled(picture: Picture, scale: float) -> Picture:
-    """Resize a picture to a share of its sides."""
-    hw = scaled_hw(picture.hw, scale)
-    return Picture(functional.resize(picture.pixels, list(hw)), picture.targets)
+def _scaled(picture: Picture, scale: float, finer: tuple[int, int]) -> Picture:
+    """Resize a picture to a share of its sides, so that the student's input is what it can take."""
+    own = scaled_hw([side // k for side, k in zip(picture.hw, finer, strict=True)], scale)
+    hw = [side * k for side, k in zip(own, finer, strict=True)]
+    return Picture(functional.resize(picture.pixels, hw), picture.targets)

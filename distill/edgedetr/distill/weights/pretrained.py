@@ -129,7 +129,7 @@ def load_class_rows(
     Raises:
         ArtifactError: If the file is missing, a pickle or damaged.
     """
-    theirs = _class_names(local_file(source), source)
+    theirs = class_names_of(source)
     found = tuple(name for name in class_names if name in theirs)
     if not found or not isinstance(network, PreTrainedModel):
         return ()
@@ -151,8 +151,13 @@ def _with_rows(tensor: Tensor, more: int) -> tuple[int, ...]:
     return (len(tensor) + more, *tensor.shape[1:])
 
 
-def _class_names(path: Path, source: str) -> list[str]:
-    """Return the classes that the ``config.json`` beside weights names; empty where none does."""
+def class_names_of(source: str) -> list[str]:
+    """Return the classes that the ``config.json`` beside weights names; empty where none does.
+
+    Raises:
+        ArtifactError: If the weights are missing or a pickle.
+    """
+    path = local_file(source)
     try:
         labels = read_json(_config(path, source))["id2label"]
         return [str(labels[str(index)]) for index in range(len(labels))]
@@ -208,6 +213,8 @@ def local_file(source: str) -> Path:
             "safetensors.torch.save_file(torch.load(PATH, weights_only=True), "
             f"'{path.stem}.safetensors')"
         )
+    if path.is_dir():
+        path /= WEIGHTS
     if path.is_file():
         return path
     if path.suffix == ".safetensors" or source.count("/") != 1:

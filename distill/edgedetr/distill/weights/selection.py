@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edgedetr.distill.model import same_kind
+from edgedetr.distill.weights.class_rows import by_class, row_count, rows_by_name
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def inherit(student: Model, teacher: Model, part: str = "") -> list[str]:
 
     A tensor fits where the teacher has one of the same name with as many axes, none shorter and
     kernels of the same size; where an axis belongs to heads, the teacher needs as many heads, each
-    with as many channels, or sampling points in each level. Whatever knows the classes is left out
-    unless both models have the same classes in the same order.
+    with as many channels, or sampling points in each level. Of what knows the classes each row goes
+    to the class of its name, see `rows_by_name`; the rows of other classes stay as they are.
 
     Args:
         student: The network that is written to.
@@ -44,20 +45,21 @@ def inherit(student: Model, teacher: Model, part: str = "") -> list[str]:
     """
     theirs = teacher.network.state_dict()
     my_heads, their_heads = _heads(student.network), _heads(teacher.network)
-    same_classes = student.spec.class_names == teacher.spec.class_names
-    left_out = set() if same_classes else class_tensors(student)
+    rows = rows_by_name(student, teacher)
+    same_classes = rows == tuple(range(row_count(teacher)))
+    by_row = {} if same_classes else class_tensors(student)
     taken = []
     for name, tensor in student.network.state_dict().items():
-        if not name.startswith(part) or name not in theirs or name in left_out:
+        if not name.startswith(part) or name not in theirs:
             continue
-        mine = _parts(tensor, my_heads.get(name))
-        found = _parts(theirs[name], their_heads.get(name))
-        if tensor.shape[2:] == theirs[name].shape[2:] and _fit(mine, found):
-            for own, other in zip(mine, found, strict=True):
-                own.copy_(evenly_spaced(other, own.shape))
-                if "sampling_offsets" in name:  # the attention divides them by a head's points
-                    own.mul_(own.shape[1] / other.shape[1])
-            taken.append(name)
+        if name in by_row:
+            copied = _copy_rows(student, teacher, name, by_row[name])
+        else:
+            mine = _parts(tensor, my_heads.get(name))
+            found = _parts(theirs[name], their_heads.get(name))
+            same_kernels = tensor.shape[2:] == theirs[name].shape[2:]
+            copied = same_kernels and _copy(name, mine, found)
+        taken += [name] * copied
     if not taken:
         raise UsageError(
             f"{student.family}/{student.preset} can inherit nothing from its teacher "
@@ -151,10 +153,39 @@ def _fit(mine: list[Tensor], found: list[Tensor]) -> bool:
     )
 
 
-def class_tensors(model: Model) -> set[str]:
-    """Name the tensors whose shape depends on how many classes there are."""
-    names = (*model.spec.class_names, "one more")
+def _copy(name: str, mine: list[Tensor], found: list[Tensor]) -> bool:
+    """Take over the parts of a tensor; tell whether they fit."""
+    if not _fit(mine, found):
+        return False
+    for own, other in zip(mine, found, strict=True):
+        own.copy_(evenly_spaced(other, own.shape))
+        if "sampling_offsets" in name:  # the attention divides them by a head's points
+            own.mul_(own.shape[1] / other.shape[1])
+    return True
+
+
+def _copy_rows(student: Model, teacher: Model, name: str, step: int) -> bool:
+    """Take over the rows of a tensor by the names of their classes; tell whether there were any."""
+    known = [(i, row) for i, row in enumerate(rows_by_name(student, teacher)) if row is not None]
+    own, rest = by_class(student.network, name, row_count(student), step)
+    theirs, their_rest = by_class(teacher.network, name, row_count(teacher), step)
+    channels = (own.shape[2:3], theirs.shape[2:3])
+    if not known or own.shape[3:] != theirs.shape[3:] or not channels[0] <= channels[1]:
+        return False
+    for index, row in known[: len(own)]:
+        own[index].copy_(evenly_spaced(theirs[row], own[index].shape))
+    rest.copy_(evenly_spaced(their_rest, rest.shape))
+    return True
+
+
+def class_tensors(model: Model) -> dict[str, int]:
+    """Name the tensors whose shape depends on how many classes there are, and a class's rows."""
+    names = tuple(f"class {index}" for index in range(row_count(model) + 1))
     with torch.random.fork_rng():
         wider = same_kind(model, replace(model.spec, class_names=names))
-    shapes = {name: tensor.shape for name, tensor in wider.network.state_dict().items()}
-    return {n for n, tensor in model.network.state_dict().items() if shapes[n] != tensor.shape}
+    lengths = {name: t.shape[:1] for name, t in wider.network.state_dict().items()}
+    return {
+        name: lengths[name][0] - len(tensor)
+        for name, tensor in model.network.state_dict().items()
+        if lengths[name] != tensor.shape[:1]
+    }

@@ -51,9 +51,10 @@ class HalfShare:
 
     def describe(self) -> str:
         """Return a one-line summary."""
+        share = self.half_macs / max(1, self.macs)
         return (
-            f"{self.nodes} of {self.float_nodes} nodes and {self.half_macs / self.macs:.1%} of "
-            f"{self.macs / 1e9:.3f} GMACs in FP16, {self.casts} casts; FP32: {self.in_fp32()}"
+            f"{self.nodes} of {self.float_nodes} nodes and {share:.1%} of {self.macs / 1e9:.3f} "
+            f"GMACs in FP16, {self.casts} casts; FP32: {self.in_fp32()}"
         )
 
     def in_fp32(self) -> str:

@@ -108,6 +108,7 @@ def compare_activations(
     runners: tuple[Runner, Runner],
     names: tuple[str, str],
     frames: Sequence[NDArray[np.uint8]],
+    sample: Sequence[NDArray[np.uint8]],
     *,
     traced: bool = False,
 ) -> Activations | None:
@@ -117,6 +118,7 @@ def compare_activations(
         runners: The reference and the candidate.
         names: What to call them.
         frames: RGB images, uint8 (H, W, 3).
+        sample: The same, chosen by nothing, to judge quantizers on.
         traced: Whether to trace a checkpoint to a graph.
 
     Returns:
@@ -140,7 +142,7 @@ def compare_activations(
     if not note and reference.graph and candidate.graph:
         compared = reference.graph, candidate.graph
         feeds = reference.feeds, candidate.feeds
-        faults = quantizer_faults(*compared, candidate.feeds)
+        faults = quantizer_faults(*compared, _feeds(runners[1], sample))
         try:
             blocks = block_errors(compared, feeds, errors)
         except ArtifactError as error:

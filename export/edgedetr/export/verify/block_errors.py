@@ -233,7 +233,7 @@ def _compared(
     wanted, given = names
     needed = list(dict.fromkeys([*wanted, *given]))
     compared = {name: Comparison() for name in wanted}
-    flows = tapped(reference.model, needed, feeds[0], "the reference")
+    flows = list(tapped(reference.model, needed, feeds[0], "the reference"))
     fed = [
         feed | {name + FED: flow[name] for name in given}
         for flow, feed in zip(flows, feeds[1], strict=True)

@@ -9,6 +9,7 @@ is decided.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from edgedetr.export.verify.batches import check_batches
 from edgedetr.export.verify.findings import Evidence
 from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at
 from edgedetr.export.verify.matching import MARGIN, Rule, match
+from edgedetr.export.verify.quantizers import FRAMES as QUANTIZER_FRAMES
 from edgedetr.export.verify.query_ties import SelectingRunner, with_same_selection
 from edgedetr.export.verify.report import ParityReport
 from edgedetr.export.verify.runner import compared_with, open_runner
@@ -113,7 +115,9 @@ def verify(  # noqa: PLR0913, PLR0917 - two models, frames, and what to hold the
         command=command,
         precisions=(a.precision, b.precision),
         batches=tuple(c for name, runner in opened for c in check_batches(runner, name, worst)),
-        activations=compare_activations((a, b), names, worst, traced=options.traced),
+        activations=compare_activations(
+            (a, b), names, worst, list(islice(frames, QUANTIZER_FRAMES)), traced=options.traced
+        ),
         evidence=evidence,
     )
 

@@ -103,7 +103,7 @@ class ScannedModel:
         own = [name for name in names if name in self.tensors]
         if self.graph is None:
             return [{} for _ in self.feeds]
-        return tapped(self.graph.model, own, self.feeds, self.name)
+        return list(tapped(self.graph.model, own, self.feeds, self.name))
 
     def count(self, name: str, values: np.ndarray, other: np.ndarray | None) -> None:
         """Count NaN, infinity and saturation in an activation of one frame.

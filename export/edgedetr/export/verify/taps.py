@@ -82,9 +82,9 @@ def parts(tensors: Iterable[Tensor], limit: int = PART_BYTES) -> Iterator[list[s
 
 
 def tapped(
-    model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Values], title: str
-) -> list[Values]:
-    """Run a graph as far as some tensors, and return them for each feed.
+    model: onnx.ModelProto, names: Sequence[str], feeds: Iterable[Values], title: str
+) -> Iterator[Values]:
+    """Run a graph as far as some tensors, and yield them for one feed after another.
 
     Args:
         model: The graph.
@@ -96,20 +96,14 @@ def tapped(
         ArtifactError: If ONNX Runtime cannot run it.
     """
     if not names:
-        return [{} for _ in feeds]
+        yield from ({} for _ in feeds)
+        return
     part = ending_at(model, names)
     session = exact_session(part, title, fused="basic")
     wanted = [i.name for i in session.get_inputs()]
-    return [
-        dict(
-            zip(
-                names,
-                run_session(session, names, {n: feed[n] for n in wanted}, title),
-                strict=True,
-            )
-        )
-        for feed in feeds
-    ]
+    for feed in feeds:
+        found = run_session(session, names, {n: feed[n] for n in wanted}, title)
+        yield dict(zip(names, found, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
