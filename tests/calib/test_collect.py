@@ -165,7 +165,8 @@ def test_a_model_without_convolutions_is_refused(tmp_path: Path, onnx_model: Bui
 def test_a_quantized_model_is_not_calibrated_again(tmp_path: Path, onnx_model: Build) -> None:
     path = build(tmp_path, onnx_model)
     model = onnx.load(path)
-    quantized = quantize(model, collect(path, images := write_images(tmp_path / "images", 0, 100)))
+    stats = collect(path, images := write_images(tmp_path / "images", 0, 100))
+    quantized = quantize(model, stats, target="openvino")
     onnx.save(quantized, path)
     with pytest.raises(ArtifactError, match="is quantized already; calibrate the float32 model"):
         collect(path, images)
