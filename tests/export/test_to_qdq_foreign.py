@@ -24,6 +24,8 @@ from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json, spec_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.usefixtures("few_channels")
+
     Build = Callable[..., onnx.ModelProto]
 
 SPEC = ModelSpec((4, 8), ("Car",))
