@@ -24,9 +24,9 @@ from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json, spec_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.usefixtures("few_channels")
-
     Build = Callable[..., onnx.ModelProto]
+
+pytestmark = pytest.mark.usefixtures("few_channels")
 
 SPEC = ModelSpec((4, 8), ("Car",))
 TOML = 'input_hw = [4, 8]\nclass_names = ["Car"]\n'
