@@ -83,6 +83,7 @@ LONG = {"rate_hz": ("500", "1000"), "workers": ("1",)}
 """All that is offered where other values that are right take minutes."""
 ALWAYS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("bench", "latency"): ("--frames", "2"),
+    ("device", "check"): ("--frames", "2"),
     ("data", "synth"): ("--frames", "2", "--workers", "1"),
 }
 """Options of commands that take minutes without them; a later one of the same name counts."""
@@ -193,7 +194,7 @@ def _files(scene: Path) -> list[str]:
 def _changed(scene: Path, name: str, random: Random) -> str:
     """Copy a file or folder that suits and change it: values where it is JSON, else bytes."""
     source = scene / name
-    if not source.exists() or name == "odd":  # a text that suits as well as a file
+    if not (source.is_file() or source.is_dir()) or name == "odd":  # a text, or without an end
         return name
     target = scene / "made" / f"{random.randrange(10**6)}-{source.name}"
     target.parent.mkdir(exist_ok=True)

@@ -26,11 +26,12 @@ def workplace(tiny_onnx, tmp_path, monkeypatch):
 
 def test_the_examples_run(capsys):
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     exec(compile("".join(blocks), "docs/runtime.md", "exec"), {})  # noqa: S102
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("['Car'] [0.98] [[10.  5. 30. 15.]]")
-    assert lines[1] == "[1, 1, 1]"
+    assert "'bbox': [10.0, 5.0, 20.0, 10.0]" in lines[1]
+    assert lines[2] == "[1, 1, 1]"
     assert lines[-1].startswith("3 frames, 0 dropped")
 
 

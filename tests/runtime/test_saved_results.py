@@ -60,3 +60,20 @@ def test_results_of_the_same_images_are_replaced_and_others_refused(tmp_path, ki
     other.write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="holds other results"):
         check_results_folder(kind, tmp_path, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "label"),
+    [
+        ("yolo", "labels/a.txt", "0 0.5 0.5 0.1 0.1"),
+        ("kitti", "a.txt", "Car 0 0 0 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10"),
+    ],
+)
+def test_labels_are_not_replaced_by_results(tmp_path, kind, place, label):
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{label} 0.9\n")
+    check_results_folder(kind, tmp_path, ["a"])
+    path.write_text(f"\n{label}\n")
+    with pytest.raises(UsageError, match=r"a\.txt holds labels"):
+        check_results_folder(kind, tmp_path, ["a"])

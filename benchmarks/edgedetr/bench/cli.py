@@ -62,6 +62,47 @@ def latency(
     )
 
 
+@bench.command()
+@click.argument("model", type=PATH)
+@click.option("--images", type=PATH, required=True, help="Folder of PNG or JPEG images.")
+@click.option("-o", "--output", type=PATH, required=True, help="Where to write the figures.")
+@click.option("--short", is_flag=True, help="1,500 frames of each kind: minutes, not hours.")
+@click.option(
+    "--reference",
+    type=PATH,
+    help="ONNX file whose answers in ONNX Runtime are the reference; default: MODEL.",
+)
+@model_options
+def automotive(
+    model: Path,
+    images: Path,
+    output: Path,
+    short: bool,
+    reference: Path | None,
+    opening: dict[str, Any],
+) -> None:
+    """Time MODEL by the protocol of MLPerf Automotive; the results are unofficial.
+
+    6,636 frames one after another, then 100,000 each at 15, 10 and 30 Hz. The exit status is 1 if
+    less than 99.9 % of the reference's detections were found; the figures are written all the same.
+    """
+    from edgedetr.bench.automotive import FULL, SHORT, measure_automotive
+    from edgedetr.runtime.errors import GateError
+
+    require_apart([output], [model, reference, opening["public_key"]])
+    plan = SHORT if short else FULL
+    how: dict[str, Any] = {"reference": reference, "opening": opening, "command": command_line()}
+    report = measure_automotive(model, images, plan, **how)
+    write_text(output, json.dumps(report.to_dict(), indent=2) + "\n")
+    click.echo(report.describe())
+    if not report.accuracy.holds:
+        lost = f"{report.accuracy.lost} of {report.accuracy.detections}"
+        raise GateError(
+            f"{model}: {lost} detections differ from {report.accuracy.reference} in ONNX Runtime, "
+            "wanted at most 0.1 %; find out where with edgedetr verify"
+        )
+
+
 @click.command()
 @click.argument("run", type=PATH, required=False)
 @click.option("--data", type=PATH, help="Data set; default: that of the training run.")

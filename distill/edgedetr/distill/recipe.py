@@ -154,16 +154,15 @@ def _train(
     rates = sections.optimizer.for_batches_of(batch_size)
     optimizer = optimizer_of(trainee, rates)
     average = MovingAverage(student.network, rates.ema_decay, rates.ema_warmup_steps)
-    average.to(accelerator.device)
-    for frozen in (teacher, foundation):
-        if frozen is not None:
-            frozen.network.to(accelerator.device)
+    for network in (average, *(m.network for m in (teacher, foundation) if m is not None)):
+        network.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
 
     seen = asked.spec if asked else None
     report_inputs(student.spec, seen)
     loader = training_loader(sampling, sections.loop, train_split, student.spec, seen)
     fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
+    save = partial(save_student, record=record)
     loop = TrainingLoop(
         out=out,
         schedule=sections.loop,
@@ -174,12 +173,7 @@ def _train(
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
         evaluate=partial(evaluate, batch_size=batch_size),
-        best=BestStudent(
-            out,
-            sections.loop.best_metric,
-            sections.loop.patience,
-            partial(save_student, record=record),
-        ),
+        best=BestStudent(out, sections.loop.best_metric, sections.loop.patience, save),
     )
     metrics = loop.train(loader)
     if loader.data.unlabelled:

@@ -11,6 +11,7 @@ from edgedetr.distill.cli import distill
 from edgedetr.export.checkpoint_cache import exported, imported_and_exported
 from edgedetr.export.commands.calib import listed
 from edgedetr.export.commands.clipping import clipping
+from edgedetr.export.commands.deploy import deploy
 from edgedetr.export.commands.distill import calibrated
 from edgedetr.export.commands.engine import engine
 from edgedetr.export.commands.fp16 import fp16
@@ -31,7 +32,7 @@ def export() -> None:
     """Convert a checkpoint to ONNX, ONNX to FP16 and INT8, and those to engines."""
 
 
-for command in (onnx, fp16, qdq, engine, clipping):
+for command in (onnx, fp16, qdq, engine, clipping, deploy):
     export.add_command(command)
 calib.add_command(sensitivity)
 distill.context_settings["obj"] = calibrated

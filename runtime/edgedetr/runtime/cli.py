@@ -13,6 +13,7 @@ import click
 
 from edgedetr.runtime import __version__
 from edgedetr.runtime.commands.detect import detect
+from edgedetr.runtime.commands.device import device
 from edgedetr.runtime.commands.health import health
 from edgedetr.runtime.commands.run import run
 from edgedetr.runtime.commands.signals import end_by_signal, ended_in_order
@@ -156,4 +157,4 @@ def _stages() -> list[ModuleType]:
     return [import_module(f"edgedetr.{stage}.cli") for stage in stages]
 
 
-COMMANDS: tuple[click.Command, ...] = (detect, health, run)
+COMMANDS: tuple[click.Command, ...] = (detect, device, health, run)

@@ -1,6 +1,6 @@
 """Detections as files: KITTI's result files, COCO's result list, YOLO's text.
 
-- ``kitti``: ``<image>.txt``, 16 columns a line, see `edgedetr.runtime.kitti.results_text`;
+- ``kitti``: ``<image>.txt``, 16 columns a line, see `edgedetr.runtime.conversions.kitti.to_kitti`;
 - ``coco``: ``detections.json``, a list of image_id, category_id, bbox (x y w h in pixels) and
   score, and ``images.json`` with the names behind the ids, which count from 1;
 - ``yolo``: ``labels/<image>.txt``, a line of class, cx cy w h in shares of the image, and score,
@@ -13,7 +13,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgedetr.runtime.kitti import check_folder, result_path, results_text
+from edgedetr.runtime.conversions.coco import to_coco
+from edgedetr.runtime.conversions.kitti import to_kitti
+from edgedetr.runtime.conversions.yolo import to_yolo
+from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.kitti import check_folder, result_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from edgedetr.runtime.types import Detections
 
 DETECTIONS, IMAGES, LABELS, CLASSES = "detections.json", "images.json", "labels", "classes.txt"
+LABEL_COLUMNS: dict[SaveFormat, int] = {"kitti": 15, "yolo": 5}
+"""Columns of a label; results have the score as one more."""
 
 
 class ResultWriter(Protocol):
@@ -47,14 +53,27 @@ def result_writer(kind: SaveFormat, folder: Path, class_names: Sequence[str]) ->
 
 
 def check_results_folder(kind: SaveFormat, folder: Path, names: Sequence[str]) -> None:
-    """Stop where a folder holds results of other images, which an evaluation would count.
+    """Stop where a folder holds labels, or results of other images that an evaluation would count.
 
     Raises:
-        UsageError: If it is a file, or holds such results.
+        UsageError: If it is a file, or holds such results, or labels that would be replaced.
     """
     check_folder(folder, replaced=[*names, *((Path(CLASSES).stem,) if kind == "yolo" else ())])
     if kind == "yolo":
         check_folder(folder / LABELS, replaced=names)
+    if kind in LABEL_COLUMNS:
+        place = folder / LABELS if kind == "yolo" else folder
+        for name in names:
+            _check_no_labels(result_path(place, name), LABEL_COLUMNS[kind])
+
+
+def _check_no_labels(path: Path, columns: int) -> None:
+    """Stop where a file has as many columns as labels, which have no score."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        if any(len(line.split()) == columns for line in lines):
+            raise UsageError(f"{path} holds labels, not results; choose another folder for --out")
 
 
 class _Kitti:
@@ -62,7 +81,7 @@ class _Kitti:
         self._folder, self._class_names = folder, class_names
 
     def add(self, image: Path, hw: tuple[int, int], found: Detections) -> None:  # noqa: ARG002
-        text = results_text(found, self._class_names)
+        text = to_kitti(found, self._class_names)
         result_path(self._folder, image.stem).write_text(text, encoding="utf-8")
 
     def close(self) -> None:
@@ -79,16 +98,7 @@ class _Coco:
         number = len(self._images) + 1
         size = {"height": hw[0], "width": hw[1]}
         self._images.append({"id": number, "file_name": image.name, **size})
-        for label, box, score in zip(found.labels, found.boxes.tolist(), found.scores, strict=True):
-            x0, y0, x1, y1 = box
-            self._rows.append(
-                {
-                    "image_id": number,
-                    "category_id": int(label) + 1,
-                    "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
-                    "score": round(float(score), 6),
-                }
-            )
+        self._rows += to_coco(found, number)
 
     def close(self) -> None:
         categories = [{"id": i, "name": name} for i, name in enumerate(self._class_names, 1)]
@@ -105,17 +115,9 @@ class _Yolo:
         self._folder, self._class_names = folder, class_names
 
     def add(self, image: Path, hw: tuple[int, int], found: Detections) -> None:
-        height, width = hw
-        lines = []
-        for label, box, score in zip(found.labels, found.boxes.tolist(), found.scores, strict=True):
-            x0, y0, x1, y1 = box
-            places = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height)
-            sizes = ((x1 - x0) / width, (y1 - y0) / height)
-            shares = " ".join(f"{value:.7f}" for value in (*places, *sizes))
-            lines.append(f"{label} {shares} {score:.6f}\n")
         path = self._folder / LABELS / f"{image.stem}.txt"
         path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(lines), encoding="utf-8")
+        path.write_text(to_yolo(found, hw), encoding="utf-8")
 
     def close(self) -> None:
         names = "".join(f"{name}\n" for name in self._class_names)

@@ -60,3 +60,8 @@ def test_a_damaged_config_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": ')
     with pytest.raises(ArtifactError, match=r"config\.json: no readable config"):
         read_source_config(tmp_path)
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match=r"holds no config\.json; wanted a folder"):
+        read_source_config(tmp_path)

@@ -128,6 +128,36 @@ def report(tmp_path):
 
 
 @pytest.fixture
+def accuracy(tmp_path):
+    """Writes the ``report.json`` of a model; changes are of the model's figures or the report."""
+
+    def write(model, **changes):
+        figures = {"ap": 0.4, "ap50": 0.6, "ap50_by_class": {"Car": 0.9}}
+        named = {"name": model.stem, "sha256": model_sha256(model), **figures}
+        named |= {key: value for key, value in changes.items() if key in figures}
+        values: dict[str, Any] = {"verdict": "passed", "models": [named], "parity": []}
+        counts = {"frames": 180, "objects": {"Car": 371, "Pedestrian": 159}}
+        values["data"] = {"root": "roads", "split": "val", "format": "kitti", **counts}
+        values |= {key: value for key, value in changes.items() if key not in figures}
+        path = tmp_path / "report.json"
+        path.write_text(json.dumps(values), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def int8_checked(int8, fp32, stats, report):
+    """The keywords of `Contents` by which the small INT8 model has a chain from an import."""
+    return {
+        "models": (int8,),
+        "references": (fp32,),
+        "parity": (report(fp32, int8),),
+        "calibration": stats,
+    }
+
+
+@pytest.fixture
 def checked(fp32, report):
     """The keywords of `Contents` by which the small FP32 model has a chain from a checkpoint."""
     checkpoint = fp32.with_name("m.safetensors")

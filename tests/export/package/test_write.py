@@ -97,7 +97,7 @@ def test_a_foreign_model_with_external_data(edgedetr, tiny_onnx, key, tmp_path):
     assert (status, "holds no model spec" in error) == (1, True)
     status, out, error = edgedetr("package", path, "--spec", spec, "--key", key)
     assert status == 0, error
-    assert out.startswith(f"{folder / 'f.tar'}: 7 files")
+    assert out.startswith(f"{folder / 'f.tar'}: 10 files")
     public = f"{key}.pub"
     status, out, error = edgedetr("package", "verify", folder / "f.tar", "--public-key", public)
     assert (status, error) == (0, "")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.images import image_hw, list_images, read_image
+from edgedetr.runtime.images import image_hw, list_images, read_frames, read_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,3 +112,13 @@ def test_a_small_file_that_claims_a_huge_picture_is_not_decoded(
     monkeypatch.setattr(cv2, "imdecode", None)
     with pytest.raises(DataError, match=r"claims 32700x32700 pixels|not a whole"):
         read_image(path)
+
+
+def test_frames_in_memory_are_bounded(images: Path) -> None:
+    paths = sorted(images.iterdir())  # two of 20 x 40 pixels
+    frames = read_frames(paths)
+    assert [f.frame_id for f in frames] == ["000001", "000002"]
+    assert [int(f.image.mean()) for f in frames] == [255, 0]
+    assert len(read_frames(paths, most=1)) == 1
+    size = 3 * 20 * 40
+    assert [len(read_frames(paths, most_bytes=n)) for n in (2 * size, 2 * size - 1, 1)] == [2, 1, 1]

@@ -50,6 +50,10 @@ def read_source_config(folder: Path) -> SourceConfig:
             name its classes.
     """
     path = folder / CONFIG
+    if not path.is_file():
+        raise ArtifactError(
+            f"{folder} holds no {CONFIG}; wanted a folder that transformers' save_pretrained wrote"
+        )
     try:
         values = read_json(path)
     except (OSError, ValueError) as error:

@@ -131,7 +131,8 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
 @package.command()
 @click.argument("key", type=PATH)
 @click.option("--passphrase", is_flag=True, help="Encrypt the private key with a passphrase.")
-def keygen(key: Path, passphrase: bool) -> None:
+@click.option("--ecdsa", is_flag=True, help="Create an ECDSA key (P-256) for package sign instead.")
+def keygen(key: Path, passphrase: bool, ecdsa: bool) -> None:
     """Create an Ed25519 key pair: the private KEY, which stays secret, and KEY.pub.
 
     The passphrase is read from EDGEDETR_KEY_PASSPHRASE if that is set.
@@ -142,8 +143,24 @@ def keygen(key: Path, passphrase: bool) -> None:
     secret = os.environ.get(PASSPHRASE_VARIABLE, "")
     if passphrase and not secret:
         secret = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
-    name = run(key, secret)
+    name = run(key, secret, ecdsa=ecdsa)
     click.echo(printable(f"{key} and {public_path(key)}: {name[:16]}"))
+
+
+@package.command()
+@click.argument("path", metavar="PACKAGE", type=PATH)
+@click.option("--key", type=PATH, required=True, help="Key of keygen --ecdsa.")
+@click.option("-o", "--output", type=PATH, help="Default: PACKAGE with .sig after its name.")
+def sign(path: Path, key: Path, output: Path | None) -> None:
+    """Sign a finished PACKAGE for `model_signing verify key` (OpenSSF Model Signing) as well.
+
+    The vehicle does not need it: it checks the package's own signature.
+    """
+    from edgedetr.export.package.model_signing import sign_package
+
+    output = output or path.with_name(f"{path.name}.sig")
+    sign_package(path, key, output, _ask)
+    click.echo(printable(f"{output}: signature of {path} by OpenSSF Model Signing"))
 
 
 @package.command()

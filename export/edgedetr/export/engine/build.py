@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgedetr.export.engine.builders import version_of
 from edgedetr.export.engine.log import EngineLog, OnStep, make_logger, make_monitor
-from edgedetr.export.engine.precision import Precision, engine_precision, network_precision
+from edgedetr.export.engine.precision import Precision, network_precision
 from edgedetr.export.engine.timing_cache import cache_key, save_cache, start_cache
 from edgedetr.runtime.cuda.device import find_device
+from edgedetr.runtime.cuda.layer_types import layer_types
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class EngineBuild:
             save_cache(config, options.timing_cache, key)
         engine = bytes(memory)
         loadable = find_device() is not None
-        layers = engine_precision(trt, self._logger, engine) if loadable else None
+        layers = layer_types(trt, self._logger, engine, host_code=True) if loadable else None
         return Compiled(engine, layers, tuple(notes))
 
     def _configuration(self, options: EngineOptions) -> Any:  # noqa: ANN401

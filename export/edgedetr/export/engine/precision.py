@@ -1,8 +1,7 @@
-"""Count the types that an engine computes in, so that none is named FP16 or INT8 and is FP32."""
+"""Count the types that a network computes in, so that none is named FP16 or INT8 and is FP32."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -59,35 +58,6 @@ def network_precision(network: Any) -> Precision:  # noqa: ANN401
     return Precision(_sorted(macs), _sorted(outputs))
 
 
-def engine_precision(trt: Any, logger: Any, engine: bytes) -> dict[str, int] | None:  # noqa: ANN401
-    """Count the types of the layers of a built engine, where this machine can load it.
-
-    Returns:
-        Type to the number of layers that read or write a tensor of it, a layer once for each; None
-        where the engine cannot be loaded or its inspector gives no list of layers.
-    """
-    runtime = trt.Runtime(logger)
-    runtime.engine_host_code_allowed = True  # a version-compatible engine, built a moment ago
-    loaded = runtime.deserialize_cuda_engine(engine)
-    if loaded is None:
-        return None
-    text = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    counts: Counter[str] = Counter()
-    for layer in _layers(text):
-        counts.update(_types_of(layer))
-    return _sorted(counts) or None
-
-
-def _layers(text: str) -> list[dict[str, Any]]:
-    """Read the inspector's layers; none where its JSON is broken, as by names that hold quotes."""
-    try:
-        layers = json.loads(text)["Layers"]
-    except (ValueError, TypeError, LookupError):
-        return []
-    # a layer is a name alone where the engine was built without details
-    return [layer for layer in layers if isinstance(layer, dict)]
-
-
 def claims(names: Iterable[str], kind: str = "") -> set[str]:
     """Return the types that file names and a manifest's kind promise.
 
@@ -140,17 +110,6 @@ def _is_int8(tensor: Any, makers: Mapping[str, Any]) -> bool:  # noqa: ANN401
         if maker.type.name not in PASSED:
             return False
     return False
-
-
-def _types_of(layer: Mapping[str, Any]) -> set[str]:
-    """Return the types of a layer's tensors in the inspector's words of TensorRT 10 or 11."""
-    words = {"int8": "INT8", "fp16": "FP16", "half": "FP16", "fp32": "FP32", "float": "FP32"}
-    found = set()
-    for tensor in [*layer.get("Inputs", []), *layer.get("Outputs", [])]:
-        fields = {key.lower(): value for key, value in tensor.items()}
-        said = fields.get("datatype") or fields.get("format/datatype") or ""
-        found |= {words[word] for word in re.findall(r"[a-z0-9]+", said.lower()) if word in words}
-    return found
 
 
 def _sorted(counts: Mapping[str, int]) -> dict[str, int]:

@@ -1,11 +1,17 @@
-"""Ed25519 keys (RFC 8032): make a pair, and sign with the private one."""
+"""Keys: Ed25519 (RFC 8032) for packages, ECDSA over P-256 for OpenSSF Model Signing beside them."""
 
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
 PASSPHRASE_VARIABLE = "EDGEDETR_KEY_PASSPHRASE"  # noqa: S105 - a name
 """Environment variable that holds the passphrase of a private key."""
 
@@ -35,20 +43,22 @@ def public_path(key: Path) -> Path:
     return key.with_name(key.name + ".pub")
 
 
-def keygen(path: Path, passphrase: str = "") -> str:
+def keygen(path: Path, passphrase: str = "", *, ecdsa: bool = False) -> str:
     """Make a pair of keys: the private one for its owner's eyes only, the public one beside it.
 
     Args:
         path: Where the private key goes; the public one goes to `public_path`.
         passphrase: Encrypts the private key where it is not empty.
+        ecdsa: Whether to make an ECDSA key over P-256, which OpenSSF Model Signing wants, and not
+            an Ed25519 key, with which packages are signed.
 
     Returns:
-        The fingerprint of the public key.
+        The fingerprint of the public key: the SHA-256 of its bytes, of an ECDSA key of its PEM.
 
     Raises:
         UsageError: If either file exists.
     """
-    key = Ed25519PrivateKey.generate()
+    key = generate_private_key(SECP256R1()) if ecdsa else Ed25519PrivateKey.generate()
     encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -62,7 +72,9 @@ def keygen(path: Path, passphrase: str = "") -> str:
     except BaseException:
         path.unlink()
         raise
-    return fingerprint(key.public_key())
+    if isinstance(key, Ed25519PrivateKey):
+        return fingerprint(key.public_key())
+    return sha256(public).hexdigest()
 
 
 def load_private_key(path: Path, ask: Callable[[], str] = str) -> Ed25519PrivateKey:
@@ -76,6 +88,29 @@ def load_private_key(path: Path, ask: Callable[[], str] = str) -> Ed25519Private
         ArtifactError: If it is missing, no such key, readable by others, or the passphrase is
             wrong.
     """
+    key = _load(path, ask)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ArtifactError(f"{path} is no Ed25519 key; make one: edgedetr package keygen")
+    return key
+
+
+def load_ecdsa_key(path: Path, ask: Callable[[], str] = str) -> EllipticCurvePrivateKey:
+    """Read what `keygen` wrote for OpenSSF Model Signing; arguments as of `load_private_key`.
+
+    Raises:
+        ArtifactError: If it is missing, no such key, readable by others, or the passphrase is
+            wrong.
+    """
+    key = _load(path, ask)
+    if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
+        raise ArtifactError(
+            f"{path} is no ECDSA key over P-256; make one: edgedetr package keygen --ecdsa"
+        )
+    return key
+
+
+def _load(path: Path, ask: Callable[[], str]) -> PrivateKeyTypes:
+    """Read a private key of any kind."""
     try:
         mode = path.stat().st_mode & 0o777
         data = read_bytes(path, _MAX_KEY_BYTES)
@@ -90,7 +125,7 @@ def load_private_key(path: Path, ask: Callable[[], str] = str) -> Ed25519Private
     encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in data
     passphrase = (os.environ.get(PASSPHRASE_VARIABLE) or ask()) if encrypted else ""
     try:
-        key = load_pem_private_key(data, passphrase.encode() or None)
+        return load_pem_private_key(data, passphrase.encode() or None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         problem = (
             f"the passphrase is wrong; set {PASSPHRASE_VARIABLE}, or type it when prompted"
@@ -98,9 +133,6 @@ def load_private_key(path: Path, ask: Callable[[], str] = str) -> Ed25519Private
             else "not a private key in PEM; make one: edgedetr package keygen"
         )
         raise ArtifactError(f"{path}: {problem}") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ArtifactError(f"{path} is no Ed25519 key; make one: edgedetr package keygen")
-    return key
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

@@ -6,7 +6,7 @@ What is inside is described in `edgedetr.runtime.package.reader`, which opens it
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256 as sha256_of
 from importlib.metadata import distribution
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from edgedetr.export.package.candidate import read_candidate
 from edgedetr.export.package.chain import CHAIN, Chain, chain_starts, check_chain
+from edgedetr.export.package.documents import documents
+from edgedetr.export.package.facts import LICENSES, OWN_LICENSE
 from edgedetr.export.package.gates import (
     CALIBRATION,
     check_calibration,
@@ -145,7 +147,7 @@ def package(
     _add(files, FRAME, ppm_header(golden.frame_hw) + frame.tobytes())
     _add(files, SPEC, (spec.to_json() + "\n").encode())
     _add_licenses(files, contents.licenses)
-    hashed = tuple(_packed_file(name, files[name]) for name in sorted(files))
+    hashed = _hashed(files)
     _check_seen(models, hashed)
     manifest = PackageManifest(
         format=FORMAT,
@@ -157,6 +159,7 @@ def package(
         command=command,
         counter=contents.counter,
     )
+    manifest = _add_documents(files, manifest)
     _write(files, manifest, signer, output)
     return manifest
 
@@ -269,9 +272,22 @@ def _add_licenses(files: dict[str, Path | bytes], licenses: Sequence[Path]) -> N
     own = [f for f in distribution("edgedetr").files or () if f.name == "LICENSE"]
     if not own:
         raise ArtifactError("the installed edgedetr has no LICENSE file; install it again")
-    _add(files, "licenses/edgedetr.LICENSE", Path(str(own[0].locate())).read_bytes())
+    _add(files, OWN_LICENSE, Path(str(own[0].locate())).read_bytes())
     for path in licenses:
-        _add(files, f"licenses/{path.name}", path)
+        _add(files, f"{LICENSES}{path.name}", path)
+
+
+def _add_documents(files: dict[str, Path | bytes], manifest: PackageManifest) -> PackageManifest:
+    """Add the documents about all other files; return the manifest with them."""
+    made = documents(manifest, files)
+    for name, content in made.items():
+        _add(files, name, content)
+    listed = sorted((*manifest.files, *_hashed(made)), key=lambda file: file.name)
+    return replace(manifest, files=tuple(listed))
+
+
+def _hashed(files: Mapping[str, Path | bytes]) -> tuple[PackedFile, ...]:
+    return tuple(_packed_file(name, files[name]) for name in sorted(files))
 
 
 def _packed_file(name: str, content: Path | bytes) -> PackedFile:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,11 @@ from edgedetr.runtime.commands.options import (
     threshold_option,
 )
 from edgedetr.runtime.commands.signals import handled
+from edgedetr.runtime.pacing import old_objects_kept
 from edgedetr.runtime.printable import counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from edgedetr.runtime.commands.conversion import Converters
@@ -112,7 +112,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
         _report(f"{model} runs on {detector.backend}")
         swap = partial(_swapped, detector, model, file, opening)
         stack.enter_context(Swapper(requests, swap, str(model), _report))
-        stack.enter_context(_old_objects_kept())
+        stack.enter_context(old_objects_kept())
         run_stream(
             detector,
             stream,
@@ -130,16 +130,6 @@ def _swapped(
     """Swap the model in; return the message."""
     detector.swap(file(), steady=True, **opening)
     return f"{model} is swapped in and runs on {detector.backend}"
-
-
-@contextmanager
-def _old_objects_kept() -> Iterator[None]:
-    """Exempt present objects from garbage collection: a full one takes longer than a frame."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _report(text: str) -> None:

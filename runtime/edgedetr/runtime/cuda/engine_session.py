@@ -153,6 +153,11 @@ class EngineSession:
         self._is_fed = False
         return self._buffers[0].host
 
+    @property
+    def has_graph(self) -> bool:
+        """Whether a frame is one launch of a CUDA graph."""
+        return self._graph is not None
+
     def infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run on ``images`` or the frame that was fed; return logits (1, Q, K) and boxes (1, Q, 4).
 

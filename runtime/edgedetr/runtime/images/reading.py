@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,9 +16,11 @@ from edgedetr.runtime.images.headers import UPRIGHT, header_of, image_header, is
 from edgedetr.runtime.images.jpeg_scans import ends_early
 from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings, refuse_damaged_jpeg
 from edgedetr.runtime.printable import printable
+from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -27,6 +30,10 @@ MOST_BYTES = 256 << 20
 """Largest file that is read."""
 MOST_PIXELS = 1 << 27
 """Most pixels that are decoded: a small file may claim billions."""
+MOST_FRAMES = 128
+"""Most images that `read_frames` holds in memory."""
+MOST_FRAME_BYTES = 1 << 30
+"""Most bytes of pixels that it holds."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -90,6 +97,29 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         raise DataError(f"{path}: its pixel data is cut off; replace the file")
     rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return _upright(cast("NDArray[np.uint8]", rgb), header.orientation)
+
+
+def read_frames(
+    paths: Iterable[Path], most: int = MOST_FRAMES, most_bytes: int = MOST_FRAME_BYTES
+) -> list[Frame]:
+    """Read the first images, as many as may be held in memory, one at least.
+
+    Args:
+        paths: The images.
+        most: How many to read at most.
+        most_bytes: How many bytes their pixels may take together.
+
+    Raises:
+        DataError: If one cannot be read.
+    """
+    frames: list[Frame] = []
+    for path in islice(paths, most):
+        image = read_image(path)
+        most_bytes -= image.nbytes
+        if frames and most_bytes < 0:
+            break
+        frames.append(Frame(image, frame_id=path.stem))
+    return frames
 
 
 def read_sound_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:

@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgedetr.runtime.conversions.kitti import to_kitti
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.kitti import check_folder, result_path, results_text
+from edgedetr.runtime.kitti import check_folder, result_path
 from edgedetr.runtime.printable import counted
 from edgedetr.runtime.stream.result_video import ResultVideo
 
@@ -124,7 +125,7 @@ class _KittiFiles:
 
     def write(self, result: StreamResult) -> None:
         path = result_path(self._folder, result.frame.frame_id)
-        write_text(path, results_text(result.detections, self._class_names))
+        write_text(path, to_kitti(result.detections, self._class_names))
 
     def close(self) -> None:
         pass

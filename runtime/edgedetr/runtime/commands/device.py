@@ -1,0 +1,121 @@
+"""``edgedetr device``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from edgedetr.runtime.commands.options import PATH, Number, command_line, require_apart
+from edgedetr.runtime.printable import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgedetr.runtime.device_check.engines import Build
+
+PROGRAM = "from edgedetr.runtime.cli import main; main()"
+"""Runs the command line in a process of its own."""
+
+
+@click.group()
+def device() -> None:
+    """Find out what this device can do."""
+
+
+@device.command()
+@click.argument("model", type=PATH)
+@click.option("--images", type=PATH, required=True, help="Folder of PNG or JPEG images.")
+@click.option("-o", "--output", type=PATH, required=True, help="Where to write the record.")
+@click.option("--public-key", type=PATH, help="Key that must have signed a package.")
+@click.option("--allow-unsigned", is_flag=True, help="Open a package without a signature.")
+@click.option(
+    "--engines", type=PATH, help="Folder that keeps built engines; default: engines beside OUTPUT."
+)
+@click.option("--frames", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--rate", "rate_hz", type=Number(0.001, 1000), default=30.0, show_default=True)
+@click.pass_context
+def check(  # noqa: PLR0913, PLR0917 - one argument per option
+    context: click.Context,
+    model: Path,
+    images: Path,
+    output: Path,
+    public_key: Path | None,
+    allow_unsigned: bool,
+    engines: Path | None,
+    frames: int,
+    rate_hz: float,
+) -> None:
+    """Run MODEL's engines on this device's GPU and record what works and how fast.
+
+    MODEL is an ONNX file, an engine or a package; engines of ONNX files are built where edgedetr
+    export engine is installed. FRAMES are timed one after another, and as many at RATE per second.
+    The exit status is 1 if an engine must not ship, or there is no GPU.
+    """
+    from edgedetr.runtime.cuda.device import find_device
+    from edgedetr.runtime.device_check.engines import models_of
+    from edgedetr.runtime.device_check.measure import Pace
+    from edgedetr.runtime.device_check.record import check_model, describe, record
+    from edgedetr.runtime.device_check.system import temperatures_c
+    from edgedetr.runtime.errors import BackendError, GateError
+    from edgedetr.runtime.files import write_text
+    from edgedetr.runtime.images import list_images, read_frames
+
+    require_apart([output], [model, public_key])
+    gpu = find_device()
+    if gpu is None:
+        raise BackendError("CUDA finds no GPU here; check the device that the model is for")
+    state = engines or output.absolute().parent / "engines"
+    pace, before_c = Pace(frames, rate_hz), temperatures_c()
+    with models_of(model, public_key, require_signature=not allow_unsigned) as models:
+        pictures = read_frames(list_images(images))
+        length = 2 * frames * len(models)
+        with click.progressbar(length=length, label="device check", file=sys.stderr) as bar:
+            one_check = partial(
+                check_model,
+                frames=pictures,
+                pace=pace,
+                state=state,
+                build=_builder(context),
+                on_frame=lambda: bar.update(1),
+            )
+            checks = [one_check(m) for m in models]
+    found = record(model, gpu, checks, pace, before_c, command_line())
+    write_text(output, json.dumps(found, indent=2, allow_nan=False) + "\n")
+    for one in checks:
+        click.echo(printable(describe(one)))
+    if found["verdict"] != "passed":
+        raise GateError(f"{model}: device check failed on {gpu.name}; {output} has the reasons")
+
+
+def _builder(context: click.Context) -> Build | None:
+    """Return what builds engines, where the command line that is installed has it."""
+    root = context.find_root()
+    collected = root.command
+    if not isinstance(collected, click.Group) or "export" not in collected.list_commands(root):
+        return None
+    export = collected.get_command(root, "export")
+    has_engine = isinstance(export, click.Group) and "engine" in export.list_commands(root)
+    return build_in_process if has_engine else None
+
+
+def build_in_process(model: Path, engine: Path, timing_cache: Path) -> None:
+    """Build an engine in another process, whose builder leaves nothing in this one's memory.
+
+    Raises:
+        ArtifactError: If it fails; its own message is on standard error.
+    """
+    from edgedetr.runtime.errors import ArtifactError
+
+    arguments = [model, "-o", engine, "--timing-cache", timing_cache]
+    command = [sys.executable, "-c", PROGRAM, "export", "engine", *map(str, arguments)]
+    done = subprocess.run(command, stdout=2, check=False)  # noqa: S603
+    if done.returncode:
+        raise ArtifactError(
+            f"{model.name}: edgedetr export engine ended with status {done.returncode}; its "
+            f"message is above, and the builder's log may lie at {engine}.log"
+        )

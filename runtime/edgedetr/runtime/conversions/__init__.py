@@ -1,0 +1,1 @@
+"""`Detections` to and from the formats of others, one file each."""
