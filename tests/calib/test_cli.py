@@ -67,6 +67,16 @@ def test_the_command_writes_beside_the_model(model: Path, tmp_path: Path) -> Non
     assert (stats.method, stats.frames) == ("max", 2)
 
 
+@pytest.mark.parametrize(("method", "warned"), [("entropy", True), ("mse", False)])
+def test_a_method_that_cost_boxes_is_warned_of(
+    model: Path, tmp_path: Path, method: str, *, warned: bool
+) -> None:
+    write_images(tmp_path / "images", 51, 204)
+    args = ["calib", "collect", str(model), "--images", str(tmp_path / "images")]
+    result = CliRunner().invoke(edgedetr, [*args, "--method", method], catch_exceptions=False)
+    assert ("method entropy broke the best box in 25 of 25" in result.output) is warned
+
+
 def test_the_command_reads_a_kitti_folder_and_a_spec(tmp_path: Path, onnx_model: Build) -> None:
     write_images(tmp_path / "kitti" / "training" / "image_2", 51)
     spec = tmp_path / "spec.toml"

@@ -72,7 +72,10 @@ def build(
 def test_ranges_are_those_worked_out_by_hand(model: Path, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 51, 204, 102)
     stats = collect(model, images, method="max")
-    assert {r.tensor: r.amax for r in stats.ranges} == pytest.approx({"images": 0.8, "r": 4.8})
+    amax = {r.tensor: r.amax for r in stats.ranges}
+    assert amax == pytest.approx({"images": 0.8, "r": 4.8, "y": 4.8})
+    ends = {r.tensor: (r.low, r.high) for r in stats.ranges}
+    assert ends == {r.tensor: (0.0, r.amax) for r in stats.ranges}
     assert (stats.model, stats.frames, stats.spec) == ("net.onnx", 3, SPEC)
     stats.check_model(model)
 
@@ -127,6 +130,7 @@ def test_other_batches_give_the_same_ranges(
     assert [r.amax for r in collect(path, images, method="max").ranges] == [
         pytest.approx(0.8),
         pytest.approx(4.8),
+        pytest.approx(4.8),
     ]
 
 
@@ -161,7 +165,8 @@ def test_a_model_without_convolutions_is_refused(tmp_path: Path, onnx_model: Bui
 def test_a_quantized_model_is_not_calibrated_again(tmp_path: Path, onnx_model: Build) -> None:
     path = build(tmp_path, onnx_model)
     model = onnx.load(path)
-    quantized = quantize(model, collect(path, images := write_images(tmp_path / "images", 0, 100)))
+    stats = collect(path, images := write_images(tmp_path / "images", 0, 100))
+    quantized = quantize(model, stats, target="openvino")
     onnx.save(quantized, path)
     with pytest.raises(ArtifactError, match="is quantized already; calibrate the float32 model"):
         collect(path, images)

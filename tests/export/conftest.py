@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from edgedetr.export.transforms.quantize import QuantizedShare
 
 
+@pytest.fixture
+def few_channels(monkeypatch):
+    """Lets convolutions of the small graphs of these tests into INT8, however few channels."""
+    monkeypatch.setattr("edgedetr.calib.placement.FEW_CHANNELS", 0)
+
+
 @pytest.fixture(scope="session")
 def settled_model(make_model):
     """Makes a `make_model` whose batch norms have seen a few images.

@@ -8,6 +8,7 @@ pytest.importorskip("tensorrt_rtx")
 
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine
+from edgedetr.graph.metadata import set_metadata
 from edgedetr.runtime.cuda.device import find_device
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import sha256
@@ -55,6 +56,15 @@ def test_without_a_device_an_engine_is_for_all_that_the_library_knows(tiny_onnx,
     assert report.targets == ("sm_80", "sm_86", "sm_89", "sm_120", "sm_121")
     assert ("Building engine", 6, 6) in steps
     assert report.layers is None or find_device()
+
+
+def test_a_graph_for_cpus_is_refused(tiny_onnx, tmp_path):
+    path = tiny_onnx()
+    model = onnx.load(path)
+    set_metadata(model, SPEC, (), "openvino")
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match=r"quantized for openvino.*export qdq --for tensorrt"):
+        export_engine(path, tmp_path / "tiny.engine", backend="tensorrt_rtx")
 
 
 def test_a_failed_build_leaves_the_log_and_the_engine_of_before(onnx_model, tmp_path):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Build = Callable[..., onnx.ModelProto]
 
+pytestmark = pytest.mark.usefixtures("few_channels")
+
 SPEC = ModelSpec((4, 8), ("Car",))
 TOML = 'input_hw = [4, 8]\nclass_names = ["Car"]\n'
 

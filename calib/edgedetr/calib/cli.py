@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from edgedetr.calib.methods import METHODS
+from edgedetr.calib.methods import COST, METHODS
 from edgedetr.runtime.commands.options import (
     PATH,
     Number,
@@ -77,6 +77,12 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     variety = Variety()
     stats = collection.collect(model, chosen, spec, cast("Method", method), percentile, variety)
     stats.write(output)
+    if method in COST:
+        click.echo(
+            f"Warning: method {method} broke the best box in {COST[method]} unseen images of a "
+            "compact DETR, mse in 1; use mse unless you measured it on yours",
+            err=True,
+        )
     if variety.warning():
         click.echo(f"Warning: {variety.warning()}", err=True)
     counted = f"{len(stats.ranges)} activations over {stats.frames} of {found} frames"

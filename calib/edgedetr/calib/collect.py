@@ -14,10 +14,11 @@ import numpy as np
 import onnx
 from tqdm import tqdm
 
+from edgedetr.calib.bias_correction import mean_shifts
 from edgedetr.calib.frames import choose_frames
 from edgedetr.calib.histogram import Histogram
 from edgedetr.calib.placement import calibration_tensors
-from edgedetr.calib.scales import amax_from_histogram
+from edgedetr.calib.scales import amax_from_histogram, ends_from_histogram
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import RangeProbe
 from edgedetr.graph.checksum import model_sha256
@@ -55,13 +56,15 @@ class _Chunk:
     tensors: list[str]
 
 
-def collect(
+def collect(  # noqa: PLR0913 - one argument per choice
     path: str | os.PathLike[str],
     images: Sequence[Path],
     spec: ModelSpec | None = None,
     method: Method = "mse",
     percentile: float = 99.99,
     variety: Variety | None = None,
+    *,
+    corrects_bias: bool = True,
 ) -> CalibrationStats:
     """Calibrate a model.
 
@@ -72,6 +75,7 @@ def collect(
         method: How to choose each amax, see `edgedetr.calib.scales`.
         percentile: The share in per cent that the method ``percentile`` keeps.
         variety: Counts the frames that differ.
+        corrects_bias: Measure what INT8 shifts the mean of each channel by, on some of the frames.
 
     Raises:
         ArtifactError: If the model is damaged, does not fit its spec or has nothing to quantize.
@@ -81,16 +85,10 @@ def collect(
     model = load_onnx(path)
     spec = spec or embedded_spec(model, path)
     batch = check_contract(model, spec, path)
-    if coarsest_precision(model) == "int8":
-        raise ArtifactError(f"{path} is quantized already; calibrate the float32 model")
-    tensors = calibration_tensors(model)
-    if not tensors:
-        raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")
+    tensors = _tensors(model, path)
     histograms = {name: Histogram() for name in tensors}
-    parts = _split(model, tensors, spec.input_name)
-    chunks = [_Chunk(exact_session(ending_at(model, p), str(path)), p) for p in parts]
+    chunks = _chunks(model, tensors, spec.input_name, path)
     probe, probed = RangeProbe(model), set(choose_frames(images, RANGE_FRAMES))
-    del model
     digest, preprocess = hashlib.sha256(), Preprocessor(spec)
     feed = np.empty((batch, 3, *spec.input_hw), np.float32)
     for image_path in tqdm(images, desc="calibrating", unit="frame", disable=None):
@@ -103,6 +101,9 @@ def collect(
         _add_frame(chunks, (spec.input_name, feed), histograms, image_path)
         if image_path in probed:
             probe.add(spec.input_name, feed)
+    del chunks
+    ranges = _ranges(histograms, method, percentile)
+    shifts = mean_shifts(model, ranges, spec, images, batch) if corrects_bias else {}
     return CalibrationStats(
         model=path.name,
         model_sha256=model_sha256(path),
@@ -111,16 +112,38 @@ def collect(
         percentile=percentile,
         frames=len(images),
         frames_sha256=digest.hexdigest(),
-        ranges=_ranges(histograms, method, percentile),
+        ranges=ranges,
         magnitudes={name: found.magnitude for name, found in probe.ranges().items()},
+        shifts=shifts,
     )
+
+
+def _tensors(model: onnx.ModelProto, path: Path) -> list[str]:
+    """Name what is calibrated; refuse a model in which that is nothing."""
+    if coarsest_precision(model) == "int8":
+        raise ArtifactError(f"{path} is quantized already; calibrate the float32 model")
+    tensors = calibration_tensors(model)
+    if not tensors:
+        raise ArtifactError(f"{path} has no convolution with float32 weights; nothing to calibrate")
+    return tensors
+
+
+def _chunks(model: onnx.ModelProto, tensors: Sequence[str], given: str, path: Path) -> list[_Chunk]:
+    """Open the parts of the network."""
+    parts = _split(model, tensors, given)
+    return [_Chunk(exact_session(ending_at(model, p), str(path)), p) for p in parts]
 
 
 def _ranges(
     histograms: Mapping[str, Histogram], method: Method, percentile: float
 ) -> tuple[TensorRange, ...]:
     return tuple(
-        TensorRange(name, amax_from_histogram(histogram, method, percentile), histogram.max)
+        TensorRange(
+            name,
+            amax_from_histogram(histogram, method, percentile),
+            histogram.max,
+            *ends_from_histogram(histogram, method, percentile),
+        )
         for name, histogram in histograms.items()
     )
 

@@ -24,14 +24,20 @@ class Histogram:
 
     Attributes:
         counts: int64 (`BINS`,).
+        below: Likewise, of the negative values alone.
         limit: Upper end of the last bin; 0 while everything seen was 0.
         max: The largest magnitude seen.
+        low: The least value seen, or 0.
+        high: The largest value seen, or 0.
     """
 
     def __init__(self) -> None:
         self.counts = np.zeros(BINS, np.int64)
+        self.below = np.zeros(BINS, np.int64)
         self.limit = 0.0
         self.max = 0.0
+        self.low = 0.0
+        self.high = 0.0
 
     @property
     def width(self) -> float:
@@ -46,9 +52,11 @@ class Histogram:
         """
         if not values.size:
             return
-        largest = float(max(values.max(), -values.min()))
+        high, low = float(values.max()), float(values.min())
+        largest = max(high, -low)
         if not math.isfinite(largest):
             raise ValueError("a value is not finite")
+        self.low, self.high = min(self.low, low), max(self.high, high)
         self._widen(largest)
         factor = np.float32(BINS / self.limit) if self.limit else np.float32(0)
         flat = values.reshape(-1)
@@ -61,6 +69,8 @@ class Histogram:
             magnitude *= factor
             index[:] = magnitude
             self.counts += np.bincount(index, minlength=BINS)
+            if low < 0:
+                self.below += np.bincount(index[block < 0], minlength=BINS)
 
     def _widen(self, largest: float) -> None:
         """Double the range until ``largest`` lies inside."""
@@ -69,7 +79,12 @@ class Histogram:
             return
         limit = 2.0 ** max(math.frexp(largest)[1], _LEAST_EXPONENT)
         merge = BINS if self.limit == 0 else int(min(BINS, limit / self.limit))
-        merged = self.counts.reshape(-1, merge).sum(axis=1)
-        self.counts = np.zeros(BINS, np.int64)
-        self.counts[: merged.size] = merged
+        self.counts, self.below = _merged(self.counts, merge), _merged(self.below, merge)
         self.limit = limit
+
+
+def _merged(counts: NDArray[np.int64], merge: int) -> NDArray[np.int64]:
+    """Add up neighbouring bins; the upper ones become empty."""
+    merged = np.zeros(BINS, np.int64)
+    merged[: BINS // merge] = counts.reshape(-1, merge).sum(axis=1)
+    return merged

@@ -18,11 +18,23 @@ from edgedetr.graph.wiring import Wiring, label, parameters
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from edgedetr.calib.targets import Target
+
 QUERY_CHOICE = ("TopK", "GridSample")
 """What depends on one of these operators is a part of the decoder."""
 
 DECODER = re.compile(r"(^|[/.])decoder[/.]")
 """Scopes of the decoder itself; heads are what depends on one of its layers."""
+
+FEW_CHANNELS, CHANNEL_STEP = 16, 8
+"""TensorRT has no good INT8 kernels for fewer channels than the former that do not fill the latter;
+NVIDIA's Model Optimizer leaves such convolutions float, and depthwise ones."""
+
+CPU_FLOAT_SCOPES = re.compile(
+    r"_head|(^|/)(head|rpn)/|class_embed|bbox_embed|enc_output|position|/pos_|query|lqe|integral"
+    r"|sampling_offsets|attention_weights|reference"
+)
+"""Scopes of linear layers that stay float for CPUs too: the choice of queries, points and boxes."""
 
 FLOAT_SCOPES = re.compile(
     r"decoder|attn|attention|_head|(^|/)(head|rpn)/|class_embed|bbox_embed|enc_output|position|/pos_"
@@ -43,6 +55,8 @@ class Point:
         tensor: Its activation input.
         weight: Its weight input, by the name under which the node knows it.
         is_first: No other convolution comes before it: it reads the image itself.
+        has_kernel: Whether TensorRT has a good INT8 kernel for it.
+        is_delicate: It lies in the decoder or in attention.
     """
 
     index: int
@@ -51,13 +65,16 @@ class Point:
     tensor: str
     weight: str
     is_first: bool = False
+    has_kernel: bool = True
+    is_delicate: bool = False
 
 
-def points(wiring: Wiring) -> list[Point]:
+def points(wiring: Wiring, target: Target = "tensorrt") -> list[Point]:
     """Find the convolutions and linear layers that can run in INT8, in the order of the graph.
 
     They have constant float32 weights, depend neither on a `QUERY_CHOICE` operator nor on a layer
-    of the `DECODER`, and are in none of the `FLOAT_SCOPES`.
+    of the `DECODER`, and are in none of the `FLOAT_SCOPES`. On CPUs linear layers count wherever
+    they are but in the `CPU_FLOAT_SCOPES`.
     """
     kinds = {index: _kind(node, wiring) for index, node in enumerate(wiring.nodes)}
     scopes = {index: _scope(index, kind, wiring) for index, kind in kinds.items() if kind}
@@ -67,12 +84,27 @@ def points(wiring: Wiring) -> list[Point]:
     found = []
     for index, scope in scopes.items():
         node, kind = wiring.nodes[index], kinds[index]
-        if kind is None or index in decoder or FLOAT_SCOPES.search(scope):
+        is_delicate = index in decoder or FLOAT_SCOPES.search(scope) is not None
+        wanted = target != "tensorrt" and kind == "linear" and not CPU_FLOAT_SCOPES.search(scope)
+        if kind is None or (is_delicate and not wanted):
             continue
         earlier = wiring.producer.get(node.input[0], -1) in after_conv
         is_first = kind == "conv" and not earlier
-        found.append(Point(index, scope, kind, node.input[0], node.input[1], is_first))
+        tensor, weight = node.input[0], node.input[1]
+        has_kernel = kind == "linear" or _fills_kernel(node, wiring)
+        found.append(Point(index, scope, kind, tensor, weight, is_first, has_kernel, is_delicate))
     return found
+
+
+def default_points(eligible: Iterable[Point], target: Target = "tensorrt") -> list[Point]:
+    """Pick what a target has in INT8 unless it is told otherwise.
+
+    For CPUs that includes linear layers, but none in the decoder: what matters there is few queries
+    whose values lie far from all others, which a range of least squared error clips.
+    """
+    if target == "tensorrt":
+        return [p for p in eligible if p.kind == "conv" and not p.is_first and p.has_kernel]
+    return [p for p in eligible if not (p.is_first or p.is_delicate)]
 
 
 def concat_inputs(wiring: Wiring, tensor: str) -> tuple[str, ...]:
@@ -107,11 +139,26 @@ def residuals(wiring: Wiring, convolutions: Iterable[Point]) -> dict[int, str]:
     return found
 
 
+def fused_results(wiring: Wiring, convolutions: Iterable[Point]) -> list[str]:
+    """Name what ONNX Runtime must write rounded, so that it fuses these convolutions.
+
+    That is the result of each, behind its ReLU, and the sum that it goes into.
+    """
+    found = []
+    for point in (p for p in convolutions if p.kind == "conv"):
+        result = _behind_relu(wiring, wiring.nodes[point.index].output[0])
+        found.append(result)
+        readers = wiring.readers.get(result, [])
+        if [wiring.nodes[i].op_type for i in readers] == ["Add"]:
+            found.append(_behind_relu(wiring, wiring.nodes[readers[0]].output[0]))
+    return [name for name in dict.fromkeys(found) if wiring.readers.get(name)]
+
+
 def calibration_tensors(model: onnx.ModelProto) -> list[str]:
-    """Name the activations whose range INT8 may need, in the order of the graph."""
+    """Name the activations whose range INT8 may need for any target, in the order of the graph."""
     wiring = Wiring(model.graph)
-    usable = points(wiring)
-    names = []
+    usable = list(dict.fromkeys([*points(wiring), *points(wiring, "openvino")]))
+    names = fused_results(wiring, usable)
     for point in usable:
         names += [*concat_inputs(wiring, point.tensor), point.tensor]
     for index in residuals(wiring, usable):
@@ -138,6 +185,22 @@ def _kind(node: onnx.NodeProto, wiring: Wiring) -> Literal["conv", "linear"] | N
         return "conv" if rank == 4 else None
     transposed = any(a.name == "transA" and a.i for a in node.attribute)
     return "linear" if rank == 2 and not transposed else None
+
+
+def _behind_relu(wiring: Wiring, tensor: str) -> str:
+    """Return the result of the ReLU that alone reads a tensor, or the tensor itself."""
+    readers = [wiring.nodes[i] for i in wiring.readers.get(tensor, ())]
+    is_relu = [node.op_type for node in readers] == ["Relu"]
+    return str(readers[0].output[0]) if is_relu else tensor
+
+
+def _fills_kernel(node: onnx.NodeProto, wiring: Wiring) -> bool:
+    """Tell whether TensorRT has a good INT8 kernel for a convolution."""
+    outputs, inputs, *_ = wiring.constants[node.input[1]].dims
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    if groups > 1 and inputs == 1:
+        return False
+    return all(c >= FEW_CHANNELS or c % CHANNEL_STEP == 0 for c in (inputs * groups, outputs))
 
 
 def _size(tensor: onnx.TensorProto) -> int:

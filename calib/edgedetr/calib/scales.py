@@ -1,16 +1,16 @@
 """Choose the clip of a tensor: the magnitude that the largest INT8 step, 127, stands for.
 
-INT8 is symmetric, see `edgedetr.graph.int8`: a small amax rounds finely and clips much, a large one
-the reverse.
+A small amax rounds finely and clips much, a large one the reverse. For uint8, which has a zero
+point (see `edgedetr.graph.int8`), both ends of the range are chosen.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgedetr.graph.int8 import LEVELS
+from edgedetr.graph.int8 import LEVELS, STEPS, asymmetric_grid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _GROUPS = 128
 _STRIDE = 8
+_ENDS, _ROUNDS = 64, 3
+"""How many positions of one end are tried beside the other, and how often both take their turn."""
 
 
 def amax_from_histogram(
@@ -45,6 +47,40 @@ def amax_from_histogram(
     errors = {"mse": _squared_error, "entropy": _divergence}[method]
     best = min(_stops(histogram), key=lambda stop: errors(histogram.counts, stop))
     return min(best * histogram.width, histogram.max)
+
+
+def ends_from_histogram(
+    histogram: Histogram, method: Method = "mse", percentile: float = 99.99
+) -> tuple[float, float]:
+    """Choose both ends of a tensor's range for uint8; takes what `amax_from_histogram` does.
+
+    ``mse`` moves each end in its turn to where the squared error is least; the others clip both at
+    their amax.
+    """
+    low, high = histogram.low, histogram.high
+    if method != "mse" or low == high:
+        amax = amax_from_histogram(histogram, method, percentile)
+        return max(low, -amax), min(high, amax)
+    counts = np.concatenate([histogram.below[::-1], histogram.counts - histogram.below])
+    centres = (np.arange(counts.size) - counts.size // 2 + 0.5) * histogram.width
+    filled = counts > 0
+    counts, centres = counts[filled], centres[filled]
+    tried = np.arange(1, _ENDS + 1) / _ENDS
+    lows = low * tried if low < 0 else np.zeros(1)
+    highs = high * tried if high > 0 else np.zeros(1)
+    for _ in range(_ROUNDS):
+        high = min(highs, key=lambda end: _error_between(counts, centres, low, float(end)))
+        low = min(lows, key=lambda end: _error_between(counts, centres, float(end), high))
+    return float(low), float(high)
+
+
+def _error_between(
+    counts: NDArray[np.int64], centres: NDArray[np.floating[Any]], low: float, high: float
+) -> float:
+    """Sum the squared error of every value at its bin's centre, rounded to uint8."""
+    grid = asymmetric_grid(low, high)
+    steps = np.clip(np.rint(centres / grid.scale) + grid.zero, 0, STEPS)
+    return float(counts @ np.square((steps - grid.zero) * grid.scale - centres))
 
 
 def _percentile(histogram: Histogram, percentile: float) -> float:

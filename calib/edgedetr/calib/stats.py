@@ -31,15 +31,26 @@ class TensorRange:
         tensor: Its name in the model.
         amax: The magnitude that INT8's 127 stands for.
         max: The largest magnitude that calibration saw.
+        low: The value that uint8's 0 stands for; None where no calibration chose it.
+        high: The value that uint8's 255 stands for; likewise.
     """
 
     tensor: str
     amax: float
     max: float
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.max) and 0 <= self.amax <= self.max):
             raise ValueError(f"amax {self.amax} of {self.tensor} must lie in 0 to {self.max}")
+        if (self.low is None) != (self.high is None) or not (
+            -self.max <= (self.low or 0.0) <= 0 <= (self.high or 0.0) <= self.max
+        ):
+            raise ValueError(
+                f"the range {self.low} to {self.high} of {self.tensor} must hold 0 and lie in "
+                f"{-self.max} to {self.max}"
+            )
 
     @property
     def scale(self) -> float:
@@ -62,6 +73,8 @@ class CalibrationStats:
         ranges: One for each activation that INT8 may need.
         magnitudes: The largest magnitude of every float tensor that a node makes, seen on some of
             the frames: what FP16 must hold.
+        shifts: By how much INT8 lowers the mean of each output channel, for each scheme of rounding
+            (see `edgedetr.calib.targets`) and each result of an INT8 node.
     """
 
     model: str
@@ -73,6 +86,7 @@ class CalibrationStats:
     frames_sha256: str
     ranges: tuple[TensorRange, ...]
     magnitudes: dict[str, Any] = field(default_factory=dict)
+    shifts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [r.tensor for r in self.ranges]
@@ -81,6 +95,10 @@ class CalibrationStats:
         for name, value in self.magnitudes.items():
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
                 raise ValueError(f"the magnitude of {name} cannot be {value!r}")
+        for of_scheme in self.shifts.values():
+            for name, values in of_scheme.items():
+                if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
+                    raise ValueError(f"the shifts of {name} are not finite numbers")
 
     def write(self, path: Path) -> None:
         """Write the stats as JSON, whole or not at all."""

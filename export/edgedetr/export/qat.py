@@ -48,7 +48,7 @@ def calibrated(
         trace(model, path)
         graph = simplify(load_onnx(path)).model
         onnx.save(graph, path)
-        stats = collect(path, _write(frames, folder), model.spec)
+        stats = collect(path, _write(frames, folder), model.spec, corrects_bias=False)
     nodes = int8_nodes(graph, quantize(graph, stats, include, exclude))
     layers = layers_of(model, nodes)
     return Quantization(

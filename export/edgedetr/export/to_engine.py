@@ -14,6 +14,7 @@ from edgedetr.export.engine.precision import Precision, check_claims, claims
 from edgedetr.export.engine.stop import postponed
 from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import doubts, refuse_broken
+from edgedetr.graph.metadata import int8_target
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.requirements import check_operators, check_static, spec_of
 from edgedetr.runtime.errors import ArtifactError, UsageError
@@ -134,6 +135,11 @@ def _check_model(
         raise ArtifactError(
             f"{path} takes {', '.join(fixed)} beside the image, which engines do not get; export "
             "fp16 and export qdq turn it into a constant: build from what they write"
+        )
+    if (target := int8_target(model)) not in {"", "tensorrt"}:
+        raise ArtifactError(
+            f"{path} was quantized for {target}, and TensorRT takes no zero points but 0; make one "
+            "for it: edgedetr export qdq --for tensorrt"
         )
     check_operators(model, path)
     check_static(model, spec, path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from edgedetr.calib.stats import read_stats
-from edgedetr.export.transforms.quantize import quantize, quantized_share, with_rest
+from edgedetr.export.transforms.quantize import quantize, quantized_share, rest_of, with_rest
 from edgedetr.export.transforms.stored_ranges import stored_ranges
 from edgedetr.graph.checksum import model_files
 from edgedetr.graph.lint import refuse_broken
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.calib.targets import Target
     from edgedetr.export.transforms.quantize import QuantizedShare, Rest
     from edgedetr.runtime.spec import ModelSpec
 
@@ -45,10 +46,11 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     output: str | os.PathLike[str],
     include: str = "",
     exclude: str = "",
-    rest: Rest = "fp16",
+    rest: Rest | None = None,
     spec: ModelSpec | None = None,
     frames: Iterable[NDArray[np.uint8]] | None = None,
     named: Mapping[str, str] | None = None,
+    target: Target = "tensorrt",
 ) -> QuantizedShare:
     """Quantize a calibrated ONNX file and write it with its manifest.
 
@@ -59,11 +61,12 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         output: Where to write.
         include: See `quantize`.
         exclude: See `quantize`.
-        rest: What computes where INT8 does not; see decision 0007.
+        rest: What computes where INT8 does not; see decision 0007. The target decides when None.
         spec: The spec of a model that holds none, as calibration was given it.
         frames: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges, beside what the
             stats hold; generated when None.
         named: Options that named spec and frames, and what they named, for the manifest.
+        target: What the graph is for.
 
     Raises:
         ArtifactError: If a file is damaged, they do not belong together, or the model has free
@@ -74,31 +77,44 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     path, output = Path(path), Path(output)
     stats_path = None if stats_path is None else Path(stats_path)
-    check_onnx_name(output)
-    if is_same_file(output, path, *([stats_path] if stats_path else [])):
-        raise UsageError(f"{output} is an input of the same command; choose another --output")
+    _check_output(output, [path, stats_path] if stats_path else [path])
     model = load_onnx(path)
-    stats, include, exclude = _request(model, path, stats_path, include, exclude)
+    stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
     _check(model, path, stats, spec)
-    quantized = quantize(model, stats, include, exclude)
+    rest = rest or rest_of(target)
+    quantized = quantize(model, stats, include, exclude, target)
     share = quantized_share(quantized)
     quantized, half = with_rest(quantized, stats, rest, frames)
-    versions = versions_of(VERSIONS)
-    set_metadata(quantized, stats.spec, versions)
-    with atomic_path(output) as temporary:
-        onnx.save(quantized, temporary)
+    versions = _save(quantized, output, stats.spec, target)
     parents = [path, stats_path] if stats_path else [path]
     chosen = {"--include": include, "--exclude": exclude} if stats_path else {}
     write_manifest(
         output,
         kind="qdq",
-        command=_command(parents, {**chosen, "--rest": rest, **(named or {})}),
+        command=_command(parents, {**chosen, "--for": target, "--rest": rest, **(named or {})}),
         spec=stats.spec,
         versions=versions,
         parents=[*model_files(path), *parents[1:]],
-        summary=replace(share, rest=half).describe(),
+        summary=f"for {target}: {replace(share, rest=half).describe()}",
+        targets=(target,),
     )
     return replace(share, rest=half)
+
+
+def _check_output(output: Path, inputs: list[Path]) -> None:
+    """Refuse a name that is not ONNX's, or that of an input."""
+    check_onnx_name(output)
+    if is_same_file(output, *inputs):
+        raise UsageError(f"{output} is an input of the same command; choose another --output")
+
+
+def _save(model: onnx.ModelProto, output: Path, spec: ModelSpec, target: Target) -> tuple[str, ...]:
+    """Write a model with its metadata, and return the versions that made it."""
+    versions = versions_of(VERSIONS)
+    set_metadata(model, spec, versions, target)
+    with atomic_path(output) as temporary:
+        onnx.save(model, temporary)
+    return versions
 
 
 def _command(parents: list[Path], options: Mapping[str, str]) -> str:
@@ -109,14 +125,24 @@ def _command(parents: list[Path], options: Mapping[str, str]) -> str:
 
 
 def _request(
-    model: onnx.ModelProto, path: Path, stats_path: Path | None, include: str, exclude: str
+    model: onnx.ModelProto,
+    path: Path,
+    stats_path: Path | None,
+    choice: tuple[str, str],
+    target: Target,
 ) -> tuple[CalibrationStats, str, str]:
     """Read the stats, or take those that a model was trained with and what they are for."""
+    include, exclude = choice
     if stats_path is not None:
         stats = read_stats(stats_path)
         stats.check_model(path)
         return stats, include, exclude
     trained = stored_ranges(model, path)
+    if target != "tensorrt":
+        raise UsageError(
+            f"{path} was trained to round as TensorRT does, which CPUs run too; leave out --for "
+            f"{target}, or give STATS: edgedetr calib collect {path}"
+        )
     if include or exclude:
         raise UsageError(
             f"{path} was trained for INT8 in certain nodes; give STATS to quantize others: "
@@ -128,7 +154,7 @@ def _request(
 def _check(
     model: onnx.ModelProto, path: Path, stats: CalibrationStats, spec: ModelSpec | None
 ) -> None:
-    """Refuse a model that cannot be quantized for TensorRT, or is not what the stats are of."""
+    """Refuse a model that cannot be quantized, or is not what the stats are of."""
     if spec not in {None, stats.spec}:
         ours, theirs = asdict(stats.spec), asdict(spec)
         key = next(key for key in ours if ours[key] != theirs[key])

@@ -1,10 +1,12 @@
-"""INT8 as every stage rounds to it: symmetric, weights with one scale for each output channel.
+"""INT8 as every stage rounds to it: weights symmetric, with one scale for each output channel.
 
-``x ~ scale * clip(round(x / scale), -127, 127)`` with ``scale = amax / 127``.
+``x ~ scale * clip(round(x / scale), -127, 127)`` with ``scale = amax / 127``. So are activations
+for TensorRT; for CPUs ``x ~ scale * (clip(round(x / scale) + zero, 0, 255) - zero)``.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +18,38 @@ if TYPE_CHECKING:
 LEVELS = 127
 """How many steps an INT8 number has on either side of zero."""
 
+STEPS = 255
+"""How many steps lie between the two ends of uint8."""
+
 SMALLEST_STEP = 2.0**-24
 """The smallest number of FP16; no step is smaller."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The numbers to which an activation is rounded.
+
+    Attributes:
+        scale: The value of one step.
+        zero: The step that stands for 0.
+        is_signed: Whether steps are int8, and not uint8.
+    """
+
+    scale: float
+    zero: int = 0
+    is_signed: bool = True
+
+    @property
+    def zero_point(self) -> np.generic:
+        """The zero point, of the type of the steps."""
+        return np.int8(self.zero) if self.is_signed else np.uint8(self.zero)
+
+
+def asymmetric_grid(low: float, high: float) -> Grid:
+    """Return the uint8 grid from ``low`` to ``high``; 0, which padding adds, is always on it."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / STEPS
+    return Grid(scale, round(-low / scale), False) if scale > SMALLEST_STEP else Grid(1.0, 0, False)
 
 
 def scale_from_amax(amax: float) -> float:

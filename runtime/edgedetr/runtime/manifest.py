@@ -44,7 +44,8 @@ class Manifest:
         summary: One line for a reader, for example the accuracy that was measured.
         targets: The GPUs that an engine runs on: ``sm_87`` is compute capability 8.7 alone,
             ``sm_80+`` is 8.0 and later. The builder and its version are in ``versions``, with
-            ``>=`` where later versions run the engine too.
+            ``>=`` where later versions run the engine too. A ``qdq`` file names the target that it
+            was quantized for.
     """
 
     artifact: str

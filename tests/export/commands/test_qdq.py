@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from edgedetr.calib.stats import CalibrationStats, TensorRange, read_stats
 from edgedetr.export.to_qdq import export_qdq
 from edgedetr.graph.exact import exact_graph
+from edgedetr.graph.metadata import int8_target
 from edgedetr.graph.wiring import element_types
 from edgedetr.runtime.cli import edgedetr
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Build = Callable[..., onnx.ModelProto]
+
+pytestmark = pytest.mark.usefixtures("few_channels")
 
 SPEC = ModelSpec((4, 4), ("Car",))
 
@@ -86,12 +89,38 @@ def test_the_command_writes_a_smaller_model_and_its_manifest(files: tuple[Path, 
     assert out.stat().st_size < path.stat().st_size / 2
     manifest = read_manifest(out)
     assert (manifest.kind, manifest.spec) == ("qdq", SPEC)
-    assert manifest.command == "edgedetr export qdq student.onnx student.calib.json --rest fp16"
+    assert (
+        manifest.command
+        == "edgedetr export qdq student.onnx student.calib.json --for tensorrt --rest fp16"
+    )
     assert [p.name for p in manifest.parents] == ["student.onnx", "student.calib.json"]
     assert "99.8%" in manifest.summary
+    assert (manifest.targets, int8_target(onnx.load(out))) == (("tensorrt",), "tensorrt")
     props = {p.key: p.value for p in onnx.load(out).metadata_props}
     assert json.loads(props[METADATA_KEY]) == json.loads(SPEC.to_json())
     assert "onnx==" in props["edgedetr.versions"]
+
+
+def test_for_a_cpu_activations_are_uint8_and_the_rest_is_fp32(files: tuple[Path, Path]) -> None:
+    path, stats_path = files
+    args = ["export", "qdq", str(path), str(stats_path), "--for", "openvino"]
+    error = CliRunner().invoke(edgedetr, args).exception
+    assert isinstance(error, ArtifactError)
+    assert "no uint8 range for r, which openvino needs" in str(error)
+
+    stats = read_stats(stats_path)
+    ranges = tuple(replace(r, low=-0.5, high=1.0) for r in stats.ranges)
+    replace(stats, ranges=ranges).write(stats_path)
+    CliRunner().invoke(edgedetr, args, catch_exceptions=False)
+    out = path.with_name("student.int8.onnx")
+    model = onnx.load(out)
+    zeros = {t.name: t for t in model.graph.initializer if t.name.endswith("uint8_85_zero_point")}
+    assert [t.data_type for t in zeros.values()] == [onnx.TensorProto.UINT8]
+    assert not any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer)
+    manifest = read_manifest(out)
+    assert manifest.targets == ("openvino",)
+    assert manifest.command.endswith("student.calib.json --for openvino --rest fp32")
+    assert int8_target(model) == "openvino"
 
 
 def test_beside_int8_everything_is_fp16_and_the_numbers_stay(files: tuple[Path, Path]) -> None:
@@ -138,8 +167,8 @@ def test_the_manifest_names_spec_and_images(files: tuple[Path, Path]) -> None:
     args = ["export", "qdq", str(path), str(stats_path), "--spec", str(spec)]
     CliRunner().invoke(edgedetr, [*args, "--images", str(images)], catch_exceptions=False)
     assert read_manifest(path.with_name("student.int8.onnx")).command == (
-        "edgedetr export qdq student.onnx student.calib.json --rest fp16 --spec 'the spec.toml' "
-        "--images frames"
+        "edgedetr export qdq student.onnx student.calib.json --for tensorrt --rest fp16 "
+        "--spec 'the spec.toml' --images frames"
     )
 
 

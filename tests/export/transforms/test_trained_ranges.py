@@ -26,6 +26,7 @@ torch = pytest.importorskip("torch")
 SPEC = ModelSpec((4, 4), ("Car",), logits_name="y", boxes_name="y")
 
 
+@pytest.mark.usefixtures("few_channels")
 def test_what_the_simulation_does_not_cover_is_named(onnx_model):
     """The float Relu reads a Concat whose parts are rounded for the convolution beside it."""
     weight = np.array([[1.0, 0.0], [0.0, 1.0]]).reshape(2, 2, 1, 1)

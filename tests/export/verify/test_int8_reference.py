@@ -52,3 +52,26 @@ def test_what_is_not_quantized_in_the_other_graph_stays_as_it_is(pair):
     assert [node.op_type for node in ideal.graph.node] == ["MatMul"]
     x = np.array([[4.0, 1.0]], np.float32)
     np.testing.assert_array_equal(exact_session(ideal, "ideal").run(None, {"x": x})[0], x @ WEIGHTS)
+
+
+def test_uint8_of_the_other_graph_gives_a_zero_point(onnx_model):
+    """From -1 to 4 a step is 5 / 255, and the 51st stands for 0."""
+    layer: tuple[object, ...] = ("MatMul", "layer", ["x", "w"], "y", {})
+    plain = onnx_model([layer], {"w": np.eye(2)}, inputs={"x": (1, 2)}, outputs=("y",))
+    quantized = onnx_model(
+        [
+            ("QuantizeLinear", "q", ["x", "s", "z"], "x8", {}),
+            ("DequantizeLinear", "dq", ["x8", "s", "z"], "xd", {}),
+            ("MatMul", "layer", ["xd", "w"], "y", {}),
+        ],
+        {"w": np.eye(2), "s": np.float32(100), "z": np.uint8(3)},
+        inputs={"x": (1, 2)},
+        outputs=("y",),
+    )
+    x = np.array([[4.0, -1.0]], np.float32)
+    (y,) = exact_session(ideally_quantized(plain, quantized), "ideal").run(None, {"x": x})
+    np.testing.assert_allclose(y, x, atol=1e-6)
+    x[0, 1] = -0.99
+    (y,) = exact_session(ideally_quantized(plain, quantized), "ideal").run(None, {"x": x})
+    step = 4.99 / 255
+    np.testing.assert_allclose(y[0, 1], -0.99, atol=step / 2)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgedetr.calib.targets import TARGETS
 from edgedetr.runtime.commands.options import (
     PATH,
     SPEC_FILE,
@@ -22,6 +23,7 @@ from edgedetr.runtime.printable import printable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.calib.targets import Target
     from edgedetr.export.transforms.quantize import Rest
     from edgedetr.runtime.spec import ModelSpec
 
@@ -36,11 +38,17 @@ GATE_FRAMES, AP_FRAMES = 200, 500
 @click.option("--include", default="", help="Regex of names: further nodes to quantize.")
 @click.option("--exclude", default="", help="Regex of names: nodes to keep float.")
 @click.option(
+    "--for",
+    "target",
+    type=click.Choice(TARGETS),
+    default=TARGETS[0],
+    show_default=True,
+    help="What will run the model.",
+)
+@click.option(
     "--rest",
     type=click.Choice(("fp16", "fp32")),
-    default="fp16",
-    show_default=True,
-    help="Precision of the nodes that are not INT8; fp32 is faster on CPUs.",
+    help="Precision of the nodes that are not INT8. Default: fp16 for tensorrt, fp32 for CPUs.",
 )
 @spec_option
 @click.option(
@@ -75,7 +83,8 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     output: Path | None,
     include: str,
     exclude: str,
-    rest: Rest,
+    target: Target,
+    rest: Rest | None,
     spec: ModelSpec | None,
     images: Path | None,
     max_ap_drop: float | None,
@@ -84,13 +93,15 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     kind: str | None,
     frames: int | None,
 ) -> None:
-    """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for TensorRT.
+    """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for what will run it.
 
     A MODEL that was trained for INT8 holds its ranges and needs no STATS.
     """
     from edgedetr.export.to_fp16 import frames_of
     from edgedetr.export.to_qdq import export_qdq
+    from edgedetr.export.transforms.quantize import rest_of
 
+    rest = rest or rest_of(target)
     output = output or beside(model, ".int8.onnx")
     require_apart([output], [model, stats])
     seen = list(frames_of(images)) if images else None
@@ -105,11 +116,11 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         from edgedetr.export.search.int8_choice import Request, choose_coverage
 
         frames = frames or (GATE_FRAMES if gate else AP_FRAMES)
-        request = Request(data, frames, max_ap_drop, rest, seen, kind)
+        request = Request(data, frames, max_ap_drop, rest, seen, kind, target)
         chosen = choose_coverage(model, stats, output, request, command_line())
         include, exclude = chosen.include, chosen.exclude
         click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
     named = {"--spec": click.get_current_context().meta[SPEC_FILE].name} if spec else {}
     named |= {"--images": images.name} if images else {}
-    share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named)
+    share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named, target)
     click.echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))

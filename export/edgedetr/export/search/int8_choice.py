@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.calib.targets import Target
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Request:
         rest: The precision of the rest.
         images: RGB images, uint8 (H, W, 3), on which ``fp16`` measures ranges; synthetic when None.
         kind: The format of the data set; None recognises it.
+        target: What the INT8 model is for.
     """
 
     data: Path
@@ -53,6 +55,7 @@ class Request:
     rest: Rest = "fp32"
     images: Sequence[NDArray[np.uint8]] | None = None
     kind: str | None = None
+    target: Target = "tensorrt"
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,13 @@ def choose_coverage(
                 coverage_path(output).unlink(missing_ok=True)
                 return Chosen()
             found = find_coverage(
-                model, stats, trial, request.max_ap_drop, request.rest, request.images
+                model,
+                stats,
+                trial,
+                request.max_ap_drop,
+                request.rest,
+                request.images,
+                request.target,
             )
     except NothingToCompareError as error:
         if request.max_ap_drop is not None:
@@ -115,7 +124,8 @@ def choose_coverage(
 def _default_passes(
     model: onnx.ModelProto, stats: CalibrationStats, trial: Trial, request: Request
 ) -> bool:
-    made, _ = with_rest(quantize(model, stats), stats, request.rest, request.images)
+    quantized = quantize(model, stats, target=request.target)
+    made, _ = with_rest(quantized, stats, request.rest, request.images)
     share = trial.effect(made, "INT8").share(INT8_LIMITS)
     return share.holds(INT8_LIMITS.lost_share)
 
@@ -150,7 +160,9 @@ class _Record:
                 f"INT8 is not worth it for {self.path}: {said}; wanted at least {WORTH:.0%}. See "
                 f"{written}; use FP16{more}"
             )
-        return Chosen(*patterns(model, found.chosen), (f"{written}: {said}", *found.floats()))
+        return Chosen(
+            *patterns(model, found.chosen, found.target), (f"{written}: {said}", *found.floats())
+        )
 
     def write_nothing(self, reason: str) -> None:
         """Record that nothing could be measured."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.calib.targets import Target
     from edgedetr.export.search.trial import Effect, Trial
 
 WORTH = 0.2
@@ -53,6 +54,7 @@ class Coverage:
         steps: Every set that was measured, in this order.
         chosen: The candidates that go into INT8.
         rest: The precision of the rest.
+        target: What the graph is for.
     """
 
     max_ap_drop: float | None
@@ -60,6 +62,7 @@ class Coverage:
     steps: tuple[Step, ...]
     chosen: tuple[Candidate, ...]
     rest: Rest = "fp32"
+    target: Target = "tensorrt"
 
     @property
     def best(self) -> Step | None:
@@ -100,13 +103,14 @@ class Coverage:
                 )
 
 
-def find_coverage(
+def find_coverage(  # noqa: PLR0913, PLR0917 - one argument per choice
     model: onnx.ModelProto,
     stats: CalibrationStats,
     trial: Trial,
     max_ap_drop: float | None,
     rest: Rest = "fp32",
     images: Sequence[NDArray[np.uint8]] | None = None,
+    target: Target = "tensorrt",
 ) -> Coverage:
     """Put candidates into INT8, those that cost least for each multiply-accumulate first.
 
@@ -124,13 +128,14 @@ def find_coverage(
         max_ap_drop: The limit, in points of AP; None for the gate of ``edgedetr verify``.
         rest: What computes where INT8 does not.
         images: RGB images on which ``fp16`` measures ranges; synthetic when None.
+        target: What the graph is for.
 
     Raises:
         ArtifactError: If the model has nothing to quantize, or the stats lack a tensor.
     """
-    sensitivity = measure_sensitivity(model, stats, trial)
+    sensitivity = measure_sensitivity(model, stats, trial, target)
     order = _order(sensitivity)
-    search = _Search(model, stats, trial, sensitivity, max_ap_drop)
+    search = _Search(model, stats, trial, sensitivity, max_ap_drop, target)
     with tqdm(order, desc="coverage", unit="block", disable=None) as bar:
         left = [candidate for candidate in bar if not search.try_adding(candidate)]
     if len(left) < len(order):
@@ -140,7 +145,9 @@ def find_coverage(
         search.try_all(default)
     if rest != "fp32":
         search.finish(order, rest, images)
-    return Coverage(max_ap_drop, sensitivity, tuple(search.steps), tuple(search.chosen), rest)
+    return Coverage(
+        max_ap_drop, sensitivity, tuple(search.steps), tuple(search.chosen), rest, target
+    )
 
 
 class _Search:
@@ -153,7 +160,9 @@ class _Search:
         trial: Trial,
         sensitivity: Sensitivity,
         max_ap_drop: float | None,
+        target: Target,
     ) -> None:
+        self._target: Target = target
         self.chosen: list[Candidate] = []
         self.steps: list[Step] = []
         self._model, self._stats, self._trial = model, stats, trial
@@ -186,7 +195,7 @@ class _Search:
             tried = f"without {self.chosen.pop().name}"
 
     def _measure(self, tried: str, together: Sequence[Candidate]) -> Step:
-        int8 = quantized(self._model, self._stats, together)
+        int8 = quantized(self._model, self._stats, together, self._target)
         made, _ = with_rest(int8, self._stats, self._rest, self._images)
         effect = self._trial.effect(made, tried, self._limit)
         share = effect.share(INT8_LIMITS)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from edgedetr.calib.collect import collect
 from edgedetr.calib.frames import choose_frames
-from edgedetr.calib.placement import points
+from edgedetr.calib.placement import default_points, points
 from edgedetr.calib.stats import read_stats
 from edgedetr.distill.data import training_images
 from edgedetr.export.search.trial import Trial, labelled_scenes, unlabelled_scenes
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from edgedetr.calib.placement import Point
     from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.calib.targets import Target
     from edgedetr.export.search.trial import Effect
     from edgedetr.runtime.spec import ModelSpec
 
@@ -209,7 +210,7 @@ def sensitivity(  # noqa: PLR0913 - what is measured, and on which frames
 
 
 def measure_sensitivity(
-    model: onnx.ModelProto, stats: CalibrationStats, trial: Trial
+    model: onnx.ModelProto, stats: CalibrationStats, trial: Trial, target: Target = "tensorrt"
 ) -> Sensitivity:
     """Measure each candidate of a model alone.
 
@@ -217,28 +218,34 @@ def measure_sensitivity(
         model: The float32 model.
         stats: Its ranges.
         trial: The frames, on which the model itself has run.
+        target: What the graph is for.
 
     Raises:
         ArtifactError: If the model has nothing to quantize, or the stats lack a tensor.
     """
-    found = candidates(model)
+    found = candidates(model, target)
     if not found:
         raise ArtifactError("the model has no layer to quantize ahead of its decoder")
     effects = {}
     with tqdm(found, desc="sensitivity", unit="block", disable=None) as bar:
         for candidate in bar:
-            alone = quantized(model, stats, [candidate])
+            alone = quantized(model, stats, [candidate], target)
             effects[candidate] = trial.effect(alone, candidate.name)
     total = sum(macs(model).values())
     return Sensitivity(len(trial), total, trial.ap, effects)
 
 
-def candidates(model: onnx.ModelProto) -> list[Candidate]:
-    """List the candidates for INT8, in the order of the graph."""
+def candidates(model: onnx.ModelProto, target: Target = "tensorrt") -> list[Candidate]:
+    """List the candidates for INT8, in the order of the graph.
+
+    Convolutions for which TensorRT has no good INT8 kernel are none there.
+    """
     blocks, counts = block_names(model), macs(model)
     groups: dict[tuple[str, str], list[Point]] = {}
     wiring = Wiring(model.graph)
-    for point in points(wiring):
+    for point in points(wiring, target):
+        if target == "tensorrt" and not (point.has_kernel or point.is_first):
+            continue
         block = blocks[label(wiring.nodes[point.index])]
         kind = "first conv" if point.is_first else point.kind
         groups.setdefault((block, kind), []).append(point)
@@ -249,17 +256,21 @@ def candidates(model: onnx.ModelProto) -> list[Candidate]:
 
 
 def quantized(
-    model: onnx.ModelProto, stats: CalibrationStats, chosen: Iterable[Candidate]
+    model: onnx.ModelProto,
+    stats: CalibrationStats,
+    chosen: Iterable[Candidate],
+    target: Target = "tensorrt",
 ) -> onnx.ModelProto:
     """Return a copy of a float32 model with these candidates, and nothing else, in INT8."""
-    return quantize(model, stats, *patterns(model, chosen))
+    return quantize(model, stats, *patterns(model, chosen, target), target)
 
 
-def patterns(model: onnx.ModelProto, chosen: Iterable[Candidate]) -> tuple[str, str]:
+def patterns(
+    model: onnx.ModelProto, chosen: Iterable[Candidate], target: Target = "tensorrt"
+) -> tuple[str, str]:
     """Return the ``include`` and ``exclude`` by which `quantize` takes these candidates only."""
     inside = {point for candidate in chosen for point in candidate.points}
-    eligible = points(Wiring(model.graph))
-    default = {p for p in eligible if p.kind == "conv" and not p.is_first}
+    default = set(default_points(points(Wiring(model.graph), target), target))
     return _pattern(inside - default), _pattern(default - inside)
 
 

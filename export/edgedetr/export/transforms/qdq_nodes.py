@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from edgedetr.graph.int8 import Grid
+
 
 class NodeMaker:
     """Makes Q and DQ nodes, and the constants that they read, under names that are free."""
@@ -22,13 +25,16 @@ class NodeMaker:
         self._graph = graph
         self._taken = {t.name for t in (*graph.initializer, *graph.input)}
         self._taken.update(name for node in graph.node for name in node.output)
-        self._zero = ""
+        self._zeros: dict[Grid, str] = {}
 
-    def pair(self, tensor: str, scale: float) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    def pair(self, tensor: str, grid: Grid) -> tuple[onnx.NodeProto, onnx.NodeProto]:
         """Make the Q and the DQ of an activation."""
-        self._zero = self._zero or self._constant("int8_zero_point", np.int8(0))
-        constants = [self._constant(f"{tensor}_scale", np.float32(scale)), self._zero]
-        integer, real = self._name(f"{tensor}_quantized"), self._name(f"{tensor}_dequantized")
+        same = replace(grid, scale=1.0)
+        if same not in self._zeros:
+            kind = "int8" if grid.is_signed else f"uint8_{grid.zero}"
+            self._zeros[same] = self.constant(f"{kind}_zero_point", grid.zero_point)
+        constants = [self.constant(f"{tensor}_scale", np.float32(grid.scale)), self._zeros[same]]
+        integer, real = self.name(f"{tensor}_quantized"), self.name(f"{tensor}_dequantized")
         return (
             helper.make_node("QuantizeLinear", [tensor, *constants], [integer], f"{integer}_Q"),
             helper.make_node("DequantizeLinear", [integer, *constants], [real], f"{real}_DQ"),
@@ -40,19 +46,21 @@ class NodeMaker:
         """Store weights as INT8, symmetric for each output channel, and make their DQ."""
         rounded, scales = quantized_weights(values, axis, least)
         inputs = [
-            self._constant(f"{name}_quantized", rounded),
-            self._constant(f"{name}_scale", scales),
-            self._constant(f"{name}_zero_point", np.zeros(scales.shape, np.int8)),
+            self.constant(f"{name}_quantized", rounded),
+            self.constant(f"{name}_scale", scales),
+            self.constant(f"{name}_zero_point", np.zeros(scales.shape, np.int8)),
         ]
-        real = self._name(f"{name}_dequantized")
+        real = self.name(f"{name}_dequantized")
         return helper.make_node("DequantizeLinear", inputs, [real], f"{real}_DQ", axis=axis)
 
-    def _constant(self, name: str, values: NDArray[np.generic] | np.generic) -> str:
-        name = self._name(name)
+    def constant(self, name: str, values: NDArray[np.generic] | np.generic) -> str:
+        """Store a constant and return the name that it got."""
+        name = self.name(name)
         self._graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
-    def _name(self, wanted: str) -> str:
+    def name(self, wanted: str) -> str:
+        """Return a name that is free, and take it."""
         name = wanted
         for number in count(2):
             if name not in self._taken:

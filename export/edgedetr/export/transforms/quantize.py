@@ -1,10 +1,14 @@
-"""Quantize a calibrated graph: Q/DQ nodes where TensorRT wants them.
+"""Quantize a calibrated graph: Q/DQ nodes where its target wants them.
 
-Every INT8 node reads ``x -> QuantizeLinear -> DequantizeLinear`` (per tensor, symmetric, zero-point
-0) and ``int8 weights -> DequantizeLinear`` (per output channel); its bias and its result stay
-float, and builders fuse the four into one INT8 kernel. By default these are the convolutions of
-backbone and hybrid encoder, save the first, which reads the image: eight unsigned bits would lose
-one of them and there is little to gain.
+Every INT8 node reads ``x -> QuantizeLinear -> DequantizeLinear`` (per tensor) and ``int8 weights ->
+DequantizeLinear`` (per output channel); its bias stays float, and builders fuse the four into one
+INT8 kernel. By default these are the convolutions of backbone and hybrid encoder, save the first,
+which reads the image: eight unsigned bits would lose one of them and there is little to gain.
+
+For TensorRT activations are symmetric int8, and convolutions for which it has no good INT8 kernel
+stay float: depthwise ones, and those of few channels. For CPUs activations are uint8 with a zero
+point, linear layers are quantized too, and for ONNX Runtime, which fuses a convolution only where
+its result is rounded, so are the results.
 """
 
 from __future__ import annotations
@@ -16,11 +20,14 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgedetr.calib.placement import Point, concat_inputs, points, residuals
+from edgedetr.calib.placement import Point, default_points, points
+from edgedetr.calib.rounding import roundings
+from edgedetr.calib.targets import scheme_of
+from edgedetr.export.transforms.biases import shift_biases
 from edgedetr.export.transforms.halve import HalfShare, halve
 from edgedetr.export.transforms.node_names import matching
 from edgedetr.export.transforms.qdq_nodes import NodeMaker
-from edgedetr.graph.int8 import channel_axis, least_scales, scale_from_amax
+from edgedetr.graph.int8 import channel_axis, least_scales
 from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.requirements import opset_of, raise_opset
 from edgedetr.graph.wiring import Wiring, reads, replace_items
@@ -31,7 +38,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgedetr.calib.rounding import Rounding
     from edgedetr.calib.stats import CalibrationStats
+    from edgedetr.calib.targets import Target
 
 Rest = Literal["fp16", "fp32"]
 """What computes where INT8 does not."""
@@ -70,22 +79,33 @@ class QuantizedShare:
         )
 
 
+def rest_of(target: Target) -> Rest:
+    """Return what computes where INT8 does not, unless it is said: CPUs are slow in FP16."""
+    return "fp16" if target == "tensorrt" else "fp32"
+
+
 def quantize(
-    model: onnx.ModelProto, stats: CalibrationStats, include: str = "", exclude: str = ""
+    model: onnx.ModelProto,
+    stats: CalibrationStats,
+    include: str = "",
+    exclude: str = "",
+    target: Target = "tensorrt",
 ) -> onnx.ModelProto:
     """Return a copy of a float32 model that computes its convolutions in INT8.
 
     One pair of Q and DQ serves all INT8 readers of a tensor; readers that stay float see it as it
     was. Where a Concat feeds an INT8 node, its inputs are quantized with the one scale of its
     output. Where an INT8 convolution can absorb the addition behind it, the other side, the skip,
-    is quantized.
+    is quantized. Biases take back what INT8 shifts the mean of their channel by, where calibration
+    measured it.
 
     Args:
         model: The model; it is left as it is.
         stats: Its ranges.
         include: A regular expression; eligible nodes (see `edgedetr.calib.placement`) whose scope
-            it finds are quantized beside the default ones: the first convolution, linear layers.
+            it finds are quantized beside the default ones.
         exclude: A regular expression; nodes whose scope it finds stay float.
+        target: What the graph is for.
 
     Raises:
         ArtifactError: If the model is quantized already or of an opset without per-channel INT8,
@@ -96,18 +116,20 @@ def quantize(
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
     wiring = Wiring(quantized.graph)
-    chosen = _choose(points(wiring), include, exclude)
-    readers = _int8_readers(wiring, chosen)
-    scales = _scales(wiring, chosen, _amax(stats, readers))
+    chosen = _choose(points(wiring, target), include, exclude, target)
     maker = NodeMaker(quantized.graph)
-    pairs = {name: maker.pair(name, scale) for name, scale in scales.items()}
-    for name, (_, dequantize) in pairs.items():
-        for index in readers[name]:
-            _replace_input(wiring.nodes[index], name, dequantize.output[0])
-    weights = _quantize_weights(wiring, chosen, maker, scales)
+    plan = roundings(wiring, chosen, stats.ranges, target)
+    added = shift_biases(wiring, chosen, stats.shifts.get(scheme_of(target), {}), maker)
+    pairs = {}
+    for name, rounding in plan.items():
+        pairs[name] = maker.pair(name, rounding.grid)
+        for index in rounding.readers:
+            _replace_input(wiring.nodes[index], name, pairs[name][1].output[0])
+    weights = _quantize_weights(wiring, chosen, maker, plan)
     ordered = [*weights, *(n for name in wiring.inputs for n in pairs.get(name, ()))]
-    for node in wiring.nodes:
-        ordered += [node, *(n for name in node.output for n in pairs.get(name, ()))]
+    for index, node in enumerate(wiring.nodes):
+        ordered += [node, *added.get(index, ())]
+        ordered += [n for name in (*node.output, *_made(added, index)) for n in pairs.get(name, ())]
     _set_nodes(quantized.graph, ordered)
     onnx.checker.check_model(quantized)
     return quantized
@@ -152,14 +174,19 @@ def _check_float(model: onnx.ModelProto) -> None:
         )
 
 
-def _choose(eligible: list[Point], include: str, exclude: str) -> list[Point]:
+def _choose(eligible: list[Point], include: str, exclude: str, target: Target) -> list[Point]:
     """Pick the nodes to quantize."""
-    extra = _matching(eligible, "--include", include)
-    chosen = [p for p in eligible if (p.kind == "conv" and not p.is_first) or p in extra]
+    extra = {*_matching(eligible, "--include", include), *default_points(eligible, target)}
+    chosen = [p for p in eligible if p in extra]
     unwanted = _matching(chosen, "--exclude", exclude)
     chosen = [p for p in chosen if p not in unwanted]
     if not chosen:
-        raise ArtifactError("the model has no node to quantize ahead of its decoder")
+        raise ArtifactError(
+            "the model has no node to quantize ahead of its decoder; depthwise convolutions and "
+            "those of few channels need --include"
+            if any(p.kind == "conv" and not p.is_first for p in eligible)
+            else "the model has no node to quantize ahead of its decoder"
+        )
     return chosen
 
 
@@ -176,41 +203,13 @@ def _matching(candidates: list[Point], option: str, pattern: str) -> set[Point]:
     return found
 
 
-def _int8_readers(wiring: Wiring, chosen: list[Point]) -> dict[str, set[int]]:
-    """Name the activations to quantize, each with the nodes that shall read its INT8 values."""
-    readers: dict[str, set[int]] = {}
-    for point in chosen:
-        readers.setdefault(point.tensor, set()).add(point.index)
-        for part in concat_inputs(wiring, point.tensor):
-            readers.setdefault(part, set()).add(wiring.producer[point.tensor])
-    for index, skip in residuals(wiring, chosen).items():
-        readers.setdefault(skip, set()).add(index)
-    return readers
-
-
-def _amax(stats: CalibrationStats, tensors: Iterable[str]) -> dict[str, float]:
-    known = {r.tensor: r.amax for r in stats.ranges}
-    for name in tensors:
-        if name not in known:
-            raise ArtifactError(
-                f"the calibration has no range for {name}; run: edgedetr calib collect"
-            )
-    return {name: known[name] for name in tensors}
-
-
-def _scales(wiring: Wiring, chosen: list[Point], amax: Mapping[str, float]) -> dict[str, float]:
-    """Give each activation its scale; what a Concat joins gets the widest of the joined ones."""
-    groups: list[set[str]] = []
-    for point in chosen:
-        group = {point.tensor, *concat_inputs(wiring, point.tensor)}
-        shared = [g for g in groups if g & group]
-        groups = [g for g in groups if not g & group] + [group.union(*shared)]
-    widest = {name: max(amax[n] for n in group) for group in groups for name in group}
-    return {name: scale_from_amax(widest.get(name, own)) for name, own in amax.items()}
+def _made(added: dict[int, list[onnx.NodeProto]], index: int) -> list[str]:
+    """Name the results of the nodes that were added behind a node."""
+    return [name for node in added.get(index, ()) for name in node.output]
 
 
 def _quantize_weights(
-    wiring: Wiring, chosen: list[Point], maker: NodeMaker, scales: Mapping[str, float]
+    wiring: Wiring, chosen: list[Point], maker: NodeMaker, plan: Mapping[str, Rounding]
 ) -> list[onnx.NodeProto]:
     """Let the chosen nodes read INT8 weights; nodes that share weights share their DQ."""
     sharing: dict[tuple[str, int], list[Point]] = {}
@@ -221,7 +220,7 @@ def _quantize_weights(
     made = []
     for (name, axis), group in sharing.items():
         values = numpy_helper.to_array(wiring.constants[name])
-        limits = [_least_scales(wiring, point, scales[point.tensor]) for point in group]
+        limits = [_least_scales(wiring, point, plan[point.tensor].grid.scale) for point in group]
         known = [limit for limit in limits if limit.size == values.shape[axis]]
         made.append(maker.weight(name, values, axis, np.max(known, axis=0) if known else None))
         for point in group:

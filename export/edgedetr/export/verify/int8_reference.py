@@ -24,8 +24,8 @@ _PER_LEVEL, _LEAST, _ZERO = "::per_level", "::least_scale", "::zero_point"
 def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.ModelProto:
     """Quantize the inputs of every node that reads Q/DQ pairs in another graph.
 
-    Activations get one scale from their largest magnitude, frame by frame; weights one for each
-    output channel.
+    Activations get one scale from their largest magnitude, frame by frame, or a scale and a zero
+    point where the other graph rounds to uint8; weights get a scale for each output channel.
 
     Args:
         model: A float graph; it is left as it is.
@@ -46,7 +46,8 @@ def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.Mod
                 values = _rounded(numpy_helper.to_array(wiring.constants[name]), node)
                 graph.initializer.append(numpy_helper.from_array(values, new))
             elif name:
-                nodes += _rounding(name, new)
+                unsigned = _is_unsigned(twin.input[position], pairs)
+                nodes += _unsigned_rounding(name, new) if unsigned else _rounding(name, new)
             node.input[position] = new if name else ""
         nodes.append(node)
     replace_items(graph.node, nodes)
@@ -65,6 +66,23 @@ def _quantized_inputs(node: onnx.NodeProto, wiring: Wiring) -> Iterator[int]:
         source = wiring.source(name)
         if source is not None and source.op_type == "DequantizeLinear":
             yield position
+
+
+def _is_unsigned(name: str, wiring: Wiring) -> bool:
+    """Tell whether a tensor was dequantized from uint8."""
+    source = wiring.source(name)
+    zero = source.input[2] if source is not None and len(source.input) > 2 else ""
+    found = wiring.constants.get(zero)
+    return found is not None and found.data_type == onnx.TensorProto.UINT8
+
+
+def _unsigned_rounding(name: str, new: str) -> list[onnx.NodeProto]:
+    """Make the nodes that round a tensor to uint8 by its least and its largest value."""
+    made = [f"{new}_uint8", f"{new}_scale", f"{new}_zero"]
+    return [
+        helper.make_node("DynamicQuantizeLinear", [name], made, f"{new}_Q"),
+        helper.make_node("DequantizeLinear", made, [new], f"{new}_DQ"),
+    ]
 
 
 def _rounding(name: str, new: str) -> list[onnx.NodeProto]:

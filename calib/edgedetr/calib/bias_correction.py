@@ -1,0 +1,239 @@
+"""Measure by how much INT8 shifts the mean of each output channel, layer after layer.
+
+A layer's shift is measured where those before it are corrected already. So the float32 graph gives
+the mean of each channel on a frame, and the rounded graph sets the result of each layer to that
+mean before the next one reads it. One pass over the frames does for all layers, and memory does not
+depend on their number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgedetr.calib.frames import choose_frames
+from edgedetr.calib.placement import Point, default_points, points
+from edgedetr.calib.rounding import roundings
+from edgedetr.calib.targets import scheme_of
+from edgedetr.graph.exact import exact_session
+from edgedetr.graph.int8 import channel_axis, dequantized, quantized_weights
+from edgedetr.graph.requirements import opset_of
+from edgedetr.graph.wiring import Wiring, replace_items
+from edgedetr.runtime.images import read_image
+from edgedetr.runtime.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edgedetr.calib.stats import TensorRange
+    from edgedetr.calib.targets import Target
+    from edgedetr.runtime.spec import ModelSpec
+
+    Means = dict[str, NDArray[np.float32]]
+
+FRAMES = 64
+"""Frames on which shifts are measured at most: means need fewer than ranges."""
+
+_AXES_ARE_INPUTS = 18
+_DIGITS = 7
+
+
+def mean_shifts(
+    model: onnx.ModelProto,
+    ranges: Sequence[TensorRange],
+    spec: ModelSpec,
+    images: Sequence[Path],
+    batch: int = 1,
+) -> dict[str, dict[str, list[float]]]:
+    """Measure the shifts of each scheme of rounding.
+
+    Args:
+        model: The float32 model.
+        ranges: Those of its activations.
+        spec: How to feed it.
+        images: The frames that it was calibrated on.
+        batch: Its batch, filled with one frame.
+
+    Returns:
+        Scheme to the result of each layer to what its channels lack in the mean.
+    """
+    simulations = [_Simulation(model, ranges, target) for target in ("tensorrt", "openvino")]
+    wanted = {name: rank for s in simulations for name, rank in s.layers.items()}
+    if not wanted:
+        return {}
+    averaging = exact_session(_averaging(model, wanted), "the model")
+    preprocess = Preprocessor(spec)
+    feed = np.empty((batch, 3, *spec.input_hw), np.float32)
+    for path in choose_frames(images, FRAMES):
+        preprocess(read_image(path), feed[0])
+        feed[1:] = feed[0]
+        values = averaging.run([_mean(name) for name in wanted], {spec.input_name: feed})
+        means = dict(zip(wanted, values, strict=True))
+        for simulation in simulations:
+            simulation.add(spec.input_name, feed, means)
+    return {scheme_of(s.target): s.shifts() for s in simulations}
+
+
+class _Simulation:
+    """A rounded graph, and the shifts of its layers so far.
+
+    Attributes:
+        target: What it rounds for.
+        layers: The result of each INT8 layer to the operator that makes it.
+    """
+
+    def __init__(
+        self, model: onnx.ModelProto, ranges: Sequence[TensorRange], target: Target
+    ) -> None:
+        self.target: Target = target
+        rounded = onnx.ModelProto()
+        rounded.CopyFrom(model)
+        wiring = Wiring(rounded.graph)
+        chosen = default_points(points(wiring, target), target)
+        results = {p.index: str(wiring.nodes[p.index].output[0]) for p in chosen}
+        self.layers = {name: wiring.nodes[i].op_type for i, name in results.items()}
+        self._sums: dict[str, NDArray[np.float64]] = {}
+        self._frames = 0
+        if chosen:
+            _round(rounded, wiring, chosen, ranges, target)
+            self._session = exact_session(rounded, "the model")
+
+    def add(self, name: str, images: NDArray[np.float32], means: Means) -> None:
+        """Run on a batch, fed as the input ``name``, whose float32 means are given."""
+        if not self.layers:
+            return
+        given = {_wanted(layer): means[layer] for layer in self.layers}
+        shifts = self._session.run([_shift(n) for n in self.layers], {name: images, **given})
+        self._frames += 1
+        for layer, shift in zip(self.layers, shifts, strict=True):
+            self._sums[layer] = self._sums.get(layer, 0.0) + shift.reshape(-1).astype(np.float64)
+
+    def shifts(self) -> dict[str, list[float]]:
+        """Return the mean over the frames."""
+        return {
+            layer: [float(f"{v:.{_DIGITS}g}") for v in total / self._frames]
+            for layer, total in self._sums.items()
+        }
+
+
+def _round(
+    model: onnx.ModelProto,
+    wiring: Wiring,
+    chosen: Sequence[Point],
+    ranges: Sequence[TensorRange],
+    target: Target,
+) -> None:
+    """Round what the chosen layers read, and set the mean of their results."""
+    graph = model.graph
+    pairs = {}
+    for number, (name, plan) in enumerate(roundings(wiring, chosen, ranges, target).items()):
+        stem = f"rounded::{number}"
+        _store(graph, f"{stem}::scale", np.float32(plan.grid.scale))
+        _store(graph, f"{stem}::zero", plan.grid.zero_point)
+        inputs = [f"{stem}::scale", f"{stem}::zero"]
+        pairs[name] = [
+            helper.make_node("QuantizeLinear", [name, *inputs], [f"{stem}::steps"]),
+            helper.make_node("DequantizeLinear", [f"{stem}::steps", *inputs], [stem]),
+        ]
+        for index in plan.readers:
+            node = wiring.nodes[index]
+            inputs_of = [stem if n == name else n for n in node.input]
+            del node.input[:]
+            node.input.extend(inputs_of)
+    centred = {p.index: _centred(model, wiring, p) for p in chosen}
+    ordered = [n for name in wiring.inputs for n in pairs.get(name, ())]
+    for index, node in enumerate(wiring.nodes):
+        ordered += [node, *centred.get(index, ())]
+        ordered += [
+            n for name in (*node.output, *_results(centred, index)) for n in pairs.get(name, ())
+        ]
+    replace_items(graph.node, ordered)
+
+
+def _results(centred: dict[int, list[onnx.NodeProto]], index: int) -> list[str]:
+    return [name for node in centred.get(index, ()) for name in node.output]
+
+
+def _centred(model: onnx.ModelProto, wiring: Wiring, point: Point) -> list[onnx.NodeProto]:
+    """Round a layer's weights, and make the nodes that set the mean of its result."""
+    node, graph = wiring.nodes[point.index], model.graph
+    values = numpy_helper.to_array(wiring.constants[point.weight])
+    axis = channel_axis(node, values.ndim)
+    result = str(node.output[0])
+    node.input[1] = f"{result}::weights"
+    _store(graph, node.input[1], dequantized(*quantized_weights(values, axis), axis))
+    node.output[0] = f"{result}::raw"
+    graph.input.append(helper.make_tensor_value_info(_wanted(result), onnx.TensorProto.FLOAT, None))
+    graph.output.append(helper.make_tensor_value_info(_shift(result), onnx.TensorProto.FLOAT, None))
+    return [
+        *_mean_nodes(model, node.op_type, node.output[0], f"{result}::mean"),
+        helper.make_node("Sub", [_wanted(result), f"{result}::mean"], [_shift(result)]),
+        helper.make_node("Add", [node.output[0], _shift(result)], [result]),
+    ]
+
+
+def _averaging(model: onnx.ModelProto, wanted: dict[str, str]) -> onnx.ModelProto:
+    """Return a graph whose outputs are the means of the channels of these tensors."""
+    averaging = onnx.ModelProto()
+    averaging.CopyFrom(model)
+    graph = averaging.graph
+    nodes = []
+    del graph.output[:]
+    for node in model.graph.node:
+        nodes.append(node)
+        for name in (n for n in node.output if n in wanted):
+            nodes += _mean_nodes(averaging, wanted[name], name, _mean(name))
+            graph.output.append(
+                helper.make_tensor_value_info(_mean(name), onnx.TensorProto.FLOAT, None)
+            )
+    replace_items(graph.node, nodes)
+    return averaging
+
+
+def _mean_nodes(
+    model: onnx.ModelProto, kind: str, source: str, target: str
+) -> list[onnx.NodeProto]:
+    """Make the nodes that average a layer's result over all but its channels.
+
+    They are the second axis of a convolution's result, and the last of a linear layer's.
+    """
+    if kind == "Conv":
+        return [_reduce(model, source, target, [0, 2, 3])]
+    name = f"{target}::rows"
+    _store(model.graph, f"{name}::axis", np.array([-1], np.int64))
+    return [
+        helper.make_node("Shape", [source], [f"{name}::shape"]),
+        helper.make_node("Gather", [f"{name}::shape", f"{name}::axis"], [f"{name}::width"]),
+        helper.make_node("Concat", [f"{name}::axis", f"{name}::width"], [f"{name}::to"], axis=0),
+        helper.make_node("Reshape", [source, f"{name}::to"], [name]),
+        _reduce(model, name, target, [0]),
+    ]
+
+
+def _reduce(model: onnx.ModelProto, source: str, target: str, axes: list[int]) -> onnx.NodeProto:
+    if opset_of(model) < _AXES_ARE_INPUTS:
+        return helper.make_node("ReduceMean", [source], [target], axes=axes, keepdims=1)
+    _store(model.graph, f"{target}::axes", np.array(axes, np.int64))
+    return helper.make_node("ReduceMean", [source, f"{target}::axes"], [target], keepdims=1)
+
+
+def _store(graph: onnx.GraphProto, name: str, values: NDArray[np.generic] | np.generic) -> None:
+    graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+
+
+def _wanted(result: str) -> str:
+    return f"{result}::wanted"
+
+
+def _mean(result: str) -> str:
+    return f"{result}::mean"
+
+
+def _shift(result: str) -> str:
+    return f"{result}::shift"

@@ -1,0 +1,98 @@
+"""Which activations an INT8 graph rounds, to which numbers, and which nodes read them so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgedetr.calib.placement import concat_inputs, fused_results, residuals
+from edgedetr.graph.int8 import Grid, asymmetric_grid, scale_from_amax
+from edgedetr.runtime.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from edgedetr.calib.placement import Point
+    from edgedetr.calib.stats import TensorRange
+    from edgedetr.calib.targets import Target
+    from edgedetr.graph.wiring import Wiring
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How an activation is rounded.
+
+    Attributes:
+        grid: To which numbers.
+        readers: Indices of the nodes that read it so; others see it as it was.
+    """
+
+    grid: Grid
+    readers: frozenset[int]
+
+
+def roundings(
+    wiring: Wiring, chosen: Sequence[Point], ranges: Iterable[TensorRange], target: Target
+) -> dict[str, Rounding]:
+    """Plan the roundings of a graph.
+
+    Args:
+        wiring: The float32 graph.
+        chosen: Its INT8 nodes.
+        ranges: What calibration measured.
+        target: What the graph is for.
+
+    Raises:
+        ArtifactError: If a range is missing.
+    """
+    readers = _readers(wiring, chosen, target)
+    known = {r.tensor: r for r in ranges}
+    for name in readers:
+        if name not in known:
+            raise ArtifactError(
+                f"the calibration has no range for {name}; run: edgedetr calib collect"
+            )
+        if target != "tensorrt" and known[name].low is None:
+            raise ArtifactError(
+                f"the calibration has no uint8 range for {name}, which {target} needs; run: "
+                "edgedetr calib collect"
+            )
+    groups = _joined(wiring, chosen)
+    return {
+        name: Rounding(
+            _grid([known[n] for n in groups.get(name, {name})], target), frozenset(nodes)
+        )
+        for name, nodes in readers.items()
+    }
+
+
+def _readers(wiring: Wiring, chosen: Sequence[Point], target: Target) -> dict[str, set[int]]:
+    """Name the activations to round, each with the nodes that shall read its INT8 values."""
+    readers: dict[str, set[int]] = {}
+    for point in chosen:
+        readers.setdefault(point.tensor, set()).add(point.index)
+        for part in concat_inputs(wiring, point.tensor):
+            readers.setdefault(part, set()).add(wiring.producer[point.tensor])
+    for index, skip in residuals(wiring, chosen).items():
+        readers.setdefault(skip, set()).add(index)
+    if target == "onnxruntime":
+        for name in fused_results(wiring, chosen):
+            readers.setdefault(name, set()).update(wiring.readers[name])
+    return readers
+
+
+def _joined(wiring: Wiring, chosen: Iterable[Point]) -> dict[str, set[str]]:
+    """Map each activation that a Concat joins, and the whole, to all that share its grid."""
+    groups: list[set[str]] = []
+    for point in chosen:
+        group = {point.tensor, *concat_inputs(wiring, point.tensor)}
+        shared = [g for g in groups if g & group]
+        groups = [g for g in groups if not g & group] + [group.union(*shared)]
+    return {name: group for group in groups for name in group}
+
+
+def _grid(ranges: Sequence[TensorRange], target: Target) -> Grid:
+    """Return the grid that holds all of these ranges."""
+    if target == "tensorrt":
+        return Grid(scale_from_amax(max(r.amax for r in ranges)))
+    return asymmetric_grid(min(r.low or 0.0 for r in ranges), max(r.high or 0.0 for r in ranges))

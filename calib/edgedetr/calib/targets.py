@@ -1,0 +1,18 @@
+"""What INT8 is for: each target wants another graph of the same model."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Target = Literal["tensorrt", "openvino", "onnxruntime"]
+"""TensorRT rounds activations symmetrically to int8, CPUs to uint8 with a zero point."""
+
+TARGETS: tuple[str, ...] = get_args(Target)
+
+Scheme = Literal["int8", "uint8"]
+"""The type of rounded activations."""
+
+
+def scheme_of(target: Target) -> Scheme:
+    """Return the type to which activations are rounded for a target."""
+    return "int8" if target == "tensorrt" else "uint8"
