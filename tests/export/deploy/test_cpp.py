@@ -10,9 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedetr.export.deploy.cpp import literal, program, write_program
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.runtime.backends.onnxruntime import open_session
+from edgedetr.runtime.conversions.kitti import to_kitti
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.images import read_image
-from edgedetr.runtime.kitti import results_text
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ExtraInput, ModelSpec
@@ -93,7 +93,7 @@ def test_compiled_program_writes_kitti_lines(plain, model, pack, frames, tmp_pat
     found = python_finds(model, frames, 0.3)[1]
     for path, wanted in zip(frames, found, strict=True):
         text = (tmp_path / "found" / f"{path.stem}.txt").read_text(encoding="utf-8")
-        lines, ours = text.splitlines(), results_text(wanted, SPEC.class_names).splitlines()
+        lines, ours = text.splitlines(), to_kitti(wanted, SPEC.class_names).splitlines()
         assert [line.rsplit(" ", 1)[0] for line in lines] == [x.rsplit(" ", 1)[0] for x in ours]
         scores = [float(line.rsplit(" ", 1)[1]) for line in lines]
         np.testing.assert_allclose(scores, wanted.scores, rtol=0, atol=2e-6)
