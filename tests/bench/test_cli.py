@@ -107,6 +107,8 @@ def test_two_reports_are_compared(report_json: Tiny) -> None:
     done = CliRunner().invoke(edgedetr, ["report", "--compare", old, new])
     assert done.exit_code == 0
     assert done.output.splitlines()[-1] == "the verdict was passed and is failed"
+    done = CliRunner().invoke(edgedetr, ["report", "run", "--compare", old, new])
+    assert str(done.exception).endswith("measures nothing; leave out run")
 
 
 def test_a_report_needs_a_run() -> None:

@@ -131,6 +131,8 @@ def report(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     from edgedetr.runtime.errors import GateError, UsageError
 
+    if compare and run:
+        raise UsageError(f"--compare reads two reports and measures nothing; leave out {run}")
     if compare:
         click.echo(_compared(*compare))
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.commands.options import PATH, command_line, format_option, require_apart
+from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
 
@@ -170,6 +171,8 @@ def train(
 
     out = out or Path("runs") / config.stem
     if dry_run:
+        if out.suffix.lower() in {".jpg", ".jpeg", ".webp", ".bmp"}:
+            raise UsageError(f"{out}: wanted a folder, or a name that ends in .png")
         path = out if out.suffix.lower() == ".png" else out / "samples.png"
         draw(load_config(config, overrides), path)
         click.echo(f"{path}: what the run trains on first; nothing was trained")

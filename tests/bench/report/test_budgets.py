@@ -65,10 +65,16 @@ def test_the_verdict_and_the_frames_have_budgets(broken):
     ]
 
 
+def test_a_verdict_alone_is_a_budget(broken):
+    assert broken('verdict = "passed"') == []
+    assert broken("frames = { max = 100 }") == ["frames: 180, wanted at most 100"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[models]", "no budget of a model, which would accept every report"),
+        ("[models]", "no budget, which would accept every report"),
+        ("", "no budget, which would accept every report"),
         ("[models.student]\nap = {}", "models.student.ap: a budget needs one of min, max"),
         ("[models.student]\nap = 3", "models.student.ap: wanted a table"),
         ("[models.student]\nap = { least = 3 }", "unknown key 'least'"),

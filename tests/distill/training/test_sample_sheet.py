@@ -51,3 +51,12 @@ def test_the_command_draws_and_does_not_train(edgedetr, kitti, tmp_path, out, fi
     assert said == f"{tmp_path / file}: what the run trains on first; nothing was trained\n"
     assert (tmp_path / file).stat().st_size > 1000
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_another_picture_format_is_refused(edgedetr, tmp_path, kitti):
+    path = tmp_path / "run.toml"
+    path.write_text(f'methods = ["none"]\n[data]\nroot = "{kitti}"\n', encoding="utf-8")
+    status, _, error = edgedetr("distill", "train", path, "--dry-run", "-o", tmp_path / "q.jpg")
+    assert status == 2
+    assert "q.jpg: wanted a folder, or a name that ends in .png" in error
+    assert not (tmp_path / "q.jpg").exists()

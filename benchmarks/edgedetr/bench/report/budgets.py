@@ -15,7 +15,7 @@ A model or figure that the report lacks breaks its budget: what was not measured
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,7 @@ class Budgets:
         models: Name of a model to its figures' budgets, by dotted path.
     """
 
-    models: dict[str, dict[str, Budget]]
+    models: dict[str, dict[str, Budget]] = field(default_factory=dict)
     verdict: str = ""
     frames: Budget | None = None
 
@@ -72,8 +72,8 @@ def read_budgets(path: str | os.PathLike[str]) -> Budgets:
         SettingsError: If it is no TOML, or has an unknown key or a wrong value.
     """
     budgets = load_settings(Budgets, path)
-    if not any(budgets.models.values()):
-        raise SettingsError(f"{path}: it has no budget of a model, which would accept every report")
+    if not (any(budgets.models.values()) or budgets.verdict or budgets.frames):
+        raise SettingsError(f"{path}: it has no budget, which would accept every report")
     return budgets
 
 
