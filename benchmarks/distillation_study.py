@@ -51,7 +51,7 @@ MEASURES = (
     "benchmarks/edgedetr/bench/study/training.py",
     "distill/edgedetr/distill/losses/least_squares.py",
     "distill/edgedetr/distill/training/adapters.py",
-    "distill/edgedetr/distill/weights/selection.py",
+    "distill/edgedetr/distill/weights/inheritance.py",
     "distill/edgedetr/distill/methods",
     "distill/edgedetr/distill/losses/feature_levels.py",
     "distill/edgedetr/distill/losses/distillation_points.py",

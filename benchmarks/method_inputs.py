@@ -32,7 +32,7 @@ from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.training.training_inputs import TrainingInputs
 from edgedetr.distill.types import Batch, Queries
 from edgedetr.distill.weights.checkpoint import load_model
-from edgedetr.distill.weights.selection import inherit
+from edgedetr.distill.weights.inheritance import inherit
 from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:

@@ -142,7 +142,7 @@ class StudentConfig:
             ``.safetensors`` file, or a repository of the Hugging Face hub such as
             ``timm/resnet50d.a1_in1k``; empty starts fresh.
         inherit: Whether to start from evenly spaced channels of the teacher's tensors, see
-            `edgedetr.distill.weights.selection`.
+            `edgedetr.distill.weights.inheritance`.
     """
 
     family: str = "d_fine"

@@ -5,7 +5,7 @@ import torch
 
 from edgedetr.distill.model import new_model
 from edgedetr.distill.weights.class_rows import by_class, rows_by_name
-from edgedetr.distill.weights.selection import inherit
+from edgedetr.distill.weights.inheritance import inherit
 
 FAMILIES = ("d_fine", "dino", "deformable_detr", "dab_detr", "fcos", "retinanet", "faster_rcnn")
 

@@ -20,7 +20,7 @@ from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.distillation_model import Trainee
 from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.training.optimizer import learning_rate_factor, parameter_groups
-from edgedetr.distill.weights.selection import inherit
+from edgedetr.distill.weights.inheritance import inherit
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.settings import settings_from_dict

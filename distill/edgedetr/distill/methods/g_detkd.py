@@ -40,7 +40,7 @@ from edgedetr.distill.losses.region_sampling import region_samples
 from edgedetr.distill.losses.semantic_imitation import SemanticImitation
 from edgedetr.distill.methods import DistillationMethod
 from edgedetr.distill.networks.precision import in_float32
-from edgedetr.distill.weights.selection import inherit
+from edgedetr.distill.weights.inheritance import inherit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,10 +12,10 @@ from tqdm import tqdm
 from edgedetr.distill.model import new_model
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.distill.weights.imported_cache import local_checkpoint
+from edgedetr.distill.weights.inheritance import inherit
 from edgedetr.distill.weights.initial import model_from
 from edgedetr.distill.weights.normalization import normalization_of
 from edgedetr.distill.weights.pretrained import load_backbone
-from edgedetr.distill.weights.selection import inherit
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 

@@ -14,6 +14,7 @@ from edgedetr.distill.model import IMPORTED, Model, new_model, same_kind
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.distill.weights.class_rows import rows_by_name
 from edgedetr.distill.weights.imported_cache import local_checkpoint
+from edgedetr.distill.weights.inheritance import class_tensors, inherit
 from edgedetr.distill.weights.normalization import normalization_of
 from edgedetr.distill.weights.pretrained import (
     class_names_of,
@@ -21,7 +22,6 @@ from edgedetr.distill.weights.pretrained import (
     load_class_rows,
     load_detector,
 )
-from edgedetr.distill.weights.selection import class_tensors, inherit
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from edgedetr.distill.weights.selection import evenly_spaced, inherit
+from edgedetr.distill.weights.inheritance import evenly_spaced, inherit
 from edgedetr.runtime.errors import UsageError
 
 INTO_HEADS = tuple(
