@@ -206,7 +206,7 @@ def models(onnx_model):
     )
     onnx.save(net, "conv.onnx")
     made("calib", "collect", "conv.onnx", "--images", "pictures", "-o", "stats.json")
-    made("export", "qdq", "conv.onnx", "stats.json", "--rest", "fp32", "-o", "quantized.onnx")
+    made("export", "qdq", "conv.onnx", "stats.json", "--for", "openvino", "-o", "quantized.onnx")
     made("export", "clipping", "quantized.onnx", "-o", "clipping.onnx")
     made("calib", "digest", "tiny.onnx", "--images", "pictures", "-o", "digest.json")
     compared = ("verify", "conv.onnx", "quantized.onnx", "--images", "pictures")

@@ -158,7 +158,7 @@ def sign(path: Path, key: Path, output: Path | None) -> None:
     """
     from edgedetr.export.package.model_signing import sign_package
 
-    output = output or path.with_name(f"{path.name}.sig")
+    output = output or beside(path, f"{path.suffix}.sig")
     sign_package(path, key, output, _ask)
     click.echo(printable(f"{output}: signature of {path} by OpenSSF Model Signing"))
 
