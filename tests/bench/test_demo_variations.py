@@ -7,10 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
 import pytest
+from click.testing import CliRunner
+
+from edgedetr.runtime.cli import edgedetr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -95,7 +100,7 @@ def test_every_variation_is_another_one(variations: ModuleType) -> None:
 
 
 def test_what_a_run_left_is_read_and_what_it_did_not_make_is_none(
-    variations: ModuleType, tmp_path: Path
+    variations: ModuleType, tmp_path: Path, tiny_onnx: Callable[..., Path]
 ) -> None:
     nothing = variations._found(tmp_path)
     assert nothing["verdict"] is None
@@ -108,9 +113,11 @@ def test_what_a_run_left_is_read_and_what_it_did_not_make_is_none(
     }
     (tmp_path / "report.json").write_text(json.dumps(report))
     (tmp_path / "metrics.json").write_text(json.dumps({"metrics": {"seconds": 281.58}}))
-    verified = {"verdict": "passed", "reason": "", "reference": "a.onnx", "candidate": "b.onnx"}
-    hashes = {"reference_sha256": "a" * 64, "candidate_sha256": "b" * 64}
-    (tmp_path / "verify.int8.json").write_text(json.dumps(verified | hashes))
+    image, path = tmp_path / "a.png", tiny_onnx()
+    cv2.imwrite(str(image), np.full((8, 16, 3), 255, np.uint8))
+    out = tmp_path / "verify.int8.json"
+    line = ["verify", str(path), str(path), "--images", str(tmp_path), "--json", str(out)]
+    assert CliRunner().invoke(edgedetr, line).exit_code == 0
     found = variations._found(tmp_path)
     assert found["int8_coverage"] == pytest.approx(0.754)
     assert found["training_seconds"] == 281.6

@@ -244,7 +244,7 @@ def test_every_convention_goes_through_every_command(
     given = ("--spec", toml)
     for arguments in (
         ("calib", "collect", path, *given, "--images", images, "-o", stats),
-        ("export", "qdq", path, stats, *given, "--rest", "fp32", "-o", int8),
+        ("export", "qdq", path, stats, *given, "--for", "openvino", "-o", int8),
         ("export", "fp16", path, *given, "-o", half),
         (
             "verify",

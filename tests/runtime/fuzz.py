@@ -56,7 +56,7 @@ MANIFEST = {
     "spec": SPEC,
     "versions": ["tensorrt>=10.3.0"],
     "parents": [{"name": "b.onnx", "sha256": ""}],
-    "targets": ["sm_80+"],
+    "targets": ["sm_87"],
 }
 DIGEST = {
     "frames": 2,

@@ -22,9 +22,10 @@ def test_training_changes_the_student_and_lowers_the_loss(config, tmp_path):
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
 
-def test_splits_without_any_object_train_and_evaluate(config, kitti, tmp_path):
-    for name in ("train", "val"):
-        (kitti / f"ImageSets/{name}.txt").write_text("000005\n", encoding="utf-8")
+def test_batches_and_a_split_without_any_object_train_and_evaluate(config, kitti, tmp_path):
+    for name, frames in {"train": "000000\n000005\n", "val": "000005\n"}.items():
+        (kitti / f"ImageSets/{name}.txt").write_text(frames, encoding="utf-8")
+    config = replace(config, batch_size=1)
     metrics = recipe.train(replace(config, epochs=1), tmp_path / "run", "a command")
     assert np.isnan(metrics["ap50"])
     assert json.loads((tmp_path / "run/metrics.json").read_text())["metrics"]["ap50"] is None

@@ -1,7 +1,7 @@
 """A run of quantization-aware training, from its config to its checkpoint."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,8 +46,7 @@ def test_only_a_trained_student_is_trained_for_int8(tmp_path):
     with pytest.raises(SettingsError, match=r"qat\.frames must be at least 1"):
         load_config(path, ["qat.frames=0"])
     assert load_config(path, ["qat.enabled=true", "student.init=a"]).record()["qat"]["enabled"]
-    plain = load_config(path)
-    assert asdict(plain) == {**plain.record(), "qat": asdict(QatConfig())}
+    assert "qat" not in load_config(path).record()
 
 
 def test_without_the_export_stage_it_says_what_is_missing(quantized_config, tmp_path):

@@ -201,7 +201,7 @@ def test_the_frames_of_a_kitti_folder_are_its_validation_split(edgedetr, pair, w
     assert {f["frame"] for f in values["worst_frames"]} == {"b.png", "c01.png", "c02.png"}
     for wrong in ((), ("--data", root, "--images", white)):
         status, _, error = edgedetr("verify", a, b, *wrong)
-        assert (status, "give either --data KITTI_ROOT or --images DIR" in error) == (2, True)
+        assert (status, "give either --data ROOT or --images DIR" in error) == (2, True)
 
 
 def test_without_detections_nothing_is_decided_and_a_lower_threshold_helps(

@@ -1,5 +1,7 @@
 """The blocks of one graph on the inputs that they have in another: which one diverges?"""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -149,7 +151,8 @@ def quantized(exported, stats, folder):
     from edgedetr.export.transforms.quantize import quantize
     from edgedetr.graph.metadata import set_metadata
 
-    model = quantize(onnx.load(exported[0]), stats)
+    # corrected biases answer for the layers before, which do not err where blocks are fed
+    model = quantize(onnx.load(exported[0]), replace(stats, shifts={}))
     set_metadata(model, stats.spec, [])
     onnx.save(model, folder / "int8.onnx")
     return folder / "int8.onnx"

@@ -102,7 +102,7 @@ class CachedMemory:
         """Name the images of the next step."""
         self._rows = variants * self._images + indices
 
-    def __call__(self, _: Tensor) -> Any:  # noqa: ANN401 - what the family's `encode` gives
+    def __call__(self, *_: object) -> Any:  # noqa: ANN401 - what the family's `encode` gives
         """Return the teacher's memory of the images named last."""
         return self._like.with_tensors([part[self._rows] for part in self._known])
 
