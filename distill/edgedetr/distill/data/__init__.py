@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 from tqdm import tqdm
@@ -158,16 +158,6 @@ class DataModule(Protocol):
         """Read a split's labels; bad ones are noted, not raised. Raises DataError where none."""
         ...
 
-    def open_dataset(
-        self,
-        root: str | os.PathLike[str],
-        split: str,
-        class_names: tuple[str, ...],
-        untrained: Untrained = "background",
-    ) -> Dataset:
-        """Read a split's labels; raises DataError for a bad folder or label."""
-        ...
-
     def survey(self, root: Path, *, decode: bool = False) -> Survey:
         """Check all labels, and the headers of all images; raises DataError where none is."""
         ...
@@ -176,6 +166,21 @@ class DataModule(Protocol):
         self, out: Path, splits: Mapping[str, list[CheckedFrame]], class_names: tuple[str, ...]
     ) -> None:
         """Write frames into a new folder; raises DataError for names that cannot be written."""
+        ...
+
+
+@runtime_checkable
+class OpeningModule(Protocol):
+    """A format whose splits are not `FrameDataset`: it has neutral pairs of classes, or crowds."""
+
+    def open_dataset(
+        self,
+        root: str | os.PathLike[str],
+        split: str,
+        class_names: tuple[str, ...],
+        untrained: Untrained = "background",
+    ) -> Dataset:
+        """Read a split's labels; raises DataError for a bad folder or label."""
         ...
 
 
@@ -264,7 +269,10 @@ def open_dataset(
         untrained: What every other class is.
     """
     root = Path(root)
-    return data_module(kind, root).open_dataset(root, split, class_names, untrained)
+    module = data_module(kind, root)
+    if isinstance(module, OpeningModule):
+        return module.open_dataset(root, split, class_names, untrained)
+    return FrameDataset(module.read(root, split), class_names, untrained)
 
 
 def split_images(root: str | os.PathLike[str], split: str, kind: str | None = None) -> list[Path]:

@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.distill.data import FrameDataset
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.coco_entries import (
     class_name,
@@ -35,10 +34,8 @@ from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
-    from edgedetr.distill.data import Untrained
     from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
 
@@ -94,16 +91,6 @@ def read(root: Path, split: str) -> LabelSet:
     known = occurring or dict.fromkeys(CLASSES)
     found.class_names = tuple(known)
     return found
-
-
-def open_dataset(
-    root: str | os.PathLike[str],
-    split: str,
-    class_names: tuple[str, ...],
-    untrained: Untrained = "background",
-) -> FrameDataset:
-    """Read a split's labels; see `FrameDataset`."""
-    return FrameDataset(read(Path(root), split), class_names, untrained)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:

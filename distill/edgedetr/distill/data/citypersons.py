@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.distill.data import FrameDataset
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.cityscapes_files import IMAGE_ENDING, IMAGES, Kind
 from edgedetr.distill.labels.coco_entries import class_name, finite_number, short
@@ -21,10 +20,8 @@ from edgedetr.distill.labels.writing import place_image, require_own_names, roun
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
-    from edgedetr.distill.data import Untrained
     from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame, LabelSet
 
@@ -58,16 +55,6 @@ def read(root: Path, split: str) -> LabelSet:
     found = _KIND.read(root, split, _object)
     found.class_names, found.is_closed = CLASSES, True
     return found
-
-
-def open_dataset(
-    root: str | os.PathLike[str],
-    split: str,
-    class_names: tuple[str, ...],
-    untrained: Untrained = "background",
-) -> FrameDataset:
-    """Read a split's labels; see `FrameDataset`."""
-    return FrameDataset(read(Path(root), split), class_names, untrained)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.distill.data import FrameDataset
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.coco_entries import (
     class_name,
@@ -29,10 +27,9 @@ from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
-    import os
+    from pathlib import Path
     from collections.abc import Mapping, Sequence
 
-    from edgedetr.distill.data import Untrained
     from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
 
@@ -85,16 +82,6 @@ def read(root: Path, split: str) -> LabelSet:
         for (path, place, hw, objects), stem in zip(rows, stems, strict=True)
     ]
     return found
-
-
-def open_dataset(
-    root: str | os.PathLike[str],
-    split: str,
-    class_names: tuple[str, ...],
-    untrained: Untrained = "background",
-) -> FrameDataset:
-    """Read a split's labels; see `FrameDataset`."""
-    return FrameDataset(read(Path(root), split), class_names, untrained)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:

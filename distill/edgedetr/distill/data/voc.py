@@ -8,12 +8,10 @@ evaluation. A file that declares a document type or an entity is refused: it may
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from edgedetr.distill.data import FrameDataset
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.coco_entries import class_name, finite_number, short, whole_number
 from edgedetr.distill.labels.frames import (
@@ -32,10 +30,9 @@ from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images
 
 if TYPE_CHECKING:
-    import os
+    from pathlib import Path
     from collections.abc import Mapping
 
-    from edgedetr.distill.data import Untrained
     from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
 
@@ -80,16 +77,6 @@ def read(root: Path, split: str) -> LabelSet:
         found.frames.append(LabelledFrame(image, str(path), hw, objects, name))
     found.class_names = tuple(sorted(found.occurring()))
     return found
-
-
-def open_dataset(
-    root: str | os.PathLike[str],
-    split: str,
-    class_names: tuple[str, ...],
-    untrained: Untrained = "background",
-) -> FrameDataset:
-    """Read a split's labels; see `FrameDataset`."""
-    return FrameDataset(read(Path(root), split), class_names, untrained)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedetr.distill.data import FrameDataset
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.coco_entries import finite_number, reason, short, whole_number
 from edgedetr.distill.labels.frames import EVERY_CLASS, LabelledFrame, LabelledObject, LabelSet
@@ -25,10 +23,9 @@ from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images
 
 if TYPE_CHECKING:
-    import os
+    from pathlib import Path
     from collections.abc import Iterator, Mapping
 
-    from edgedetr.distill.data import Untrained
     from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
 
@@ -79,16 +76,6 @@ def read(root: Path, split: str) -> LabelSet:
             LabelledFrame(path, place, None, boxes[path.stem], path.stem) for path in paths
         ]
     return found
-
-
-def open_dataset(
-    root: str | os.PathLike[str],
-    split: str,
-    class_names: tuple[str, ...],
-    untrained: Untrained = "background",
-) -> FrameDataset:
-    """Read a split's labels; see `FrameDataset`."""
-    return FrameDataset(read(Path(root), split), class_names, untrained)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:

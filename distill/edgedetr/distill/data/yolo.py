@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from edgedetr.distill.data import FrameDataset
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.coco_entries import is_name, short
 from edgedetr.distill.labels.frames import (
@@ -33,10 +32,8 @@ from edgedetr.runtime.images import image_hw, list_images
 from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping, Sequence
 
-    from edgedetr.distill.data import Untrained
     from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
 
@@ -99,16 +96,6 @@ def read(root: Path, split: str) -> LabelSet:
         used = {int(o.name) for f in found.frames for o in f.objects}
         found.class_names = tuple(str(i) for i in range(max(used, default=-1) + 1))
     return found
-
-
-def open_dataset(
-    root: str | os.PathLike[str],
-    split: str,
-    class_names: tuple[str, ...],
-    untrained: Untrained = "background",
-) -> FrameDataset:
-    """Read a split's labels; see `FrameDataset`."""
-    return FrameDataset(read(Path(root), split), class_names, untrained)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:
