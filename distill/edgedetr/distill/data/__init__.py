@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -24,7 +24,7 @@ from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -158,21 +158,6 @@ class DataModule(Protocol):
         """Read a split's labels; bad ones are noted, not raised. Raises DataError where none."""
         ...
 
-    def survey(self, root: Path, *, decode: bool = False) -> Survey:
-        """Check all labels, and the headers of all images; raises DataError where none is."""
-        ...
-
-    def write(
-        self, out: Path, splits: Mapping[str, list[CheckedFrame]], class_names: tuple[str, ...]
-    ) -> None:
-        """Write frames into a new folder; raises DataError for names that cannot be written."""
-        ...
-
-
-@runtime_checkable
-class OpeningModule(Protocol):
-    """A format whose splits are not `FrameDataset`: it has neutral pairs of classes, or crowds."""
-
     def open_dataset(
         self,
         root: str | os.PathLike[str],
@@ -181,6 +166,16 @@ class OpeningModule(Protocol):
         untrained: Untrained = "background",
     ) -> Dataset:
         """Read a split's labels; raises DataError for a bad folder or label."""
+        ...
+
+    def survey(self, root: Path, *, decode: bool = False) -> Survey:
+        """Check all labels, and the headers of all images; raises DataError where none is."""
+        ...
+
+    def write(
+        self, out: Path, splits: Mapping[str, list[CheckedFrame]], class_names: tuple[str, ...]
+    ) -> None:
+        """Write frames into a new folder; raises DataError for names that cannot be written."""
         ...
 
 
@@ -222,6 +217,34 @@ class FrameDataset:
         """Read one frame; raises DataError when its image cannot be read."""
         frame = Frame(read_image(self.paths[index]), index * FRAME_NS, self.ids[index])
         return Sample(frame, self.truths[index])
+
+
+class OpenDataset(Protocol):
+    """The function ``open_dataset`` of a format."""
+
+    def __call__(
+        self,
+        root: str | os.PathLike[str],
+        split: str,
+        class_names: tuple[str, ...],
+        untrained: Untrained = "background",
+    ) -> FrameDataset:
+        """Read a split's labels; raises DataError for a bad folder or label."""
+        ...
+
+
+def opener(read: Callable[[Path, str], LabelSet]) -> OpenDataset:
+    """Make the ``open_dataset`` of a format whose splits are `FrameDataset`, of its ``read``."""
+
+    def open_dataset(
+        root: str | os.PathLike[str],
+        split: str,
+        class_names: tuple[str, ...],
+        untrained: Untrained = "background",
+    ) -> FrameDataset:
+        return FrameDataset(read(Path(root), split), class_names, untrained)
+
+    return open_dataset
 
 
 def truth_of(frame: CheckedFrame, class_names: tuple[str, ...], untrained: Untrained) -> Truth:
@@ -269,10 +292,7 @@ def open_dataset(
         untrained: What every other class is.
     """
     root = Path(root)
-    module = data_module(kind, root)
-    if isinstance(module, OpeningModule):
-        return module.open_dataset(root, split, class_names, untrained)
-    return FrameDataset(module.read(root, split), class_names, untrained)
+    return data_module(kind, root).open_dataset(root, split, class_names, untrained)
 
 
 def split_images(root: str | os.PathLike[str], split: str, kind: str | None = None) -> list[Path]:

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgedetr.distill.data import opener
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.coco_entries import (
     class_name,
@@ -91,6 +92,9 @@ def read(root: Path, split: str) -> LabelSet:
     known = occurring or dict.fromkeys(CLASSES)
     found.class_names = tuple(known)
     return found
+
+
+open_dataset = opener(read)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgedetr.distill.data import opener
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.cityscapes_files import IMAGE_ENDING, IMAGES, Kind
 from edgedetr.distill.labels.coco_entries import class_name, finite_number, short
@@ -55,6 +56,9 @@ def read(root: Path, split: str) -> LabelSet:
     found = _KIND.read(root, split, _object)
     found.class_names, found.is_closed = CLASSES, True
     return found
+
+
+open_dataset = opener(read)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from edgedetr.distill.data import opener
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.coco_entries import (
     class_name,
@@ -27,8 +28,8 @@ from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
@@ -82,6 +83,9 @@ def read(root: Path, split: str) -> LabelSet:
         for (path, place, hw, objects), stem in zip(rows, stems, strict=True)
     ]
     return found
+
+
+open_dataset = opener(read)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:

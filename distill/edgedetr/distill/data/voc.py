@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
+from edgedetr.distill.data import opener
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.coco_entries import class_name, finite_number, short, whole_number
 from edgedetr.distill.labels.frames import (
@@ -30,8 +31,8 @@ from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Mapping
+    from pathlib import Path
 
     from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
@@ -77,6 +78,9 @@ def read(root: Path, split: str) -> LabelSet:
         found.frames.append(LabelledFrame(image, str(path), hw, objects, name))
     found.class_names = tuple(sorted(found.occurring()))
     return found
+
+
+open_dataset = opener(read)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:

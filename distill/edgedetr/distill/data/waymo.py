@@ -12,6 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from edgedetr.distill.data import opener
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.coco_entries import finite_number, reason, short, whole_number
 from edgedetr.distill.labels.frames import EVERY_CLASS, LabelledFrame, LabelledObject, LabelSet
@@ -23,8 +24,8 @@ from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
@@ -76,6 +77,9 @@ def read(root: Path, split: str) -> LabelSet:
             LabelledFrame(path, place, None, boxes[path.stem], path.stem) for path in paths
         ]
     return found
+
+
+open_dataset = opener(read)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:

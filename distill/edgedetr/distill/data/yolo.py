@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from edgedetr.distill.data import opener
 from edgedetr.distill.dataset_survey import survey_labels
 from edgedetr.distill.labels.coco_entries import is_name, short
 from edgedetr.distill.labels.frames import (
@@ -96,6 +97,9 @@ def read(root: Path, split: str) -> LabelSet:
         used = {int(o.name) for f in found.frames for o in f.objects}
         found.class_names = tuple(str(i) for i in range(max(used, default=-1) + 1))
     return found
+
+
+open_dataset = opener(read)
 
 
 def survey(root: Path, *, decode: bool = False) -> Survey:
