@@ -40,6 +40,10 @@ NEVER_SCOPES = re.compile(
 ATTENTION = re.compile(r"attn|attention")
 """Scopes of attention, whose linear layers TensorRT fuses with it only where they are float."""
 
+MEMORY_SCOPES = re.compile(r"(^|/)encoder/.*attn|(encoder_attn|cross_attn)/value_proj")
+"""Scopes of attention's linear layers that read what the encoder makes, a row for each place of the
+image, and not queries."""
+
 FLOAT_SCOPES = re.compile(
     r"decoder|attn|attention|_head|(^|/)(head|rpn)/|class_embed|bbox_embed|enc_output|position|/pos_"
 )
@@ -61,7 +65,7 @@ class Point:
         weight: Its weight input, by the name under which the node knows it.
         is_first: No other convolution comes before it: it reads the image itself.
         has_kernel: Whether TensorRT has a good INT8 kernel for it.
-        is_delicate: It lies in the decoder or in attention.
+        is_delicate: It lies in the decoder, or for TensorRT in attention.
     """
 
     index: int
@@ -84,13 +88,16 @@ def points(wiring: Wiring, target: Target = "tensorrt") -> list[Point]:
     kinds = {index: _kind(node, wiring) for index, node in enumerate(wiring.nodes)}
     scopes = {index: _scope(index, kind, wiring) for index, kind in kinds.items() if kind}
     inside = (index for index, scope in scopes.items() if DECODER.search(scope))
-    decoder = wiring.downstream(QUERY_CHOICE) | wiring.behind(inside)
+    of_queries = wiring.downstream(QUERY_CHOICE)
+    decoder = of_queries | wiring.behind(inside)
     after_conv = wiring.downstream(["Conv"])
     found = []
     for index, scope in scopes.items():
         node, kind = wiring.nodes[index], kinds[index]
         in_decoder = index in decoder
         is_delicate = in_decoder or FLOAT_SCOPES.search(scope) is not None
+        if kind == "linear" and target != "tensorrt" and index not in of_queries:
+            is_delicate &= MEMORY_SCOPES.search(scope) is None
         if kind is None or (is_delicate and not _may_be(kind, scope, in_decoder, target)):
             continue
         earlier = wiring.producer.get(node.input[0], -1) in after_conv
@@ -104,7 +111,7 @@ def points(wiring: Wiring, target: Target = "tensorrt") -> list[Point]:
 def default_points(eligible: Iterable[Point], target: Target = "tensorrt") -> list[Point]:
     """Pick what a target has in INT8 unless it is told otherwise.
 
-    For CPUs that includes linear layers, but none in the decoder: what matters there is few queries
+    For CPUs that includes linear layers, but none that reads queries: what matters there is few
     whose values lie far from all others, which a range of least squared error clips.
     """
     if target == "tensorrt":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +24,9 @@ RUNS = 8
 """How often the model runs; the median counts."""
 
 _TIMED = "_kernel_time"
+"""What ONNX Runtime adds to the names of nodes that it times."""
+_REWRITTEN = re.compile(r"(_nchwc|_token_\d+|/MatMulAddFusion\w*)+$")
+"""What it adds to those that it lays out otherwise or fuses."""
 
 
 def layer_times(
@@ -36,8 +40,8 @@ def layer_times(
         spec: Its contract.
 
     Returns:
-        Of each kernel the names of the nodes that it computes, as far as they are known, and the
-        milliseconds of one run.
+        Of each kernel the names of the nodes that it computes, or of what they make, as far as they
+        are known, and the milliseconds of one run.
     """
     profilers: dict[str, Callable[[Path, ModelSpec], Iterable[Kernel]]] = {
         "openvino": _in_openvino,
@@ -83,4 +87,4 @@ def _in_onnxruntime(path: Path, spec: ModelSpec) -> Iterable[Kernel]:
         if event["cat"] == "Node" and event["name"].endswith(_TIMED):
             samples.setdefault(event["name"].removesuffix(_TIMED), []).append(event["dur"] / 1e3)
     for node, taken in samples.items():
-        yield (node,), float(np.median(taken))
+        yield (_REWRITTEN.sub("", node),), float(np.median(taken))

@@ -190,8 +190,8 @@ class Timer:
 def _layer_names(model: onnx.ModelProto) -> dict[str, int]:
     """Map the names that a library's kernel may have to the layer that it computes.
 
-    A kernel bears the names of what it was fused of: of the layer, and of the bias and the
-    activation behind it. What rounds a tensor is called after it, and belongs to what reads it.
+    A kernel bears the names of what it was fused of, the layer, its bias and its ReLU, or of what
+    it makes. What rounds a tensor is called after it, and belongs to what reads it.
     """
     wiring, names = Wiring(model.graph), {}
     for index, node in enumerate(wiring.nodes):
@@ -204,12 +204,17 @@ def _layer_names(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _chain(wiring: Wiring, index: int) -> Iterable[str]:
-    """Name a node, and the one that reads its result where that is a bias."""
-    node = wiring.nodes[index]
-    yield label(node)
-    readers = wiring.readers.get(node.output[0], [])
-    if [wiring.nodes[i].op_type for i in readers] == ["Add"]:
-        yield label(wiring.nodes[readers[0]])
+    """Name a layer, its bias and its ReLU, and what each makes."""
+    node: onnx.NodeProto | None = wiring.nodes[index]
+    while node is not None:
+        yield label(node)
+        yield node.output[0]
+        readers = [wiring.nodes[i] for i in wiring.readers.get(node.output[0], [])]
+        is_fused = [r.op_type for r in readers] in (["Add"], ["Relu"])
+        is_fused = is_fused and all(
+            n in wiring.constants or n == node.output[0] for n in readers[0].input
+        )
+        node = readers[0] if is_fused else None
 
 
 def _roundings(tensor: str) -> Iterable[str]:
