@@ -87,18 +87,20 @@ MEASURES = (
 
 
 @click.command()
-@click.option("--foreign", type=PATH, required=True, help="Folder of the foreign model.")
-@click.option("--run", type=PATH, required=True, help="Folder of the demo's student.onnx.")
+@click.option("--foreign", type=PATH, help="Folder of the foreign model.")
+@click.option("--run", type=PATH, help="Folder of the demo's student.onnx.")
 @click.option("--data", type=PATH, required=True, help="The demo's frames.")
 @click.option("--latency", type=PATH, multiple=True, help="A model to time; repeatable.")
 @result_option(__file__)
-def main(foreign: Path, run: Path, data: Path, latency: tuple[Path, ...], out: Path) -> None:
-    """Measure and write the figures."""
+def main(
+    foreign: Path | None, run: Path | None, data: Path, latency: tuple[Path, ...], out: Path
+) -> None:
+    """Measure what is given, and write the figures."""
     logging.getLogger().setLevel(logging.ERROR)
     frames = choose_frames(kitti_images(data), LATENCY_FRAMES)
     figures = {
-        "foreign": measure_foreign(foreign),
-        "student": measure_student(run / "student.onnx", data),
+        "foreign": measure_foreign(foreign) if foreign else {},
+        "student": measure_student(run / "student.onnx", data) if run else {},
         "latency": {path.name: measure_latency(path, frames) for path in latency},
         "limits": {"max_score_drop": MAX_SCORE_DROP, "min_iou": MIN_IOU},
         "threads": THREADS,
