@@ -31,6 +31,7 @@ def test_a_layer_counts_once_for_each_type():
     ]
     trt, runtime = library(json.dumps({"Layers": layers}))
     found = engine_layers(trt, None, b"engine", host_code=False)
+    assert found
     assert found.types == {"FP16": 3, "FP32": 1, "INT8": 1}
     assert (found.products, found.computes_in) == ({}, found.types)
     assert found.describe() == "3 FP16, 1 FP32, 1 INT8"
@@ -66,6 +67,7 @@ def test_products_reformats_and_what_is_left_over():
     ]
     trt, _ = library(json.dumps({"Layers": layers}))
     found = engine_layers(trt, None, b"engine", host_code=True)
+    assert found
     assert found.products == {"INT8": 2, "FP16": 1, "FP32": 1}
     assert found.computes_in == found.products
     assert (found.reformats, found.quantizers) == (1, 1)
