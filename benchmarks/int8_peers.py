@@ -178,7 +178,7 @@ def graphs(
         export_qdq(path, stats, made[f"ours, {target}"], spec=spec, target=target)
     for name, quantizer in QUANTIZERS.items():
         output = folder / f"{name.split()[0]}.peer.onnx"
-        reason = attempt(lambda q=quantizer, o=output: q(path, Feeds(spec, images), o))
+        reason = attempt(quantizer, path, Feeds(spec, images), output)
         if reason:
             missing[name] = reason
         else:
@@ -186,10 +186,10 @@ def graphs(
     return made, missing
 
 
-def attempt(quantize: Callable[[], None]) -> str:
+def attempt(quantizer: Callable[..., None], path: Path, feeds: Feeds, output: Path) -> str:
     """Run a peer; return in a line why it made nothing."""
     try:
-        quantize()
+        quantizer(path, feeds, output)
     except Exception as error:  # whatever a peer raises is its reason
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return ""

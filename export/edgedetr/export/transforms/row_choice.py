@@ -129,7 +129,7 @@ def _move(
     """Let a chain read chosen rows, behind the choice, and take the place of its result."""
     choice = wiring.nodes[index]
     indices = {shapes[choice.output[0]][-1]: str(choice.input[1])}
-    added = []
+    added: list[onnx.NodeProto] = []
     for name in (chain.source, *chain.beside):
         added += _choosing(graph, choice, name, rows, shapes[name][-1], indices)
     chosen = {n.input[0]: n.output[0] for n in added if n.op_type == "GatherElements"}
