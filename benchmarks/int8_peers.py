@@ -18,7 +18,9 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -142,7 +144,7 @@ def with_nncf(path: Path, feeds: Feeds, output: Path) -> None:
     """Quantize with NNCF, which writes ONNX, too."""
     import nncf
 
-    dataset = nncf.Dataset(list(feeds))
+    dataset = nncf.Dataset(iter(feeds))
     onnx.save(nncf.quantize(onnx.load(path), dataset, subset_size=len(feeds.inputs)), output)
 
 
@@ -178,7 +180,7 @@ def graphs(
         export_qdq(path, stats, made[f"ours, {target}"], spec=spec, target=target)
     for name, quantizer in QUANTIZERS.items():
         output = folder / f"{name.split()[0]}.peer.onnx"
-        reason = attempt(quantizer, path, Feeds(spec, images), output)
+        reason = attempt(quantizer, path, spec, images, output)
         if reason:
             missing[name] = reason
         else:
@@ -186,13 +188,35 @@ def graphs(
     return made, missing
 
 
-def attempt(quantizer: Callable[..., None], path: Path, feeds: Feeds, output: Path) -> str:
-    """Run a peer; return in a line why it made nothing."""
+def attempt(
+    quantizer: Callable[[Path, Feeds, Path], None],
+    path: Path,
+    spec: ModelSpec,
+    images: Sequence[Path],
+    output: Path,
+) -> str:
+    """Run a peer in a process of its own; return in a line why it made nothing.
+
+    The Model Optimizer changes ONNX Runtime's tool in the process that it runs in.
+    """
+    spawn = get_context("spawn")
     try:
-        quantizer(path, feeds, output)
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            pool.submit(_run, quantizer, path, spec, tuple(images), output).result()
     except Exception as error:  # whatever a peer raises is its reason
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return ""
+
+
+def _run(
+    quantizer: Callable[[Path, Feeds, Path], None],
+    path: Path,
+    spec: ModelSpec,
+    images: Sequence[Path],
+    output: Path,
+) -> None:
+    logging.getLogger().setLevel(logging.ERROR)
+    quantizer(path, Feeds(spec, images), output)
 
 
 def share(model: onnx.ModelProto) -> float:
