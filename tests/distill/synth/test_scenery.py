@@ -54,7 +54,7 @@ def test_sides_that_face_away_or_are_too_near_are_left_out(pose, sides):
 
 
 def test_a_house_has_a_window_for_each_floor_and_column():
-    """6.2 m are two floors, 8.4 m three columns; a side is wall, plinth, frames, panes and eaves."""
+    """6.2 m are two floors, 8.4 m three columns; a side has five layers."""
     parts = building_parts(AHEAD, (6.2, 4, 8.4), CAMERA, LIGHT, np.random.default_rng(0))
     assert [len(part.points) for part in parts] == [1, 1, 6, 6, 1]
     frames, panes = parts[2].points, parts[3].points
