@@ -48,7 +48,7 @@ def test_everything_between_the_ends_is_fp16(between_heads: Build, halved: Halve
     assert half.share.half_macs == half.share.macs == 2 * 3 * 3 * 16
     assert half.share.islands == {"boxes": 1}
     assert half.share.describe() == (
-        "4 of 5 nodes and 100.0% of 0.000 GMACs in FP16, 3 casts; FP32: 1 nodes (boxes 1)"
+        "4 of 5 nodes and 100.0% of 0.000 GMACs in FP16, 3 casts; FP32: 1 node (boxes 1)"
     )
 
 
