@@ -29,9 +29,10 @@ def write(onnx_model: Callable[..., onnx.ModelProto], tmp_path: Path) -> Write:
     def make(
         images: tuple[object, ...] = (1, 3, 8, 16), metadata: dict[str, str] | None = None
     ) -> Path:
+        kernel = (1,) * (len(images) - 2)
         model = onnx_model(
             [("Conv", "conv", ["images", "w"], "x", {})],
-            {"w": np.ones((2, images[1], 1, 1)), "logits": LOGITS, "boxes": BOXES},
+            {"w": np.ones((2, images[1], *kernel)), "logits": LOGITS, "boxes": BOXES},
             inputs={"images": images},
             outputs=["x", "logits", "boxes"],
         )

@@ -56,8 +56,9 @@ def latency(
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     whole = report.end_to_end
     click.echo(
-        f"{printable(model.name)}: {counted(frames, 'frame')}, session p50 {report.floor_ms:.2f} ms; "
-        f"end to end p50 {whole.p50_ms:.2f}, p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
+        f"{printable(model.name)}: {counted(frames, 'frame')}, "
+        f"session p50 {report.floor_ms:.2f} ms; end to end p50 {whole.p50_ms:.2f}, "
+        f"p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
         f"overhead ratio {report.overhead_ratio:.3f}; {report.backend}"
     )
 

@@ -18,7 +18,7 @@ def test_a_float_model_and_a_wrong_name_are_one_line(edgedetr, fp32, int8, tmp_p
     for arguments, status, message in (
         ((fp32,), 1, "quantizes no activation"),
         ((int8, "-o", tmp_path / "c.bin"), 2, "c.bin is not the name of an ONNX file"),
-        ((int8, "-o", int8), 2, "is the input of the same command"),
+        ((int8, "-o", int8), 2, "is an input of the same command"),
     ):
         found, out, error = edgedetr("export", "clipping", *arguments)
         assert (found, out, error.count("\n")) == (status, "", 1)

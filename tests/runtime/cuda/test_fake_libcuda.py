@@ -21,16 +21,6 @@ ILLEGAL_ADDRESS = 700
 
 
 @pytest.fixture
-def drv(libcuda):
-    """pycuda.driver, or a skip."""
-    if libcuda is None:
-        pytest.skip("pycuda is not installed (make pycuda), or a real driver is loaded already")
-    import pycuda.driver
-
-    return pycuda.driver
-
-
-@pytest.fixture
 def device(drv, libcuda, kernels, monkeypatch):
     """A GPU whose context is current, whose misuses are wanted."""
     gpu = fake_libcuda.DriverGpu(libcuda)

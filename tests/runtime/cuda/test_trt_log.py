@@ -1,7 +1,8 @@
 """TensorRT answers None or False; its log says why."""
 
 import logging
-from types import SimpleNamespace
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,9 @@ def trt():
         def __init__(self):
             self.is_ready = True
 
-    return SimpleNamespace(ILogger=ILogger)
+    library: Any = ModuleType("tensorrt")
+    library.ILogger = ILogger
+    return library
 
 
 def test_the_last_error_is_the_reason_until_it_is_cleared(trt):
