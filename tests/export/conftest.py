@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -108,10 +109,9 @@ def family_files(settled_model, calibration_images, tmp_path_factory):
     def make(family):
         from edgedetr.calib.collect import collect
         from edgedetr.distill.weights.checkpoint import save_model
+        from edgedetr.export import to_onnx
         from edgedetr.export.to_fp16 import export_fp16
-        from edgedetr.export.to_onnx import export_onnx
         from edgedetr.export.to_qdq import export_qdq
-        from edgedetr.export.transforms.trace import trace
 
         folder = tmp_path_factory.mktemp(family)
         names = ("m.safetensors", "traced.onnx", "m.calib.json", "m.onnx", "m.fp16.onnx")
@@ -119,8 +119,15 @@ def family_files(settled_model, calibration_images, tmp_path_factory):
         int8_fp16, int8_fp32 = folder / "m.int8.onnx", folder / "m.int8.fp32.onnx"
         model = settled_model(family)
         save_model(checkpoint, model, command="a test")
-        trace(model, traced)
-        exported = export_onnx(checkpoint, fp32)
+        trace = to_onnx.trace
+
+        def trace_and_keep(*arguments):
+            trace(*arguments)
+            shutil.copy(arguments[1], traced)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(to_onnx, "trace", trace_and_keep)
+            exported = to_onnx.export_onnx(checkpoint, fp32)
         export_fp16(fp32, fp16)
         collect(fp32, calibration_images).write(stats)
         share = export_qdq(fp32, stats, int8_fp16)
