@@ -112,6 +112,7 @@ def family_files(settled_model, calibration_images, tmp_path_factory):
         from edgedetr.export import to_onnx
         from edgedetr.export.to_fp16 import export_fp16
         from edgedetr.export.to_qdq import export_qdq
+        from edgedetr.export.transforms.trace import trace
 
         folder = tmp_path_factory.mktemp(family)
         names = ("m.safetensors", "traced.onnx", "m.calib.json", "m.onnx", "m.fp16.onnx")
@@ -119,7 +120,6 @@ def family_files(settled_model, calibration_images, tmp_path_factory):
         int8_fp16, int8_fp32 = folder / "m.int8.onnx", folder / "m.int8.fp32.onnx"
         model = settled_model(family)
         save_model(checkpoint, model, command="a test")
-        trace = to_onnx.trace
 
         def trace_and_keep(*arguments):
             trace(*arguments)

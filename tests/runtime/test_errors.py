@@ -2,12 +2,15 @@
 
 import inspect
 import re
+from typing import Any
 
 import pytest
 
 from edgedetr.runtime import errors
 
-CLASSES = {name: value for name, value in vars(errors).items() if inspect.isclass(value)}
+CLASSES: dict[str, Any] = {
+    name: value for name, value in vars(errors).items() if inspect.isclass(value)
+}
 
 
 def drawn():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import GraphProto, TensorProto, helper, numpy_helper
@@ -23,7 +25,7 @@ def graph() -> GraphProto:
     )
 
 
-def constants_of(graph: GraphProto) -> dict[str, list[float]]:
+def constants_of(graph: GraphProto) -> dict[str, Any]:
     return {t.name: numpy_helper.to_array(t).tolist() for t in graph.initializer if t.name != "w"}
 
 

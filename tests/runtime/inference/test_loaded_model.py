@@ -103,8 +103,14 @@ def test_what_another_model_prepared_is_preprocessed_again(load):
 
 
 def test_a_device_that_preprocesses_needs_no_spare(load):
-    session, fed = GreySession(), []
-    session.feed = lambda image: fed.append(image.mean()) or PLACE
+    fed: list[float] = []
+
+    class FeedingSession(GreySession):
+        def feed(self, image):
+            fed.append(image.mean())
+            return PLACE
+
+    session = FeedingSession()
     model = load(session)
     prepared = model.prepare(WHITE)
     assert (prepared.buffer, prepared.place) == (None, None)

@@ -2,6 +2,7 @@
 
 import enum
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,9 @@ from edgedetr.runtime.errors import UsageError
 @pytest.fixture
 def trt():
     """What the library knows: GPUs from 7.5 to 12.0."""
-    capabilities = enum.IntEnum("ComputeCapability", "NONE CURRENT SM75 SM80 SM86 SM120")
-    return SimpleNamespace(__version__="1.7.1", ComputeCapability=capabilities)
+    one_of: Any = enum.IntEnum
+    known = one_of("ComputeCapability", "NONE CURRENT SM75 SM80 SM86 SM120")
+    return SimpleNamespace(__version__="1.7.1", ComputeCapability=known)
 
 
 @pytest.mark.parametrize(
