@@ -15,7 +15,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
 )
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.printable import printable
+from edgedetr.runtime.printable import counted, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +56,9 @@ def latency(
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     whole = report.end_to_end
     click.echo(
-        f"{printable(model.name)}: {frames} frames, session p50 {report.floor_ms:.2f} ms; end to "
-        f"end p50 {whole.p50_ms:.2f}, p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
+        f"{printable(model.name)}: {counted(frames, 'frame')}, "
+        f"session p50 {report.floor_ms:.2f} ms; end to end p50 {whole.p50_ms:.2f}, "
+        f"p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
         f"overhead ratio {report.overhead_ratio:.3f}; {report.backend}"
     )
 
@@ -70,7 +71,7 @@ def latency(
 @click.option(
     "--reference",
     type=PATH,
-    help="ONNX file whose answers in ONNX Runtime are the reference; default: MODEL.",
+    help="ONNX file whose detections in ONNX Runtime are the reference; default: MODEL.",
 )
 @model_options
 def automotive(
@@ -98,8 +99,8 @@ def automotive(
     if not report.accuracy.holds:
         lost = f"{report.accuracy.lost} of {report.accuracy.detections}"
         raise GateError(
-            f"{model}: {lost} detections differ from {report.accuracy.reference} in ONNX Runtime, "
-            "wanted at most 0.1 %; find out where with edgedetr verify"
+            f"{model}: {lost} detections differ from those of {report.accuracy.reference} in ONNX "
+            "Runtime, at most 0.1 % may; run edgedetr verify to see which"
         )
 
 
@@ -155,7 +156,6 @@ def gate(report_json: Path, budgets: Path) -> None:
     from edgedetr.bench.report.budgets import broken_budgets, read_budgets
     from edgedetr.bench.report.record import read_report
     from edgedetr.runtime.errors import GateError
-    from edgedetr.runtime.printable import counted
 
     agreed = read_budgets(budgets)
     broken = broken_budgets(read_report(report_json), agreed)

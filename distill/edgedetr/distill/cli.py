@@ -321,7 +321,7 @@ def _figure(value: float, width: int) -> str:
     metavar="MODEL.safetensors",
     help="The checkpoint to write.",
 )
-@click.option("--query-fade", is_flag=True, help="Let weak queries fade; changes the answers.")
+@click.option("--query-fade", is_flag=True, help="Let weak queries fade; changes the outputs.")
 @click.option(
     "--input-hw",
     nargs=2,
