@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 from edgedetr.distill.data import opener
-from edgedetr.distill.dataset_survey import survey_labels
+from edgedetr.distill.dataset_survey import surveyor
 from edgedetr.distill.labels.coco_entries import class_name, finite_number, short, whole_number
 from edgedetr.distill.labels.frames import (
     OCCLUDED,
@@ -25,7 +25,7 @@ from edgedetr.distill.labels.frames import (
 )
 from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import read_label_text
-from edgedetr.distill.labels.writing import decimal, place_image, require_own_names
+from edgedetr.distill.labels.writing import decimal, image_name, place_image, require_own_names
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
 
 LAYOUT = "Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/train.txt"
@@ -81,11 +80,7 @@ def read(root: Path, split: str) -> LabelSet:
 
 
 open_dataset = opener(read)
-
-
-def survey(root: Path, *, decode: bool = False) -> Survey:
-    """Check every annotation and image."""
-    return survey_labels(read(root, "all"), decode=decode)
+survey = surveyor(read)
 
 
 def write(
@@ -101,7 +96,7 @@ def write(
     require_own_names(frame for frames in splits.values() for frame in frames)
     for split, frames in splits.items():
         for frame in frames:
-            name = f"{frame.name}{frame.path.suffix.lower()}"
+            name = image_name(frame)
             place_image(frame.path, out / "JPEGImages" / name)
             write_text(out / "Annotations" / f"{frame.name}.xml", _text(frame, name))
         write_text(_listing(out, split), "".join(f"{frame.name}\n" for frame in frames))

@@ -58,6 +58,7 @@ class LabelledFrame(NamedTuple):
         hw: Height and width as the labels have them; None where they do not say.
         objects: The objects, in the order of the file.
         name: Name of the frame.
+        header: The header of the image, where it was read already.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class LabelledFrame(NamedTuple):
     hw: tuple[int, int] | None
     objects: list[LabelledObject]
     name: str
+    header: ImageHeader | None = None
 
 
 @dataclass
@@ -142,7 +144,7 @@ def checked(labels: LabelSet, *, decode: bool = False) -> Iterator[CheckedFrame 
     boxes = flat = turned = 0
     for frame in tqdm(labels.frames, "check", unit="frame", disable=None, leave=False):
         try:
-            header = image_header(frame.path)
+            header = frame.header or image_header(frame.path)
             if decode:
                 read_sound_image(frame.path)
         except (DataError, OSError) as error:  # a name may be longer than any file's

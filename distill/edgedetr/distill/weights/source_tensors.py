@@ -30,16 +30,26 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     for path in weight_files(folder):
         if not path.is_file():
             raise ArtifactError(f"{path} is missing: a part of the weights; download it as well")
-        try:
-            tensors |= load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ArtifactError(
-                f"{path} is no readable safetensors file ({error}), perhaps half of a download; "
-                "download it again"
-            ) from error
+        tensors |= tensors_of(path)
+    return tensors
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file, mapped into memory.
+
+    Raises:
+        ArtifactError: If it is damaged, or a tensor is not finite.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            f"{path} is no readable safetensors file ({error}), perhaps half of a download; "
+            "download it again"
+        ) from error
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ArtifactError(f"{folder}: {name} is not finite everywhere; download it again")
+            raise ArtifactError(f"{path}: {name} is not finite everywhere; download it again")
     return tensors
 
 
