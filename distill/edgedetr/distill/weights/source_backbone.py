@@ -16,7 +16,7 @@ from edgedetr.distill.weights.normalization import BACKBONE_KEY, normalization_o
 from edgedetr.distill.weights.pretrained import load_backbone
 from edgedetr.distill.weights.resnet_names import common_names
 from edgedetr.distill.weights.source_config import CONFIG
-from edgedetr.distill.weights.source_tensors import WEIGHTS, tensors_of
+from edgedetr.distill.weights.source_tensors import WEIGHTS, require_finite, tensors_of
 from edgedetr.distill.weights.tensor_file import tensor_path
 from edgedetr.distill.weights.timm_backbone import SHAPES
 from edgedetr.runtime.errors import ArtifactError
@@ -65,6 +65,7 @@ def import_backbone(place: Path, output: Path, *, name: str) -> str:
     if not weights.is_file():
         raise ArtifactError(f"{weights} is missing; bring it as well")
     given = tensors_of(weights)
+    require_finite(given, weights)
     names = common_names(given)
     kind = _kind(names, weights)
     config = resnet_d_config if kind.endswith("d") else resnet_config

@@ -16,7 +16,7 @@ from edgedetr.distill.weights.source_config import (
     named_rows,
     row_labels,
 )
-from edgedetr.distill.weights.source_tensors import tensors_of
+from edgedetr.distill.weights.source_tensors import require_finite, tensors_of
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
 from edgedetr.runtime.spec import ModelSpec
@@ -61,6 +61,7 @@ def read_file(
         tensors = in_names_of_transformers(given)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}; bring the file as it was published") from error
+    require_finite(tensors, path)
     values, rows = _configuration(path, given)
     class_names, class_rows = named_rows(_labels(path, rows), path)
     spec = ModelSpec(input_hw or INPUT_HW, class_names, resize="stretch", antialias=True)

@@ -29,7 +29,7 @@ def source_place(source: str) -> Path:
     if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
         return path
     brought = cache_folder("hub") / source
-    if is_foreign(source):
+    if is_foreign(source) or (source.startswith("timm/") and not path.exists()):
         return brought if (brought / CONFIG).is_file() else _downloaded(source, brought)
     if path.suffix in PICKLES:
         raise ArtifactError(

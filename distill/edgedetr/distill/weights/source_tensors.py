@@ -11,6 +11,7 @@ from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -31,26 +32,34 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         if not path.is_file():
             raise ArtifactError(f"{path} is missing: a part of the weights; download it as well")
         tensors |= tensors_of(path)
+    require_finite(tensors, folder)
     return tensors
+
+
+def require_finite(tensors: Mapping[str, Tensor], place: Path) -> None:
+    """Stop unless every number is finite.
+
+    Raises:
+        ArtifactError: If one is not; it names the tensor and ``place``.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ArtifactError(f"{place}: {name} is not finite everywhere; download it again")
 
 
 def tensors_of(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file, mapped into memory.
 
     Raises:
-        ArtifactError: If it is damaged, or a tensor is not finite.
+        ArtifactError: If it is damaged.
     """
     try:
-        tensors = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ArtifactError(
             f"{path} is no readable safetensors file ({error}), perhaps half of a download; "
             "download it again"
         ) from error
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ArtifactError(f"{path}: {name} is not finite everywhere; download it again")
-    return tensors
 
 
 def weight_files(folder: Path) -> list[Path]:
