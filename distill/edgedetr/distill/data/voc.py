@@ -21,6 +21,7 @@ from edgedetr.distill.labels.frames import (
     LabelledFrame,
     LabelledObject,
     LabelSet,
+    lost_images,
     with_bar,
 )
 from edgedetr.distill.labels.keeps import Keeps
@@ -75,6 +76,8 @@ def read(root: Path, split: str) -> LabelSet:
             found.problems.append(text)
             continue
         found.frames.append(LabelledFrame(image, str(path), hw, objects, name))
+    if split == "all":
+        found.notes += lost_images(folder, (folder / "Annotations" / f"{n}.xml" for n in there))
     found.class_names = tuple(sorted(found.occurring()))
     return found
 

@@ -22,6 +22,7 @@ from edgedetr.distill.labels.frames import (
     LabelledObject,
     LabelSet,
     frame_stems,
+    lost_images,
     with_bar,
 )
 from edgedetr.distill.labels.keeps import Keeps
@@ -95,6 +96,8 @@ def read(root: Path, split: str) -> LabelSet:
     if without:
         have_no = counted(without, "image")
         found.notes.append(f"{root}: {have_no} without a label file, taken as without objects")
+    if split == "all":
+        found.notes += lost_images(root, (Path(frame.labels) for frame in found.frames))
     if names is None:
         used = {int(o.name) for f in found.frames for o in f.objects}
         found.class_names = tuple(str(i) for i in range(max(used, default=-1) + 1))
