@@ -1,11 +1,13 @@
 import json
 import re
+from collections import defaultdict
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import DFineConfig, DFineForObjectDetection
+from typing_extensions import override
 
 from edgedetr.distill.detectors import d_fine
 from edgedetr.distill.model import IMPORTED
@@ -64,6 +66,7 @@ INSIDE["decoder.decoder.layers."] = (
 
 
 def name_in_rt_detr_v4(name):
+    found = name
     for ours, theirs in INVERSE:
         found, count = re.subn(f"^{ours}", theirs, name)
         if count:
@@ -77,14 +80,15 @@ def name_in_rt_detr_v4(name):
 
 def as_published(network):
     """The tensors of a D-FINE of transformers as RT-DETRv4's file has them."""
-    tensors, apart = {}, {}
+    tensors = {}
+    apart = defaultdict(dict)
     for name, tensor in network.state_dict().items():
         if name.startswith(("class_embed", "bbox_embed")):  # the decoder has them as well
             continue
         theirs = name_in_rt_detr_v4(name)
         match = re.fullmatch(r"(.*\.)([qkv])_proj\.(weight|bias)", theirs)
         if match:
-            apart.setdefault(f"{match[1]}in_proj_{match[3]}", {})[match[2]] = tensor
+            apart[f"{match[1]}in_proj_{match[3]}"][match[2]] = tensor
         else:
             tensors[theirs] = tensor
     tensors |= {n: torch.cat([parts[k] for k in "qkv"]) for n, parts in apart.items()}
@@ -131,6 +135,7 @@ def with_silu(network):
             super().__init__()
             self.layers = layers
 
+        @override
         def forward(self, x):
             *inner, last = self.layers
             for layer in inner:

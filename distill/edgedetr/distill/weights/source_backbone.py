@@ -39,7 +39,7 @@ def is_backbone(place: Path) -> bool:
             values = read_json(place / CONFIG)
         except (OSError, ValueError):
             return False
-        return isinstance(values, dict) and "architecture" in values and "model_type" not in values
+        return "architecture" in values and "model_type" not in values
     try:
         with safe_open(os.fspath(place), framework="pt") as file:
             return any(FIRST.fullmatch(name) for name in file.keys())  # noqa: SIM118 - no mapping
