@@ -81,7 +81,7 @@ def name_in_rt_detr_v4(name):
 def as_published(network):
     """The tensors of a D-FINE of transformers as RT-DETRv4's file has them."""
     tensors = {}
-    apart = defaultdict(dict)
+    apart: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
     for name, tensor in network.state_dict().items():
         if name.startswith(("class_embed", "bbox_embed")):  # the decoder has them as well
             continue
