@@ -67,6 +67,11 @@ def test_queries_keys_and_values_come_apart_and_training_alone_is_left_out():
     assert len(found) == 6
 
 
+def test_a_frozen_norm_has_counted_no_batch():
+    found = in_names_of_transformers({"encoder.input_proj.0.norm.running_mean": torch.ones(1)})
+    assert found["model.encoder_input_proj.0.1.num_batches_tracked"] == 0
+
+
 def test_what_is_no_part_of_it_is_named():
     with pytest.raises(ArtifactError, match=r"keypoint_head\.weight is no tensor of RT-DETRv4"):
         name_in_transformers("keypoint_head.weight")

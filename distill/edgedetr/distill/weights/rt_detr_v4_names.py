@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import torch
+
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 PROJECTOR = "encoder.feature_projector."
 """Begins what led the features to the foundation model's: D-FINE and DEIM have no such tensor."""
+MEAN = "running_mean"
 UNUSED = re.compile(
     r"encoder\.feature_projector\..*|decoder\.decoder\.(?:up|reg_scale)|decoder\.(?:anchors|valid_mask)"
 )
@@ -110,4 +113,6 @@ def in_names_of_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
                 renamed[f"{place}{part}_proj.{kind}"] = third
         else:
             renamed[found] = tensor
+    for name in [name for name in renamed if name.endswith(MEAN)]:  # frozen norms count no batches
+        renamed.setdefault(f"{name.removesuffix(MEAN)}num_batches_tracked", torch.tensor(0))
     return renamed
