@@ -331,17 +331,26 @@ def _figure(value: float, width: int) -> str:
     show_default="the preprocessor's",
 )
 def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, int] | None) -> None:
-    """Import the detector SOURCE, with the answers that it has in transformers.
+    """Import the detector or backbone SOURCE, with the answers that it has in its own library.
 
-    SOURCE is a name of the Hugging Face hub, or a folder with config.json, preprocessor_config.json
-    and model.safetensors. The checkpoint works in every command: as a teacher, as a start, to
-    export, to verify and to detect.
+    SOURCE is a name of the Hugging Face hub, a folder with config.json, preprocessor_config.json
+    and model.safetensors, or a safetensors file of RT-DETRv4. The checkpoint works in every
+    command: as a teacher, as a start, to export, to verify and to detect. A backbone (resnet50,
+    torchvision:resnet50, a name or folder of timm) is for student.backbone_weights.
     """
     from edgedetr.distill.weights.importing import import_model
-    from edgedetr.distill.weights.source_folder import source_folder
+    from edgedetr.distill.weights.source_backbone import import_backbone, is_backbone
+    from edgedetr.distill.weights.source_place import source_place
 
+    place = source_place(source)
+    if is_backbone(place):
+        if query_fade or input_hw:
+            raise UsageError(f"{source} is a backbone; leave out --query-fade and --input-hw")
+        kind = import_backbone(place, output, name=source)
+        click.echo(f"{output}: backbone {kind}; name it in student.backbone_weights")
+        return
     model = import_model(
-        source_folder(source),
+        place,
         output,
         query_fade=query_fade,
         input_hw=input_hw,
