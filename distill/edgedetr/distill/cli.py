@@ -298,6 +298,33 @@ def of_data(root: Path, kind: str | None, split: str, detections: Path, out: Pat
     _show_coco(scores)
 
 
+@evaluate.command()
+@click.option("--labels", required=True, type=PATH, help="Folder of KITTI's tracking labels.")
+@click.option("--tracks", required=True, type=PATH, help="Folder with a file for each sequence.")
+@_FIGURES
+def tracks(labels: Path, tracks: Path, out: Path | None) -> None:
+    """Compute HOTA, MOTA and IDF1 of tracks, over the sequences that have some.
+
+    A sequence is 0000.txt in KITTI's format, or 0000/frames.jsonl, as edgedetr run --tracker writes
+    it with --out.
+    """
+    from edgedetr.distill.evaluation.tracks import evaluate_tracks
+
+    scores = evaluate_tracks(labels, tracks)
+    if out:
+        write_text(out, json.dumps(scores.as_dict()))
+    shown = ("hota", "det_a", "ass_a", "mota", "motp", "idf1")
+    heads = ("HOTA", "DetA", "AssA", "MOTA", "MOTP", "IDF1")
+    counts = ("hits", "misses", "alarms", "switches")
+    click.echo(f"{'':12}{''.join(f'{head:>10}' for head in (*heads, *counts))}")
+    for name, part in scores.classes.items():
+        figures = "".join(_figure(getattr(part, key), 10) for key in shown)
+        numbers = "".join(f"{getattr(part, key):10}" for key in counts)
+        click.echo(f"{name:12}{figures}{numbers}")
+    for note in scores.notes:
+        click.echo(printable(note), err=True)
+
+
 def _show_coco(scores: CocoScores) -> None:
     """Print AP and AP50 by class."""
     click.echo(f"{'':16}{'AP':>8}{'AP50':>8}")
