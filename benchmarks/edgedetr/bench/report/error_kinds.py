@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgedetr.bench.report.agreement import above
 from edgedetr.bench.report.matches import MIN_IOU, NONE, match
 from edgedetr.bench.report.slices import FALSE_A_FRAME, score_at
 from edgedetr.runtime.boxes import iou
@@ -61,8 +62,7 @@ def error_kinds(
     counts = np.zeros(4, np.int64)
     found = 0
     for truth, every in zip(truths, detections, strict=True):
-        keep = every.scores.astype(np.float64) >= limit
-        kept = Detections(every.boxes[keep], every.scores[keep], every.labels[keep])
+        kept = above(every, limit)
         own = match([truth], [kept])
         found += int((own.found != NONE).sum())
         wrong = own.row[(own.found == NONE) & ~own.is_neutral]

@@ -7,8 +7,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
   heads.forEach((head, column) => {
     const text = (row) => (row.cells[column].firstChild?.textContent ?? "").trim();
     const isNumber = rows.some((row) => !Number.isNaN(parseFloat(text(row))) && column > 0);
+    const cycle = isNumber ? ["descending", "ascending", ""] : ["ascending", "descending", ""];
     const order = (a, b) => {
-      if (!isNumber) return text(b).localeCompare(text(a));
+      if (!isNumber) return text(a).localeCompare(text(b));
       const [x, y] = [parseFloat(text(a)), parseFloat(text(b))];
       return Number.isNaN(x) || Number.isNaN(y) ? NaN : x - y;
     };
@@ -22,7 +23,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const next = { descending: "ascending", ascending: "" }[head.ariaSort ?? ""] ?? "descending";
+      const next = cycle[(cycle.indexOf(head.ariaSort ?? "") + 1) % cycle.length];
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       if (next) head.ariaSort = next;
       body.append(...(next ? sorted(next === "ascending" ? 1 : -1) : rows));
