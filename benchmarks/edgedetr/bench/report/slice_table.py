@@ -50,7 +50,7 @@ def slice_rows(report: Report) -> list[SliceRow]:
     return rows
 
 
-def _cell(part: Slice, is_teacher: bool) -> SliceCell:  # noqa: FBT001
+def _cell(part: Slice, is_teacher: bool) -> SliceCell:
     known = not is_teacher and not math.isnan(part.agreement)
     agreement = f"{part.agreement:.2f}" if known else ""
     return SliceCell(_number(part.ap50), f"{100 * part.miss_rate:.0f} %", agreement)
