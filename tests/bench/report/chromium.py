@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -123,8 +122,3 @@ class Page:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def opened(program: str, profile: Path) -> AbstractContextManager[Page]:
-    """Start a browser."""
-    return Page(program, profile)
