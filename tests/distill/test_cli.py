@@ -1,5 +1,7 @@
 """The commands of the distillation stage: what they print, write and return."""
 
+import json
+
 from click.testing import CliRunner
 
 from edgedetr.distill.cli import data
@@ -9,14 +11,18 @@ def invoke(group, *arguments):
     return CliRunner().invoke(group, [str(a) for a in arguments], standalone_mode=False)
 
 
-def test_data_check_prints_counts_and_fails_on_problems(kitti):
+def test_data_check_prints_counts_and_fails_on_problems(kitti, tmp_path):
     good = invoke(data, "check", kitti)
     assert good.return_value == 0
     assert "6 good frames (1 empty), 5 objects: Car 5; 0 problems" in good.output
     assert "moderate               5" in good.output
     (kitti / "training/label_2/000005.txt").write_text("Car\n", encoding="utf-8")
-    bad = invoke(data, "check", kitti)
+    out = tmp_path / "check.json"
+    bad = invoke(data, "check", kitti, "--json", out)
     assert bad.return_value == 1
+    values = json.loads(out.read_text(encoding="utf-8"))
+    assert (values["frames"], len(values["problems"])) == (5, 1)
+    assert set(values["objects"]) == {"Car"}
     assert "000005.txt:1: found 1 column, wanted 15" in bad.stderr
     assert "; 1 problem\n" in bad.output
 

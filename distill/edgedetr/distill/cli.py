@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from edgedetr.distill.commands.evaluate import evaluate
 from edgedetr.runtime.commands.options import PATH, command_line, format_option
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -64,7 +66,8 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 @click.argument("root", type=PATH)
 @format_option
 @click.option("--decode", is_flag=True, help="Read every image whole, not only its header.")
-def check(root: Path, kind: str | None, decode: bool) -> int:
+@click.option("--json", "out", type=PATH, help="Write counts and all problems to this file.")
+def check(root: Path, kind: str | None, decode: bool, out: Path | None) -> int:
     """Count the objects of the data set ROOT, and list bad labels and images.
 
     Problems of the most frequent kind come first; of each kind the first ten are shown.
@@ -72,6 +75,8 @@ def check(root: Path, kind: str | None, decode: bool) -> int:
     from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
     found = survey(root, kind, decode=decode)
+    if out:
+        write_text(out, json.dumps(found.as_dict(), indent=2) + "\n")
     for what, problems in found.problems_by_kind():
         for line in problems[:MOST_SHOWN]:
             click.echo(printable(line), err=True)
