@@ -28,7 +28,7 @@ def test_a_name_is_a_recipe_and_a_path_is_a_path(tmp_path, monkeypatch):
         recipe_path(Path("sinth"))
 
 
-def test_the_command_lists_and_prints_them(tmp_path, monkeypatch):
+def test_the_command_lists_and_prints_them():
     listed = CliRunner().invoke(distill, ["recipes"]).output.splitlines()
     assert len(listed) == len(recipes())
     (kitti,) = [line for line in listed if line.startswith("kitti ")]
@@ -40,7 +40,7 @@ def test_the_command_lists_and_prints_them(tmp_path, monkeypatch):
 def test_a_recipe_is_trained_by_its_name(tmp_path, monkeypatch):
     found = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("edgedetr.distill.recipe.draw", lambda config, path: found.append(path))
+    monkeypatch.setattr("edgedetr.distill.recipe.draw", lambda _, path: found.append(path))
     done = CliRunner().invoke(distill, ["train", "kitti", "--dry-run"], obj=None)
     assert done.exit_code == 0, done.output
     assert found == [Path("runs/kitti/samples.png")]

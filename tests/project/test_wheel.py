@@ -92,7 +92,7 @@ def test_three_lines_find_objects_in_a_photo(
     if not photos:
         pytest.skip("the photos of road_objects are not here")
     lines = three_lines()
-    assert len(lines.splitlines()) == 3
+    assert len([line for line in lines.splitlines() if line]) == 3
     found = []
     for photo in photos:
         shutil.copy(photo, tmp_path / "photo.jpg")

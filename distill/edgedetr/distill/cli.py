@@ -15,6 +15,7 @@ from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
+    from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.distill.training.qat import Calibrate
 
@@ -77,6 +78,18 @@ def check(root: Path, kind: str | None, decode: bool, out: Path | None) -> int:
     found = survey(root, kind, decode=decode)
     if out:
         write_text(out, json.dumps(found.as_dict(), indent=2) + "\n")
+    _show_problems(found)
+    for name, count in sorted(found.classes.items()):
+        click.echo(f"{printable(name):16}{count:8}")
+    for name in DIFFICULTIES:
+        if found.difficulty:
+            click.echo(f"{name:16}{found.difficulty[name]:8}")
+    click.echo(printable(f"{root}: {found.summary()}"))
+    return 1 if found.problems else 0
+
+
+def _show_problems(found: Survey) -> None:
+    """Print the first problems of each kind, and the notes."""
     for what, problems in found.problems_by_kind():
         for line in problems[:MOST_SHOWN]:
             click.echo(printable(line), err=True)
@@ -85,13 +98,6 @@ def check(root: Path, kind: str | None, decode: bool, out: Path | None) -> int:
             click.echo(printable(more), err=True)
     for line in found.notes:
         click.echo(printable(line), err=True)
-    for name, count in sorted(found.classes.items()):
-        click.echo(f"{printable(name):16}{count:8}")
-    for name in DIFFICULTIES:
-        if found.difficulty:
-            click.echo(f"{name:16}{found.difficulty[name]:8}")
-    click.echo(printable(f"{root}: {found.summary()}"))
-    return 1 if found.problems else 0
 
 
 @data.command()

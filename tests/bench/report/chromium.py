@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from typing_extensions import Self
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LIMIT_S = 60
 FAULTS = {"Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"}
@@ -117,7 +119,7 @@ class Page:
                 self.faults.append(json.dumps(message["params"]))
             yield message
 
-    def __enter__(self) -> Page:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

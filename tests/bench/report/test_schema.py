@@ -41,22 +41,23 @@ def problems(value: Any, schema: dict[str, Any], place: str = "") -> Iterator[st
         schema = SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")] | schema
     if "anyOf" in schema and all(list(problems(value, s, place)) for s in schema["anyOf"]):
         yield f"{place}: none of anyOf"
-    kinds = schema.get("type", list(TYPES))
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    is_number = has_type(value, "number")
-    if not any(has_type(value, kind) for kind in kinds):
-        yield f"{place}: {value!r} is no {kinds}"
-    if "enum" in schema and value not in schema["enum"]:
-        yield f"{place}: {value!r} is none of {schema['enum']}"
-    if is_number and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
-        yield f"{place}: {value} is out of range"
-    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
-        yield f"{place}: {value!r} has another pattern"
+    if not is_allowed(value, schema):
+        yield f"{place}: {value!r} is not {schema}"
     if isinstance(value, list):
         for index, item in enumerate(value):
             yield from problems(item, schema.get("items", {}), f"{place}[{index}]")
     if isinstance(value, dict):
         yield from of_object(value, schema, place)
+
+
+def is_allowed(value: Any, schema: dict[str, Any]) -> bool:
+    kinds = schema.get("type", list(TYPES))
+    fits = any(has_type(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+    if has_type(value, "number"):
+        fits &= schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    if isinstance(value, str):
+        fits &= bool(re.search(schema.get("pattern", ""), value))
+    return fits and value in schema.get("enum", [value])
 
 
 def has_type(value: Any, kind: str) -> bool:

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+import pytest
 from click.testing import CliRunner
 
 from edgedetr.distill.commands.evaluate import evaluate

@@ -89,43 +89,45 @@ def test_what_cannot_be_compared_is_refused(folders):
         evaluate_tracks(*folders)
 
 
+def random_frame(random, frame, objects, names):
+    """The lines of a frame: objects that walk, tracks that follow some of them, false alarms."""
+    truth, tracks = [], []
+    if random.random() < 0.5:
+        corner = random.uniform(0, 250, 2)
+        truth.append(line(frame, -1, "DontCare", (*corner, *(corner + 90)), -1, -1))
+    for i, (kind, box) in enumerate(objects):
+        box += np.tile(random.normal(0, 4, 2), 2)
+        if random.random() < 0.9:
+            graded = random.choice([0, 0, 0, 1]), random.integers(0, 4)
+            truth.append(line(frame, i, kind, box, *graded))
+        if random.random() < 0.85:
+            seen = {"Van": "Car", "Person": "Pedestrian"}.get(kind, kind)
+            tracks.append(line(frame, names[i], seen, box + random.normal(0, 5, 4), -1, -1))
+    for extra in range(int(random.integers(0, 3))):
+        corner, wide = random.uniform(0, 250, 2), random.uniform(10, 60, 2)
+        kind = random.choice(["Car", "Pedestrian"])
+        tracks.append(line(frame, names[-1 - extra], kind, (*corner, *(corner + wide)), -1, -1))
+    return truth, [f"{text} 0.5" for text in tracks]
+
+
 def random_sequences(random, labels, found, count=3, frames=12):
-    """Objects that walk, tracks that follow them with noise, gaps, swaps and false alarms."""
-    kinds = ["Car", "Van", "Pedestrian", "Person", "Cyclist"]
+    """Sequences with gaps, swaps of tracks and areas that do not count."""
     lines = []
     for sequence in range(count):
-        truth, tracks = [], []
-        objects = int(random.integers(2, 12))
-        place = random.uniform(0, 200, (objects, 2))
-        size = random.uniform(15, 70, (objects, 2))
-        kind = random.choice(kinds, objects)
-        names = random.permutation(50)[: objects + 5]
+        kinds = random.choice(["Car", "Van", "Pedestrian", "Person", "Cyclist"], 8)
+        corners = random.uniform(0, 200, (8, 2))
+        boxes = np.hstack([corners, corners + random.uniform(15, 70, (8, 2))])
+        names = random.permutation(50)[:12]
+        truth = [line(0, 99, kind, (400, 0, 460, 60)) for kind in ("Car", "Pedestrian")]
+        tracks = [line(0, 99, "Car", (0, 0, 30, 30), -1, -1) + " 0.5"]
         for frame in range(frames):
-            place += random.normal(0, 4, place.shape)
-            if random.random() < 0.5:
-                corner = random.uniform(0, 250, 2)
-                truth.append(line(frame, -1, "DontCare", (*corner, *(corner + 90)), -1, -1))
-            if objects > 1 and random.random() < 0.2:
+            if random.random() < 0.2:
                 names[:2] = names[1::-1]
-            for i in range(objects):
-                box = (*place[i], *(place[i] + size[i]))
-                if random.random() < 0.9:
-                    graded = random.choice([0, 0, 0, 1]), random.integers(0, 4)
-                    truth.append(line(frame, i, kind[i], box, *graded))
-                if random.random() < 0.85:
-                    seen = {"Van": "Car", "Person": "Pedestrian"}.get(kind[i], kind[i])
-                    near = np.array(box) + random.normal(0, 5, 4)
-                    tracks.append(line(frame, names[i], seen, near, -1, -1) + " 0.5")
-            for extra in range(int(random.integers(0, 3))):
-                corner = random.uniform(0, 250, 2)
-                wide = random.uniform(10, 60, 2)
-                box = (*corner, *(corner + wide))
-                name = names[objects + extra]
-                tracks.append(line(frame, name, random.choice(["Car", "Pedestrian"]), box, -1, -1))
-                tracks[-1] += " 0.5"
-        tracks.append(line(0, 99, "Car", (0, 0, 30, 30), -1, -1) + " 0.5")
-        truth.append(line(0, 99, "Car", (400, 0, 460, 60)))
-        truth.append(line(1, 98, "Pedestrian", (400, 0, 460, 60)))
+            labelled, followed = random_frame(
+                random, frame, list(zip(kinds, boxes, strict=True)), names
+            )
+            truth += labelled
+            tracks += followed
         name = f"{sequence:04d}"
         write(labels, name, truth)
         write(found, name, tracks)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from edgedetr.bench.report.matches import Matches, Objects
     from edgedetr.distill.data import Dataset, Untrained
+    from edgedetr.runtime.types import Frame
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,10 @@ def write_report(
         paths, detectors = list(opened), list(opened.values())
         class_names = _common_classes(paths, detectors)
         facts = _open_data(folder, data, class_names)
-        light: list[float] = []
-        measured = measure(
-            detectors, facts.dataset, facts.frames, lambda f: light.append(CameraProbe()(f.image).brightness)
-        )
-        models = _models(paths, measured, facts, light, has_teacher=teacher_path is not None)
+        light = _Light()
+        measured = measure(detectors, facts.dataset, facts.frames, light.add)
+        has_teacher = teacher_path is not None
+        models = _models(paths, measured, facts, light.brightness, has_teacher=has_teacher)
     missing = folder.missing + left_out
     if teacher_path is None:
         missing.append(
@@ -155,6 +155,16 @@ class _Data:
             objects=dict(zip(names, counts, strict=True)),
             timed_frames=timed_frames,
         )
+
+
+class _Light:
+    """Notes how bright frames are."""
+
+    def __init__(self) -> None:
+        self.brightness: list[float] = []
+
+    def add(self, frame: Frame) -> None:
+        self.brightness.append(CameraProbe()(frame.image).brightness)
 
 
 def _open(path: Path) -> Detector:
@@ -286,9 +296,7 @@ def _model(
             if teacher and teacher[1] is not matches
             else None
         ),
-        slices=tuple(
-            slices(objects, matches, names, data.frames, teacher[1] if teacher else None)
-        ),
+        slices=tuple(slices(objects, matches, names, data.frames, teacher[1] if teacher else None)),
         errors=error_kinds(truths, measured.detections, matches),
         reliability=reliability(matches, names),
         curves=Curves(

@@ -45,8 +45,9 @@ def slice_rows(report: Report) -> list[SliceRow]:
         first = parts[0]
         if first.objects:
             label = first.name if first.kind == "all" else f"{first.kind}: {first.name}"
-            cells = (_cell(p, m is report.teacher) for p, m in zip(parts, report.models, strict=True))
-            rows.append(SliceRow(label, first.objects, tuple(cells)))
+            pairs = zip(parts, report.models, strict=True)
+            cells = tuple(_cell(part, model is report.teacher) for part, model in pairs)
+            rows.append(SliceRow(label, first.objects, cells))
     return rows
 
 

@@ -46,9 +46,7 @@ def counted_frames(labels: TrackTable, found: TrackTable, name: str) -> list[Tra
     objects = np.isin(kinds, [own, *NEUTRAL[own]]) & (labels.tracks >= 0)
     boxes = (np.char.lower(found.types) == own) & (found.tracks >= 0)
     counts = (
-        (kinds == own)
-        & (labels.occluded <= MAX_OCCLUSION)
-        & (labels.truncated <= MAX_TRUNCATION)
+        (kinds == own) & (labels.occluded <= MAX_OCCLUSION) & (labels.truncated <= MAX_TRUNCATION)
     )
     frames = []
     for number in np.union1d(labels.frames[objects], found.frames[boxes]).tolist():

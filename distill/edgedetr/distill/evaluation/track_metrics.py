@@ -1,6 +1,6 @@
 """How well tracks follow objects through one sequence: HOTA, CLEAR MOT and identity.
 
-- HOTA: Luiten et al., "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking", IJCV 2021.
+- HOTA: Luiten et al., "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking", 2021.
 - MOTA: Bernardin and Stiefelhagen, "Evaluating Multiple Object Tracking Performance: The CLEAR MOT
   Metrics", 2008.
 - IDF1: Ristani et al., "Performance Measures and a Data Set for Multi-Target, Multi-Camera

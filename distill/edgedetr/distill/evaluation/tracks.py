@@ -83,9 +83,7 @@ class TrackScores:
         }
 
 
-def evaluate_tracks(
-    labels: str | os.PathLike[str], tracks: str | os.PathLike[str]
-) -> TrackScores:
+def evaluate_tracks(labels: str | os.PathLike[str], tracks: str | os.PathLike[str]) -> TrackScores:
     """Compare a folder of tracks with a folder of KITTI's tracking labels (``label_02``).
 
     The sequences are those that have tracks: ``0000.txt`` in KITTI's format, or

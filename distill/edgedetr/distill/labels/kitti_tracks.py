@@ -10,19 +10,29 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgedetr.distill.labels.coco_entries import class_name, finite_number, reason, short, whole_number
+from edgedetr.distill.labels.coco_entries import (
+    class_name,
+    finite_number,
+    reason,
+    short,
+    whole_number,
+)
 from edgedetr.distill.labels.kitti_files import COLUMNS, parse_labels
 from edgedetr.distill.labels.label_files import read_label_text
 from edgedetr.runtime.errors import DataError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    _Row = tuple[int, int, str, tuple[float, float, float, float]]
+    """Frame, track, class and box."""
 
 PLACE_COLUMNS = 2
 """Frame and track, before the columns of a label."""
@@ -105,21 +115,16 @@ def _read_columns(path: Path) -> TrackTable:
 
 def _read_lines(path: Path) -> TrackTable:
     """Read ``frames.jsonl``, where the frames have the numbers of their images."""
-    rows: list[tuple[int, int, str, list[float]]] = []
-    for number, line in enumerate(read_label_text(path).splitlines(), 1):
-        try:
-            values = json.loads(line)
-            frame = _number(values["frame"])
-            for found in values["detections"]:
-                track = found.get("track")
-                box = [finite_number(side) for side in found["box"]]
-                if track is not None and len(box) == 4:
-                    rows.append((frame, _number(track), class_name(found["class"]), box))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(
-                f"{path}:{number}: {reason(error)}; wanted a line of edgedetr run --tracker, and "
-                "frames named by their number"
-            ) from error
+    rows: list[_Row] = []
+    number = 0
+    try:
+        for number, line in enumerate(read_label_text(path).splitlines(), 1):
+            rows += _rows(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path}:{number}: {reason(error)}; wanted a line of edgedetr run --tracker, and "
+            "frames named by their number"
+        ) from error
     unknown = np.full(len(rows), -1)
     return TrackTable(
         frames=np.array([row[0] for row in rows], np.int64),
@@ -129,6 +134,15 @@ def _read_lines(path: Path) -> TrackTable:
         occluded=unknown,
         boxes=np.array([row[3] for row in rows], np.float64).reshape(-1, 4),
     )
+
+
+def _rows(values: Any) -> Iterator[_Row]:  # noqa: ANN401 - what a file holds
+    """Yield the boxes of one line that belong to a track."""
+    frame = _number(values["frame"])
+    for found in values["detections"]:
+        x0, y0, x1, y1 = (finite_number(side) for side in found["box"])
+        if found.get("track") is not None:
+            yield frame, _number(found["track"]), class_name(found["class"]), (x0, y0, x1, y1)
 
 
 def _number(value: object) -> int:
