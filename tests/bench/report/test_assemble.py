@@ -36,6 +36,7 @@ KEYS = {
     "ap50_to_teacher",
     "slices",
     "errors",
+    "reliability",
 }
 
 

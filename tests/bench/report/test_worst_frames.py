@@ -9,7 +9,7 @@ from edgedetr.bench.report.worst_frames import MOST_FRAMES, frame_errors, worst_
 def objects_of(frames):
     zeros = np.zeros(len(frames))
     label = zeros.astype(np.int64)
-    return Objects(np.array(frames), label, zeros, zeros, label, zeros)
+    return Objects(np.array(frames, np.int64), label, zeros, zeros, label, zeros)
 
 
 def test_misses_and_false_detections_are_counted_by_frame():
@@ -30,7 +30,7 @@ def test_misses_and_false_detections_are_counted_by_frame():
     names = [f"{i:06d}" for i in range(10)]
     worst = worst_frames({"teacher": errors, "student": errors}, "student", names)
     assert [w.frame for w in worst] == ["000000", "000001", "000002"]
-    assert worst[1].false == {"teacher": 0, "student": 1}
+    assert worst[1].false == {"teacher": 1, "student": 1}
 
 
 def test_a_frame_without_an_error_is_not_among_the_worst():

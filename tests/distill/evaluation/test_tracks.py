@@ -96,7 +96,7 @@ def random_frame(random, frame, objects, names):
         corner = random.uniform(0, 250, 2)
         truth.append(line(frame, -1, "DontCare", (*corner, *(corner + 90)), -1, -1))
     for i, (kind, box) in enumerate(objects):
-        box += np.tile(random.normal(0, 4, 2), 2)
+        box[:] += np.tile(random.normal(0, 4, 2), 2)
         if random.random() < 0.9:
             graded = random.choice([0, 0, 0, 1]), random.integers(0, 4)
             truth.append(line(frame, i, kind, box, *graded))

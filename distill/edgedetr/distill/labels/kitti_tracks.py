@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -115,16 +115,8 @@ def _read_columns(path: Path) -> TrackTable:
 
 def _read_lines(path: Path) -> TrackTable:
     """Read ``frames.jsonl``, where the frames have the numbers of their images."""
-    rows: list[_Row] = []
-    number = 0
-    try:
-        for number, line in enumerate(read_label_text(path).splitlines(), 1):
-            rows += _rows(json.loads(line))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(
-            f"{path}:{number}: {reason(error)}; wanted a line of edgedetr run --tracker, and "
-            "frames named by their number"
-        ) from error
+    lines = read_label_text(path).splitlines()
+    rows = [row for number, line in enumerate(lines, 1) for row in _rows(line, f"{path}:{number}")]
     unknown = np.full(len(rows), -1)
     return TrackTable(
         frames=np.array([row[0] for row in rows], np.int64),
@@ -136,13 +128,20 @@ def _read_lines(path: Path) -> TrackTable:
     )
 
 
-def _rows(values: Any) -> Iterator[_Row]:  # noqa: ANN401 - what a file holds
+def _rows(line: str, place: str) -> Iterator[_Row]:
     """Yield the boxes of one line that belong to a track."""
-    frame = _number(values["frame"])
-    for found in values["detections"]:
-        x0, y0, x1, y1 = (finite_number(side) for side in found["box"])
-        if found.get("track") is not None:
-            yield frame, _number(found["track"]), class_name(found["class"]), (x0, y0, x1, y1)
+    try:
+        values = json.loads(line)
+        frame = _number(values["frame"])
+        for found in values["detections"]:
+            x0, y0, x1, y1 = (finite_number(side) for side in found["box"])
+            if found.get("track") is not None:
+                yield frame, _number(found["track"]), class_name(found["class"]), (x0, y0, x1, y1)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{place}: {reason(error)}; wanted a line of edgedetr run --tracker, and frames named "
+            "by their number"
+        ) from error
 
 
 def _number(value: object) -> int:
