@@ -30,8 +30,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     options = ("--quiet", "--no-deps", "--no-build-isolation")
-    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", folder, source]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(folder)]
+    subprocess.run([*command, str(source)], check=True)
     [built] = folder.glob("*.whl")
     return built
 
@@ -40,8 +40,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nothing but the wheel in it."""
     target = tmp_path_factory.mktemp("installed")
-    options = ("--quiet", "--no-deps", "--target", target)
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, wheel], check=True)
+    options = ("--quiet", "--no-deps", "--target", str(target))
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(wheel)], check=True)
     return target
 
 

@@ -1,6 +1,7 @@
 """HOTA, MOTA and IDF1 of files, beside TrackEval's where it is installed."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_figures_are_those_of_trackeval(seed, tmp_path):
             )
             for sequence in data.seq_list
         }
-        results = {}
+        results: dict[str, Any] = {}
         for metric in (metrics.HOTA(), metrics.CLEAR(quiet), metrics.Identity(quiet)):
             each = {key: metric.eval_sequence(values) for key, values in prepared.items()}
             results |= metric.combine_sequences(each)

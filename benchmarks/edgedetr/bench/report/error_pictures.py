@@ -13,6 +13,9 @@ from edgedetr.pages.pictures import jpeg_uri
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgedetr.bench.report.contents import ModelReport, Report
     from edgedetr.bench.report.pictures import DrawnBox
     from edgedetr.distill.data import Dataset, Truth
@@ -61,17 +64,22 @@ def _layers(dataset: Dataset, index: int, model: ModelReport, style: str) -> tup
     missed = [i for i in range(len(truth.labels)) if i not in seen]
     names = dataset.class_names
     return (
-        Layer(model.name, style, _found(kept, own.row[hits].tolist(), names), below=False),
-        Layer("of nothing", "wrong", _found(kept, own.row[wrong].tolist(), names), below=True),
+        Layer(model.name, style, _found(kept, own.row[hits], names, sure=False), below=False),
+        Layer("of nothing", "wrong", _found(kept, own.row[wrong], names, sure=True), below=True),
         Layer("labels", "truth", _labels(truth, sorted(seen), names), below=False),
         Layer("missed", "missed", _labels(truth, missed, names), below=False),
     )
 
 
-def _found(kept: Detections, rows: Iterable[int], names: tuple[str, ...]) -> tuple[DrawnBox, ...]:
+def _found(
+    kept: Detections, rows: NDArray[np.int64], names: tuple[str, ...], *, sure: bool
+) -> tuple[DrawnBox, ...]:
+    """Lay out detections; what found an object is faint and without text, as unsure ones are."""
     return tuple(
-        drawn_box(kept.boxes[i].tolist(), f"{names[kept.labels[i]]} {kept.scores[i]:.2f}")
-        for i in rows
+        drawn_box(
+            kept.boxes[i].tolist(), f"{names[kept.labels[i]]} {kept.scores[i]:.2f}", sure=sure
+        )
+        for i in rows.tolist()
     )
 
 

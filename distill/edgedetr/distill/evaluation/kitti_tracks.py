@@ -52,7 +52,7 @@ def counted_frames(labels: TrackTable, found: TrackTable, name: str) -> list[Tra
     for number in np.union1d(labels.frames[objects], found.frames[boxes]).tolist():
         rows = np.flatnonzero(objects & (labels.frames == number))
         columns = np.flatnonzero(boxes & (found.frames == number))
-        overlap = iou(labels.boxes[rows], found.boxes[columns])
+        overlap = iou(labels.boxes[rows], found.boxes[columns]).astype(np.float64)
         ignored = labels.boxes[areas & (labels.frames == number)]
         kept = ~_neutral(overlap, counts[rows], found.boxes[columns], ignored)
         wanted = counts[rows]
@@ -88,6 +88,6 @@ def _neutral(
     is_free[t] = False
     small = boxes[:, 3] - boxes[:, 1] <= MIN_HEIGHT_PX + _EPSILON
     within = intersection(boxes, ignored).max(1, initial=0) > (0.5 + _EPSILON) * area(boxes)
-    neutral = is_free & (small | within)
+    neutral: NDArray[np.bool_] = is_free & (small | within)
     neutral[t[~counts[g]]] = True
     return neutral

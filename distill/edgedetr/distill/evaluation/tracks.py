@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -74,7 +74,7 @@ class TrackScores:
     sequences: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """Return it as it is written to JSON."""
         return {
             "classes": {name: without_nan(asdict(part)) for name, part in self.classes.items()},
