@@ -2,9 +2,9 @@
 
     python benchmarks/report_cost.py --run runs/demo --data data/synth
 
-Writes ``benchmarks/results/report_cost.json``; exit status 1 where a limit does not hold. The report
-is that of four models of a run on 500 frames; the time of the models is taken off. Slices, kinds of
-errors, reliability and worst frames are those of one model on 8000 frames made from a seed.
+Writes ``benchmarks/results/report_cost.json``; exit status 1 where a limit does not hold. The
+report is that of four models of a run on 500 frames; the time of the models is taken off. Slices,
+kinds of errors, reliability and worst frames are those of one model on 8000 frames from a seed.
 """
 
 from __future__ import annotations
