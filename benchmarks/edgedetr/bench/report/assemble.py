@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.bench.report.matches import Matches, Objects
+    from edgedetr.bench.report.worst_frames import WorstFrame
     from edgedetr.distill.data import Dataset, Untrained
     from edgedetr.runtime.types import Frame
 
@@ -109,11 +110,7 @@ def write_report(
         verdict=verdict(folder.parity, folder.coverage),
         models=models,
         data=facts.describe(len(measured[0].latency_ns)),
-        worst_frames=worst_frames(
-            {model.name: model.curves.errors for model in models},
-            models[-1].name,
-            facts.dataset.ids[: facts.frames],
-        ),
+        worst_frames=_worst(models, facts),
         training=folder.training,
         made_by=folder.config,
         parity=folder.parity,
@@ -253,6 +250,12 @@ def _models(
         _model((name, path), (result, own), compared, objects, data)
         for name, path, result, own in zip(names, paths, measured, matches, strict=True)
     )
+
+
+def _worst(models: Sequence[ModelReport], data: _Data) -> tuple[WorstFrame, ...]:
+    """Return the frames where the last model makes most errors."""
+    errors = {model.name: model.curves.errors for model in models}
+    return worst_frames(errors, models[-1].name, data.dataset.ids[: data.frames])
 
 
 def _distances(data: _Data) -> NDArray[np.float64] | None:
