@@ -58,6 +58,17 @@ class Survey:
             f"{_counted(len(self.problems), 'problem')}"
         )
 
+    def as_dict(self) -> dict[str, object]:
+        """Return it as it is written to JSON."""
+        return {
+            "frames": self.frames,
+            "empty": self.empty,
+            "objects": dict(sorted(self.classes.items())),
+            "difficulty": {level: self.difficulty[level] for level in DIFFICULTIES},
+            "problems": self.problems,
+            "notes": self.notes,
+        }
+
     def problems_by_kind(self) -> list[tuple[str, list[str]]]:
         """Group the problems that differ in names and numbers alone, the most frequent first."""
         kinds: dict[str, list[str]] = {}
