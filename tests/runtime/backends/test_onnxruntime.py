@@ -5,14 +5,14 @@ import re
 import subprocess
 import sys
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 from edgedetr.runtime import Detector
-from edgedetr.runtime.backends.onnxruntime import open_session
+from edgedetr.runtime.backends.onnxruntime import CPU, open_session
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
@@ -257,3 +257,8 @@ def test_waiting_threads_of_a_steady_session_do_not_spin(
     Detector.open(tiny_onnx(), steady=steady).close()
     spinning = {k: v for k, v in entries.items() if "spinning" in k}
     assert spinning == ({"session.intra_op.allow_spinning": "0"} if steady else {})
+
+
+def test_the_cpu_is_asked_for_the_cpu_alone(tiny_onnx: Tiny, gpu_providers: Any) -> None:
+    assert open_session(tiny_onnx()).runs_on.endswith(CPU)
+    assert gpu_providers.asked == [[CPU]]

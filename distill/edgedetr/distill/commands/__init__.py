@@ -1,0 +1,1 @@
+"""Commands of the distillation stage that have a file of their own."""
