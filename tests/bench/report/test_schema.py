@@ -12,6 +12,7 @@ import pytest
 from edgedetr.bench.report.assemble import DataChoice, write_report
 from edgedetr.bench.report.schema import report_schema
 from edgedetr.export.search.coverage_record import CoverageRecord, Step
+from edgedetr.export.search.speed import Speed
 from edgedetr.graph.checksum import model_sha256
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def test_an_undecided_gate_and_a_search(run: Path, parity: Any) -> None:
         chosen=("stem",),
         curve=(Step("stem", ("stem",), 0.25, 40.1, -0.1, kept=True),),
         blocks=(),
+        speed=Speed("ONNX Runtime", 8.0, 9.0, 9.5, 1.12, 1.0),
     ).write(run / "student.int8.onnx")
     write_report(run, DataChoice())
     values = read(run)
