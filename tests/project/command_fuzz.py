@@ -205,17 +205,21 @@ def _changed(scene: Path, name: str, random: Random) -> str:
     else:
         shutil.copy(source, target)
     data = inner.read_bytes()
-    if random.random() < 0.6 and inner.suffix == ".json":
-        tree = [json.loads(data)]
-        for _ in range(random.randint(1, 3)):
-            _change(tree, random)
-        data = json.dumps(tree[0]).encode("utf-8", "surrogatepass")
-        if random.random() < 0.1:
-            data = data.replace(b'": ', b'": 1, "a": ', 1)
-    else:
-        data = _bytes_changed(data, random)
-    inner.write_bytes(data)
+    is_json = inner.suffix == ".json" and random.random() < 0.6
+    inner.write_bytes((is_json and _json_changed(data, random)) or _bytes_changed(data, random))
     return str(target.relative_to(scene))
+
+
+def _json_changed(data: bytes, random: Random) -> bytes:
+    """Change values; return nothing where it is no JSON."""
+    try:
+        tree = [json.loads(data)]
+    except (ValueError, RecursionError):
+        return b""
+    for _ in range(random.randint(1, 3)):
+        _change(tree, random)
+    changed = json.dumps(tree[0]).encode("utf-8", "surrogatepass")
+    return changed.replace(b'": ', b'": 1, "a": ', 1) if random.random() < 0.1 else changed
 
 
 def _bytes_changed(data: bytes, random: Random) -> bytes:
