@@ -144,7 +144,7 @@ def with_nncf(path: Path, feeds: Feeds, output: Path) -> None:
     """Quantize with NNCF, which writes ONNX, too."""
     import nncf
 
-    dataset = nncf.Dataset(iter(feeds))
+    dataset = nncf.Dataset(list(iter(feeds)))
     onnx.save(nncf.quantize(onnx.load(path), dataset, subset_size=len(feeds.inputs)), output)
 
 
