@@ -2,12 +2,11 @@
 
     python benchmarks/soak.py --frames 100000
 
-Writes ``benchmarks/results/soak.json``; exit status 1 where a result is wrong, a frame is lost that
-was not damaged, or memory or open files grow. Frames go through everything that ``edgedetr run``
-has but the waiting: reading, detection, tracking, result files, health and metrics. Every 500 the
-model's file is replaced by the other of two models, or by what is none, and SIGHUP swaps it in.
-Some frames are damaged pictures, some are submitted with a callback that fails, and a process
-keeps opening connections to the metrics: idle, broken and whole ones.
+Exit status 1 where a result is wrong, a frame is lost that was not damaged, or memory or open files
+grow. Frames go through everything that ``edgedetr run`` has but the waiting: reading, detection,
+tracking, result files, health and metrics. Every 500 the model's file is replaced by the other of
+two models, or by what is none, and SIGHUP swaps it in. Some frames are damaged pictures, some are
+submitted with a callback that fails, and a process keeps connecting to the metrics.
 
 A result is wrong where it is not, to the bit, what the model in place finds in that picture by
 itself; from the signal until the message that a swap is done it may be the new model's, too.
@@ -71,15 +70,12 @@ LIMIT_MB = 5.0
 ARENAS = 2
 """Of glibc's allocator, as runtime/edgedetr.service has it: each of many keeps what it once had."""
 _ARENA_MAX = -8
-SWAP_EVERY = 500
-SUBMIT_EVERY = 10
-MOST_SOCKETS = MOST_CLIENTS + 4
-"""Clients of the metrics, and what the server itself needs."""
+SWAP_EVERY, SUBMIT_EVERY = 500, 10
+MOST_SOCKETS = MOST_CLIENTS + 4  # of the metrics' clients, and what the server itself needs
 _PERIOD_NS = 33_000_000
 _SAMPLES = 5
 """Of a hundred that memory is a median of: while a model is swapped in there are two of them."""
-_SWAP_LIMIT_S = 60.0
-_SWAPPED = "swapped"
+_SWAP_LIMIT_S, _SWAPPED = 60.0, "swapped"
 _SHARE_DAMAGED, _SHARE_NO_MODEL = 0.02, 0.25
 _GREYS = (60, 110, 170, 230)
 
@@ -161,8 +157,7 @@ class Soak:
         self.counts = dict.fromkeys(
             ("swaps", "refused_swaps", "submitted", "wrong", "submitted_wrong", "during_a_swap"), 0
         )
-        self.memory_mb: list[float] = []
-        self.files: list[tuple[int, int]] = []
+        self.memory_mb, self.files = list[float](), list[tuple[int, int]]()
 
     def run(self) -> dict[str, Any]:
         """Play the stream to its end and return the figures."""
@@ -170,24 +165,23 @@ class Soak:
         with ExitStack() as stack:
             stack.enter_context(handled("SIGHUP", once=False, action=requests.request))
             detector = stack.enter_context(Detector.open(self.path, steady=True))
-            options = HealthOptions(metrics_port=port)
-            watch = stack.enter_context(watched(options, len(SPEC.class_names), lambda _: None))
+            names, options = SPEC.class_names, HealthOptions(metrics_port=port)
+            watch = stack.enter_context(watched(options, len(names), lambda _: None))
             stack.enter_context(_clients(port))
             swap = partial(self._swap, detector)
             stack.enter_context(Swapper(requests, swap, str(self.path), self._note))
-            out, names = self.folder / "out", SPEC.class_names
-            results = ResultFiles(out, None, rate_hz=30, class_names=names)
+            results = ResultFiles(self.folder / "out", None, rate_hz=30, class_names=names)
             source = Frames(self.frames, self.pictures, self.damaged, self.chance)
-            tracker = Tracker(_PERIOD_NS)
-            stream = Stream(detector, source, deadline_ns=_PERIOD_NS, tracker=tracker)
+            how: dict[str, Any] = {"deadline_ns": _PERIOD_NS, "tracker": Tracker(_PERIOD_NS)}
+            stream = Stream(detector, source, **how)
 
             def result(found: StreamResult) -> None:
                 watch.result(found)
                 self._result(found, detector)
 
             summary = run_stream(detector, stream, results, on_result=result)
-        settled = median(self.memory_mb[_SAMPLES : 2 * _SAMPLES])
-        end = median(self.memory_mb[-_SAMPLES:])
+        memory = self.memory_mb
+        settled, end = median(memory[_SAMPLES : 2 * _SAMPLES]), median(memory[-_SAMPLES:])
         return {
             "frames": summary.frames,
             "unreadable": summary.unreadable,
@@ -198,7 +192,7 @@ class Soak:
             "memory_settled_mb": settled,
             "memory_end_mb": end,
             "grown_mb": end - settled,
-            "memory_mb": [round(memory, 2) for memory in self.memory_mb],
+            "memory_mb": [round(m, 2) for m in memory],
             "files_before": median(files for files, _ in self.files[: len(self.files) // 2]),
             "files_after": median(files for files, _ in self.files[len(self.files) // 2 :]),
             "most_sockets": max(sockets for _, sockets in self.files),
