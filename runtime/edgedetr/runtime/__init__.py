@@ -6,9 +6,9 @@
 
 The four names are imported on first use, so that `import edgedetr.runtime` costs almost nothing.
 
-From 1.29 on ONNX Runtime reports models and sessions to its maker: it leaves a device's number and a
-data base in the cache of the user, and its threads and events take memory. It is told not to here,
-because it asks when it is loaded; ``ORT_DISABLE_TELEMETRY=0`` in the environment lets it.
+From 1.29 on ONNX Runtime reports models and sessions to its maker: it leaves a device's number and
+a data base in the cache of the user, and its threads and events take memory. It is told not to
+here, because it asks when it is loaded; ``ORT_DISABLE_TELEMETRY=0`` in the environment lets it.
 """
 
 from __future__ import annotations
