@@ -363,17 +363,11 @@ def _write_model(path: Path, *, car: float, pedestrian: float, left: float) -> P
         helper.make_node("Mul", ["mean", "zero"], ["still"]),
         helper.make_node("Add", ["still", "at"], ["boxes"]),
     ]
-    floats = TensorProto.FLOAT
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("images", floats, [1, 3, *SPEC.input_hw])],
-        [
-            helper.make_tensor_value_info("logits", floats, [1, 1, 2]),
-            helper.make_tensor_value_info("boxes", floats, [1, 1, 4]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
+    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT)
+    inputs = [value("images", shape=[1, 3, *SPEC.input_hw])]
+    outputs = [value("logits", shape=[1, 1, 2]), value("boxes", shape=[1, 1, 4])]
+    weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {METADATA_KEY: SPEC.to_json()})
     onnx.checker.check_model(model)

@@ -194,14 +194,15 @@ def _files(scene: Path) -> list[str]:
 def _changed(scene: Path, name: str, random: Random) -> str:
     """Copy a file or folder that suits and change it: values where it is JSON, else bytes."""
     source = scene / name
-    if not (source.is_file() or source.is_dir()) or name == "odd":  # a text, or without an end
+    inside = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else []
+    if not (source.is_file() or inside) or name == "odd":  # a text, nothing, or without an end
         return name
     target = scene / "made" / f"{random.randrange(10**6)}-{source.name}"
     target.parent.mkdir(exist_ok=True)
     inner = target
     if source.is_dir():
         shutil.copytree(source, target)
-        inner = random.choice(sorted(p for p in target.rglob("*") if p.is_file()))
+        inner = target / random.choice(inside).relative_to(source)
     else:
         shutil.copy(source, target)
     data = inner.read_bytes()
