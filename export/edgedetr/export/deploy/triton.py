@@ -1,0 +1,81 @@
+"""Write a model repository of the Triton Inference Server.
+
+After its documentation: the layout of
+https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_repository.md
+and the fields of ``ModelConfig`` in
+https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md
+(release 2.49). ``max_batch_size`` counts only where the first dimension of every tensor is free;
+else it is 0 and ``dims`` are whole shapes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from edgedetr.export.deploy.servable import labels, open_servable, render, write_target
+from edgedetr.runtime.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgedetr.export.deploy.servable import Servable, Tensor
+    from edgedetr.runtime.package.reader import Package
+
+MODEL = "edgedetr"
+"""Name of the model, and of its folder in the repository."""
+FILES = ("README.md", f"{MODEL}/config.pbtxt", f"{MODEL}/labels.txt")
+"""What is generated beside the model's file."""
+
+_KINDS = {
+    **{"FLOAT": "TYPE_FP32", "FLOAT16": "TYPE_FP16"},
+    **{"INT32": "TYPE_INT32", "INT64": "TYPE_INT64"},
+}
+
+
+def write_repository(package: Package, output: Path) -> None:
+    """Write a repository with the first model of a package, whole or not at all.
+
+    Raises:
+        ArtifactError: If Triton cannot serve such a model.
+        UsageError: If the folder exists.
+    """
+    model = open_servable(package)
+    file = "model.plan" if model.is_engine else "model.onnx"
+    values = {
+        "model": model,
+        "name": MODEL,
+        "file": file,
+        "backend": "tensorrt" if model.is_engine else "onnxruntime",
+        "platform": "tensorrt_plan" if model.is_engine else "onnxruntime_onnx",
+        "max_batch_size": 1 if model.is_batched else 0,
+        "inputs": [_field(t, model) for t in model.inputs],
+        "outputs": [_field(t, model) for t in model.outputs],
+    }
+
+    def write(folder: Path) -> None:
+        (folder / MODEL / "1").mkdir(parents=True)
+        model.copy(folder / MODEL / "1" / file)
+        (folder / MODEL / "labels.txt").write_text(labels(model.spec), encoding="utf-8")
+        for name in ("README.md", "config.pbtxt"):
+            text = render("triton", name, values, quoted=quoted)
+            place = folder if name == "README.md" else folder / MODEL
+            (place / name).write_text(text, encoding="utf-8")
+
+    write_target(output, write)
+
+
+def quoted(text: str) -> str:
+    r"""Return a string of protobuf's text format.
+
+    >>> print(quoted('a "b" \\'))
+    "a \"b\" \\"
+    """
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+
+
+def _field(tensor: Tensor, model: Servable) -> dict[str, object]:
+    if tensor.kind not in _KINDS:
+        raise ArtifactError(f"{tensor.name} is of type {tensor.kind}, wanted one of {sorted(_KINDS)}")
+    dims = tensor.shape[1:] if model.is_batched else tensor.shape
+    return {"name": tensor.name, "kind": _KINDS[tensor.kind], "dims": dims}
