@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,8 +150,11 @@ def _tensors(path: Path, package: Package) -> tuple[tuple[Tensor, ...], tuple[Te
             f"{package.path}: {path.name} has the input {found[0]} beside the image; make it a "
             "constant with edgedetr export fp16 or qdq, and package that"
         )
-    if lost := [n for n in (spec.input_name, *spec.output_names) if n not in {*outputs, *(t.name for t in inputs)}]:
-        raise ArtifactError(f"{package.path}: {path.name} has no tensor {lost[0]}; its spec names it")
+    known = {*outputs, *(t.name for t in inputs)}
+    if lost := [n for n in (spec.input_name, *spec.output_names) if n not in known]:
+        raise ArtifactError(
+            f"{package.path}: {path.name} has no tensor {lost[0]}, which its spec names"
+        )
     return inputs, tuple(outputs[n] for n in spec.output_names)
 
 
@@ -172,5 +176,10 @@ def _made_for(package: Package, packed: PackedModel) -> str:
         raise ArtifactError(
             f"{package.path}: the manifest of {packed.name} names no GPU that it runs on; build it "
             "again with edgedetr export engine"
+        )
+    if not any(re.match(r"tensorrt[=>]=", v) for v in manifest.versions):
+        raise ArtifactError(
+            f"{package.path}: {packed.name} was built with {', '.join(manifest.versions)}, which "
+            "no server runs; build it with edgedetr export engine --backend tensorrt"
         )
     return f"{', '.join(manifest.targets)} ({', '.join(manifest.versions)})"

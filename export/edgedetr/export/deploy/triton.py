@@ -76,6 +76,8 @@ def quoted(text: str) -> str:
 
 def _field(tensor: Tensor, model: Servable) -> dict[str, object]:
     if tensor.kind not in _KINDS:
-        raise ArtifactError(f"{tensor.name} is of type {tensor.kind}, wanted one of {sorted(_KINDS)}")
+        raise ArtifactError(
+            f"{tensor.name} is of type {tensor.kind}, wanted one of {', '.join(_KINDS)}"
+        )
     dims = tensor.shape[1:] if model.is_batched else tensor.shape
     return {"name": tensor.name, "kind": _KINDS[tensor.kind], "dims": dims}
