@@ -132,3 +132,33 @@ def pack(key, tmp_path):
         return output, public_path(key) if key else None
 
     return make
+
+
+@pytest.fixture
+def packaged(tiny_onnx, tmp_path):
+    """Return an opened package: of a small model, or of an engine by a builder and that model."""
+    opened = []
+
+    def make(spec=None, *, batch=1, engine=""):
+        model = tiny_onnx(spec=spec, batch=batch)
+        engines = ()
+        if engine:
+            engines = (tmp_path / "m.engine",)
+            engines[0].write_bytes(b"engine")
+            write_manifest(
+                engines[0],
+                kind="engine",
+                command="",
+                spec=spec or ModelSpec((8, 16), ("Car", "Pedestrian")),
+                versions=(engine,),
+                parents=model_files(model),
+                targets=("sm_87",),
+            )
+        path = tmp_path / f"p{len(opened)}.tar"
+        package(Contents((model,), engines=engines, references=(model,)), path, None)
+        opened.append(read_package(path, require_signature=False))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
