@@ -14,6 +14,9 @@ import pytest
 from edgedetr.export.deploy.cpp import write_program
 from edgedetr.export.package.keys import keygen, public_path
 from edgedetr.export.package.write import Contents, package
+from edgedetr.graph.checksum import model_files
+from edgedetr.runtime.manifest import write_manifest
+from edgedetr.runtime.package.reader import read_package
 from edgedetr.runtime.spec import ModelSpec
 
 HERE = Path(__file__).parent

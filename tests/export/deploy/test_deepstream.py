@@ -15,6 +15,7 @@ from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
 
 HERE = Path(__file__).parent
+ENGINE = "models/m.engine"
 SPEC = ModelSpec((24, 40), ("Car", "Van", "Cyclist"), mean=(0.5, 0.25, 0), std=(0.5, 0.5, 0.5))
 QUERIES = 40
 
@@ -64,7 +65,7 @@ def test_the_folder_names_what_it_holds(packaged, tmp_path):
 
 
 def test_an_engine_is_named_as_one(packaged, tmp_path):
-    write_pipeline(packaged(engine="tensorrt==10.3.0"), tmp_path / "made")
+    write_pipeline(packaged(engine="tensorrt==10.3.0"), tmp_path / "made", ENGINE)
     found, _ = properties((tmp_path / "made" / CONFIG).read_text(encoding="utf-8"))
     assert "onnx-file" not in found
     assert (tmp_path / "made" / found["model-engine-file"]).read_bytes() == b"engine"
@@ -140,7 +141,14 @@ def parse(parser, outputs, threshold, folder, width=40):
     program, spec = parser
     (folder / "outputs").write_bytes(b"".join(o.tobytes() for o in outputs))
     layers = [(n, *o.shape) for n, o in zip(spec.output_names, outputs, strict=True)]
-    arguments = [folder / "outputs", width, 24, threshold, 3, *(x for layer in layers for x in layer)]
+    arguments = [
+        folder / "outputs",
+        width,
+        24,
+        threshold,
+        3,
+        *(x for layer in layers for x in layer),
+    ]
     return subprocess.run(
         [program, *map(str, arguments)], capture_output=True, text=True, check=False
     )

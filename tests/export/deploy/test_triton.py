@@ -7,6 +7,7 @@ from edgedetr.export.deploy.triton import MODEL, quoted, write_repository
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.spec import ModelSpec
 
+ENGINE = "models/m.engine"
 TOKEN = re.compile(r'\s*(?:#[^\n]*\n\s*)*("(?:[^"\\]|\\.)*"|[\[\]{}:,]|[\w.+-]+)')
 
 
@@ -77,7 +78,7 @@ def test_a_model_of_any_batch_leaves_it_out_of_the_dims(packaged, tmp_path):
 
 
 def test_an_engine_is_served_by_tensorrt(packaged, tmp_path):
-    write_repository(packaged(engine="tensorrt>=10.3.0"), tmp_path / "made")
+    write_repository(packaged(engine="tensorrt>=10.3.0"), tmp_path / "made", ENGINE)
     folder = tmp_path / "made" / MODEL
     found = read_pbtxt((folder / "config.pbtxt").read_text(encoding="utf-8"))
     assert (found["platform"], found["backend"]) == (["tensorrt_plan"], ["tensorrt"])
@@ -98,5 +99,5 @@ def test_names_are_quoted(packaged, tmp_path):
 def test_an_engine_that_no_server_runs(packaged, tmp_path):
     package = packaged(engine="tensorrt_rtx==1.1.0")
     with pytest.raises(ArtifactError, match=r"built with tensorrt_rtx==1\.1\.0, which no server"):
-        write_repository(package, tmp_path / "made")
+        write_repository(package, tmp_path / "made", ENGINE)
     assert not (tmp_path / "made").exists()

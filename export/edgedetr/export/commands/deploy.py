@@ -24,7 +24,8 @@ TARGETS = ("cpp", "deepstream", "triton", "isaac_ros")
 @click.option(
     "--public-key", type=PATH, help="Key of the signer; without it only hashes are checked."
 )
-def deploy(package: Path, target: str, output: Path, public_key: Path | None) -> None:
+@click.option("--model", default="", help="Name of the model in PACKAGE for a server; its first.")
+def deploy(package: Path, target: str, output: Path, public_key: Path | None, model: str) -> None:
     """Write what another program needs to run PACKAGE: a C++ program, or a server's files.
 
     docs/deploy-cpp.md says how to build the first, docs/deploy-servers.md what the others get.
@@ -32,12 +33,12 @@ def deploy(package: Path, target: str, output: Path, public_key: Path | None) ->
     from edgedetr.runtime.package.reader import read_package
 
     with read_package(package, public_key, require_signature=public_key is not None) as opened:
-        _write(opened, target, output)
+        _write(opened, target, output, model)
     count = sum(path.is_file() for path in output.rglob("*"))
     click.echo(printable(f"{output}: {count} files for {target}"))
 
 
-def _write(package: Package, target: str, output: Path) -> None:
+def _write(package: Package, target: str, output: Path, model: str) -> None:
     if target == "cpp":
         from edgedetr.export.deploy.cpp import write_program
 
@@ -45,12 +46,12 @@ def _write(package: Package, target: str, output: Path) -> None:
     elif target == "deepstream":
         from edgedetr.export.deploy.deepstream import write_pipeline
 
-        write_pipeline(package, output)
+        write_pipeline(package, output, model)
     elif target == "triton":
         from edgedetr.export.deploy.triton import write_repository
 
-        write_repository(package, output)
+        write_repository(package, output, model)
     else:
         from edgedetr.export.deploy.isaac_ros import write_graph
 
-        write_graph(package, output)
+        write_graph(package, output, model)

@@ -34,14 +34,14 @@ FILES = ("README.md", CONFIG, PARSER, "Makefile", "labels.txt")
 _MODES = {"fp32": 0, "int8": 1, "fp16": 2}
 
 
-def write_pipeline(package: Package, output: Path) -> None:
-    """Write the folder for the first model of a package, whole or not at all.
+def write_pipeline(package: Package, output: Path, name: str = "") -> None:
+    """Write the folder for a model of a package, the first if ``name`` is empty, whole or not at all.
 
     Raises:
         ArtifactError: If nvinfer cannot feed such a model.
         UsageError: If the folder exists.
     """
-    model = open_servable(package)
+    model = open_servable(package, name)
     _check(model)
 
     def write(folder: Path) -> None:

@@ -34,14 +34,14 @@ FILES = ("README.md", PARAMETERS, LAUNCH, "labels.txt")
 """What is generated beside the model's file."""
 
 
-def write_graph(package: Package, output: Path) -> None:
-    """Write the folder for the first model of a package, whole or not at all.
+def write_graph(package: Package, output: Path, name: str = "") -> None:
+    """Write the folder for a model of a package, the first if ``name`` is empty, whole or not at all.
 
     Raises:
         ArtifactError: If the nodes cannot feed such a model.
         UsageError: If the folder exists.
     """
-    model = open_servable(package)
+    model = open_servable(package, name)
     if model.spec.antialias:
         raise ArtifactError(
             "the spec has antialias = true, which Isaac ROS cannot do; give it a model that was "

@@ -78,14 +78,21 @@ class Servable:
             shutil.copyfile(companion, target.parent / companion.name)
 
 
-def open_servable(package: Package) -> Servable:
-    """Read the first model of a package.
+def open_servable(package: Package, name: str = "") -> Servable:
+    """Read a model of a package.
+
+    Args:
+        package: An opened package.
+        name: The model, as in its manifest; the first when empty.
 
     Raises:
-        ArtifactError: If it is an engine without the graph it was built from or without its
+        ArtifactError: If there is no such model, it is an engine without the graph it was built from or without its
             manifest, it has inputs beside the image, or lacks an output that its spec names.
     """
-    packed = package.manifest.models[0]
+    known = {m.name: m for m in package.manifest.models}
+    if name and name not in known:
+        raise ArtifactError(f"{package.path} holds no model {name}; it has {', '.join(known)}")
+    packed = known[name] if name else package.manifest.models[0]
     is_engine = packed.kind == "engine"
     if is_engine and not packed.source:
         raise ArtifactError(

@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 MODEL = "edgedetr"
 """Name of the model, and of its folder in the repository."""
-FILES = ("README.md", f"{MODEL}/config.pbtxt", f"{MODEL}/labels.txt")
-"""What is generated beside the model's file."""
 
 _KINDS = {
-    **{"FLOAT": "TYPE_FP32", "FLOAT16": "TYPE_FP16"},
-    **{"INT32": "TYPE_INT32", "INT64": "TYPE_INT64"},
+    "FLOAT": "TYPE_FP32",
+    "FLOAT16": "TYPE_FP16",
+    "INT32": "TYPE_INT32",
+    "INT64": "TYPE_INT64",
 }
 
 
-def write_repository(package: Package, output: Path) -> None:
-    """Write a repository with the first model of a package, whole or not at all.
+def write_repository(package: Package, output: Path, name: str = "") -> None:
+    """Write a repository with a model of a package, the first if ``name`` is empty, whole or not at all.
 
     Raises:
         ArtifactError: If Triton cannot serve such a model.
         UsageError: If the folder exists.
     """
-    model = open_servable(package)
+    model = open_servable(package, name)
     file = "model.plan" if model.is_engine else "model.onnx"
     values = {
         "model": model,
@@ -57,10 +57,9 @@ def write_repository(package: Package, output: Path) -> None:
         (folder / MODEL / "1").mkdir(parents=True)
         model.copy(folder / MODEL / "1" / file)
         (folder / MODEL / "labels.txt").write_text(labels(model.spec), encoding="utf-8")
-        for name in ("README.md", "config.pbtxt"):
-            text = render("triton", name, values, quoted=quoted)
-            place = folder if name == "README.md" else folder / MODEL
-            (place / name).write_text(text, encoding="utf-8")
+        for file_name, place in (("README.md", folder), ("config.pbtxt", folder / MODEL)):
+            text = render("triton", file_name, values, quoted=quoted)
+            (place / file_name).write_text(text, encoding="utf-8")
 
     write_target(output, write)
 
