@@ -143,7 +143,7 @@ def packaged(tiny_onnx, tmp_path):
     opened = []
 
     def make(spec=None, *, batch=1, engine=""):
-        model = tiny_onnx(spec=spec, batch=batch)
+        model = tiny_onnx(spec=spec, batch=batch, bias=((2.0, -9.0), (-9.0, -9.0)))
         engines = ()
         if engine:
             engines = (tmp_path / "m.engine",)

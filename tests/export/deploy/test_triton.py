@@ -37,14 +37,14 @@ def _message(tokens):
 
 
 def _value(tokens):
-    token = tokens.pop(0)
-    if token == "{":
+    found = tokens.pop(0)
+    if found == "{":
         message = _message(tokens)
         tokens.pop(0)
         return message
-    if token.startswith('"'):
-        return re.sub(r"\\(.)", r"\1", token[1:-1])
-    return int(token) if re.fullmatch(r"-?\d+", token) else token
+    if found.startswith('"'):
+        return re.sub(r"\\(.)", r"\1", found[1:-1])
+    return int(found) if re.fullmatch(r"-?\d+", found) else found
 
 
 def test_a_repository_of_an_onnx_model(packaged, tmp_path):

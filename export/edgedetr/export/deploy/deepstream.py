@@ -35,7 +35,7 @@ _MODES = {"fp32": 0, "int8": 1, "fp16": 2}
 
 
 def write_pipeline(package: Package, output: Path, name: str = "") -> None:
-    """Write the folder for a model of a package, the first if ``name`` is empty, whole or not at all.
+    """Write the folder for a model of a package (its first by default), whole or not at all.
 
     Raises:
         ArtifactError: If nvinfer cannot feed such a model.
@@ -46,8 +46,8 @@ def write_pipeline(package: Package, output: Path, name: str = "") -> None:
 
     def write(folder: Path) -> None:
         model.copy(folder / _file(model))
-        for name, text in texts(model).items():
-            (folder / name).write_text(text, encoding="utf-8")
+        for file_name, text in texts(model).items():
+            (folder / file_name).write_text(text, encoding="utf-8")
 
     write_target(output, write)
 
@@ -77,8 +77,8 @@ def _check(model: Servable) -> None:
     spec: ModelSpec = model.spec
     if len(set(spec.std)) > 1:
         raise ArtifactError(
-            f"the spec has std {list(spec.std)}, and nvinfer has one scale for all channels; export "
-            "a model that was trained with one std"
+            f"the spec has std {list(spec.std)}, and nvinfer has one scale for all channels; "
+            "export a model that was trained with one std"
         )
     if spec.antialias:
         raise ArtifactError(

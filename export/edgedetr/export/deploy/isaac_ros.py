@@ -35,7 +35,7 @@ FILES = ("README.md", PARAMETERS, LAUNCH, "labels.txt")
 
 
 def write_graph(package: Package, output: Path, name: str = "") -> None:
-    """Write the folder for a model of a package, the first if ``name`` is empty, whole or not at all.
+    """Write the folder for a model of a package (its first by default), whole or not at all.
 
     Raises:
         ArtifactError: If the nodes cannot feed such a model.
@@ -50,8 +50,8 @@ def write_graph(package: Package, output: Path, name: str = "") -> None:
 
     def write(folder: Path) -> None:
         model.copy(folder / ("model.plan" if model.is_engine else "model.onnx"))
-        for name, text in texts(model).items():
-            (folder / name).write_text(text, encoding="utf-8")
+        for file_name, text in texts(model).items():
+            (folder / file_name).write_text(text, encoding="utf-8")
 
     write_target(output, write)
 

@@ -86,8 +86,8 @@ def open_servable(package: Package, name: str = "") -> Servable:
         name: The model, as in its manifest; the first when empty.
 
     Raises:
-        ArtifactError: If there is no such model, it is an engine without the graph it was built from or without its
-            manifest, it has inputs beside the image, or lacks an output that its spec names.
+        ArtifactError: If there is no such model, it is an engine without the graph it was built
+            from or without its manifest, it has inputs beside the image, or lacks an output that its spec names.
     """
     known = {m.name: m for m in package.manifest.models}
     if name and name not in known:

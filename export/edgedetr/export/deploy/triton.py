@@ -34,7 +34,7 @@ _KINDS = {
 
 
 def write_repository(package: Package, output: Path, name: str = "") -> None:
-    """Write a repository with a model of a package, the first if ``name`` is empty, whole or not at all.
+    """Write a repository with a model of a package (its first by default), whole or not at all.
 
     Raises:
         ArtifactError: If Triton cannot serve such a model.
