@@ -142,8 +142,8 @@ def packaged(tiny_onnx, tmp_path):
     """Return an opened package: of a small model, or of an engine by a builder and that model."""
     opened = []
 
-    def make(spec=None, *, batch=1, engine=""):
-        model = tiny_onnx(spec=spec, batch=batch, bias=((2.0, -9.0), (-9.0, -9.0)))
+    def make(spec=None, *, engine=""):
+        model = tiny_onnx(spec=spec, bias=((2.0, -9.0), (-9.0, -9.0)))
         engines = ()
         if engine:
             engines = (tmp_path / "m.engine",)

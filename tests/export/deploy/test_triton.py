@@ -69,14 +69,6 @@ def test_a_repository_of_an_onnx_model(packaged, tmp_path):
         write_repository(packaged(), tmp_path / "made")
 
 
-def test_a_model_of_any_batch_leaves_it_out_of_the_dims(packaged, tmp_path):
-    write_repository(packaged(batch="batch"), tmp_path / "made")
-    found = read_pbtxt((tmp_path / "made" / MODEL / "config.pbtxt").read_text(encoding="utf-8"))
-    assert found["max_batch_size"] == [1]
-    assert found["input"][0]["dims"] == [3, 8, 16]
-    assert [o["dims"] for o in found["output"]] == [[2, 2], [2, 4]]
-
-
 def test_an_engine_is_served_by_tensorrt(packaged, tmp_path):
     write_repository(packaged(engine="tensorrt>=10.3.0"), tmp_path / "made", ENGINE)
     folder = tmp_path / "made" / MODEL

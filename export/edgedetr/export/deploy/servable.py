@@ -66,11 +66,6 @@ class Servable:
     outputs: tuple[Tensor, ...]
     made_for: str
 
-    @property
-    def is_batched(self) -> bool:
-        """Whether all tensors take a batch of any size."""
-        return all(t.shape[:1] == (DYNAMIC,) for t in (*self.inputs, *self.outputs))
-
     def copy(self, target: Path) -> None:
         """Copy the model to ``target`` and its external data beside it."""
         shutil.copyfile(self.path, target)
@@ -87,7 +82,8 @@ def open_servable(package: Package, name: str = "") -> Servable:
 
     Raises:
         ArtifactError: If there is no such model, it is an engine without the graph it was built
-            from or without its manifest, it has inputs beside the image, or lacks an output that its spec names.
+            from or without its manifest, it has inputs beside the image, or lacks an output
+            that its spec names.
     """
     known = {m.name: m for m in package.manifest.models}
     if name and name not in known:

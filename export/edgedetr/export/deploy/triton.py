@@ -4,8 +4,8 @@ After its documentation: the layout of
 https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_repository.md
 and the fields of ``ModelConfig`` in
 https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md
-(release 2.49). ``max_batch_size`` counts only where the first dimension of every tensor is free;
-else it is 0 and ``dims`` are whole shapes.
+(release 2.49). The batch of a packaged model is 1 and fixed, so ``max_batch_size`` is 0 and
+``dims`` are whole shapes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgedetr.runtime.errors import ArtifactError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.export.deploy.servable import Servable, Tensor
+    from edgedetr.export.deploy.servable import Tensor
     from edgedetr.runtime.package.reader import Package
 
 MODEL = "edgedetr"
@@ -48,9 +48,8 @@ def write_repository(package: Package, output: Path, name: str = "") -> None:
         "file": file,
         "backend": "tensorrt" if model.is_engine else "onnxruntime",
         "platform": "tensorrt_plan" if model.is_engine else "onnxruntime_onnx",
-        "max_batch_size": 1 if model.is_batched else 0,
-        "inputs": [_field(t, model) for t in model.inputs],
-        "outputs": [_field(t, model) for t in model.outputs],
+        "inputs": [_field(t) for t in model.inputs],
+        "outputs": [_field(t) for t in model.outputs],
     }
 
     def write(folder: Path) -> None:
@@ -73,10 +72,9 @@ def quoted(text: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
-def _field(tensor: Tensor, model: Servable) -> dict[str, object]:
+def _field(tensor: Tensor) -> dict[str, object]:
     if tensor.kind not in _KINDS:
         raise ArtifactError(
             f"{tensor.name} is of type {tensor.kind}, wanted one of {', '.join(_KINDS)}"
         )
-    dims = tensor.shape[1:] if model.is_batched else tensor.shape
-    return {"name": tensor.name, "kind": _KINDS[tensor.kind], "dims": dims}
+    return {"name": tensor.name, "kind": _KINDS[tensor.kind], "dims": tensor.shape}
