@@ -16,7 +16,7 @@ from edgedetr.export.package.keys import keygen, public_path
 from edgedetr.export.package.write import Contents, package
 from edgedetr.graph.checksum import model_files
 from edgedetr.runtime.manifest import write_manifest
-from edgedetr.runtime.package.reader import read_package
+from edgedetr.runtime.package.reader import Package, read_package
 from edgedetr.runtime.spec import ModelSpec
 
 HERE = Path(__file__).parent
@@ -140,16 +140,15 @@ def pack(key, tmp_path):
 @pytest.fixture
 def packaged(tiny_onnx, tmp_path):
     """Return an opened package: of a small model, or of an engine by a builder and that model."""
-    opened = []
+    opened: list[Package] = []
 
     def make(spec=None, *, engine=""):
         model = tiny_onnx(spec=spec, bias=((2.0, -9.0), (-9.0, -9.0)))
-        engines = ()
+        built = tmp_path / "m.engine"
         if engine:
-            engines = (tmp_path / "m.engine",)
-            engines[0].write_bytes(b"engine")
+            built.write_bytes(b"engine")
             write_manifest(
-                engines[0],
+                built,
                 kind="engine",
                 command="",
                 spec=spec or ModelSpec((8, 16), ("Car", "Pedestrian")),
@@ -158,6 +157,7 @@ def packaged(tiny_onnx, tmp_path):
                 targets=("sm_87",),
             )
         path = tmp_path / f"p{len(opened)}.tar"
+        engines = (built,) if engine else ()
         package(Contents((model,), engines=engines, references=(model,)), path, None)
         opened.append(read_package(path, require_signature=False))
         return opened[-1]

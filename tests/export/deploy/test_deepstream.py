@@ -2,6 +2,7 @@ import configparser
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_a_model_that_nvinfer_cannot_feed(change, message, packaged, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-CONVENTIONS = {
+CONVENTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "softmax and corners in pixels": {
         "activation": "softmax_logits",

@@ -39,12 +39,18 @@ class Frames:
         pass
 
 
-class Endless(Frames):
-    """The first frame for ever."""
+class Endless:
+    """The same frame for ever."""
+
+    def __init__(self, camera):
+        self.frames = Frames(camera)
 
     def next(self, stop):
-        self.done = 0
-        return None if stop.is_set() else super().next(stop)
+        self.frames.done = 0
+        return None if stop.is_set() else self.frames.next(stop)
+
+    def close(self):
+        pass
 
 
 def camera(detector, source, name="", out=None, **how):
