@@ -154,7 +154,7 @@ class Detector:
     @property
     def batch(self) -> int:
         """How many frames the model takes at once."""
-        return len(self._model.session.images)
+        return self._model.batch
 
     @property
     def times(self) -> StageTimes:
