@@ -68,7 +68,26 @@ def test_a_port_for_each_camera():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = CameraOptions(1, Path("o"), Path("v/d.mp4"), False, HealthOptions(metrics_port=port))
-    second = options.of_camera(1)
+    assert options.of_each(1) == [options]
+    _, second = options.of_each(2)
     assert (second.out, second.video) == (Path("o/1"), Path("v/d-1.mp4"))
     assert second.watching.metrics_port == port + 1
-    assert CameraOptions(1, None, None, False, HealthOptions()).of_camera(1).out is None
+    assert CameraOptions(1, None, None, False, HealthOptions()).of_each(2)[1].out is None
+
+
+def test_ports_end(edgedetr, tiny_onnx, folders):
+    sources = ("--source", folders[0], "--source", folders[1])
+    code, _, error = edgedetr("run", tiny_onnx(), *sources, "--metrics-port", 65_535)
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert "ports end at 65535" in error
+
+
+def test_a_video_is_no_output_of_its_own_run(edgedetr, tiny_onnx, tmp_path):
+    films = [tmp_path / f"drive-{k}.mp4" for k in range(2)]
+    for film in films:
+        film.write_bytes(b"a drive")
+    sources = ("--source", films[0], "--source", films[1])
+    code, _, error = edgedetr("run", tiny_onnx(), *sources, "--video", tmp_path / "drive.mp4")
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert "drive-0.mp4 is an input of the same command" in error
+    assert films[0].read_bytes() == b"a drive"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.health.watch import watched
 from edgedetr.runtime.inference.batching import Batcher
 from edgedetr.runtime.kitti import check_folder
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from edgedetr.runtime.health.watch import HealthOptions
     from edgedetr.runtime.sources.capture import RatedSource
 
+_LAST_PORT = 65_535
 GATHER_SHARE = 0.25
 """Part of the deadline for which a frame waits for those of other cameras."""
 
@@ -46,8 +48,25 @@ class CameraOptions:
     with_tracker: bool
     watching: HealthOptions
 
-    def of_camera(self, number: int) -> CameraOptions:
-        """Return those of one camera among several."""
+    def of_each(self, cameras: int) -> list[CameraOptions]:
+        """Return those of each camera; several have each their own place.
+
+        Raises:
+            UsageError: If there are other results, or ports end before the cameras do.
+        """
+        if cameras == 1:
+            return [self]
+        if self.out:
+            check_folder(self.out)
+        last = (self.watching.metrics_port or 0) + cameras - 1
+        if last > _LAST_PORT:
+            raise UsageError(
+                f"--metrics-port {self.watching.metrics_port} is the first of {cameras} ports, one "
+                f"for each camera, and ports end at {_LAST_PORT}; give a lower one"
+            )
+        return [self._of_camera(number) for number in range(cameras)]
+
+    def _of_camera(self, number: int) -> CameraOptions:
         port = self.watching.metrics_port
         return replace(
             self,
@@ -61,7 +80,7 @@ class CameraOptions:
 def open_cameras(
     detector: Detector,
     sources: Sequence[RatedSource],
-    options: CameraOptions,
+    options: Sequence[CameraOptions],
     report: Callable[[str], object],
 ) -> Iterator[list[Camera]]:
     """Make a camera of each source; several share the model's batch.
@@ -69,7 +88,7 @@ def open_cameras(
     Args:
         detector: Detects in all frames.
         sources: The cameras; they remain the caller's.
-        options: What becomes of results; several cameras get each their own place.
+        options: What becomes of each camera's results; see `CameraOptions.of_each`.
         report: Takes a line for standard error.
 
     Raises:
@@ -78,15 +97,12 @@ def open_cameras(
     """
     with ExitStack() as stack:
         if len(sources) == 1:
-            yield [_camera(stack, detector, sources[0], options, _Notes(report))]
+            yield [_camera(stack, detector, sources[0], options[0], _Notes(report))]
             return
-        if options.out:
-            check_folder(options.out)
-        batcher = Batcher(detector, round(GATHER_SHARE * options.deadline_ns))
+        batcher = Batcher(detector, round(GATHER_SHARE * options[0].deadline_ns))
         cameras = []
-        for number, source in enumerate(sources):
+        for number, (source, own) in enumerate(zip(sources, options, strict=True)):
             notes = _Notes(report, f"camera {number}: ")
-            own = options.of_camera(number)
             camera = _camera(stack, detector, source, own, notes, batcher)
             cameras.append(replace(camera, name=f"camera {number}", open=batcher.camera))
         yield cameras

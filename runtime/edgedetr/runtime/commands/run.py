@@ -96,8 +96,10 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.runtime.sources.opening import open_source
     from edgedetr.runtime.stream.cameras import run_cameras, stop_cameras
 
-    require_apart([video], [*sources, model, watching.digest, watching.clipping])
     deadline_ns = round((deadline_ms or 1000 / (rate_hz or DEFAULT_RATE_HZ)) * 1e6)
+    options = CameraOptions(deadline_ns, out, video, with_tracker, watching).of_each(len(sources))
+    inputs = [*sources, model, watching.digest, watching.clipping]
+    require_apart([each.video for each in options], inputs)
     requests = SwapRequests()
     with ExitStack() as stack:
         stack.enter_context(handled("SIGHUP", once=False, action=requests.request))
@@ -108,7 +110,6 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
         how: dict[str, Any] = {"threshold": threshold, "time_limit_s": time_limit_s, **opening}
         file = partial(runnable, model, converters)
         detector = stack.enter_context(Detector.open(file(), steady=True, **how))
-        options = CameraOptions(deadline_ns, out, video, with_tracker, watching)
         cameras = stack.enter_context(open_cameras(detector, opened, options, _report))
         stop = partial(stop_cameras, cameras)
         stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stop))

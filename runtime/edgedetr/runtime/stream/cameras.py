@@ -67,11 +67,17 @@ def run_cameras(
         return
     errors: dict[str, BaseException] = {}
     run_one = partial(_run, detector, frames, on_end)
-    threads = [Thread(target=_guarded, args=(run_one, c, cameras, errors)) for c in cameras]
+    threads = [
+        Thread(target=_guarded, args=(run_one, camera, cameras, errors), daemon=True)
+        for camera in cameras
+    ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:
+        stop_cameras(cameras)  # a second signal ends the command while they are at work
     for error in errors.values():
         if isinstance(error, BackendGoneError) or not isinstance(error, EdgeDetrError):
             raise error
