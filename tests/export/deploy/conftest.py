@@ -142,8 +142,8 @@ def packaged(tiny_onnx, tmp_path):
     """Return an opened package: of a small model, or of an engine by a builder and that model."""
     opened: list[Package] = []
 
-    def make(spec=None, *, engine=""):
-        model = tiny_onnx(spec=spec, bias=((2.0, -9.0), (-9.0, -9.0)))
+    def make(spec=None, *, engine="", batch=1):
+        model = tiny_onnx(spec=spec, batch=batch, bias=((2.0, -9.0), (-9.0, -9.0)))
         built = tmp_path / "m.engine"
         if engine:
             built.write_bytes(b"engine")

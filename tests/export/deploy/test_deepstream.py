@@ -65,6 +65,14 @@ def test_the_folder_names_what_it_holds(packaged, tmp_path):
     assert "trained with 114" in readme
 
 
+def test_a_batch_of_several_cameras(packaged, tmp_path):
+    spec = ModelSpec((8, 16), ("Car", "Pedestrian"), std=(1.0,) * 3)
+    write_pipeline(packaged(spec, batch=2), tmp_path / "made")
+    text = (tmp_path / "made" / CONFIG).read_text(encoding="utf-8")
+    assert "\nbatch-size=2\n" in text
+    assert "model.onnx_b2_gpu0.engine" in text
+
+
 def test_an_engine_is_named_as_one(packaged, tmp_path):
     write_pipeline(packaged(engine="tensorrt==10.3.0"), tmp_path / "made", ENGINE)
     found, _ = properties((tmp_path / "made" / CONFIG).read_text(encoding="utf-8"))

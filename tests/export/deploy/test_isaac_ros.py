@@ -61,3 +61,9 @@ def test_a_model_that_isaac_ros_cannot_feed(packaged, tmp_path):
         write_graph(packaged(ModelSpec((8, 16), ("a", "b"), antialias=True)), tmp_path / "made")
     with pytest.raises(ArtifactError, match=r"holds no model x\.onnx; it has models/tiny\.onnx"):
         write_graph(packaged(), tmp_path / "made", "x.onnx")
+
+
+def test_a_batch_of_several_cameras_is_refused(packaged, tmp_path):
+    with pytest.raises(ArtifactError, match="takes 2 images at once, and the graph of Isaac ROS"):
+        write_graph(packaged(batch=2), tmp_path / "made")
+    assert not (tmp_path / "made").exists()

@@ -10,13 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgedetr.export.deploy.servable import (
-    THRESHOLD,
-    labels,
-    open_servable,
-    render,
-    write_target,
-)
+from edgedetr.export.deploy.folder import new_folder, refuse_antialias, render, write_texts
+from edgedetr.export.deploy.servable import THRESHOLD, labels, open_servable
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import BRIGHTEST
 
@@ -43,13 +38,9 @@ def write_pipeline(package: Package, output: Path, name: str = "") -> None:
     """
     model = open_servable(package, name)
     _check(model)
-
-    def write(folder: Path) -> None:
+    with new_folder(output) as folder:
         model.copy(folder / _file(model))
-        for file_name, text in texts(model).items():
-            (folder / file_name).write_text(text, encoding="utf-8")
-
-    write_target(output, write)
+        write_texts(folder, texts(model))
 
 
 def texts(model: Servable) -> dict[str, str]:
@@ -80,11 +71,7 @@ def _check(model: Servable) -> None:
             f"the spec has std {list(spec.std)}, and nvinfer has one scale for all channels; "
             "export a model that was trained with one std"
         )
-    if spec.antialias:
-        raise ArtifactError(
-            "the spec has antialias = true, which nvinfer cannot do; give it a model that was "
-            "trained with antialias = false"
-        )
+    refuse_antialias(spec, "nvinfer")
     if spec.labels_name:
         raise ArtifactError(
             f"the spec has labels_name = {spec.labels_name!r}, which the parser for nvinfer does "

@@ -13,13 +13,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from edgedetr.export.deploy.servable import (
-    THRESHOLD,
-    labels,
-    open_servable,
-    render,
-    write_target,
-)
+from edgedetr.export.deploy.folder import new_folder, refuse_antialias, render, write_texts
+from edgedetr.export.deploy.servable import THRESHOLD, labels, open_servable
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import BRIGHTEST
 
@@ -42,18 +37,15 @@ def write_graph(package: Package, output: Path, name: str = "") -> None:
         UsageError: If the folder exists.
     """
     model = open_servable(package, name)
-    if model.spec.antialias:
+    refuse_antialias(model.spec, "Isaac ROS")
+    if model.batch != 1:
         raise ArtifactError(
-            "the spec has antialias = true, which Isaac ROS cannot do; give it a model that was "
-            "trained with antialias = false"
+            f"{model.path.name} takes {model.batch} images at once, and the graph of Isaac ROS "
+            "feeds one; export it with --batch 1"
         )
-
-    def write(folder: Path) -> None:
+    with new_folder(output) as folder:
         model.copy(folder / ("model.plan" if model.is_engine else "model.onnx"))
-        for file_name, text in texts(model).items():
-            (folder / file_name).write_text(text, encoding="utf-8")
-
-    write_target(output, write)
+        write_texts(folder, texts(model))
 
 
 def is_decoded(model: Servable) -> bool:

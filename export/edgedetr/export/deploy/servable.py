@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.files import unfinished_folder
+from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.manifest import manifest_from_json, manifest_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from edgedetr.runtime.package.reader import Package, PackedModel
     from edgedetr.runtime.spec import ModelSpec
 
@@ -66,6 +62,11 @@ class Servable:
     outputs: tuple[Tensor, ...]
     made_for: str
 
+    @property
+    def batch(self) -> int:
+        """How many images the model takes at once."""
+        return self.inputs[0].shape[0]
+
     def copy(self, target: Path) -> None:
         """Copy the model to ``target`` and its external data beside it."""
         shutil.copyfile(self.path, target)
@@ -108,33 +109,6 @@ def open_servable(package: Package, name: str = "") -> Servable:
         outputs=outputs,
         made_for=_made_for(package, packed) if is_engine else "",
     )
-
-
-def write_target(output: Path, write: Callable[[Path], None]) -> None:
-    """Make a folder whole or not at all.
-
-    Raises:
-        UsageError: If it exists.
-    """
-    if output.exists():
-        raise UsageError(f"{output} exists; remove it or name another folder")
-    with unfinished_folder(output) as folder:
-        write(folder)
-        folder.chmod(0o755)
-        folder.rename(output)
-
-
-def render(target: str, name: str, values: Mapping[str, object], **filters: object) -> str:
-    """Fill in the template ``name`` of a target with ``values``."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name(f"{target}_templates")),
-        autoescape=False,  # noqa: S701 - no HTML; every text of the spec passes a filter of quotes
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-    )
-    environment.filters.update(filters)
-    return environment.get_template(f"{name}.jinja").render(values)
 
 
 def labels(spec: ModelSpec) -> str:

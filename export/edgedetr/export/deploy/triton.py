@@ -4,7 +4,7 @@ After its documentation: the layout of
 https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_repository.md
 and the fields of ``ModelConfig`` in
 https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md
-(release 2.49). The batch of a packaged model is 1 and fixed, so ``max_batch_size`` is 0 and
+(release 2.49). The batch of a packaged model is fixed, so ``max_batch_size`` is 0 and
 ``dims`` are whole shapes.
 """
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from edgedetr.export.deploy.servable import labels, open_servable, render, write_target
+from edgedetr.export.deploy.folder import new_folder, render, write_texts
+from edgedetr.export.deploy.servable import labels, open_servable
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -51,16 +52,13 @@ def write_repository(package: Package, output: Path, name: str = "") -> None:
         "inputs": [_field(t) for t in model.inputs],
         "outputs": [_field(t) for t in model.outputs],
     }
-
-    def write(folder: Path) -> None:
+    files = ("README.md", "config.pbtxt")
+    readme, config = (render("triton", n, values, quoted=quoted) for n in files)
+    with new_folder(output) as folder:
         (folder / MODEL / "1").mkdir(parents=True)
         model.copy(folder / MODEL / "1" / file)
-        (folder / MODEL / "labels.txt").write_text(labels(model.spec), encoding="utf-8")
-        for file_name, place in (("README.md", folder), ("config.pbtxt", folder / MODEL)):
-            text = render("triton", file_name, values, quoted=quoted)
-            (place / file_name).write_text(text, encoding="utf-8")
-
-    write_target(output, write)
+        write_texts(folder, {"README.md": readme})
+        write_texts(folder / MODEL, {"config.pbtxt": config, "labels.txt": labels(model.spec)})
 
 
 def quoted(text: str) -> str:
