@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from edgedetr.export.package.chain import reached
 from edgedetr.runtime.errors import GateError
+from edgedetr.runtime.package.signing import fingerprint, load_public_key
 from edgedetr.runtime.settings import load_settings
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class Policy:
         require: Gates that must be there: ``accuracy``, a report.json of every model;
             ``checkpoint``, a chain from a checkpoint for every model and no import; ``device``, a
             device that ran every model and engine; ``engine``, a report about every engine.
-        device_signers: Fingerprints of keys of which one must have signed every record of a device;
-            empty for any or none.
+        device_keys: Public keys, relative to the policy, of which one must have signed every record
+            of a device; empty for any or none.
         min_calibration_frames: Least number of frames that INT8 was calibrated on.
         fp32: What reports about FP32 models must fulfil.
         fp16: Likewise of FP16.
@@ -92,7 +93,7 @@ class Policy:
     """
 
     require: tuple[Required, ...] = ()
-    device_signers: tuple[str, ...] = ()
+    device_keys: tuple[str, ...] = ()
     min_calibration_frames: int = 0
     fp32: ReportPolicy = field(default_factory=ReportPolicy)
     fp16: ReportPolicy = field(default_factory=ReportPolicy)
@@ -143,17 +144,13 @@ def check_policy(policy: Policy, source: Path, evidence: Evidence) -> str:
         A line that says so.
 
     Raises:
+        ArtifactError: If a key that the policy names is missing or none.
         GateError: With the first demand that is not fulfilled.
     """
     for required in get_args(Required):
         if required in policy.require and (missing := _missing(required, evidence)):
             raise GateError(f"{source} requires {required}: {missing}")
-    for proof in evidence.devices:
-        if policy.device_signers and proof.signed_by not in policy.device_signers:
-            raise GateError(
-                f"{source}: {proof.name} is signed by {proof.signed_by[:16] or 'nobody'}, wanted a "
-                "key of device_signers; run edgedetr device check with --key"
-            )
+    _check_signers(policy, source, evidence.devices)
     frames, least = evidence.calibration_frames, policy.min_calibration_frames
     if frames is not None and frames < least:
         raise GateError(
@@ -167,6 +164,17 @@ def check_policy(policy: Policy, source: Path, evidence: Evidence) -> str:
         if misfit := rules.misfit(verdict):
             raise GateError(f"{source}: {verdict.path.name} {misfit}; run edgedetr verify again")
     return f"policy {source.name} is fulfilled"
+
+
+def _check_signers(policy: Policy, source: Path, devices: Sequence[DeviceProof]) -> None:
+    keys = [load_public_key(source.parent / name) for name in policy.device_keys]
+    known = {fingerprint(key) for key in keys}
+    for proof in devices:
+        if known and proof.signed_by not in known:
+            raise GateError(
+                f"{source}: {proof.name} is signed by {proof.signed_by[:16] or 'nobody'}, wanted "
+                f"one of {', '.join(policy.device_keys)}; run edgedetr device check with --key"
+            )
 
 
 def _missing(required: Required, evidence: Evidence) -> str:

@@ -70,9 +70,10 @@ def check(  # noqa: PLR0913, PLR0917 - one argument per option
     export engine is installed. FRAMES are timed one after another, and as many at RATE per second.
     The exit status is 1 if an engine must not ship, or there is no GPU.
     """
+    from edgedetr.runtime.device_check.checking import Place, check_model
     from edgedetr.runtime.device_check.engines import models_of
     from edgedetr.runtime.device_check.measure import Pace
-    from edgedetr.runtime.device_check.model_check import Place, check_model, describe
+    from edgedetr.runtime.device_check.model_check import describe
     from edgedetr.runtime.device_check.record import make_record, write_record
     from edgedetr.runtime.device_check.system import temperatures_c
     from edgedetr.runtime.errors import GateError
