@@ -1,6 +1,6 @@
-"""Write the measured sections of README.md and docs/distillation.md from benchmarks/results.
+"""Write the measured sections of README.md and pages of docs from benchmarks/results.
 
-python benchmarks/measured_sections.py          # rewrite both
+python benchmarks/measured_sections.py          # rewrite them
 python benchmarks/measured_sections.py --check  # exit status 1 when one is out of date
 
 Stale figures are refused, see `edgedetr.bench.result_file`.
@@ -19,6 +19,7 @@ from demo_section import demo_section
 from edgedetr.bench.result_file import age, printable
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.files import write_text
+from peers.section import peers_section
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -30,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    for name, section in {"README.md": of_readme, "docs/distillation.md": of_distillation}.items():
+    for name, section in SECTIONS.items():
         before = (ROOT / name).read_text(encoding="utf-8")
         after = SECTION.sub(lambda found, s=section: f"{found[1]}{s()}{found[2]}", before)  # type: ignore[misc]
         if arguments.check and before != after:
@@ -277,6 +278,19 @@ def _by(hw: list[int]) -> str:
 
 def _machine(found: dict[str, Any]) -> str:
     return f"{found['machine']['processor']}, {found['machine']['cores']} cores"
+
+
+def of_benchmarks() -> str:
+    """Return the section of the page about peers."""
+    return "\n".join(peers_section(result("peer_ratios")))
+
+
+SECTIONS = {
+    "README.md": of_readme,
+    "docs/distillation.md": of_distillation,
+    "docs/benchmarks.md": of_benchmarks,
+}
+"""The pages that hold a measured section, and what writes it."""
 
 
 if __name__ == "__main__":
