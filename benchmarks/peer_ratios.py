@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from peers.rows import Row
 
 MEASURES = (
-    "benchmarks/peers",
+    *(f"benchmarks/peers/{n}.py" for n in ("detectors", "evaluators", "preprocessing")),
+    *(f"benchmarks/peers/{n}.py" for n in ("rows", "training")),
     "distill/edgedetr/distill/evaluation/coco.py",
     "distill/edgedetr/distill/training/objective.py",
     "runtime/edgedetr/runtime/detector.py",

@@ -9,7 +9,7 @@ from edgedetr.bench.result_file import age
 from peers.rows import OURS
 
 FASTER = 0.97
-"""A peer whose ratio is below this in most rounds is called faster."""
+"""A peer that takes less than this share of the time is called faster."""
 
 
 def peers_section(found: dict[str, Any]) -> list[str]:
@@ -47,9 +47,16 @@ def _row(row: dict[str, Any]) -> str:
 
 
 def _losses(rows: list[dict[str, Any]]) -> list[str]:
-    """List the peers that are faster at the same task, the farthest ahead first."""
-    ahead = [r for r in rows if r["ratio"] is not None and r["ratio"] < FASTER and r["high"] < 1]
-    ahead.sort(key=lambda row: row["ratio"])
-    return [f"- {r['task']}: {r['way']} takes {r['ratio']:.2f} of our time." for r in ahead] or [
-        "In none of these tasks a peer was surely faster."
-    ]
+    """List the peers that are faster than one of our ways, the farthest ahead first."""
+    found = []
+    for task, group in groupby((r for r in rows if r["ms"]), key=lambda row: row["task"]):
+        ways = list(group)
+        peers = [w for w in ways if not w["way"].startswith(OURS)]
+        for ours in (w for w in ways if w["way"].startswith(OURS)):
+            ahead = [(p["ms"] / ours["ms"], p["way"]) for p in peers]
+            found += [
+                (ratio, f"- {task}: {way} takes {ratio:.2f} of the time of {ours['way']}.")
+                for ratio, way in ahead
+                if ratio < FASTER
+            ]
+    return [line for _, line in sorted(found)] or ["In none of these tasks a peer was faster."]

@@ -75,7 +75,7 @@ def test_the_page_says_where_we_lose(peers):
     )
     assert "| fast 1 | 50.00 | 0.25 (0.20 to 0.30) | equal |" in text
     assert "| gone | | | why |" in text
-    assert text.endswith("- AP: fast 1 takes 0.25 of our time.\n")
+    assert text.endswith("- AP: fast 1 takes 0.25 of the time of EdgeDETR.\n")
 
 
 def test_the_script_names_its_options(monkeypatch, capsys):
