@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from edgedetr.distill.evaluation.predict import evaluate
+from edgedetr.distill.evaluation.worst_frames import worst_frames
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.best_student import BestStudent
@@ -31,25 +32,24 @@ from edgedetr.distill.training.run_folder import (
     only_run_in,
     save_student,
 )
-from edgedetr.distill.training.run_identity import identity_of
+from edgedetr.distill.training.run_identity import identity_of, settings_of
+from edgedetr.distill.training.run_page import RunPage
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.sample_sheet import draw_samples
 from edgedetr.distill.training.sampling import training_sizes
+from edgedetr.distill.training.trackers import Tracked, require_trackers
 from edgedetr.distill.training.unlabelled import least_batch
 from edgedetr.distill.weights.foundation import open_foundation
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
-    from edgedetr.distill.config import (
-        DataConfig,
-        DistillConfig,
-        MethodConfig,
-        QatConfig,
-        StudentConfig,
-    )
+    from edgedetr.distill.config import DataConfig, DistillConfig, MethodConfig, StudentConfig
     from edgedetr.distill.optimizer_config import OptimizerConfig, ScheduleConfig
+    from edgedetr.distill.qat_config import QatConfig
     from edgedetr.distill.teacher_config import TeacherConfig
+    from edgedetr.distill.training.run_log import Watcher
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,12 @@ def train(
     out: str | os.PathLike[str],
     command: str,
     calibrate: Calibrate = uncalibrated,
+    watchers: Sequence[Watcher] = (),
 ) -> dict[str, float]:
     """Train the student that a config describes.
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
-    ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` is
+    ``log.jsonl``, TensorBoard scalars and the page ``index.html`` into ``out``. While it runs, ``state.safetensors`` is
     written after each epoch, and within one as the config says and when a SIGTERM comes; a run that
     was killed resumes there with the same result, and a finished one is left as it is. With
     ``best_metric`` the student is the best that was evaluated, else the last. A student that is
@@ -96,6 +97,7 @@ def train(
         out: Folder of the run.
         command: The command that the manifest records.
         calibrate: Calibrates a student that is trained for INT8.
+        watchers: Follow the run beside its log and its page.
 
     Returns:
         COCO AP and AP50 on the validation split (NaN where it holds no object; null in the files),
@@ -118,15 +120,20 @@ def train(
         loop=config.schedule,
     )
     validation = f"{config.data.val_split} of {config.data.root}"
-    record = RunRecord(config.record(), config.weights, validation, command)
+    record = RunRecord(config.record(), config.weights, validation, command, config.track)
     with only_run_in(Path(out)):
-        return _train(sections, record, Path(out), calibrate)
+        return _train(sections, record, Path(out), calibrate, watchers)
 
 
 def _train(
-    sections: Sections, record: RunRecord, out: Path, calibrate: Calibrate
+    sections: Sections,
+    record: RunRecord,
+    out: Path,
+    calibrate: Calibrate,
+    watchers: Sequence[Watcher],
 ) -> dict[str, float]:
     check_names(sections.student, sections.teacher.checkpoint)
+    require_trackers(record.track)
     splits = train_split, val_split = open_splits(sections.data)
     identity = identity_of(record.settings, record.weights, *splits)
     finished = finished_metrics(out, identity)
@@ -163,6 +170,8 @@ def _train(
     loader = training_loader(sampling, sections.loop, train_split, student.spec, seen)
     fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
     save = partial(save_student, record=record)
+    page = RunPage(out, record.settings, record.command, sections.loop.epochs * len(loader))
+    trackers = [Tracked(name, out, settings_of(record.settings)) for name in record.track]
     loop = TrainingLoop(
         out=out,
         schedule=sections.loop,
@@ -172,14 +181,20 @@ def _train(
         state=RunState(trainee, average, optimizer, identity, sections.loop.epochs),
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
-        evaluate=partial(evaluate, batch_size=batch_size),
+        evaluate=partial(
+            evaluate, batch_size=batch_size, seen=lambda *seen: page.show(worst_frames(*seen))
+        ),
         best=BestStudent(out, sections.loop.best_metric, sections.loop.patience, save),
+        watchers=(page, *trackers, *watchers),
     )
     metrics = loop.train(loader)
+    if loader.skipped:
+        metrics["skipped_pictures"] = float(len(loader.skipped))
     if loader.data.unlabelled:
         metrics["unlabelled_frames"] = float(loader.data.unlabelled)
     if accelerator.is_main_process:
         finish(out, loop.averaged, metrics, record, identity.sources)
+        page.finish()
     return metrics
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgedetr.distill.labels.pictures import require_sound
 from edgedetr.distill.training.teacher_views import teacher_views
 from edgedetr.distill.training.unlabelled import MixedFrames
 from edgedetr.distill.types import Targets
-from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings, refuse_damaged_jpeg
+from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings
 from edgedetr.runtime.preprocess import Preprocessor, normalisation_tables
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class NetworkInputs:
                     samples = list(pool.map(self.dataset.__getitem__, some))
                 if warnings:  # threads do not say which file it was
                     for index in some:
-                        refuse_damaged_jpeg(self.dataset.paths[index])
+                        require_sound(self.dataset.paths[index])
                 for index, sample in zip(some, samples, strict=True):
                     if self._kept is not None:
                         self._made(index, sample)

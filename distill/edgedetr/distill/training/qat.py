@@ -18,7 +18,7 @@ from edgedetr.runtime.files import read_text, write_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.distill.config import QatConfig
+    from edgedetr.distill.qat_config import QatConfig
     from edgedetr.distill.data import Dataset
 
 Calibrate = Callable[[Model, Iterable[NDArray[np.uint8]], str, str], Quantization]

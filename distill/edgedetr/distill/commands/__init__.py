@@ -1,0 +1,1 @@
+"""Commands of the distillation stage, one a file; ``cli.py`` puts them in their groups."""
