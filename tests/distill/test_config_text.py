@@ -7,7 +7,7 @@ from edgedetr.distill.config_text import toml_text
 def test_settings_are_read_as_they_were_written(tmp_path):
     text = (
         'methods = ["clock"]\nteacher = "a \\"b\\" \\\\ é.safetensors"\nepochs = 3\n'
-        "[data]\nroot = \"d\"\nclasses = [\"Tr\\u00e4ger\", \"😀\"]\nscales = [0.8, 1.0]\n"
+        '[data]\nroot = "d"\nclasses = ["Tr\\u00e4ger", "😀"]\nscales = [0.8, 1.0]\n'
         "[student]\nmean = [0.1, 0.2, 0.3]\nstd = [1.0, 1.0, 1e-3]\n"
         "[method.clock]\nweight = 0.5\n"
         '[class_map]\n"Tr\\u00e4ger" = ["a", "b c"]\n'

@@ -9,7 +9,9 @@ def test_a_search_says_what_it_found(edgedetr, kitti, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
     from edgedetr.distill import recipe
 
-    monkeypatch.setattr(recipe, "train", lambda config, *_: {"ap": config.optimizer.gamma, "ap50": 0})
+    monkeypatch.setattr(
+        recipe, "train", lambda config, *_: {"ap": config.optimizer.gamma, "ap50": 0}
+    )
     space = '[tune.space]\n"optimizer.gamma" = { choices = [0.5, 0.25] }'
     (tmp_path / "c.toml").write_text(CONFIG.format(kitti, 2, space))
     status, out, err = edgedetr("distill", "tune", tmp_path / "c.toml", "-o", tmp_path / "s")
@@ -29,9 +31,7 @@ def test_a_bad_key_is_refused_with_the_nearest(edgedetr, kitti, tmp_path):
     (tmp_path / "c.toml").write_text(CONFIG.format(kitti, 2, space))
     status, out, err = edgedetr("distill", "tune", tmp_path / "c.toml", "-o", tmp_path / "s")
     assert (status, out) == (2, "")
-    assert err == (
-        "edgedetr: tune.space: optimizer: unknown key 'gama'; did you mean 'gamma'?\n"
-    )
+    assert err == ("edgedetr: tune.space: optimizer: unknown key 'gama'; did you mean 'gamma'?\n")
     assert not (tmp_path / "s").exists()
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting of CONFIG."
 )
-@click.option("-o", "--out", type=PATH, help="Folder of the search.", show_default="runs/tune-CONFIG")
+@click.option(
+    "-o", "--out", type=PATH, help="Folder of the search.", show_default="runs/tune-CONFIG"
+)
 @click.pass_obj
 def tune(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     """Search over the settings that CONFIG's section tune.space names, and write the best as TOML.

@@ -58,9 +58,7 @@ def worst_frames(
     errors = [errors_of(truth, one) for truth, one in zip(dataset.truths, found, strict=True)]
     order = sorted(range(len(errors)), key=lambda index: -errors[index].count)
     return [
-        _picture(dataset, index, errors[index])
-        for index in order[:count]
-        if errors[index].count
+        _picture(dataset, index, errors[index]) for index in order[:count] if errors[index].count
     ]
 
 

@@ -97,7 +97,9 @@ def sorted_by(runs: Sequence[ListedRun], key: str) -> list[ListedRun]:
 
 def as_text(runs: Sequence[ListedRun]) -> list[str]:
     """Return a table of runs, one line each below its heading."""
-    rows = [("run", "state", "steps", "AP", "best", "student", "methods", "teacher", "began", "time")]
+    rows = [
+        ("run", "state", "steps", "AP", "best", "student", "methods", "teacher", "began", "time")
+    ]
     rows += [_row(run) for run in runs]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
