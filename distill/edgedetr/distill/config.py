@@ -228,7 +228,7 @@ class DistillConfig:
     data: DataConfig
     student: StudentConfig = StudentConfig()
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    qat: QatConfig = QatConfig()
+    qat: QatConfig = field(default_factory=QatConfig)
     teacher: str = ""
     teacher_input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
     foundation: str = ""

@@ -15,12 +15,13 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 def toml_text(values: Mapping[str, Any]) -> str:
     """Return nested settings as TOML; what is None is left out.
 
-    >>> print(toml_text({"epochs": 2, "data": {"root": "a", "scales": (1.0,), "mean": None}}), end="")
+    >>> print(toml_text({"epochs": 2, "data": {"root": "a", "scales": (1.0,), "std": None}}))
     epochs = 2
     <BLANKLINE>
     [data]
     root = "a"
     scales = [1.0]
+    <BLANKLINE>
     """
     return "\n".join(_lines(values, ())).lstrip("\n") + "\n"
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.optimizer_config import OptimizerConfig, ScheduleConfig
     from edgedetr.distill.qat_config import QatConfig
     from edgedetr.distill.teacher_config import TeacherConfig
+    from edgedetr.distill.training.loader import TrainingLoader
     from edgedetr.distill.training.run_log import Watcher
 
 
@@ -85,12 +86,12 @@ def train(
     """Train the student that a config describes.
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
-    ``log.jsonl``, TensorBoard scalars and the page ``index.html`` into ``out``. While it runs, ``state.safetensors`` is
-    written after each epoch, and within one as the config says and when a SIGTERM comes; a run that
-    was killed resumes there with the same result, and a finished one is left as it is. With
-    ``best_metric`` the student is the best that was evaluated, else the last. A student that is
-    trained for INT8 computes as in INT8 all the while, and is evaluated so; ``quantization.json``
-    says where it rounds, and so does its checkpoint.
+    ``log.jsonl``, TensorBoard scalars and the page ``index.html`` into ``out``. While it runs,
+    ``state.safetensors`` is written after each epoch, and within one as the config says and when a
+    SIGTERM comes; a run that was killed resumes there with the same result, and a finished one is
+    left as it is. With ``best_metric`` the student is the best that was evaluated, else the last. A
+    student that is trained for INT8 computes as in INT8 all the while, and is evaluated so;
+    ``quantization.json`` says where it rounds, and so does its checkpoint.
 
     Args:
         config: The run's settings.
@@ -171,7 +172,6 @@ def _train(
     fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
     save = partial(save_student, record=record)
     page = RunPage(out, record.settings, record.command, sections.loop.epochs * len(loader))
-    trackers = [Tracked(name, out, settings_of(record.settings)) for name in record.track]
     loop = TrainingLoop(
         out=out,
         schedule=sections.loop,
@@ -185,17 +185,27 @@ def _train(
             evaluate, batch_size=batch_size, seen=lambda *seen: page.show(worst_frames(*seen))
         ),
         best=BestStudent(out, sections.loop.best_metric, sections.loop.patience, save),
-        watchers=(page, *trackers, *watchers),
+        watchers=(page, *_trackers(record, out), *watchers),
     )
     metrics = loop.train(loader)
-    if loader.skipped:
-        metrics["skipped_pictures"] = float(len(loader.skipped))
-    if loader.data.unlabelled:
-        metrics["unlabelled_frames"] = float(loader.data.unlabelled)
+    metrics |= _counted_frames(loader)
     if accelerator.is_main_process:
         finish(out, loop.averaged, metrics, record, identity.sources)
         page.finish()
     return metrics
+
+
+def _trackers(record: RunRecord, out: Path) -> list[Tracked]:
+    return [Tracked(name, out, settings_of(record.settings)) for name in record.track]
+
+
+def _counted_frames(loader: TrainingLoader) -> dict[str, float]:
+    """Count frames without labels and pictures that were skipped, where there are any."""
+    counts = {
+        "unlabelled_frames": float(loader.data.unlabelled),
+        "skipped_pictures": float(len(loader.skipped)),
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def draw(config: DistillConfig, path: Path) -> None:

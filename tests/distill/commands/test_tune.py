@@ -36,7 +36,7 @@ def test_a_bad_key_is_refused_with_the_nearest(edgedetr, kitti, tmp_path):
 
 
 def test_without_optuna_it_is_one_line(edgedetr, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(command, "find_spec", lambda _: None)
     status, _, err = edgedetr("distill", "tune", tmp_path / "c.toml")
     assert (status, err) == (
         2,

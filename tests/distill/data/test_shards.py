@@ -131,5 +131,5 @@ def test_paths_of_members_are_paths(shards):
     path = read(shards, "train").frames[0].path
     assert isinstance(path, Path)
     assert path.resolve().name == "000000.png"
-    again = pickle.loads(pickle.dumps(path))
+    again = pickle.loads(pickle.dumps(path))  # noqa: S301 - just made
     assert (again, again.offset, again.hw) == (path, path.offset, path.hw)

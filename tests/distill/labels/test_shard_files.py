@@ -42,7 +42,7 @@ def test_a_local_url_is_a_path(tmp_path):
     assert not is_there(path.with_name("b"))
 
 
-def test_a_part_is_read_from_memory_and_through_a_cache(tmp_path):
+def test_a_part_is_read_from_memory_and_through_a_cache():
     fsspec.filesystem("memory").pipe_file("/shard_files/a", b"0123456789")
     for url in ("memory://shard_files/a", "simplecache::memory://shard_files/a"):
         assert read_range(Path(url), 3, 4) == b"3456"

@@ -210,13 +210,13 @@ def test_one_broken_picture_too_many_is_one_line(monkeypatch):
 
 
 def test_no_picture_in_the_place_of_a_broken_one_is_one_line(monkeypatch):
-    class None_(Frames):
+    class Nothing(Frames):
         @override
         def __getitem__(self, index):
             raise DataError(f"{index}.png: not a whole PNG")
 
     monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
-    data = TrainingInputs(NetworkInputs(None_(), SPEC), "flip", seed=0)
+    data = TrainingInputs(NetworkInputs(Nothing(), SPEC), "flip", seed=0)
     with pytest.raises(DataError, match="nor can 4 pictures in its place be read"):
         list(TrainingLoader(data, EpochOrder(5, 5, 0), 0, most_skipped=9).batches(0))
 

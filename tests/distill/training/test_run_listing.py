@@ -83,8 +83,10 @@ def test_broken_folders_are_said_and_the_others_are_listed(tmp_path):
     (make_run(tmp_path / "odd") / "run.json").write_text("[]")
     found = {run.folder: run for run in listed(tmp_path)}
     assert {name: run.state for name, run in found.items()} == {
-        "good": "stopped", "bad": "broken",
-        "torn": "stopped", "odd": "broken",
+        "good": "stopped",
+        "bad": "broken",
+        "torn": "stopped",
+        "odd": "broken",
     }
     assert "metrics.json: not a readable JSON file" in found["bad"].problem
     assert found["torn"].steps == 0

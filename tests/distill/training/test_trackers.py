@@ -71,7 +71,7 @@ def test_wandb_writes_off_line_and_goes_on_in_the_same_run(tmp_path):
 
 
 def test_a_tracker_that_is_not_installed_is_one_line(monkeypatch):
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match="track = 'wandb': it is not installed; pip install wandb"):
         require_trackers(["wandb"])
     require_trackers([])
@@ -97,7 +97,7 @@ class Failing:
 
 def test_a_tracker_that_fails_is_left_out_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
     failing = Failing()
-    monkeypatch.setitem(trackers._STARTS, "mlflow", lambda out, run: (failing, "7"))
+    monkeypatch.setitem(trackers._STARTS, "mlflow", lambda *_: (failing, "7"))
     log = RunLog(tmp_path, 0, 2, watchers=[Tracked("mlflow", tmp_path, {"epochs": 2})])
     log.step(0, 0, {"loss": 3.0, "lr": float("nan")})
     log.step(1, 0, {"loss": 3.0})  # a moment later: left out

@@ -79,10 +79,11 @@ def read(root: Path, split: str) -> LabelSet:
         if problem:
             found.problems.append(problem)
         for number, entry in enumerate(entries, 1):
-            try:
-                found.frames.append(_frame(root / shard.name, entry))
-            except (KeyError, TypeError, ValueError) as error:
-                found.problems.append(f"{root / shard.index}: frame {number}: {reason(error)}")
+            frame = _read_frame(root / shard.name, entry)
+            if isinstance(frame, str):
+                found.problems.append(f"{root / shard.index}: frame {number}: {frame}")
+            else:
+                found.frames.append(frame)
     return found
 
 
@@ -103,6 +104,14 @@ def write(
         DataError: If two frames of a split have the same key.
     """
     write_set(out, splits, class_names)
+
+
+def _read_frame(shard: Path, entry: Any) -> LabelledFrame | str:  # noqa: ANN401 - of a file
+    """Read an entry of an index, or say what is wrong with it."""
+    try:
+        return _frame(shard, entry)
+    except (KeyError, TypeError, ValueError) as error:
+        return reason(error)
 
 
 def _frame(shard: Path, entry: Any) -> LabelledFrame:  # noqa: ANN401 - of a file

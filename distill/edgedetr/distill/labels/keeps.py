@@ -19,8 +19,8 @@ class Keeps:
     """What a format has a place for.
 
     Attributes:
-        ignored: Areas to ignore: each of a ``class``, of ``every`` class, or ``any`` of these; empty
-            for none.
+        ignored: Areas to ignore: each of a ``class``, of ``every`` class, or ``any`` of these;
+            empty for none.
         truncation: The ``share`` of an object outside the image, or that it is (``yes``); or no.
         occlusion: KITTI's ``grade``, or that an object is occluded (``yes``); or neither.
         classes: The only classes that it can hold; None for any.

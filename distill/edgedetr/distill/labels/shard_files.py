@@ -187,8 +187,7 @@ def read_listing(root: Path) -> Listing:
     path = root / LISTING
     values = _json(path)
     try:
-        if values["version"] != VERSION:
-            raise ValueError(f"version {values['version']!r}, wanted {VERSION}")
+        _require_version(values["version"])
         splits = {
             str(split): [Shard(_file_name(s["name"]), int(s["frames"]), int(s["size"])) for s in of]
             for split, of in values["splits"].items()
@@ -223,6 +222,12 @@ def read_indices(root: Path, shards: Iterable[Shard]) -> list[tuple[Shard, list[
 
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(read, shards))
+
+
+def _require_version(version: object) -> None:
+    """Stop at a listing of another version; raises ValueError."""
+    if version != VERSION:
+        raise ValueError(f"version {version!r}, wanted {VERSION}")
 
 
 def _file_name(name: object) -> str:

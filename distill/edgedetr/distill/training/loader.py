@@ -216,18 +216,20 @@ class _Attempts(TorchDataset["Loaded | Exception"]):
     @override
     def __getitem__(self, item: Item) -> Loaded | Exception:
         problems: list[str] = []
-        stand_ins = islice(self._data.stand_ins(item.image), 1 + MOST_STAND_INS)
-        try:
-            for image in stand_ins:
-                try:
-                    return *self._data[item._replace(image=image)], tuple(problems)
-                except DataError as error:
-                    problems.append(str(error))
-        except (EdgeDetrError, OSError) as error:
-            return error
+        for image in islice(self._data.stand_ins(item.image), 1 + MOST_STAND_INS):
+            found = self._attempt(item._replace(image=image))
+            if not isinstance(found, DataError):
+                return found if isinstance(found, Exception) else (*found, tuple(problems))
+            problems.append(str(found))
         return DataError(
             f"{problems[0]}; nor can {counted(len(problems) - 1, 'picture')} in its place be read"
         )
+
+    def _attempt(self, item: Item) -> tuple[Tensor, Targets] | Exception:
+        try:
+            return self._data[item]
+        except (EdgeDetrError, OSError) as error:
+            return error
 
 
 def _collated(

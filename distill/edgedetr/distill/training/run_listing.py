@@ -184,7 +184,7 @@ def _read(folder: Path, name: str) -> ListedRun:
 
 
 def _progress(log: Path) -> tuple[int, list[float]]:
-    """Return how many steps a log has, and the AP of each evaluation; a torn line is passed over."""
+    """Return how many steps a log has, and the AP of each evaluation; torn lines do not count."""
     lines = read_bytes(log, MOST_LOG_BYTES).splitlines()
     aps = [record["ap"] for line in lines if (record := _record(line, b'"evaluation"')).get("ap")]
     steps = (_record(line, b'"step"') for line in reversed(lines))

@@ -39,8 +39,8 @@ def require_trackers(names: Sequence[str]) -> None:
     for name in names:
         if find_spec(name) is None:
             raise UsageError(
-                f"track = {name!r}: it is not installed; pip install {_PACKAGES[name]}, or leave it "
-                "out of track"
+                f"track = {name!r}: it is not installed; pip install {_PACKAGES[name]}, or leave "
+                "it out of track"
             )
 
 
