@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from edgedetr.distill.dataset_format import FORMATS, recognised
 from edgedetr.distill.labels.frames import LabelSet, checked
-from edgedetr.distill.labels.shard_files import is_remote
+from edgedetr.distill.labels.shard_files import is_folder
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.plugins import find
 
@@ -107,7 +107,7 @@ def survey(
         DataError: If the folder is missing or holds no data set of that format.
     """
     root = Path(root)
-    if not (root.is_dir() or is_remote(root)):
+    if not is_folder(root):
         raise DataError(f"{root}: no such folder; wanted a data set")
     module = cast("SurveyingModule", find(FORMATS, recognised(root, kind)))
     return module.survey(root, decode=decode)

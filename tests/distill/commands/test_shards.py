@@ -8,12 +8,12 @@ def test_a_data_set_becomes_shards_and_files_again(edgedetr, kitti, tmp_path):
         "6 good frames (1 empty), 5 objects: Car 5; 0 problems",
     )
     status, _, _ = edgedetr(
-        "data", "convert", tmp_path / "set", tmp_path / "kitti", "--to", "kitti"
+        "data", "convert", tmp_path / "set", tmp_path / "new", "--to", "kitti"
     )
     assert status == 0
     for folder in ("image_2", "label_2"):
         for path in sorted((kitti / "training" / folder).iterdir()):
-            again = tmp_path / "kitti" / "training" / folder / path.name
+            again = tmp_path / "new" / "training" / folder / path.name
             if folder == "image_2":
                 assert again.read_bytes() == path.read_bytes()
             else:

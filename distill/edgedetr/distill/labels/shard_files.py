@@ -147,6 +147,11 @@ def shards_of(paths: Sequence[Path]) -> NDArray[np.int64] | None:
     return np.array([numbers.setdefault(str(p.parent), len(numbers)) for p in paths], np.int64)
 
 
+def is_folder(root: Path) -> bool:
+    """Tell whether a path is a folder, or stands for a URL, which may be one."""
+    return is_remote(root) or Path(location(root)).is_dir()
+
+
 def read_whole(path: Path) -> bytes:
     """Read a small file; raises DataError where it cannot be read."""
     return _asked(path, lambda fs, name: bytes(fs.cat_file(name)))
