@@ -4,9 +4,10 @@
 
 Writes ``benchmarks/results/data_loading.json``. The demo student's step with its teacher is timed
 on the cores that there are, and so is the loading of its batches, by as many processes, with every
-picture read and decoded anew: the rates are of images a second. Then batches are loaded from shards
-as many times as ``--steps`` says, and the memory of each process is noted along the way: what is
-its own, not shared with others (Linux's ``Private_*`` of ``smaps_rollup``).
+picture read and decoded anew: the rates are of images a second, and beside them stands the time of
+a core that an image takes, which other work on the machine hardly changes. Then batches are loaded
+from shards as many times as ``--steps`` says, and the memory of each process is noted along the
+way: what is its own, not shared with others (Linux's ``Private_*`` of ``smaps_rollup``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING
 
 import click
@@ -74,9 +75,10 @@ def main(data: Path, epochs: int, steps: int, out: Path) -> None:
             kind: replace(config, data=replace(config.data, root=root, format=format_))
             for kind, (root, format_) in roots.items()
         }
-        consumed = images_a_second_of_steps(of_kind["files"], cores)
+        consumed, step_ms = rate_of_steps(of_kind["files"], cores)
         loaded = {kind: loading_rate(loader_of(c), epochs) for kind, c in of_kind.items()}
-        memory = memory_over(loader_of(replace(of_kind["shards"], batch_size=4)), steps)
+        loading_ms = {kind: loading_cpu_ms(loader_of(c, 0)) for kind, c in of_kind.items()}
+        memory = memory_over(loader_of(replace(of_kind["shards"], batch_size=2)), steps)
     figures = {
         "cores": cores,
         "batch": config.batch_size,
@@ -84,26 +86,33 @@ def main(data: Path, epochs: int, steps: int, out: Path) -> None:
         "step_images_a_second": consumed,
         "loading_images_a_second": loaded,
         "loading_over_step": {kind: rate / consumed for kind, rate in loaded.items()},
+        "step_core_ms_an_image": step_ms,
+        "loading_core_ms_an_image": loading_ms,
         "steps": steps,
         "memory_mib": memory,
     }
     write_result(out, figures, MEASURES)
     for kind, rate in loaded.items():
-        click.echo(f"{kind}: {rate:.0f} images/s, {rate / consumed:.2f} times the step's")
+        click.echo(
+            f"{kind}: {rate:.0f} images/s, {rate / consumed:.2f} times the step's; "
+            f"{loading_ms[kind]:.2f} ms of a core an image, the step {step_ms:.2f}"
+        )
     for process, mib in memory.items():
         click.echo(f"{process}: {mib[0]:.0f} MiB after {steps // NOTES}, {mib[-1]:.0f} at the end")
     sys.exit(min(loaded.values()) < WANTED * consumed)
 
 
-def loader_of(config: DistillConfig) -> TrainingLoader:
-    """Make the loader of a run."""
+def loader_of(config: DistillConfig, workers: int | None = None) -> TrainingLoader:
+    """Make the loader of a run, with other workers than it has where they are given."""
+    if workers is not None:
+        config = replace(config, data=replace(config.data, workers=workers))
     student = open_student(config.student, config.data.classes, config.teacher_config.class_names)
     split = open_split(config.data, config.data.train_split)
     return training_loader(config.data, config.schedule, split, student.spec)
 
 
-def images_a_second_of_steps(config: DistillConfig, cores: int, count: int = 12) -> float:
-    """Return how many images the steps of a run take in a second, on all cores; loading is not in.
+def rate_of_steps(config: DistillConfig, cores: int, count: int = 12) -> tuple[float, float]:
+    """Time the steps of a run on all cores, without loading: images a second, core ms an image.
 
     The median of the steps counts; the first ones warm up.
     """
@@ -114,19 +123,27 @@ def images_a_second_of_steps(config: DistillConfig, cores: int, count: int = 12)
     student = inherited(student, teacher, config.student)
     trainee = trainee_of(config.method_configs, student, teacher, None)
     optimizer = optimizer_of(trainee, config.optimizer)
-    loader = loader_of(replace(config, data=replace(config.data, workers=0)))
+    loader = loader_of(config, 0)
     batches = [batch for batch, _ in zip(loader.batches(0), range(count), strict=False)]
     trainee.train()
-    times = []
+    times, core_times = [], []
     for images, targets in batches:
-        begun = perf_counter()
+        begun, core_begun = perf_counter(), process_time()
         detection, distillation = trainee(images, targets)
         optimizer.zero_grad(set_to_none=True)
         torch.stack([*detection.values(), *distillation.values()]).sum().backward()
         optimizer.step()
         times.append(perf_counter() - begun)
+        core_times.append(process_time() - core_begun)
     torch.set_num_threads(1)
-    return config.batch_size / median(times[2:])
+    return config.batch_size / median(times[2:]), 1e3 * median(core_times[2:]) / config.batch_size
+
+
+def loading_cpu_ms(loader: TrainingLoader) -> float:
+    """Return how long a core works to load an image, in this process."""
+    begun = process_time()
+    images = sum(len(batch) for batch, _ in loader.batches(0))
+    return 1e3 * (process_time() - begun) / images
 
 
 def loading_rate(loader: TrainingLoader, epochs: int) -> float:
