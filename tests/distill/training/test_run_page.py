@@ -1,4 +1,5 @@
 import re
+import time
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_the_page_takes_at_most_a_hundredth_of_the_time(page, monkeypatch):
         writes.append(now[0])
         now[0] += 0.4
 
-    monkeypatch.setattr(run_page.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(run_page, "write_text", write)
     page._begun = 0.0
     page._write("training")

@@ -81,7 +81,7 @@ def read(root: Path, split: str) -> LabelSet:
         for number, entry in enumerate(entries, 1):
             frame = _read_frame(root / shard.name, entry)
             if isinstance(frame, str):
-                found.problems.append(f"{root / shard.index}: frame {number}: {frame}")
+                found.problems.append(f"{root / shard.index_name}: frame {number}: {frame}")
             else:
                 found.frames.append(frame)
     return found

@@ -17,7 +17,7 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from fsspec.core import url_to_fs
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 LISTING = "shards.json"
 VERSION = 1
@@ -47,7 +49,7 @@ class Shard(NamedTuple):
     size: int
 
     @property
-    def index(self) -> str:
+    def index_name(self) -> str:
         """Name of its index."""
         return f"{self.name.removesuffix('.tar')}.index.json"
 
@@ -214,12 +216,12 @@ def read_indices(root: Path, shards: Iterable[Shard]) -> list[tuple[Shard, list[
 
     def read(shard: Shard) -> tuple[Shard, list[Any], str]:
         try:
-            entries = _json(root / shard.index)["frames"]
+            entries = _json(root / shard.index_name)["frames"]
             found = size_of(root / shard.name)
         except DataError as error:
             return shard, [], str(error)
         except (KeyError, TypeError) as error:
-            return shard, [], f"{root / shard.index}: no index of a shard ({error})"
+            return shard, [], f"{root / shard.index_name}: no index of a shard ({error})"
         if found != shard.size or not isinstance(entries, list) or len(entries) != shard.frames:
             problem = f"{found} bytes, wanted {shard.size}; {shard.frames} frames wanted"
             return shard, [], f"{root / shard.name}: {problem}; write the shard again"
@@ -249,7 +251,7 @@ def _json(path: Path) -> Any:  # noqa: ANN401 - of a file
         raise DataError(f"{path}: not a readable JSON file: {error}") from error
 
 
-def _asked(path: Path, ask: Callable[[AbstractFileSystem, str], Any]) -> Any:  # noqa: ANN401
+def _asked(path: Path, ask: Callable[[AbstractFileSystem, str], T]) -> T:
     """Ask the file system of a path; each has errors of its own, which become one line."""
     try:
         return ask(*url_to_fs(location(path)))

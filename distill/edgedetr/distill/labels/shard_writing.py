@@ -121,7 +121,7 @@ def _write_shard(out: Path, name: str, part: Sequence[tuple[CheckedFrame, bytes]
             entries.append({"name": frame.name, "file": file, **place, **entry})
     shard = Shard(f"{name}.tar", len(part), buffer.getbuffer().nbytes)
     _write(out / shard.name, buffer.getvalue())
-    _write(out / shard.index, json.dumps({"frames": entries}).encode())
+    _write(out / shard.index_name, json.dumps({"frames": entries}).encode())
     return shard
 
 

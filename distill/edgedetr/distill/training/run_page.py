@@ -16,6 +16,7 @@ from edgedetr.distill.training.run_facts import RunFacts, note_facts, now
 from edgedetr.pages.charts import LARGE, SMALL, Series, line_chart
 from edgedetr.pages.rendering import Tile, rendered
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +115,7 @@ class RunPage:
             name=self._out.resolve().name,
             state=state,
             refresh=max(1, round(LEAST_SECONDS)) if state == "training" else 0,
-            written=now(),
+            written=_shown(now()),
             facts=facts,
             data=facts.config.get("data", {}).get("root", ""),
             tiles=self._tiles(state),
@@ -138,12 +139,12 @@ class RunPage:
         best = f"best {100 * max(aps):.1f} %" if aps else "no evaluation yet"
         loss = self._curves["loss"].last if "loss" in self._curves else math.nan
         return [
-            Tile("State", state, f"began {self._facts.started[:16].replace('T', ' ')} UTC",
+            Tile("State", state, f"began {_shown(self._facts.started)}",
                  "good" if state == "finished" else ""),
             Tile("Steps", f"{self._done}", share),
             Tile("AP", f"{100 * aps[-1]:.1f} %" if aps else "\N{EN DASH}", best),
             Tile("Loss", f"{loss:.3g}" if math.isfinite(loss) else "\N{EN DASH}",
-                 f"{len(self._evaluations)} evaluations"),
+                 counted(len(self._evaluations), "evaluation")),
         ]  # fmt: skip
 
     def _left(self) -> str:
@@ -168,6 +169,15 @@ class RunPage:
     def _chart(self, name: str, title: str, size: tuple[int, int]) -> LineChart:
         x, y = self._curves[name].points() if name in self._curves else Curve().points()
         return line_chart(title, [Series(name, "c1", x, y)], ("step", name), size=size)
+
+
+def _shown(moment: str) -> str:
+    """Return a moment in UTC for a reader.
+
+    >>> _shown("2026-01-02T03:04:05+00:00")
+    '2026-01-02 03:04:05 UTC'
+    """
+    return f"{moment[:19].replace('T', ' ')} UTC"
 
 
 def _series(name: str, style: str, points: Sequence[tuple[int, float]]) -> Series:
