@@ -7,9 +7,7 @@ def test_a_data_set_becomes_shards_and_files_again(edgedetr, kitti, tmp_path):
         0,
         "6 good frames (1 empty), 5 objects: Car 5; 0 problems",
     )
-    status, _, _ = edgedetr(
-        "data", "convert", tmp_path / "set", tmp_path / "new", "--to", "kitti"
-    )
+    status, _, _ = edgedetr("data", "convert", tmp_path / "set", tmp_path / "new", "--to", "kitti")
     assert status == 0
     for folder in ("image_2", "label_2"):
         for path in sorted((kitti / "training" / folder).iterdir()):

@@ -27,7 +27,9 @@ def test_a_tar_holds_what_webdataset_wants_and_its_index_where(tmp_path):
     data = (tmp_path / "set" / "train-000000.tar").read_bytes()
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert tar.getnames() == ["a.png", "a.json", "b_1.png", "b_1.json"]
-        label = json.loads(tar.extractfile("b_1.json").read())
+        file = tar.extractfile("b_1.json")
+        assert file is not None
+        label = json.loads(file.read())
     assert label == {
         "name": "b.1",
         "hw": [8, 6],
