@@ -1,5 +1,6 @@
 """Searches of tiny trials, end to end."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -40,35 +41,30 @@ def rated(monkeypatch, values):
 
 @pytest.mark.slow
 def test_a_search_goes_on_after_a_kill_prunes_what_is_bad_and_gives_the_best(
-    searched, tmp_path, monkeypatch
+    searched, tmp_path, monkeypatch, interrupt
 ):
     """The second trial is killed in its second epoch; the third is worse than both at once."""
     out, said = tmp_path / "search", []
     rated(monkeypatch, [0.2, 0.3, 0.3, 0.4])
-    real, seen = TrainingLoop._step, []
+    real = recipe.train
 
-    def killed(self, images, targets, step, *rest):
-        if self.out.name == "trial-001" and step == 2:
-            raise KeyboardInterrupt
-        seen.append((self.out.name, step))
-        return real(self, images, targets, step, *rest)
+    def killed(config, folder, command, calibrate, watchers):
+        stop = [interrupt(3)] if folder.name == "trial-001" else []
+        return real(config, folder, command, calibrate, (*watchers, *stop))
 
     fixed = {**SPACE, "epochs": {"choices": [2]}}
     config = replace(searched, tune=replace(searched.tune, space=fixed))
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingLoop, "_step", killed)
+        patch.setattr(recipe, "train", killed)
         with pytest.raises(KeyboardInterrupt):
             tune(config, out, "a command", said.append)
     assert [line.split(":")[0] for line in said] == ["[1/3] trial-000"]
+    assert steps(out / "trial-001") == [0, 1, 2, 3]
     rated(monkeypatch, [0.5, 0.1])
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingLoop, "_step", killed_none(real, seen := []))
-        found = tune(config, out, "a command", said.append)
-    assert seen[:2] == [("trial-001", 2), ("trial-001", 3)]
-    assert [(name, step) for name, step in seen if name == "trial-002"] == [
-        ("trial-002", 0),
-        ("trial-002", 1),
-    ]
+    found = tune(config, out, "a command", said.append)
+    assert steps(out / "trial-001") == [0, 1, 2, 3]
+    assert len(list((out / "trial-001" / "tensorboard").iterdir())) == 2
+    assert steps(out / "trial-002") == [0, 1]
     assert (found.value, found.trials, found.pruned, found.failed) == (0.5, 2, 1, 0)
     assert "trial-002: ended early after 2 steps" in said[2]
     best = load_config(found.path)
@@ -79,12 +75,9 @@ def test_a_search_goes_on_after_a_kill_prunes_what_is_bad_and_gives_the_best(
     assert len(said) == 3
 
 
-def killed_none(real, seen):
-    def step(self, images, targets, number, *rest):
-        seen.append((self.out.name, number))
-        return real(self, images, targets, number, *rest)
-
-    return step
+def steps(run):
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record["step"] for record in map(json.loads, lines) if record["kind"] == "step"]
 
 
 def load_best(config, out, name):

@@ -42,3 +42,11 @@ def test_without_optuna_it_is_one_line(edgedetr, tmp_path, monkeypatch):
         2,
         "edgedetr: edgedetr distill tune needs Optuna: pip install 'edgedetr[tune]'\n",
     )
+
+
+def test_several_processes_are_refused(edgedetr, tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    status, _, err = edgedetr("distill", "tune", tmp_path / "c.toml")
+    assert status == 2
+    assert "runs in one process; start it without a launcher" in err

@@ -12,7 +12,6 @@ from edgedetr.distill.data import open_dataset, split_images
 from edgedetr.distill.data.shards import read, survey
 from edgedetr.distill.dataset_shards import write_shards
 from edgedetr.distill.training import network_inputs
-from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.runtime.errors import DataError
 
 CLASSES = ("Car", "Pedestrian", "Cyclist")
@@ -46,24 +45,15 @@ def trained(config, out):
 
 
 def test_a_run_on_shards_goes_on_within_an_epoch_with_the_same_result(
-    config, shards, tmp_path, monkeypatch
+    config, shards, tmp_path, monkeypatch, interrupt
 ):
     """The order is that of an epoch over shards, whatever the workers are, also after a kill."""
     monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
     data = replace(config.data, root=str(shards), format="shards")
     config = replace(config, data=data, epochs=2, save_every_steps=1, batch_size=1)
     whole = trained(config, tmp_path / "whole")
-    real = TrainingLoop._step
-
-    def stop(self, images, targets, step, *rest):
-        if step == 5:
-            raise KeyboardInterrupt
-        return real(self, images, targets, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingLoop, "_step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            recipe.train(config, tmp_path / "killed", "a command")
+    with pytest.raises(KeyboardInterrupt):
+        recipe.train(config, tmp_path / "killed", "a command", watchers=[interrupt(5)])
     moved = tmp_path / "elsewhere"
     shutil.copytree(shards, moved)
     config = replace(config, data=replace(data, workers=2, root=f"file://{moved}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ def tune(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: Pa
     """
     if find_spec("optuna") is None:
         raise UsageError("edgedetr distill tune needs Optuna: pip install 'edgedetr[tune]'")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("edgedetr distill tune runs in one process; start it without a launcher")
     from edgedetr.distill.config import load_config
     from edgedetr.distill.tuning import tune as run
 
