@@ -5,9 +5,10 @@
 Writes ``benchmarks/results/data_loading.json``. The demo student's step with its teacher is timed
 on the cores that there are, and so is the loading of its batches, by as many processes, with every
 picture read and decoded anew: the rates are of images a second, and beside them stands the time of
-a core that an image takes, which other work on the machine hardly changes. Then batches are loaded
-from shards as many times as ``--steps`` says, and the memory of each process is noted along the
-way: what is its own, not shared with others (Linux's ``Private_*`` of ``smaps_rollup``).
+a core that an image takes, which other work on the machine hardly changes. Then batches of small
+pictures are loaded from shards as many times as ``--steps`` says, and the memory of each process is
+noted along the way: what is its own, not shared with others (Linux's ``Private_*`` of
+``smaps_rollup``).
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from time import perf_counter, process_time
 from typing import TYPE_CHECKING
 
 import click
+import cv2
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.distill.config import load_config
 from edgedetr.distill.dataset_shards import write_shards
+from edgedetr.distill.labels.frames import CheckedFrame, LabelledObject
+from edgedetr.distill.labels.shard_writing import write_set
 from edgedetr.distill.training import network_inputs
 from edgedetr.distill.training.distillation_model import trainee_of
 from edgedetr.distill.training.loader import open_split, training_loader
@@ -60,14 +65,16 @@ MEASURES = (
 
 @click.command()
 @click.option("--data", type=PATH, required=True, help="The demo's data set, a KITTI folder.")
+@click.option("--split", default="train", show_default=True, help="What is loaded.")
 @click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--steps", type=click.IntRange(100), default=10_000, show_default=True)
 @result_option(__file__)
-def main(data: Path, epochs: int, steps: int, out: Path) -> None:
+def main(data: Path, split: str, epochs: int, steps: int, out: Path) -> None:
     """Measure and write the figures."""
     network_inputs.MEMORY_LIMIT_BYTES = 0  # a data set that memory cannot hold
     cores = len(os.sched_getaffinity(0))
-    config = load_config(CONFIG, [f"data.root={data}", f"data.workers={cores}"])
+    own = (f"root={data}", f"workers={cores}", f"train_split={split}")
+    config = load_config(CONFIG, [f"data.{setting}" for setting in own])
     with tempfile.TemporaryDirectory() as name:
         roots = {"files": (str(data), "kitti"), "shards": (f"{name}/set", "shards")}
         write_shards(data, roots["shards"][0], "kitti", SHARD_BYTES)
@@ -78,7 +85,9 @@ def main(data: Path, epochs: int, steps: int, out: Path) -> None:
         consumed, step_ms = rate_of_steps(of_kind["files"], cores)
         loaded = {kind: loading_rate(loader_of(c), epochs) for kind, c in of_kind.items()}
         loading_ms = {kind: loading_cpu_ms(loader_of(c, 0)) for kind, c in of_kind.items()}
-        memory = memory_over(loader_of(replace(of_kind["shards"], batch_size=2)), steps)
+        own_root = small_set(Path(name))
+        small = replace(config.data, root=own_root, format="shards", train_split="train")
+        memory = memory_over(loader_of(replace(config, data=small, batch_size=2)), steps)
     figures = {
         "cores": cores,
         "batch": config.batch_size,
@@ -88,6 +97,7 @@ def main(data: Path, epochs: int, steps: int, out: Path) -> None:
         "loading_over_step": {kind: rate / consumed for kind, rate in loaded.items()},
         "step_core_ms_an_image": step_ms,
         "loading_core_ms_an_image": loading_ms,
+        "split": split,
         "steps": steps,
         "memory_mib": memory,
     }
@@ -111,7 +121,7 @@ def loader_of(config: DistillConfig, workers: int | None = None) -> TrainingLoad
     return training_loader(config.data, config.schedule, split, student.spec)
 
 
-def rate_of_steps(config: DistillConfig, cores: int, count: int = 12) -> tuple[float, float]:
+def rate_of_steps(config: DistillConfig, cores: int, count: int = 8) -> tuple[float, float]:
     """Time the steps of a run on all cores, without loading: images a second, core ms an image.
 
     The median of the steps counts; the first ones warm up.
@@ -154,6 +164,19 @@ def loading_rate(loader: TrainingLoader, epochs: int) -> float:
     for epoch in range(1, epochs + 1):
         images += sum(len(batch) for batch, _ in loader.batches(epoch))
     return images / (perf_counter() - begun)
+
+
+def small_set(folder: Path) -> str:
+    """Write noise at the demo's network size into twenty shards; return where they lie."""
+    rng, frames = np.random.default_rng(0), []
+    for number in range(400):
+        path = folder / f"{number:06d}.png"
+        pixels = rng.integers(0, 256, (96, 320, 3), np.uint8)
+        path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+        car = LabelledObject("Car", (10, 10, 90, 60))
+        frames.append(CheckedFrame(path, path.stem, (96, 320), [car]))
+    write_set(folder / "small", {"train": frames, "val": frames[:1]}, ("Car",), 20 * 92_000)
+    return str(folder / "small")
 
 
 def memory_over(loader: TrainingLoader, steps: int) -> dict[str, list[float]]:

@@ -69,7 +69,7 @@ class RunPage:
                 self._take(step, figures)
             elif kind == "evaluation":
                 self._evaluations.append((step, figures))
-        self._begun_at = self._done
+        self._begun_at, self._begun = self._done, time.perf_counter()
         self._write("training")
 
     def step(self, step: int, epoch: int, terms: Mapping[str, float]) -> None:  # noqa: ARG002 - a watcher's
