@@ -141,7 +141,8 @@ def rate_of_steps(config: DistillConfig, cores: int, count: int = 8) -> tuple[fl
         begun, core_begun = perf_counter(), process_time()
         detection, distillation = trainee(images, targets)
         optimizer.zero_grad(set_to_none=True)
-        torch.stack([*detection.values(), *distillation.values()]).sum().backward()
+        loss = torch.stack([*detection.values(), *distillation.values()]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         times.append(perf_counter() - begun)
         core_times.append(process_time() - core_begun)

@@ -44,7 +44,8 @@ def test_a_search_goes_on_after_a_kill_prunes_what_is_bad_and_gives_the_best(
     searched, tmp_path, monkeypatch, interrupt
 ):
     """The second trial is killed in its second epoch; the third is worse than both at once."""
-    out, said = tmp_path / "search", []
+    out = tmp_path / "search"
+    said: list[str] = []
     rated(monkeypatch, [0.2, 0.3, 0.3, 0.4])
     real = recipe.train
 
@@ -92,7 +93,7 @@ def load_best(config, out, name):
 def test_a_budget_of_steps_ends_a_search_and_another_config_is_refused(
     searched, tmp_path, monkeypatch
 ):
-    said = []
+    said: list[str] = []
     rated(monkeypatch, [0.2])
     config = replace(searched, tune=replace(searched.tune, steps=1))
     found = tune(config, tmp_path / "out", "a command", said.append)
@@ -103,7 +104,7 @@ def test_a_budget_of_steps_ends_a_search_and_another_config_is_refused(
 
 
 def test_trials_that_fail_are_counted_and_if_all_do_it_is_said(searched, tmp_path, monkeypatch):
-    said = []
+    said: list[str] = []
 
     def fails(*_):
         raise EdgeDetrError("step 3: the loss is not finite")

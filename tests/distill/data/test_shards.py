@@ -2,7 +2,6 @@ import json
 import pickle
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from edgedetr.distill import recipe
 from edgedetr.distill.data import open_dataset, split_images
 from edgedetr.distill.data.shards import read, survey
 from edgedetr.distill.dataset_shards import write_shards
+from edgedetr.distill.labels.shard_files import Member
 from edgedetr.distill.training import network_inputs
 from edgedetr.runtime.errors import DataError
 
@@ -68,6 +68,7 @@ def test_a_damaged_picture_is_skipped_and_counted_while_a_run_lasts(
     config = replace(config, data=data, epochs=2)
     tar = shards / "train-000001.tar"
     path = read(shards, "train").frames[1].path
+    assert isinstance(path, Member)
     broken = bytearray(tar.read_bytes())
     broken[path.offset + 50] ^= 1
     tar.write_bytes(broken)
@@ -119,7 +120,7 @@ def test_a_bad_entry_is_one_line(shards, key, value, message):
 
 def test_paths_of_members_are_paths(shards):
     path = read(shards, "train").frames[0].path
-    assert isinstance(path, Path)
+    assert isinstance(path, Member)
     assert path.resolve().name == "000000.png"
     again = pickle.loads(pickle.dumps(path))  # noqa: S301 - just made
     assert (again, again.offset, again.hw) == (path, path.offset, path.hw)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 
 from edgedetr.distill.data import Sample, Truth
@@ -37,7 +39,7 @@ def test_an_object_is_found_once_by_its_class_and_weak_detections_do_not_count()
     errors = errors_of(objects, found)
     assert errors.missed.tolist() == [False, True, True]
     assert errors.false.tolist() == [[0, 0, 10, 10], [20, 0, 30, 10]]
-    assert errors.count == 4
+    assert errors.total == 4
 
 
 def test_half_a_detection_in_an_ignored_area_is_no_false_alarm():
@@ -47,9 +49,17 @@ def test_half_a_detection_in_an_ignored_area_is_no_false_alarm():
 
 
 class Frames:
-    class_names = ("Car",)
-    ids = ("a", "b", "c")
-    truths = (truth((0, 0, 10, 10)), truth((0, 0, 10, 10), (20, 0, 30, 10)), truth())
+    class_names: tuple[str, ...] = ("Car",)
+    ids: tuple[str, ...] = ("a", "b", "c")
+    paths: tuple[Path, ...] = ()
+    truths: tuple[Truth, ...] = (
+        truth((0, 0, 10, 10)),
+        truth((0, 0, 10, 10), (20, 0, 30, 10)),
+        truth(),
+    )
+
+    def __len__(self):
+        return 3
 
     def __getitem__(self, index):
         if self.ids[index] == "a":
@@ -70,4 +80,4 @@ def test_the_worst_frames_come_first_and_those_without_errors_not_at_all():
 
 
 def test_an_empty_frame_has_no_errors():
-    assert errors_of(truth(), detections()).count == 0
+    assert errors_of(truth(), detections()).total == 0

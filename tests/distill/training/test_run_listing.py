@@ -50,7 +50,7 @@ def test_runs_are_listed_with_how_far_they_came_and_how_good_they_are(tmp_path):
     assert (run.student, run.methods) == ("d_fine/edge-micro", "clock")
     done = found["deep/done"]
     assert (done.state, done.ap_last, done.seconds) == ("finished", 0.5, 90)
-    lines = as_text(sorted_by(found.values(), "ap"))
+    lines = as_text(sorted_by([*found.values()], "ap"))
     assert lines[1].split()[:5] == ["deep/done", "finished", "10/10", "50.0", "%"]
     assert "teacher.safetensors" in lines[2]
     assert "0:01:30" in lines[1]

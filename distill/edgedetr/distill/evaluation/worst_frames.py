@@ -40,7 +40,7 @@ class Errors(NamedTuple):
     false: NDArray[np.float32]
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """How many errors there are."""
         return int(self.missed.sum()) + len(self.false)
 
@@ -56,9 +56,9 @@ def worst_frames(
         count: How many to draw.
     """
     errors = [errors_of(truth, one) for truth, one in zip(dataset.truths, found, strict=True)]
-    order = sorted(range(len(errors)), key=lambda index: -errors[index].count)
+    order = sorted(range(len(errors)), key=lambda index: -errors[index].total)
     return [
-        _picture(dataset, index, errors[index]) for index in order[:count] if errors[index].count
+        _picture(dataset, index, errors[index]) for index in order[:count] if errors[index].total
     ]
 
 

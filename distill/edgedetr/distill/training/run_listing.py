@@ -97,7 +97,7 @@ def sorted_by(runs: Sequence[ListedRun], key: str) -> list[ListedRun]:
 
 def as_text(runs: Sequence[ListedRun]) -> list[str]:
     """Return a table of runs, one line each below its heading."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("run", "state", "steps", "AP", "best", "student", "methods", "teacher", "began", "time")
     ]
     rows += [_row(run) for run in runs]
