@@ -57,10 +57,6 @@ class Frames:
         truth((0, 0, 10, 10), (20, 0, 30, 10)),
         truth(),
     )
-        truth((0, 0, 10, 10)),
-        truth((0, 0, 10, 10), (20, 0, 30, 10)),
-        truth(),
-    )
 
     def __len__(self):
         return 3
