@@ -46,11 +46,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgedetr.distill.config import DataConfig, DistillConfig, MethodConfig, StudentConfig
+    from edgedetr.distill.data import Dataset
     from edgedetr.distill.optimizer_config import OptimizerConfig, ScheduleConfig
     from edgedetr.distill.qat_config import QatConfig
     from edgedetr.distill.teacher_config import TeacherConfig
     from edgedetr.distill.training.loader import TrainingLoader
     from edgedetr.distill.training.run_log import Watcher
+    from edgedetr.runtime.types import Detections
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ def train(
     )
     validation = f"{config.data.val_split} of {config.data.root}"
     record = RunRecord(config.record(), config.weights, validation, command, config.track)
+    check_names(sections.student, sections.teacher.checkpoint)
+    require_trackers(record.track)
     with only_run_in(Path(out)):
         return _train(sections, record, Path(out), calibrate, watchers)
 
@@ -133,12 +137,9 @@ def _train(
     calibrate: Calibrate,
     watchers: Sequence[Watcher],
 ) -> dict[str, float]:
-    check_names(sections.student, sections.teacher.checkpoint)
-    require_trackers(record.track)
     splits = train_split, val_split = open_splits(sections.data)
     identity = identity_of(record.settings, record.weights, *splits)
-    finished = finished_metrics(out, identity)
-    if finished is not None:
+    if (finished := finished_metrics(out, identity)) is not None:
         return finished
 
     accelerator = Accelerator()
@@ -170,7 +171,6 @@ def _train(
     report_inputs(student.spec, seen)
     loader = training_loader(sampling, sections.loop, train_split, student.spec, seen)
     fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
-    save = partial(save_student, record=record)
     page = RunPage(out, record.settings, record.command, sections.loop.epochs * len(loader))
     loop = TrainingLoop(
         out=out,
@@ -181,22 +181,28 @@ def _train(
         state=RunState(trainee, average, optimizer, identity, sections.loop.epochs),
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
-        evaluate=partial(
-            evaluate, batch_size=batch_size, seen=lambda *seen: page.show(worst_frames(*seen))
-        ),
-        best=BestStudent(out, sections.loop.best_metric, sections.loop.patience, save),
+        evaluate=partial(evaluate, batch_size=batch_size, seen=partial(_show_worst, page)),
+        best=_best_student(out, sections.loop, record),
         watchers=(page, *_trackers(record, out), *watchers),
     )
-    metrics = loop.train(loader)
-    metrics |= _counted_frames(loader)
+    metrics = loop.train(loader) | _counted_frames(loader)
     if accelerator.is_main_process:
         finish(out, loop.averaged, metrics, record, identity.sources)
         page.finish()
     return metrics
 
 
+def _best_student(out: Path, schedule: ScheduleConfig, record: RunRecord) -> BestStudent:
+    save = partial(save_student, record=record)
+    return BestStudent(out, schedule.best_metric, schedule.patience, save)
+
+
 def _trackers(record: RunRecord, out: Path) -> list[Tracked]:
     return [Tracked(name, out, settings_of(record.settings)) for name in record.track]
+
+
+def _show_worst(page: RunPage, dataset: Dataset, found: Sequence[Detections]) -> None:
+    page.show(worst_frames(dataset, found))
 
 
 def _counted_frames(loader: TrainingLoader) -> dict[str, float]:
