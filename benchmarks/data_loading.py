@@ -7,8 +7,8 @@ on the cores that there are, and so is the loading of its batches, by as many pr
 picture read and decoded anew: the rates are of images a second, and beside them stands the time of
 a core that an image takes, which other work on the machine hardly changes. Then batches of small
 pictures are loaded from shards as many times as ``--steps`` says, and the memory of each process is
-noted along the way: what is its own, not shared with others (Linux's ``Private_*`` of
-``smaps_rollup``).
+noted along the way: its share of what no file backs (``Pss_Anon`` and ``Pss_Shmem`` of Linux's
+``smaps_rollup``), so that the sum over the processes is what they take.
 """
 
 from __future__ import annotations
@@ -206,9 +206,12 @@ def processes() -> dict[str, int]:
 
 
 def own_mib(pid: int) -> float:
-    """Return how much memory a process shares with no other, in MiB."""
+    """Return a process's share of the memory that no file backs, in MiB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+    return (
+        sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon", "Pss_Shmem")))
+        / 1024
+    )
 
 
 if __name__ == "__main__":
