@@ -54,9 +54,13 @@ FOLDS = 5
 OURS = ("fp16", "int8_rest_fp16", "int8_rest_fp32")
 
 MEASURES = (
+    "calib/edgedetr/calib/bias_correction.py",
     "calib/edgedetr/calib/collect.py",
     "calib/edgedetr/calib/histogram.py",
+    "calib/edgedetr/calib/placement.py",
+    "calib/edgedetr/calib/rounding.py",
     "calib/edgedetr/calib/scales.py",
+    "export/edgedetr/export/transforms/biases.py",
     "export/edgedetr/export/transforms/trained_ranges.py",
     "export/edgedetr/export/transforms/qdq_nodes.py",
     "export/edgedetr/export/to_qdq.py",

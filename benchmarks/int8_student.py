@@ -48,9 +48,13 @@ PACKAGES = ("edgedetr", "onnx", "onnxruntime")
 
 MEASURES = (
     "distill/configs/synth.toml",
+    "calib/edgedetr/calib/bias_correction.py",
     "calib/edgedetr/calib/collect.py",
     "calib/edgedetr/calib/histogram.py",
+    "calib/edgedetr/calib/placement.py",
+    "calib/edgedetr/calib/rounding.py",
     "calib/edgedetr/calib/scales.py",
+    "export/edgedetr/export/transforms/biases.py",
     "export/edgedetr/export/transforms/trained_ranges.py",
     "export/edgedetr/export/transforms/qdq_nodes.py",
     "export/edgedetr/export/to_qdq.py",

@@ -2,12 +2,11 @@
 
     python benchmarks/soak.py --frames 100000
 
-Writes ``benchmarks/results/soak.json``; exit status 1 where a result is wrong, a frame is lost that
-was not damaged, or memory or open files grow. Frames go through everything that ``edgedetr run``
-has but the waiting: reading, detection, tracking, result files, health and metrics. Every 500 the
-model's file is replaced by the other of two models, or by what is none, and SIGHUP swaps it in.
-Some frames are damaged pictures, some are submitted with a callback that fails, and a process
-keeps opening connections to the metrics: idle, broken and whole ones.
+Exit status 1 where a result is wrong, a frame is lost that was not damaged, or memory or open files
+grow. Frames go through everything that ``edgedetr run`` has but the waiting: reading, detection,
+tracking, result files, health and metrics. Every 500 the model's file is replaced by the other of
+two models, or by what is none, and SIGHUP swaps it in. Some frames are damaged pictures, some are
+submitted with a callback that fails, and a process keeps connecting to the metrics.
 
 A result is wrong where it is not, to the bit, what the model in place finds in that picture by
 itself; from the signal until the message that a swap is done it may be the new model's, too.
@@ -71,14 +70,12 @@ LIMIT_MB = 5.0
 ARENAS = 2
 """Of glibc's allocator, as runtime/edgedetr.service has it: each of many keeps what it once had."""
 _ARENA_MAX = -8
-SWAP_EVERY = 500
-SUBMIT_EVERY = 10
-MOST_SOCKETS = MOST_CLIENTS + 4
-"""Clients of the metrics, and what the server itself needs."""
+SWAP_EVERY, SUBMIT_EVERY = 500, 10
+MOST_SOCKETS = MOST_CLIENTS + 4  # of the metrics' clients, and what the server itself needs
 _PERIOD_NS = 33_000_000
-_WARM_UP = 0.1
-_SWAP_LIMIT_S = 60.0
-_SWAPPED = "swapped"
+_SAMPLES = 5
+"""Of a hundred that memory is a median of: while a model is swapped in there are two of them."""
+_SWAP_LIMIT_S, _SWAPPED = 60.0, "swapped"
 _SHARE_DAMAGED, _SHARE_NO_MODEL = 0.02, 0.25
 _GREYS = (60, 110, 170, 230)
 
@@ -106,7 +103,10 @@ while True:
 """What a process of its own does to the port of the metrics until it is ended."""
 
 MEASURES = (
+    "runtime/edgedetr/runtime/__init__.py",
     "runtime/edgedetr/runtime/health/page_server.py",
+    "runtime/edgedetr/runtime/inference/freed_memory.py",
+    "runtime/edgedetr/runtime/inference/loaded_model.py",
     "runtime/edgedetr/runtime/inference/pipeline.py",
     "runtime/edgedetr/runtime/inference/swapping.py",
     "runtime/edgedetr/runtime/stream/run.py",
@@ -139,7 +139,7 @@ def main(frames: int, seed: int, out: Path) -> None:
 
 
 class Soak:
-    """A stream of ``frames`` frames, and what is done to it; memory counts from a tenth on."""
+    """A stream of ``frames`` frames, and what is done to it; memory counts from a 20th on."""
 
     def __init__(self, folder: Path, frames: int, chance: random.Random) -> None:
         self.folder, self.frames, self.chance = folder, frames, chance
@@ -157,8 +157,7 @@ class Soak:
         self.counts = dict.fromkeys(
             ("swaps", "refused_swaps", "submitted", "wrong", "submitted_wrong", "during_a_swap"), 0
         )
-        self.memory_mb: list[float] = []
-        self.files: list[tuple[int, int]] = []
+        self.memory_mb, self.files = list[float](), list[tuple[int, int]]()
 
     def run(self) -> dict[str, Any]:
         """Play the stream to its end and return the figures."""
@@ -166,23 +165,23 @@ class Soak:
         with ExitStack() as stack:
             stack.enter_context(handled("SIGHUP", once=False, action=requests.request))
             detector = stack.enter_context(Detector.open(self.path, steady=True))
-            options = HealthOptions(metrics_port=port)
-            watch = stack.enter_context(watched(options, len(SPEC.class_names), lambda _: None))
+            names, options = SPEC.class_names, HealthOptions(metrics_port=port)
+            watch = stack.enter_context(watched(options, len(names), lambda _: None))
             stack.enter_context(_clients(port))
             swap = partial(self._swap, detector)
             stack.enter_context(Swapper(requests, swap, str(self.path), self._note))
-            out, names = self.folder / "out", SPEC.class_names
-            results = ResultFiles(out, None, rate_hz=30, class_names=names)
+            results = ResultFiles(self.folder / "out", None, rate_hz=30, class_names=names)
             source = Frames(self.frames, self.pictures, self.damaged, self.chance)
-            tracker = Tracker(_PERIOD_NS)
-            stream = Stream(detector, source, deadline_ns=_PERIOD_NS, tracker=tracker)
+            how: dict[str, Any] = {"deadline_ns": _PERIOD_NS, "tracker": Tracker(_PERIOD_NS)}
+            stream = Stream(detector, source, **how)
 
             def result(found: StreamResult) -> None:
                 watch.result(found)
                 self._result(found, detector)
 
             summary = run_stream(detector, stream, results, on_result=result)
-        settled = round(_WARM_UP * len(self.memory_mb))
+        memory = self.memory_mb
+        settled, end = median(memory[_SAMPLES : 2 * _SAMPLES]), median(memory[-_SAMPLES:])
         return {
             "frames": summary.frames,
             "unreadable": summary.unreadable,
@@ -190,9 +189,10 @@ class Soak:
             "frames_written": results.written,
             **self.counts,
             "swaps_wrong": self.swaps_wrong,
-            "memory_settled_mb": self.memory_mb[settled],
-            "memory_end_mb": self.memory_mb[-1],
-            "grown_mb": self.memory_mb[-1] - self.memory_mb[settled],
+            "memory_settled_mb": settled,
+            "memory_end_mb": end,
+            "grown_mb": end - settled,
+            "memory_mb": [round(m, 2) for m in memory],
             "files_before": median(files for files, _ in self.files[: len(self.files) // 2]),
             "files_after": median(files for files, _ in self.files[len(self.files) // 2 :]),
             "most_sockets": max(sockets for _, sockets in self.files),
@@ -221,10 +221,10 @@ class Soak:
     def _submit(self, frame: Frame, detector: Detector) -> None:
         """Submit a frame, whose callback fails, and compare the result."""
         allowed = set(self.allowed)
-        error = self.chance.choice([ValueError("no"), SystemExit("bye"), KeyboardInterrupt()])
+        kind = self.chance.choice([ValueError, SystemExit, KeyboardInterrupt])
 
         def fail(_: Future[Detections]) -> None:
-            raise error
+            raise kind("no")
 
         future = detector.submit(frame, wait=True)
         with suppress(ValueError, SystemExit, KeyboardInterrupt):  # where it is done already
@@ -363,17 +363,11 @@ def _write_model(path: Path, *, car: float, pedestrian: float, left: float) -> P
         helper.make_node("Mul", ["mean", "zero"], ["still"]),
         helper.make_node("Add", ["still", "at"], ["boxes"]),
     ]
-    floats = TensorProto.FLOAT
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("images", floats, [1, 3, *SPEC.input_hw])],
-        [
-            helper.make_tensor_value_info("logits", floats, [1, 1, 2]),
-            helper.make_tensor_value_info("boxes", floats, [1, 1, 4]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
+    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT)
+    inputs = [value("images", shape=[1, 3, *SPEC.input_hw])]
+    outputs = [value("logits", shape=[1, 1, 2]), value("boxes", shape=[1, 1, 4])]
+    weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {METADATA_KEY: SPEC.to_json()})
     onnx.checker.check_model(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -242,3 +243,32 @@ def _build_onnx(  # noqa: PLR0913 - what a graph is made of
     del model.graph.value_info[:]
     checker.check_model(model)
     return model
+
+
+class FakeCuda:
+    """The CUDA driver's library on a Jetson Orin."""
+
+    def __init__(self, failing: str = "", minor: int = 7) -> None:
+        self.failing, self.minor = failing, minor
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *arguments: 100 if name == self.failing else self.answer(name, *arguments)
+
+    def answer(self, name: str, *arguments: Any) -> int:
+        if name == "cuDeviceGetName":
+            arguments[0].value = b"Orin"
+        if name == "cuDeviceGetAttribute":
+            arguments[0]._obj.value = {75: 8, 76: self.minor}[arguments[1]]
+        return 0
+
+
+@pytest.fixture
+def fake_cuda() -> type[FakeCuda]:
+    """The class `FakeCuda`."""
+    return FakeCuda
+
+
+@pytest.fixture
+def orin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU of compute capability 8.7."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: FakeCuda())

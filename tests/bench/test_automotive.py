@@ -117,5 +117,5 @@ def test_a_lower_accuracy_fails_the_command_after_the_figures_are_written(
     command = ["bench", "automotive", deaf, "--images", images, "--short", "-o", out]
     status, _, err = edgedetr(*command, "--reference", reference)
     assert status == 1
-    assert "1 of 1 detections differ from reference.onnx in ONNX Runtime" in err
+    assert "1 of 1 detections differ from those of reference.onnx in ONNX Runtime" in err
     assert json.loads(out.read_text())["accuracy"]["holds"] is False

@@ -92,8 +92,11 @@ def test_check_measures_nothing_and_says_what_the_gates_say(
 def test_a_report_is_judged_by_budgets(report_json: Tiny, tmp_path: Path) -> None:
     budgets = tmp_path / "budgets.toml"
     budgets.write_text("[models.student]\nap = { min = 0.4 }\nfile_mib = { max = 1 }\n")
-    done = CliRunner().invoke(edgedetr, ["gate", str(report_json()), str(budgets)])
+    out = tmp_path / "gate.json"
+    command = ["gate", str(report_json()), str(budgets), "--json", str(out)]
+    done = CliRunner().invoke(edgedetr, command)
     assert done.output.splitlines() == ["student file_mib: 1.5, wanted at most 1"]
+    assert json.loads(out.read_text())["broken"] == ["student file_mib: 1.5, wanted at most 1"]
     assert isinstance(done.exception, GateError)
     assert str(done.exception).endswith(f"1 budget of {budgets} broken")
     budgets.write_text("[models.student]\nap = { min = 0.4 }\n")
@@ -102,13 +105,25 @@ def test_a_report_is_judged_by_budgets(report_json: Tiny, tmp_path: Path) -> Non
     assert done.output.endswith("1 budget of figures held\n")
 
 
-def test_two_reports_are_compared(report_json: Tiny) -> None:
+def test_two_reports_are_compared(report_json: Tiny, tmp_path: Path) -> None:
     old, new = str(report_json("old.json")), str(report_json("new.json", verdict="failed"))
     done = CliRunner().invoke(edgedetr, ["report", "--compare", old, new])
     assert done.exit_code == 0
     assert done.output.splitlines()[-1] == "the verdict was passed and is failed"
     done = CliRunner().invoke(edgedetr, ["report", "run", "--compare", old, new])
-    assert str(done.exception).endswith("measures nothing; leave out run")
+    assert str(done.exception).endswith("measure nothing; leave out run")
+    out = tmp_path / "changes.json"
+    CliRunner().invoke(edgedetr, ["report", "--compare", old, new, "--json", str(out)])
+    values = json.loads(out.read_text())
+    assert values["models"]["teacher"]["latency_ms.p99"] == {"old": 9, "new": 9}
+    assert values["notes"] == ["the verdict was passed and is failed"]
+
+
+def test_the_schema_of_reports_is_printed() -> None:
+    done = CliRunner().invoke(edgedetr, ["report", "--schema"])
+    assert json.loads(done.output)["title"] == "report.json of edgedetr report"
+    done = CliRunner().invoke(edgedetr, ["report", "--schema", "--json", "schema.json"])
+    assert "--json goes with --compare" in str(done.exception)
 
 
 def test_a_report_needs_a_run() -> None:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from edgedetr.calib.placement import calibration_tensors, concat_inputs, points, residuals
+from edgedetr.calib.placement import (
+    calibration_tensors,
+    concat_inputs,
+    default_points,
+    points,
+    residuals,
+)
 from edgedetr.graph.wiring import Wiring, label
 
 if TYPE_CHECKING:
@@ -83,8 +89,11 @@ def test_linear_layers_are_found_by_the_name_of_their_bias(onnx_model: Build) ->
     ]
 
 
-def test_a_decoder_that_only_its_parameters_name_stays_float(onnx_model: Build) -> None:
-    """Its layers were called one by one, so that labels lack it; a head is what depends on it."""
+def test_a_decoder_that_only_its_parameters_name_is_float_by_default(onnx_model: Build) -> None:
+    """Its layers were called one by one, so that labels lack it; a head is what depends on it.
+
+    The head is never INT8, a layer of the decoder where a search finds that it may be.
+    """
     names = ["net.encoder.fc.bias", "net.decoder.layers.0.fc.bias", "net.box_predictor.bias"]
     layers = ["/encoder/fc", "/layers.0/fc", "/box_predictor"]
     nodes: list[tuple[object, ...]] = []
@@ -97,8 +106,13 @@ def test_a_decoder_that_only_its_parameters_name_stays_float(onnx_model: Build) 
         tensor = layer
     values = {"w": np.eye(4), **dict.fromkeys(names, np.zeros(4))}
     model = onnx_model(nodes, values, inputs={"images": (4, 4)}, outputs=[tensor])
-    found = points(Wiring(model.graph))
-    assert [p.scope for p in found] == ["/encoder/fc/MatMul w net.encoder.fc.bias"]
+    for target in ("tensorrt", "openvino"):
+        found = points(Wiring(model.graph), target)
+        assert [(p.scope.split()[0], p.is_delicate) for p in found] == [
+            ("/encoder/fc/MatMul", False),
+            ("/layers.0/fc/MatMul", True),
+        ]
+        assert not any(p.is_delicate for p in default_points(found, target))
 
 
 def test_weights_behind_identity_and_constant_nodes_count(onnx_model: Build) -> None:

@@ -11,17 +11,33 @@ from edgedetr.distill import recipe
 from edgedetr.distill.training import network_inputs, run_state
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.run_log import RunLog
-from edgedetr.distill.weights.checkpoint import load_model
+from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.runtime.commands.signals import handled
 from edgedetr.runtime.errors import ArtifactError, DataError
 from edgedetr.runtime.manifest import read_manifest
 
 
+@pytest.fixture(scope="module")
+def clock_config(tmp_path_factory, make_kitti, make_config, make_model):
+    """Settings of a run of six steps under a teacher."""
+    folder = tmp_path_factory.mktemp("clock")
+    teacher = folder / "teacher.safetensors"
+    save_model(teacher, make_model(preset="edge-small", seed=4), command="a test")
+    config = make_config(make_kitti(folder / "kitti"))
+    return replace(config, teacher=str(teacher), methods=("clock",))
+
+
+@pytest.fixture(scope="module")
+def whole(clock_config, tmp_path_factory):
+    """The folder of such a run that nothing interrupted, and the metrics that it returned."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return out, recipe.train(clock_config, out, "a command")
+
+
 @pytest.mark.slow
-def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, teacher, tmp_path):
-    out = tmp_path / "run"
-    config = replace(config, teacher=str(teacher), methods=("clock",))
-    metrics = recipe.train(config, out, "a command")
+def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(clock_config, whole):
+    out, metrics = whole
+    config = clock_config
     student = load_model(out / "student.safetensors")
     assert student.spec.class_names == config.data.classes
     assert not any("adapter" in k or "teacher" in k for k in student.network.state_dict())
@@ -39,9 +55,8 @@ def test_a_run_leaves_a_student_its_manifest_its_metrics_and_its_log(config, tea
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_same_result(config, teacher, tmp_path, monkeypatch):
-    config = replace(config, teacher=str(teacher), methods=("clock",))
-    recipe.train(config, tmp_path / "whole", "a command")
+def test_a_killed_run_goes_on_with_the_same_result(clock_config, whole, tmp_path, monkeypatch):
+    config, folders = clock_config, (whole[0], tmp_path / "killed")
     real, calls = TrainingLoop._step, []
 
     def killed(self, *args):
@@ -55,19 +70,17 @@ def test_a_killed_run_goes_on_with_the_same_result(config, teacher, tmp_path, mo
         recipe.train(config, tmp_path / "killed", "a command")
     monkeypatch.setattr(TrainingLoop, "_step", real)
     recipe.train(config, tmp_path / "killed", "a command")
-    whole, killed_then = (
-        load_file(tmp_path / d / "student.safetensors") for d in ("whole", "killed")
-    )
-    for key, value in whole.items():
-        assert torch.equal(value, killed_then[key]), key
+    first, second = (load_file(folder / "student.safetensors") for folder in folders)
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
 
-    def losses(run):
-        lines = (tmp_path / run / "log.jsonl").read_text().splitlines()
+    def losses(folder):
+        lines = (folder / "log.jsonl").read_text().splitlines()
         return [(x["step"], x["loss"]) for x in map(json.loads, lines) if x["kind"] == "step"]
 
-    assert losses("killed") == losses("whole")
-    first, second = ((tmp_path / d / "student.safetensors") for d in ("whole", "killed"))
-    assert first.read_bytes() == second.read_bytes()
+    assert losses(folders[0]) == losses(folders[1])
+    files = [(folder / "student.safetensors").read_bytes() for folder in folders]
+    assert files[0] == files[1]
 
 
 def test_a_state_of_another_config_is_refused(config, tmp_path, monkeypatch):

@@ -10,16 +10,20 @@ import pytest
 from edgedetr.distill import recipe
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.run_state import RunState
-from edgedetr.distill.weights.checkpoint import load_model
+from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.runtime.commands.signals import handled
 from edgedetr.runtime.errors import ArtifactError
 
 EVERYTHING = "mosaic+mixup+copy_paste+scale_jitter+crop+strong"
 
 
-@pytest.fixture
-def long_config(config, teacher):
+@pytest.fixture(scope="module")
+def long_config(tmp_path_factory, make_kitti, make_config, make_model):
     """Two epochs of six steps with every augmentation, several sizes and repeats."""
+    folder = tmp_path_factory.mktemp("long")
+    teacher = folder / "teacher.safetensors"
+    save_model(teacher, make_model(preset="edge-small", seed=4), command="a test")
+    config = make_config(make_kitti(folder / "kitti"))
     data = replace(
         config.data,
         augment=EVERYTHING,
@@ -39,6 +43,14 @@ def long_config(config, teacher):
         save_every_steps=2,
         keep_states=2,
     )
+
+
+@pytest.fixture(scope="module")
+def whole(long_config, tmp_path_factory):
+    """Such a run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    recipe.train(long_config, out, "a command")
+    return out
 
 
 def losses(out):
@@ -62,10 +74,11 @@ def interrupted(config, out, monkeypatch, step):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_within_an_epoch_with_the_same_result(long_config, tmp_path, monkeypatch):
+def test_a_run_goes_on_within_an_epoch_with_the_same_result(
+    long_config, whole, tmp_path, monkeypatch
+):
     """Interrupted at steps 3 and 9 of 12, with loader processes the second time."""
     config, out = long_config, tmp_path / "killed"
-    recipe.train(config, tmp_path / "whole", "a command")
     interrupted(config, out, monkeypatch, 3)
     names = {p.name for p in out.iterdir() if p.name.startswith("state")}
     assert names == {"state.safetensors"}
@@ -73,27 +86,26 @@ def test_a_run_goes_on_within_an_epoch_with_the_same_result(long_config, tmp_pat
     interrupted(with_workers, out, monkeypatch, 9)
     assert (out / "state.1.safetensors").is_file()
     recipe.train(replace(with_workers, save_every_steps=0, keep_states=1), out, "a command")
-    first, second = (d / "student.safetensors" for d in (tmp_path / "whole", out))
+    first, second = (d / "student.safetensors" for d in (whole, out))
     assert first.read_bytes() == second.read_bytes()
-    assert losses(out) == losses(tmp_path / "whole")
+    assert losses(out) == losses(whole)
     assert not list(out.glob("state*"))
 
 
 @pytest.mark.slow
-def test_an_older_state_gives_the_same_result(long_config, tmp_path, monkeypatch):
+def test_an_older_state_gives_the_same_result(long_config, whole, tmp_path, monkeypatch):
     config, out = long_config, tmp_path / "run"
     interrupted(config, out, monkeypatch, 5)
     (out / "state.1.safetensors").replace(out / "state.safetensors")
     recipe.train(config, out, "a command")
-    recipe.train(config, tmp_path / "whole", "a command")
-    first, second = (d / "student.safetensors" for d in (out, tmp_path / "whole"))
+    first, second = (d / "student.safetensors" for d in (out, whole))
     assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_sigterm_writes_a_state_within_the_epoch_and_ends(
-    long_config, tmp_path, monkeypatch, workers
+    long_config, whole, tmp_path, monkeypatch, workers
 ):
     data = replace(long_config.data, workers=workers)
     config = replace(long_config, data=data, save_every_steps=0)
@@ -122,8 +134,7 @@ def test_a_sigterm_writes_a_state_within_the_epoch_and_ends(
         patch.setattr(RunState, "load", load)
         recipe.train(config, out, "a command")
     assert loaded == [(0, 3)]
-    recipe.train(config, tmp_path / "whole", "a command")
-    first, second = (d / "student.safetensors" for d in (out, tmp_path / "whole"))
+    first, second = (d / "student.safetensors" for d in (out, whole))
     assert first.read_bytes() == second.read_bytes()
 
 

@@ -23,7 +23,7 @@ def test_a_class_has_one_name_or_several_or_none():
         ({"Caar": "car"}, "class_map names 'Caar'.*did you mean 'Car'"),
         ({"Car": 3}, "class_map.Car must be a name or a list of names, got 3"),
         ({"Car": ["car", ""]}, "must be a name or a list of names"),
-        ({"Car": [], "Pedestrian": [], "Cyclist": []}, "leaves no class to the teacher"),
+        ({"Car": [], "Pedestrian": [], "Cyclist": []}, "gives the teacher no class"),
         ({"Car": ["Pedestrian"]}, "gives 'Pedestrian' to Car and to Pedestrian"),
     ],
 )

@@ -1,8 +1,8 @@
-"""Untrained detectors that answer as trained ones do, and one of them as ONNX."""
+"""Detectors without training that answer as trained ones do, and small models to pack."""
 
 from __future__ import annotations
 
-import runpy
+import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,12 +12,14 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.transforms.textures import textured_frames
 from edgedetr.runtime.files import sha256
+from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.preprocess import Preprocessor
-from edgedetr.runtime.spec import ModelSpec
+from edgedetr.runtime.spec import ModelSpec, spec_from_json
 
 if TYPE_CHECKING:
     from edgedetr.distill.model import Model
@@ -107,8 +109,8 @@ def family_files(settled_model, calibration_images, tmp_path_factory):
     def make(family):
         from edgedetr.calib.collect import collect
         from edgedetr.distill.weights.checkpoint import save_model
+        from edgedetr.export import to_onnx
         from edgedetr.export.to_fp16 import export_fp16
-        from edgedetr.export.to_onnx import export_onnx
         from edgedetr.export.to_qdq import export_qdq
         from edgedetr.export.transforms.trace import trace
 
@@ -118,8 +120,14 @@ def family_files(settled_model, calibration_images, tmp_path_factory):
         int8_fp16, int8_fp32 = folder / "m.int8.onnx", folder / "m.int8.fp32.onnx"
         model = settled_model(family)
         save_model(checkpoint, model, command="a test")
-        trace(model, traced)
-        exported = export_onnx(checkpoint, fp32)
+
+        def trace_and_keep(*arguments):
+            trace(*arguments)
+            shutil.copy(arguments[1], traced)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(to_onnx, "trace", trace_and_keep)
+            exported = to_onnx.export_onnx(checkpoint, fp32)
         export_fp16(fp32, fp16)
         collect(fp32, calibration_images).write(stats)
         share = export_qdq(fp32, stats, int8_fp16)
@@ -127,12 +135,6 @@ def family_files(settled_model, calibration_images, tmp_path_factory):
         return FamilyFiles(model, traced, fp32, fp16, int8_fp16, int8_fp32, exported, share)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def fake_tensorrt():
-    """`fake_tensorrt` of the file of that name."""
-    return runpy.run_path(str(Path(__file__).with_name("fake_tensorrt.py")))["fake_tensorrt"]
 
 
 GREY, CHANNELS, GREY_HW = 127, 8, (32, 64)
@@ -223,3 +225,57 @@ def write_grey_stats(grey_onnx, tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def no_passphrase(monkeypatch):
+    monkeypatch.delenv("EDGEDETR_KEY_PASSPHRASE", raising=False)
+
+
+@pytest.fixture
+def fp32(tiny_onnx, tmp_path):
+    """A small model in FP32."""
+    return tiny_onnx().rename(tmp_path / "m.onnx")
+
+
+@pytest.fixture
+def stats(fp32, tmp_path):
+    """Stats of the small model."""
+    path = tmp_path / "m.calib.json"
+    spec = ModelSpec((8, 16), ("Car", "Pedestrian"))
+    made = CalibrationStats("m.onnx", sha256(fp32), spec, "mse", 99.99, 40, "ab" * 32, ())
+    made.write(path)
+    return path
+
+
+@pytest.fixture
+def int8(fp32, stats, tmp_path):
+    """The small model with its input in INT8, and its manifest."""
+    model = onnx.load(fp32)
+    constants = [
+        numpy_helper.from_array(np.array(1 / 127, np.float32), "scale"),
+        numpy_helper.from_array(np.array(0, np.int8), "zero_point"),
+    ]
+    model.graph.initializer.extend(constants)
+    for node in model.graph.node:
+        node.input[:] = ["seen" if name == "images" else name for name in node.input]
+    pair = [
+        helper.make_node("QuantizeLinear", ["images", "scale", "zero_point"], ["levels"]),
+        helper.make_node("DequantizeLinear", ["levels", "scale", "zero_point"], ["seen"]),
+    ]
+    nodes = [*pair, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    path = tmp_path / "m.int8.onnx"
+    onnx.save(model, path)
+    spec = spec_from_json(model.metadata_props[0].value, "m")
+    write_manifest(path, kind="qdq", command="", spec=spec, parents=[fp32, stats])
+    return path
+
+
+@pytest.fixture
+def key(edgedetr, tmp_path):
+    """A private key; the public one lies beside it."""
+    path = tmp_path / "keys" / "k"
+    assert edgedetr("package", "keygen", path)[0] == 0
+    return path

@@ -196,7 +196,7 @@ def test_the_steps_of_the_training_are_those_of_the_export(trained):
     ]
     assert quantization.frames == 3
     kinds = Counter(n.weight.ndim for n in nodes)
-    assert kinds[2] == 2  # the encoder's two linear layers
+    assert kinds[2] == 6  # two linear layers of the encoder, two of each decoder layer
     rounded = {t for n in nodes for t in (*n.inputs, n.skip) if t}
     assert count_nodes(load_onnx(int8))["QuantizeLinear"] == len(rounded)
     assert "images" in rounded

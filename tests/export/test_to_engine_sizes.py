@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +9,8 @@ import pytest
 pytest.importorskip("tensorrt_rtx")
 
 from edgedetr.calib.collect import collect
+from edgedetr.export.engine.options import EngineOptions
+from edgedetr.export.to_engine import export_engine
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.to_qdq import export_qdq
@@ -24,12 +24,11 @@ SPEC = ModelSpec((128, 256), ("Car", "Pedestrian", "Cyclist"))
 
 
 def engine_bytes(path: Path) -> int:
-    """Build an engine as the command does: in a process of its own."""
-    call = "import sys; from edgedetr.runtime.cli import main; sys.exit(main())"
-    options = ("--backend", "tensorrt_rtx", "--compute-capability", "8.6")
-    command = [sys.executable, "-c", call, "export", "engine", str(path), *options]
-    subprocess.run(command, check=True, capture_output=True)
-    return path.with_suffix(".engine").stat().st_size
+    """Build an engine for one GPU; return the size of its file."""
+    output = path.with_suffix(".engine")
+    options = EngineOptions(compute_capabilities=("8.6",))
+    export_engine(path, output, options, backend="tensorrt_rtx")
+    return output.stat().st_size
 
 
 @pytest.mark.slow

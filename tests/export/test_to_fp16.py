@@ -1,69 +1,30 @@
-"""The file that `export_fp16` writes, and what it refuses."""
+"""What `export_fp16` refuses."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import onnx
 import pytest
 
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.manifest import read_manifest
-from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
+from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    Build = Callable[..., onnx.ModelProto]
 
-SPEC = ModelSpec((4, 4), ("Car",))
-IMAGES = {"images": (1, 3, 4, 4)}
-W = np.random.default_rng(0).normal(size=(3, 3, 1, 1))
-
-
-@pytest.fixture
-def path(tmp_path: Path, onnx_model: Build) -> Path:
-    model = onnx_model(
-        [
-            ("Conv", "stem", ["images", "w"], "x", {}),
-            ("Reshape", "rows", ["x", "of_boxes"], "f", {}),
-            ("MatMul", "class_head", ["f", "head"], "logits", {}),
-            ("Sigmoid", "to_boxes", ["f"], "boxes", {}),
-        ],
-        {"w": W, "of_boxes": [1, 12, 4], "head": np.ones((4, 1))},
-        inputs=IMAGES,
-        outputs=["logits", "boxes"],
-        spec=SPEC,
-    )
-    file = tmp_path / "student.onnx"
-    onnx.save(model, file)
-    return file
-
-
-def test_the_command_writes_a_model_and_its_manifest(path: Path, edgedetr: Any) -> None:
-    code, out, _ = edgedetr("export", "fp16", path)
-    assert (code, "2 of 4 nodes and 100.0%" in out) == (0, True)
-    written = path.with_name("student.fp16.onnx")
-    manifest = read_manifest(written)
-    assert (manifest.kind, manifest.spec, manifest.parents[0].name) == ("fp16", SPEC, path.name)
-    assert manifest.command == f"edgedetr export fp16 {path}"
-    assert "FP32: 2 nodes (boxes 2)" in manifest.summary
-    props = {p.key: p.value for p in onnx.load(written).metadata_props}
-    assert spec_from_json(props[METADATA_KEY], "") == SPEC
-    assert "onnxruntime==" in props["edgedetr.versions"]
-
-
-def test_a_model_is_never_its_own_output(path: Path) -> None:
+def test_a_model_is_never_its_own_output(tiny_onnx: Callable[..., Path]) -> None:
+    path = tiny_onnx()
     before = path.read_bytes()
     with pytest.raises(UsageError, match="is the input of the same command"):
         export_fp16(path, path)
     assert path.read_bytes() == before
 
 
-def test_outputs_that_the_spec_does_not_know(path: Path) -> None:
-    other = ModelSpec((4, 4), ("Car",), logits_name="scores")
+def test_outputs_that_the_spec_does_not_know(tiny_onnx: Callable[..., Path]) -> None:
+    path = tiny_onnx()
+    other = ModelSpec((8, 16), ("Car", "Pedestrian"), logits_name="scores")
     with pytest.raises(ArtifactError, match="outputs logits, boxes, its spec wants scores"):
         export_fp16(path, path.with_name("out.onnx"), other)

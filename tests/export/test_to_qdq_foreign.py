@@ -72,7 +72,7 @@ def test_a_model_and_its_spec_go_through_every_command(
     code, _, err = edgedetr("calib", "collect", model, "--spec", spec, "--images", images)
     assert (code, "only 3 frames; " in err) == (0, True)
     code, out, _ = edgedetr("export", "qdq", model, stats, "--spec", spec)
-    assert (code, "1 nodes in INT8 of 2 convolutions" in out) == (0, True)
+    assert (code, "1 node in INT8 of 2 convolutions" in out) == (0, True)
     code, out, _ = edgedetr("export", "fp16", model, "--spec", spec, "--images", images)
     assert (code, "100.0%" in out) == (0, True)
     for suffix, kind in ((".int8.onnx", "qdq"), (".fp16.onnx", "fp16")):

@@ -194,28 +194,33 @@ def _files(scene: Path) -> list[str]:
 def _changed(scene: Path, name: str, random: Random) -> str:
     """Copy a file or folder that suits and change it: values where it is JSON, else bytes."""
     source = scene / name
-    if not (source.is_file() or source.is_dir()) or name == "odd":  # a text, or without an end
+    inside = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else []
+    if not (source.is_file() or inside) or name == "odd":  # a text, nothing, or without an end
         return name
     target = scene / "made" / f"{random.randrange(10**6)}-{source.name}"
     target.parent.mkdir(exist_ok=True)
     inner = target
     if source.is_dir():
         shutil.copytree(source, target)
-        inner = random.choice(sorted(p for p in target.rglob("*") if p.is_file()))
+        inner = target / random.choice(inside).relative_to(source)
     else:
         shutil.copy(source, target)
     data = inner.read_bytes()
-    if random.random() < 0.6 and inner.suffix == ".json":
-        tree = [json.loads(data)]
-        for _ in range(random.randint(1, 3)):
-            _change(tree, random)
-        data = json.dumps(tree[0]).encode("utf-8", "surrogatepass")
-        if random.random() < 0.1:
-            data = data.replace(b'": ', b'": 1, "a": ', 1)
-    else:
-        data = _bytes_changed(data, random)
-    inner.write_bytes(data)
+    is_json = inner.suffix == ".json" and random.random() < 0.6
+    inner.write_bytes((is_json and _json_changed(data, random)) or _bytes_changed(data, random))
     return str(target.relative_to(scene))
+
+
+def _json_changed(data: bytes, random: Random) -> bytes:
+    """Change values; return nothing where it is no JSON."""
+    try:
+        tree = [json.loads(data)]
+    except (ValueError, RecursionError):
+        return b""
+    for _ in range(random.randint(1, 3)):
+        _change(tree, random)
+    changed = json.dumps(tree[0]).encode("utf-8", "surrogatepass")
+    return changed.replace(b'": ', b'": 1, "a": ', 1) if random.random() < 0.1 else changed
 
 
 def _bytes_changed(data: bytes, random: Random) -> bytes:

@@ -56,7 +56,8 @@ def limits():
     before = {n: signal.getsignal(n) for n in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     most = pages * resource.getpagesize() + MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    allowed = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (most, allowed[1]))
     alarm = signal.signal(signal.SIGALRM, end)
     signal.alarm(LIMIT_S)
     faulthandler.dump_traceback_later(2 * LIMIT_S, exit=True)
@@ -66,7 +67,7 @@ def limits():
         faulthandler.cancel_dump_traceback_later()
         signal.alarm(0)
         signal.signal(signal.SIGALRM, alarm)
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_AS, allowed)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -20,7 +20,12 @@ STRINGS = {
     ("edgedetr.runtime.cli", "edgedetr.*"),  # collects the commands of what is installed
 }
 
-MODULES_WITHOUT_A_TEST_FILE = 35
+WITHOUT_A_TEST_FILE = {
+    "edgedetr.calib.methods": "names alone; the test of scales takes each of them",
+    "edgedetr.export.cli": "gathers the commands, which have test files of their own",
+    "edgedetr.runtime.session": "protocols alone; the contract test of backends holds them",
+}
+"""Modules that hold nothing to test, and why."""
 
 
 @cache
@@ -133,7 +138,6 @@ def with_a_test_file():
         yield next((m for name in fitting if (m := f"{folder}.{name}") in modules()), None)
 
 
-def test_the_modules_without_a_test_file_of_their_name_become_fewer():
+def test_each_module_has_a_test_file_of_its_name():
     code = {m for m, path in modules().items() if path.name != "__init__.py"}
-    missing = sorted(code - set(with_a_test_file()))
-    assert len(missing) <= MODULES_WITHOUT_A_TEST_FILE, "\n".join(missing)
+    assert code - set(with_a_test_file()) == WITHOUT_A_TEST_FILE.keys()

@@ -180,8 +180,8 @@ def measure_automotive(
         model: An ONNX file, an engine or a package.
         images: Folder of images.
         plan: How much to measure.
-        reference: ONNX file whose answers in ONNX Runtime are the reference; ``model`` itself, or
-            the first ONNX file of the package, when None.
+        reference: ONNX file whose detections in ONNX Runtime are the reference; ``model`` itself,
+            or the first ONNX file of the package, when None.
         opening: How to open the model, keywords of `Detector.open`.
         command: The command line to record.
 

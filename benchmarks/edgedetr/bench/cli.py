@@ -15,7 +15,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
 )
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.printable import printable
+from edgedetr.runtime.printable import counted, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +56,9 @@ def latency(
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     whole = report.end_to_end
     click.echo(
-        f"{printable(model.name)}: {frames} frames, session p50 {report.floor_ms:.2f} ms; end to "
-        f"end p50 {whole.p50_ms:.2f}, p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
+        f"{printable(model.name)}: {counted(frames, 'frame')}, "
+        f"session p50 {report.floor_ms:.2f} ms; end to end p50 {whole.p50_ms:.2f}, "
+        f"p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
         f"overhead ratio {report.overhead_ratio:.3f}; {report.backend}"
     )
 
@@ -70,7 +71,7 @@ def latency(
 @click.option(
     "--reference",
     type=PATH,
-    help="ONNX file whose answers in ONNX Runtime are the reference; default: MODEL.",
+    help="ONNX file whose detections in ONNX Runtime are the reference; default: MODEL.",
 )
 @model_options
 def automotive(
@@ -98,8 +99,8 @@ def automotive(
     if not report.accuracy.holds:
         lost = f"{report.accuracy.lost} of {report.accuracy.detections}"
         raise GateError(
-            f"{model}: {lost} detections differ from {report.accuracy.reference} in ONNX Runtime, "
-            "wanted at most 0.1 %; find out where with edgedetr verify"
+            f"{model}: {lost} detections differ from those of {report.accuracy.reference} in ONNX "
+            "Runtime, at most 0.1 % may; run edgedetr verify to see which"
         )
 
 
@@ -116,6 +117,8 @@ def automotive(
     metavar="OLD.json NEW.json",
     help="Only print what changed from one report to another.",
 )
+@click.option("--json", "out", type=PATH, help="Write what --compare found to this file, too.")
+@click.option("--schema", is_flag=True, help="Only print the JSON Schema of report.json.")
 def report(  # noqa: PLR0913, PLR0917 - one argument per option
     run: Path | None,
     data: Path | None,
@@ -124,6 +127,8 @@ def report(  # noqa: PLR0913, PLR0917 - one argument per option
     frames: int | None,
     check: bool,
     compare: tuple[Path, Path] | None,
+    out: Path | None,
+    schema: bool,
 ) -> None:
     """Compare the models in the folder RUN; write RUN/report.json and RUN/report.html.
 
@@ -131,10 +136,15 @@ def report(  # noqa: PLR0913, PLR0917 - one argument per option
     """
     from edgedetr.runtime.errors import GateError, UsageError
 
-    if compare and run:
-        raise UsageError(f"--compare reads two reports and measures nothing; leave out {run}")
+    if (compare or schema) and run:
+        raise UsageError(f"--compare and --schema measure nothing; leave out {run}")
+    if out and not compare:
+        raise UsageError("--json goes with --compare; a report writes RUN/report.json")
     if compare:
-        click.echo(_compared(*compare))
+        click.echo(_compared(*compare, out))
+        return
+    if schema:
+        click.echo(_schema(), nl=False)
         return
     if run is None:
         raise UsageError("no run is given; wanted edgedetr report RUN, or --compare OLD NEW")
@@ -147,7 +157,8 @@ def report(  # noqa: PLR0913, PLR0917 - one argument per option
 @click.command()
 @click.argument("report_json", type=PATH, metavar="REPORT")
 @click.argument("budgets", type=PATH)
-def gate(report_json: Path, budgets: Path) -> None:
+@click.option("--json", "out", type=PATH, help="Write the broken budgets to this file, too.")
+def gate(report_json: Path, budgets: Path, out: Path | None) -> None:
     """Judge REPORT, a report.json, by the BUDGETS in a TOML file; print each that is broken.
 
     The exit status is 1 if one is.
@@ -155,10 +166,13 @@ def gate(report_json: Path, budgets: Path) -> None:
     from edgedetr.bench.report.budgets import broken_budgets, read_budgets
     from edgedetr.bench.report.record import read_report
     from edgedetr.runtime.errors import GateError
-    from edgedetr.runtime.printable import counted
 
+    require_apart([out], [report_json, budgets])
     agreed = read_budgets(budgets)
     broken = broken_budgets(read_report(report_json), agreed)
+    if out:
+        values = {"report": str(report_json), "budgets": str(budgets), "broken": broken}
+        write_text(out, json.dumps(values, indent=2) + "\n")
     for text in broken:
         click.echo(text)
     if broken:
@@ -167,11 +181,21 @@ def gate(report_json: Path, budgets: Path) -> None:
     click.echo(printable(f"{report_json}: {counted(held, 'budget')} of figures held"))
 
 
-def _compared(old: Path, new: Path) -> str:
-    from edgedetr.bench.report.changes import changes
+def _compared(old: Path, new: Path, out: Path | None) -> str:
+    from edgedetr.bench.report.changes import changes, changes_dict
     from edgedetr.bench.report.record import read_report
 
-    return changes(read_report(old), read_report(new))
+    require_apart([out], [old, new])
+    before, after = read_report(old), read_report(new)
+    if out:
+        write_text(out, json.dumps(changes_dict(before, after), indent=2) + "\n")
+    return changes(before, after)
+
+
+def _schema() -> str:
+    from edgedetr.bench.report.schema import report_schema
+
+    return report_schema()
 
 
 def _verdict(run: Path) -> Verdict:

@@ -1,4 +1,4 @@
-"""Fill a template into a page that loads nothing and runs no script."""
+"""Fill a template into a page that loads nothing."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from edgedetr.runtime.printable import counted
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -47,7 +49,7 @@ class Variety:
         if self.distinct >= FEWEST:
             return ""
         few = (
-            f"only {self.frames} frames"
+            f"only {counted(self.frames, 'frame')}"
             if self.distinct == self.frames
             else f"only {self.distinct} of {self.frames} frames differ"
         )

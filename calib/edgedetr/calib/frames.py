@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.images import read_image
 from edgedetr.runtime.kitti import image_paths
 
 if TYPE_CHECKING:
@@ -25,6 +27,18 @@ def choose_frames(images: Sequence[Path], count: int) -> list[Path]:
     if count >= len(images):
         return list(images)
     return [images[i * len(images) // count] for i in range(count)]
+
+
+def frames_sha256(images: Sequence[Path]) -> str:
+    """Hash the RGB pixels of images, in order, as calibration does.
+
+    Raises:
+        DataError: If an image cannot be read.
+    """
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(read_image(image).tobytes())
+    return digest.hexdigest()
 
 
 def only_kitti(root: Path, kind: str | None) -> list[Path]:

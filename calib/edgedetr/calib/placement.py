@@ -1,8 +1,9 @@
 """Where INT8 can go in a detection transformer, and which tensors need a range for it.
 
-INT8 pays in the convolutions of backbone and hybrid encoder, and in wide linear layers. What comes
-after the choice of queries, and whatever belongs to attention, heads or position embeddings, stays
-float: that is where detectors lose their boxes.
+INT8 pays in the convolutions of backbone and hybrid encoder, and in wide linear layers. Linear
+layers of decoder and attention are INT8 only where a search finds that they may be. The choice of
+queries, reference points, heads and position embeddings never are: that is where detectors lose
+their boxes.
 """
 
 from __future__ import annotations
@@ -30,16 +31,24 @@ FEW_CHANNELS, CHANNEL_STEP = 16, 8
 """TensorRT has no good INT8 kernels for fewer channels than the former that do not fill the latter;
 NVIDIA's Model Optimizer leaves such convolutions float, and depthwise ones."""
 
-CPU_FLOAT_SCOPES = re.compile(
+NEVER_SCOPES = re.compile(
     r"_head|(^|/)(head|rpn)/|class_embed|bbox_embed|enc_output|position|/pos_|query|lqe|integral"
-    r"|sampling_offsets|attention_weights|reference"
+    r"|sampling_offsets|attention_weights|reference|predictor|classifier"
 )
-"""Scopes of linear layers that stay float for CPUs too: the choice of queries, points and boxes."""
+"""Scopes of layers that are never quantized: the choice of queries, points and boxes."""
+
+ATTENTION = re.compile(r"attn|attention")
+"""Scopes of attention, whose linear layers TensorRT fuses with it only where they are float."""
+
+MEMORY_SCOPES = re.compile(r"(^|/)encoder/.*attn|(encoder_attn|cross_attn)/value_proj")
+"""Scopes of attention's linear layers that read what the encoder makes, a row for each place of the
+image, and not queries."""
 
 FLOAT_SCOPES = re.compile(
     r"decoder|attn|attention|_head|(^|/)(head|rpn)/|class_embed|bbox_embed|enc_output|position|/pos_"
 )
-"""Scopes, as PyTorch's exporter writes them into names, of parts that are never quantized."""
+"""Scopes, as PyTorch's exporter writes them into names, of what is float unless it is searched for
+or included."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Point:
         weight: Its weight input, by the name under which the node knows it.
         is_first: No other convolution comes before it: it reads the image itself.
         has_kernel: Whether TensorRT has a good INT8 kernel for it.
-        is_delicate: It lies in the decoder or in attention.
+        is_delicate: It lies in the decoder, or for TensorRT in attention.
     """
 
     index: int
@@ -73,20 +82,23 @@ def points(wiring: Wiring, target: Target = "tensorrt") -> list[Point]:
     """Find the convolutions and linear layers that can run in INT8, in the order of the graph.
 
     They have constant float32 weights, depend neither on a `QUERY_CHOICE` operator nor on a layer
-    of the `DECODER`, and are in none of the `FLOAT_SCOPES`. On CPUs linear layers count wherever
-    they are but in the `CPU_FLOAT_SCOPES`.
+    of the `DECODER`, and are in none of the `FLOAT_SCOPES`. Delicate linear layers count as well:
+    those of decoder layers, and for CPUs those of attention, but in the `NEVER_SCOPES`.
     """
     kinds = {index: _kind(node, wiring) for index, node in enumerate(wiring.nodes)}
     scopes = {index: _scope(index, kind, wiring) for index, kind in kinds.items() if kind}
     inside = (index for index, scope in scopes.items() if DECODER.search(scope))
-    decoder = wiring.downstream(QUERY_CHOICE) | wiring.behind(inside)
+    of_queries = wiring.downstream(QUERY_CHOICE)
+    decoder = of_queries | wiring.behind(inside)
     after_conv = wiring.downstream(["Conv"])
     found = []
     for index, scope in scopes.items():
         node, kind = wiring.nodes[index], kinds[index]
-        is_delicate = index in decoder or FLOAT_SCOPES.search(scope) is not None
-        wanted = target != "tensorrt" and kind == "linear" and not CPU_FLOAT_SCOPES.search(scope)
-        if kind is None or (is_delicate and not wanted):
+        in_decoder = index in decoder
+        is_delicate = in_decoder or FLOAT_SCOPES.search(scope) is not None
+        if kind == "linear" and target != "tensorrt" and index not in of_queries:
+            is_delicate &= MEMORY_SCOPES.search(scope) is None
+        if kind is None or (is_delicate and not _may_be(kind, scope, in_decoder, target)):
             continue
         earlier = wiring.producer.get(node.input[0], -1) in after_conv
         is_first = kind == "conv" and not earlier
@@ -99,7 +111,7 @@ def points(wiring: Wiring, target: Target = "tensorrt") -> list[Point]:
 def default_points(eligible: Iterable[Point], target: Target = "tensorrt") -> list[Point]:
     """Pick what a target has in INT8 unless it is told otherwise.
 
-    For CPUs that includes linear layers, but none in the decoder: what matters there is few queries
+    For CPUs that includes linear layers, but none that reads queries: what matters there is few
     whose values lie far from all others, which a range of least squared error clips.
     """
     if target == "tensorrt":
@@ -165,6 +177,17 @@ def calibration_tensors(model: onnx.ModelProto) -> list[str]:
         names += wiring.nodes[index].input
     order = {name: i for i, name in enumerate([*wiring.inputs, *wiring.producer])}
     return sorted(set(names), key=lambda name: order[name])
+
+
+def _may_be(kind: str, scope: str, in_decoder: bool, target: Target) -> bool:
+    """Tell whether a delicate layer may be INT8 at all.
+
+    What depends on a layer of the decoder and has no scope in it is a head.
+    """
+    is_head = in_decoder and not DECODER.search(scope)
+    if kind != "linear" or is_head or NEVER_SCOPES.search(scope):
+        return False
+    return target != "tensorrt" or not ATTENTION.search(scope)
 
 
 def _scope(index: int, kind: Literal["conv", "linear"], wiring: Wiring) -> str:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 import click
 
+from edgedetr.distill.commands.evaluate import evaluate
 from edgedetr.distill.commands.runs import runs
 from edgedetr.distill.commands.shards import shards
 from edgedetr.distill.commands.tune import tune
-from edgedetr.runtime.commands.options import PATH, command_line, format_option, require_apart
+from edgedetr.runtime.commands.options import PATH, command_line, format_option
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
-    from edgedetr.distill.evaluation.coco import CocoScores
+    from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.networks.fake_quantization import Quantization
     from edgedetr.distill.training.qat import Calibrate
 
@@ -28,9 +27,6 @@ _SET = click.option(
 )
 MOST_SHOWN = 10
 """Problems of one kind that `edgedetr data check` shows."""
-_FIGURES = click.option(
-    "--json", "out", type=PATH, help="Write the figures and curves to this file."
-)
 
 
 @click.group()
@@ -74,7 +70,8 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 @click.argument("root", type=PATH)
 @format_option
 @click.option("--decode", is_flag=True, help="Read every image whole, not only its header.")
-def check(root: Path, kind: str | None, decode: bool) -> int:
+@click.option("--json", "out", type=PATH, help="Write counts and all problems to this file.")
+def check(root: Path, kind: str | None, decode: bool, out: Path | None) -> int:
     """Count the objects of the data set ROOT, and list bad labels and images.
 
     Problems of the most frequent kind come first; of each kind the first ten are shown.
@@ -82,6 +79,20 @@ def check(root: Path, kind: str | None, decode: bool) -> int:
     from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
     found = survey(root, kind, decode=decode)
+    if out:
+        write_text(out, json.dumps(found.as_dict(), indent=2) + "\n")
+    _show_problems(found)
+    for name, count in sorted(found.classes.items()):
+        click.echo(f"{printable(name):16}{count:8}")
+    for name in DIFFICULTIES:
+        if found.difficulty:
+            click.echo(f"{name:16}{found.difficulty[name]:8}")
+    click.echo(printable(f"{root}: {found.summary()}"))
+    return 1 if found.problems else 0
+
+
+def _show_problems(found: Survey) -> None:
+    """Print the first problems of each kind, and the notes."""
     for what, problems in found.problems_by_kind():
         for line in problems[:MOST_SHOWN]:
             click.echo(printable(line), err=True)
@@ -90,13 +101,6 @@ def check(root: Path, kind: str | None, decode: bool) -> int:
             click.echo(printable(more), err=True)
     for line in found.notes:
         click.echo(printable(line), err=True)
-    for name, count in sorted(found.classes.items()):
-        click.echo(f"{printable(name):16}{count:8}")
-    for name in DIFFICULTIES:
-        if found.difficulty:
-            click.echo(f"{name:16}{found.difficulty[name]:8}")
-    click.echo(printable(f"{root}: {found.summary()}"))
-    return 1 if found.problems else 0
 
 
 @data.command()
@@ -167,11 +171,16 @@ def train(
     *,
     dry_run: bool,
 ) -> None:
-    """Train the student that CONFIG describes. An interrupted run resumes at its last state."""
+    """Train the student that CONFIG, a TOML file or the name of a recipe, describes.
+
+    An interrupted run resumes at its last state.
+    """
     from edgedetr.distill.config import load_config
     from edgedetr.distill.recipe import draw
     from edgedetr.distill.recipe import train as run
+    from edgedetr.distill.recipes import recipe_path
 
+    config = recipe_path(config)
     out = out or Path("runs") / config.stem
     if dry_run:
         if out.suffix.lower() in {".jpg", ".jpeg", ".webp", ".bmp"}:
@@ -187,6 +196,19 @@ def train(
         f"{metrics['seconds']:.0f} s"
     )
     click.echo(printable(f"{out / 'student.safetensors'}: {found}"))
+
+
+@distill.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the recipes that train takes by name; with NAME, print that one."""
+    from edgedetr.distill.recipes import recipe_path, recipes, summary
+
+    if name:
+        click.echo(recipe_path(Path(name)).read_text(encoding="utf-8"), nl=False)
+        return
+    for found, path in recipes().items():
+        click.echo(f"{found:24}{summary(path)}")
 
 
 @distill.command()
@@ -231,7 +253,9 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.distill.comparison.runs import Plan
     from edgedetr.distill.comparison.runs import compare as run
     from edgedetr.distill.config import load_config
+    from edgedetr.distill.recipes import recipe_path
 
+    config = recipe_path(config)
     out = out or Path("runs") / f"compare-{config.stem}"
     names = tuple(name.strip() for name in arms.split(","))
     plan = Plan(load_config(config, overrides), names, seeds, out)
@@ -239,79 +263,6 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     found = run(plan, json_path or out / "comparison.json", command, click.echo, calibrate)
     click.echo(as_text(found))
     click.echo(printable(f"Open {out / 'comparison.html'}"))
-
-
-@click.group()
-def evaluate() -> None:
-    """Evaluate detections against labels."""
-
-
-@evaluate.command()
-@click.option("--labels", required=True, type=PATH, help="Folder of KITTI label files.")
-@click.option("--detections", required=True, type=PATH, help="Folder of KITTI result files.")
-@_FIGURES
-def kitti(labels: Path, detections: Path, out: Path | None) -> None:
-    """Compute KITTI's AP11 and AP40 of 2-D boxes, over the frames that have a result file."""
-    from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_kitti
-
-    start = perf_counter_ns()
-    scores = evaluate_kitti(labels, detections)
-    seconds = (perf_counter_ns() - start) / 1e9
-    if out:
-        write_text(out, json.dumps({**scores.as_dict(), "seconds": seconds}))
-    click.echo(f"{'per cent':16}{''.join(f'{name:>10}' for name in DIFFICULTIES)}")
-    for rule, table in (("AP11", scores.ap11), ("AP40", scores.ap40)):
-        for name, row in zip(CLASSES, table, strict=True):
-            click.echo(f"{rule} {name:11}{''.join(_figure(value, 10) for value in row)}")
-    for note in scores.notes:
-        click.echo(note, err=True)
-    click.echo(f"{scores.frames} frames, {scores.detections} detections, {seconds:.1f} s")
-
-
-@evaluate.command()
-@click.option("--truth", required=True, type=PATH, help="COCO annotation file.")
-@click.option("--detections", required=True, type=PATH, help="COCO result file.")
-@_FIGURES
-def coco(truth: Path, detections: Path, out: Path | None) -> None:
-    """Compute COCO's AP and AP50 of boxes, by class."""
-    from edgedetr.distill.evaluation.coco import evaluate_coco
-
-    require_apart([out], [truth, detections])
-    start = perf_counter_ns()
-    scores = evaluate_coco(truth, detections)
-    seconds = (perf_counter_ns() - start) / 1e9
-    if out:
-        write_text(out, json.dumps({**scores.as_dict(), "seconds": seconds}))
-    _show_coco(scores)
-
-
-@evaluate.command(name="data")
-@click.option("--data", "root", required=True, type=PATH, help="The data set.")
-@format_option
-@click.option("--split", default="val", show_default=True, help="The split whose labels count.")
-@click.option("--detections", required=True, type=PATH, help="Folder that detect --save wrote.")
-@_FIGURES
-def of_data(root: Path, kind: str | None, split: str, detections: Path, out: Path | None) -> None:
-    """Compute COCO's AP of results in any format against labels in any format."""
-    from edgedetr.distill.evaluation.saved import evaluate_saved
-
-    scores = evaluate_saved(root, detections, split, kind)
-    if out:
-        write_text(out, json.dumps(scores.as_dict()))
-    _show_coco(scores)
-
-
-def _show_coco(scores: CocoScores) -> None:
-    """Print AP and AP50 by class."""
-    click.echo(f"{'':16}{'AP':>8}{'AP50':>8}")
-    rows = zip(scores.class_names, scores.ap_by_class, scores.ap50_by_class, strict=True)
-    for name, ap, ap50 in (*rows, ("mean", scores.ap, scores.ap50)):
-        click.echo(f"{name:16}{_figure(ap, 8)}{_figure(ap50, 8)}")
-
-
-def _figure(value: float, width: int) -> str:
-    """Format a figure; ``-`` where there is none."""
-    return f"{'-':>{width}}" if math.isnan(value) else f"{value:{width}.3f}"
 
 
 @click.command("import")
@@ -324,7 +275,7 @@ def _figure(value: float, width: int) -> str:
     metavar="MODEL.safetensors",
     help="The checkpoint to write.",
 )
-@click.option("--query-fade", is_flag=True, help="Let weak queries fade; changes the answers.")
+@click.option("--query-fade", is_flag=True, help="Let weak queries fade; changes the outputs.")
 @click.option(
     "--input-hw",
     nargs=2,
@@ -334,17 +285,26 @@ def _figure(value: float, width: int) -> str:
     show_default="the preprocessor's",
 )
 def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, int] | None) -> None:
-    """Import the detector SOURCE, with the answers that it has in transformers.
+    """Import the detector or backbone SOURCE, with the answers that it has in its own library.
 
-    SOURCE is a name of the Hugging Face hub, or a folder with config.json, preprocessor_config.json
-    and model.safetensors. The checkpoint works in every command: as a teacher, as a start, to
-    export, to verify and to detect.
+    SOURCE is a name of the Hugging Face hub, a folder with config.json, preprocessor_config.json
+    and model.safetensors, or a safetensors file of RT-DETRv4. The checkpoint works in every
+    command: as a teacher, as a start, to export, to verify and to detect. A backbone (resnet50,
+    torchvision:resnet50, a name or folder of timm) is for student.backbone_weights.
     """
     from edgedetr.distill.weights.importing import import_model
-    from edgedetr.distill.weights.source_folder import source_folder
+    from edgedetr.distill.weights.source_backbone import import_backbone, is_backbone
+    from edgedetr.distill.weights.source_place import source_place
 
+    place = source_place(source)
+    if is_backbone(place):
+        if query_fade or input_hw:
+            raise UsageError(f"{source} is a backbone; leave out --query-fade and --input-hw")
+        kind = import_backbone(place, output, name=source)
+        click.echo(f"{output}: backbone {kind}; name it in student.backbone_weights")
+        return
     model = import_model(
-        source_folder(source),
+        place,
         output,
         query_fade=query_fade,
         input_hw=input_hw,

@@ -144,8 +144,8 @@ class StudentConfig:
             in transformers' naming: a ``.safetensors`` file, a folder or a hub repository; empty
             starts fresh.
         backbone_weights: Pre-trained weights of the backbone, whose batch norms they freeze: a
-            ``.safetensors`` file, or a repository of the Hugging Face hub such as
-            ``timm/resnet50d.a1_in1k``; empty starts fresh.
+            ``.safetensors`` file, a repository of the Hugging Face hub such as
+            ``timm/resnet50d.a1_in1k``, or torchvision's ``resnet50``; empty starts fresh.
         inherit: Whether to start from evenly spaced channels of the teacher's tensors, see
             `edgedetr.distill.weights.inheritance`.
     """

@@ -16,7 +16,7 @@ from edgedetr.runtime.plugins import find
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 DIFFICULTIES = ("easy", "moderate", "hard", "none")
 """Names of what `edgedetr.distill.data.Truth.difficulty` returns."""
@@ -59,6 +59,17 @@ class Survey:
             f"{_counted(len(self.problems), 'problem')}"
         )
 
+    def as_dict(self) -> dict[str, object]:
+        """Return it as it is written to JSON."""
+        return {
+            "frames": self.frames,
+            "empty": self.empty,
+            "objects": dict(sorted(self.classes.items())),
+            "difficulty": {level: self.difficulty[level] for level in DIFFICULTIES},
+            "problems": self.problems,
+            "notes": self.notes,
+        }
+
     def problems_by_kind(self) -> list[tuple[str, list[str]]]:
         """Group the problems that differ in names and numbers alone, the most frequent first."""
         kinds: dict[str, list[str]] = {}
@@ -85,12 +96,18 @@ _ENTRY = re.compile(r"(?<=: )\w+\[\d+\](?: \(id [^)]*\))?: |: box \d+ \([^)]*\)(
 _DIGITS = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
+class Surveying(Protocol):
+    """The function ``survey`` of a format."""
+
+    def __call__(self, root: Path, *, decode: bool = False) -> Survey:
+        """Check every label and image below a folder."""
+        ...
+
+
 class SurveyingModule(Protocol):
     """What a file of ``edgedetr.distill.data`` defines beside ``open_dataset``."""
 
-    def survey(self, root: Path, *, decode: bool = False) -> Survey:
-        """Check every label and image below a folder."""
-        ...
+    survey: Surveying
 
 
 def survey(
@@ -111,6 +128,15 @@ def survey(
         raise DataError(f"{root}: no such folder; wanted a data set")
     module = cast("SurveyingModule", find(FORMATS, recognised(root, kind)))
     return module.survey(root, decode=decode)
+
+
+def surveyor(read: Callable[[Path, str], LabelSet]) -> Surveying:
+    """Make the ``survey`` of a format that checks the labels of all its splits, of its ``read``."""
+
+    def survey(root: Path, *, decode: bool = False) -> Survey:
+        return survey_labels(read(root, "all"), decode=decode)
+
+    return survey
 
 
 def survey_labels(labels: LabelSet, *, decode: bool = False) -> Survey:

@@ -18,7 +18,7 @@ from edgedetr.distill.training.best_student import BestStudent
 from edgedetr.distill.training.distillation_model import trainee_of
 from edgedetr.distill.training.loader import open_split, open_splits, training_loader
 from edgedetr.distill.training.loop import TrainingLoop
-from edgedetr.distill.training.models import inherited, open_student, open_teacher, report_inputs
+from edgedetr.distill.training.models import open_models, report_inputs
 from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.optimizer import freeze_stages, optimizer_of
@@ -146,9 +146,7 @@ def _train(
     batch_size, seed = sections.loop.batch_size, sections.loop.seed
     torch.manual_seed(seed)
     taught, methods, sampling = sections.teacher, sections.objective, sections.data
-    student = open_student(sections.student, sampling.classes, taught.class_names)
-    teacher = open_teacher(taught)
-    student = inherited(student, teacher, sections.student)
+    student, teacher = open_models(sections.student, taught, sampling.classes)
     asked = teacher if needs_teacher(methods) else None
     sizes = training_sizes(sampling, student.spec.input_hw)
     check_inputs(student, asked, splits, least_batch(batch_size, sampling), sizes)

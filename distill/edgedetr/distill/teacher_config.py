@@ -94,7 +94,7 @@ def check_class_map(class_map: Mapping[str, Any], classes: Sequence[str]) -> Non
         ):
             raise ValueError(f"class_map.{name} must be a name or a list of names, got {theirs!r}")
     if not any(names_of(class_map, classes)):
-        raise ValueError("class_map leaves no class to the teacher: it could teach none")
+        raise ValueError("class_map gives the teacher no class, so that it has nothing to teach")
     owners: dict[str, str] = {}
     for name, names in zip(classes, names_of(class_map, classes), strict=True):
         for theirs in names:

@@ -91,9 +91,7 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         GateError: If TensorRT would break the graph, or the graph or the engine that was built has
             none of the precision that its name promises.
     """
-    path, output, options = Path(path), Path(output), options or EngineOptions()
-    if output.suffix != SUFFIX:
-        raise UsageError(f"--output {output}: wanted a name that ends in {SUFFIX}")
+    path, output, options = Path(path), _engine_path(output), options or EngineOptions()
     module, trt = load_builder(backend)
     module.check(options)
     targets = module.targets(trt, options)
@@ -108,11 +106,10 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
             precision = build.precision()
             check_claims(claimed, precision.macs, path.name)
             compiled = build.compile(options, stops, on_step)
-            lost = _lost(compiled.layers, precision, claimed, path.name)
+            notes = (*_lost(compiled.layers, precision, claimed, path.name), *compiled.notes)
         finally:
             write_text(output.with_name(output.name + ".log"), log.text())
-    notes = (*_doubts(model), *lost, *compiled.notes)
-    made = (precision, compiled.layers, log.weights_mib(), notes)
+    made = (precision, compiled.layers, log.weights_mib(), (*_doubts(model), *notes))
     report = EngineReport(version_of(trt), targets, *made)
     with atomic_path(output) as temporary:
         temporary.write_bytes(compiled.engine)
@@ -127,6 +124,12 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         targets=targets,
     )
     return report
+
+
+def _engine_path(output: str | os.PathLike[str]) -> Path:
+    if Path(output).suffix != SUFFIX:
+        raise UsageError(f"--output {output}: wanted a name that ends in {SUFFIX}")
+    return Path(output)
 
 
 def _check_model(

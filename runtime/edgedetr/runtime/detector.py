@@ -115,7 +115,7 @@ class Detector:
         """Verify an ONNX file, an engine or a package, load it and warm it up.
 
         Args:
-            path: The file or package. A manifest beside a file must match it.
+            path: File, package or bundled detector (``road``). A manifest beside it must match.
             backend: A file in ``backends/``; ``auto`` measures; empty for what suits the file.
             threshold: Lowest score that counts, in [0, 1].
             spec: Replaces the spec stored in a file, for foreign models.

@@ -36,6 +36,7 @@ KEYS = {
     "ap50_to_teacher",
     "slices",
     "errors",
+    "reliability",
 }
 
 
@@ -73,10 +74,20 @@ def test_figures_are_those_worked_out_by_hand(reported_run: Path) -> None:
     # whichever frames are drawn, the student finds the cars and the teacher both
     assert student["ap50_to_teacher"] == {"difference": -0.5, "low": -0.5, "high": -0.5}
     assert teacher["ap50_to_teacher"] is None
-    assert student["slices"]["class"]["Car"] == {"objects": 4, "ap50": 1, "miss_rate": 0}
-    assert student["slices"]["class"]["Pedestrian"] == {"objects": 4, "ap50": 0, "miss_rate": 1}
+    slices = student["slices"]["class"]
+    assert slices["Car"] == {"objects": 4, "ap50": 1, "miss_rate": 0, "agreement": 1}
+    assert slices["Pedestrian"] == {"objects": 4, "ap50": 0, "miss_rate": 1, "agreement": 0}
     assert student["slices"]["class"]["Cyclist"]["ap50"] is None
-    assert student["slices"]["all"]["all"] == {"objects": 8, "ap50": 0.5, "miss_rate": 0.5}
+    assert student["slices"]["all"]["all"]["miss_rate"] == 0.5
+    assert sum(s["objects"] for s in student["slices"]["brightness"].values()) == 8
+    assert "distance" not in student["slices"]  # no label has one
+    # four cars with a score of 0.982 are right, four pedestrians with 0.881 are not there
+    assert teacher["reliability"]["Car"]["ece"] == pytest.approx(1 - 0.98201, abs=1e-4)
+    assert student["reliability"]["Pedestrian"]["ece"] == pytest.approx(0.8808, abs=1e-4)
+    assert student["reliability"]["Cyclist"] == {"ece": None, "ranges": []}
+    # the pedestrians are missed in every frame, so the first ones are the worst
+    assert [w["frame"] for w in report["worst_frames"]] == ["000000", "000001", "000002", "000003"]
+    assert report["worst_frames"][0]["missed"] == {"teacher": 0, "student": 1, "student.int8": 1}
     # not one false detection is allowed in four frames, so the pedestrians' score is too low
     assert (student["errors"]["found"], student["errors"]["missed"]) == (4, 4)
     assert student["errors"]["background"] == 0

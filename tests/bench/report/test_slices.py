@@ -1,5 +1,6 @@
 """Slices partition the objects, and their figures can be worked out by hand."""
 
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -18,6 +19,8 @@ def some_objects(count, seed=0):
         random.uniform(1, 20_000, count),
         random.integers(-1, 5, count),
         random.uniform(0, 1, count),
+        np.where(random.random(count) < 0.2, np.nan, random.uniform(1, 90, count)),
+        random.uniform(0, 255, count),
     )
 
 
@@ -25,6 +28,7 @@ def some_objects(count, seed=0):
 def test_the_slices_of_a_kind_partition_the_objects(count):
     objects = some_objects(count)
     parts = list(partitions(objects, ("a", "b", "c")))
+    assert {"distance", "brightness", "occlusion"} < {kind for kind, *_ in parts}
     for kind, group in groupby(parts, key=lambda part: part[0]):
         times = np.sum([members for *_, members in group], axis=0)
         assert (times == 1).all(), kind
@@ -51,6 +55,7 @@ def test_a_slice_counts_its_objects_and_every_false_detection():
         np.array([0.3, 0.9, 0.6, 0.8]),
         found,
         np.zeros(4, bool),
+        np.arange(4),
     )
     by_name = {s.name: s for s in slices(four_objects(), matches, ("Car", "Pedestrian"), 10)}
     assert by_name["Car"].ap50 == pytest.approx((51 + 50 * 2 / 3) / 101)
@@ -71,8 +76,40 @@ def test_misses_are_counted_at_a_fixed_number_of_false_detections():
         np.array([0.9, 0.5, 0.4, 0.3, 0.2]),
         np.array([0, NONE, NONE, NONE, 1]),
         np.array([False, False, True, False, False]),
+        np.arange(5),
     )
     assert score_at(matches, frames=10, false_a_frame=0.2) == 0  # two false ones in ten frames
     limit = score_at(matches, frames=10, false_a_frame=0.1)
     assert 0.3 < limit < 0.4
     assert score_at(matches, frames=1, false_a_frame=0.1) > 0.5
+
+
+def matches_of(found, score):
+    """Detections that found these objects, all of them cars."""
+    count = len(found)
+    none = np.zeros(count, np.int64)
+    return Matches(none, none, np.array(score), np.array(found), np.zeros(count, bool), none)
+
+
+def test_agreement_counts_the_objects_that_both_find():
+    """The teacher finds both cars and a pedestrian, the student one car surely and one hardly."""
+    teacher, student = matches_of([0, 1, 2], [0.9, 0.5, 0.4]), matches_of([0, 1], [0.8, 0.2])
+    found = {
+        s.name: s.agreement
+        for s in slices(four_objects(), student, ("Car", "Pedestrian"), 10, teacher)
+    }
+    assert found["all"] == pytest.approx(2 * 1 / (3 + 1))
+    assert found["Car"] == pytest.approx(2 * 1 / (2 + 1))
+    assert found["Pedestrian"] == 0
+    assert np.isnan(found["40 to 80 px"])
+    alone = slices(four_objects(), student, ("Car", "Pedestrian"), 10)
+    assert np.isnan([s.agreement for s in alone]).all()
+
+
+def test_distance_and_light_are_slices_where_they_are_known():
+    objects = replace(four_objects(), distance=np.array([10.0, 40, np.nan, 60]))
+    parts = {(kind, name): members for kind, name, members in partitions(objects, ("a", "b"))}
+    assert parts["distance", "below 15 m"].tolist() == [True, False, False, False]
+    assert parts["distance", "30 to 50 m"].tolist() == [False, True, False, False]
+    assert parts["distance", "unknown"].tolist() == [False, False, True, False]
+    assert not [kind for kind, _ in parts if kind == "brightness"]

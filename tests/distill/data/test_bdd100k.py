@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
 import pytest
 
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.data.bdd100k import CLASSES, read
 from edgedetr.distill.dataset_survey import survey
+from edgedetr.distill.evaluation.coco import coco_ap
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.types import Detections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,3 +119,56 @@ def test_scalabel_reads_the_same_boxes(tmp_path: Path, write_image: Write) -> No
     root = folder(tmp_path, write_image, [{"name": "a.jpg", "labels": [label()]}])
     (obj,) = read(root, "train").frames[0].objects
     assert list(obj.box) == transforms.box2d_to_xyxy(typing.Box2D(**BOX))
+
+
+def random_frames(random: np.random.Generator) -> tuple[list[Any], list[Any]]:
+    """Scalabel's labels of some frames, crowds and ignored ones among them, and detections."""
+    labelled, found = [], []
+    for number in range(8):
+        labels, detections = [], []
+        for i in range(int(random.integers(0, 9))):
+            x, y = random.uniform(0, 60, 2)
+            width, height = random.uniform(2, 30, 2)
+            box = {"x1": x, "y1": y, "x2": x + width, "y2": y + height}
+            attributes = {"crowd": random.random() < 0.1, "ignored": random.random() < 0.1}
+            category = str(random.choice(["car", "pedestrian", "truck"]))
+            labels.append(label(category=category, attributes=attributes, box2d=box, id=str(i)))
+            moved = {key: value + random.normal(0, 2) for key, value in box.items()}
+            score = round(float(random.uniform(0.05, 1)), 4)
+            detections.append({"category": category, "box2d": moved, "score": score, "id": str(i)})
+        name, size = f"{number}.jpg", {"width": 96, "height": 96}
+        labelled.append({"name": name, "size": size, "labels": labels})
+        found.append({"name": name, "size": size, "labels": detections})
+    return labelled, found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_are_those_of_scalabel(tmp_path: Path, seed: int) -> None:
+    detect = pytest.importorskip("scalabel.eval.detect", reason="scalabel is not installed")
+    typing = pytest.importorskip("scalabel.label.typing")
+    labelled, found = random_frames(np.random.default_rng(seed))
+    folder = tmp_path / "images" / "100k" / "train"
+    folder.mkdir(parents=True)
+    for frame in labelled:
+        cv2.imwrite(str(folder / frame["name"]), np.zeros((96, 96, 3), np.uint8))
+    path = tmp_path / "labels" / "det_20" / "det_train.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(labelled), encoding="utf-8")
+    names = ("car", "pedestrian", "truck")
+    truths = open_dataset("bdd100k", tmp_path, "train", names).truths
+    detections = []
+    for frame in found:
+        rows = sorted(frame["labels"], key=lambda row: -row["score"])
+        corners = [[row["box2d"][key] for key in ("x1", "y1", "x2", "y2")] for row in rows]
+        boxes = np.array(corners, np.float32).reshape(-1, 4) + np.array([0, 0, 1, 1], np.float32)
+        scores = np.array([row["score"] for row in rows], np.float32)
+        labels = np.array([names.index(row["category"]) for row in rows], np.int64)
+        detections.append(Detections(boxes, scores, labels))
+    ours = coco_ap(truths, detections, names)
+    config = typing.Config(categories=[typing.Category(name=name) for name in names])
+    frames = [[typing.Frame(**frame) for frame in part] for part in (labelled, found)]
+    theirs = detect.evaluate_det(*frames, config, nproc=1).summary()
+    wanted = [theirs[key] / 100 for key in ("AP", "AP50", "AP75", *(f"AP/{n}" for n in names))]
+    figures = [ours.ap, ours.ap50, ours.ap75, *ours.ap_by_class.tolist()]
+    assert figures == pytest.approx(wanted, abs=1e-6)
+    assert 0 < ours.ap < 1

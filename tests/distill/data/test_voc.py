@@ -43,6 +43,14 @@ def test_corners_count_from_1_and_difficult_objects_are_ignored(
     assert (truth.ignored.tolist(), truth.ignored_by.tolist()) == ([[10, 20, 40, 65]], [0])
 
 
+def test_annotations_without_an_image_are_counted(tmp_path: Path, write_image: Write) -> None:
+    text = f"<annotation>{SIZE}{OBJECT.format(0)}</annotation>"
+    root = folder(tmp_path, write_image, text)
+    assert survey(root).notes == []
+    (root / "Annotations" / "lost.xml").write_text(text, encoding="utf-8")
+    assert survey(root).notes == [f"{root}: 1 label file without an image, such as lost.xml"]
+
+
 BOMB = (
     '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><annotation>'
     "<filename>&b;</filename></annotation>"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edgedetr.distill.data import open_dataset
+from edgedetr.distill.dataset_conversion import convert
 from edgedetr.distill.dataset_survey import survey
 from edgedetr.runtime.errors import DataError
 
@@ -87,6 +88,10 @@ def test_parquet_is_read_as_the_same_rows(tmp_path: Path, write_image: Write) ->
     parquet.write_table(pyarrow.Table.from_pylist([ROW]), table.with_suffix(".parquet"))
     found = open_dataset("waymo", root, "train", ("Vehicle",)).truths[0].boxes.tolist()
     assert found == expected == [[10, 20, 40, 65]]
+    convert(root, tmp_path / "kitti", "kitti")
+    lines = (tmp_path / "kitti/training/label_2/100_20_1507_1.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["Vehicle"]
+    assert [float(word) for word in lines[0].split()[4:8]] == [10, 20, 40, 65]
     table.with_suffix(".parquet").write_bytes(b"PAR1 damaged")
     with pytest.raises(DataError, match="not a table of Waymo's boxes"):
         open_dataset("waymo", root, "train", ("Vehicle",))

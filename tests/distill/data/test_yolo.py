@@ -42,6 +42,14 @@ def test_shares_become_pixels_and_polygons_their_outer_box(
     assert "1 image without a label file, taken as without objects" in capsys.readouterr().err
 
 
+def test_labels_without_an_image_are_counted(tmp_path: Path, write_image: Write) -> None:
+    root = folder(tmp_path, write_image, "1 0.5 0.5 0.2 0.25\n")
+    (root / "labels" / "train" / "lost.txt").write_text("", encoding="utf-8")
+    (root / "labels" / "train" / "classes.txt").write_text("car\n", encoding="utf-8")
+    notes = survey(root).notes
+    assert f"{root}: 1 label file without an image, such as lost.txt" in notes
+
+
 def test_without_names_classes_are_their_numbers(tmp_path: Path, write_image: Write) -> None:
     root = folder(tmp_path, write_image, "3 0.5 0.5 0.2 0.25\n", None)
     assert read(root, "train").class_names == ("0", "1", "2", "3")

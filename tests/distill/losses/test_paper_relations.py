@@ -91,5 +91,5 @@ def test_the_papers_form_teaches_the_student_and_trains_the_modules_of_both_side
 
 
 def test_a_share_of_plain_features_is_of_the_redesign_alone():
-    with pytest.raises(ValueError, match="plain_share 0 is of form 'redesign'"):
+    with pytest.raises(ValueError, match="plain_share = 0 needs form = 'redesign'"):
         Settings(form="paper", plain_share=0)

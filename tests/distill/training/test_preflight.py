@@ -163,7 +163,7 @@ def test_a_class_without_objects_and_frames_of_both_splits_are_said(kitti, capsy
     )
     check_objects(train, validation)
     assert capsys.readouterr().err == (
-        "warning: the training split holds no object of Tram: it is not learnt\n"
+        "warning: the training split holds no object of Tram: none will be found\n"
     )
     check_objects(train, every)
     assert "4 of 6 validation frames are training frames, too" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 from dataclasses import replace
-from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,9 +22,11 @@ class Frames:
 
     class_names: tuple[str, ...] = ("Car",)
     ids = tuple("abcdefgh")
-    paths = tuple(map(Path, ids))
 
-    def __init__(self):
+    def __init__(self, folder):
+        self.paths = tuple(folder / f"{name}.png" for name in self.ids)
+        for index, path in enumerate(self.paths):
+            cv2.imwrite(str(path), np.zeros((*self.hw(index), 3), np.uint8))
         self.truths = tuple(self._truth(i) for i in range(8))
 
     @staticmethod
@@ -49,13 +51,18 @@ class Frames:
         return Sample(Frame(image), self.truths[index])
 
 
+@pytest.fixture
+def frames(tmp_path):
+    return Frames(tmp_path)
+
+
 EVERYTHING = "mosaic+mixup+copy_paste+scale_jitter+crop+strong"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_augmentation_at_once_is_the_same_by_seed_epoch_and_image(workers):
+def test_every_augmentation_at_once_is_the_same_by_seed_epoch_and_image(frames, workers):
     def batches(seed=0, done=0):
-        inputs = NetworkInputs(Frames(), SPEC, (WIDE, HIGH))
+        inputs = NetworkInputs(frames, SPEC, (WIDE, HIGH))
         data = TrainingInputs(inputs, EVERYTHING, seed)
         order = EpochOrder(8, 2, seed, groups=inputs.groups, scales=(0.5, 1.0))
         return list(TrainingLoader(data, order, workers).batches(1, done))
@@ -73,14 +80,14 @@ def test_every_augmentation_at_once_is_the_same_by_seed_epoch_and_image(workers)
     )
 
 
-def test_a_repeated_image_is_augmented_otherwise():
-    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "strong", seed=0)
+def test_a_repeated_image_is_augmented_otherwise(frames):
+    data = TrainingInputs(NetworkInputs(frames, SPEC), "strong", seed=0)
     first = data.picture(Item(0, 3))
     assert any(not torch.equal(data.picture(Item(0, 3, r)).pixels, first.pixels) for r in (1, 2, 3))
 
 
-def test_each_image_gets_the_size_nearest_to_its_shape_and_boxes_stay():
-    inputs = NetworkInputs(Frames(), SPEC, (WIDE, HIGH))
+def test_each_image_gets_the_size_nearest_to_its_shape_and_boxes_stay(frames):
+    inputs = NetworkInputs(frames, SPEC, (WIDE, HIGH))
     assert inputs.groups.tolist() == [0, 1] * 4
     data = TrainingInputs(inputs, "flip", seed=0)
     for index in range(8):
@@ -91,8 +98,8 @@ def test_each_image_gets_the_size_nearest_to_its_shape_and_boxes_stay():
         )
 
 
-def test_a_scale_resizes_the_picture_and_leaves_its_boxes():
-    data = TrainingInputs(NetworkInputs(Frames(), SPEC), "flip", seed=0)
+def test_a_scale_resizes_the_picture_and_leaves_its_boxes(frames):
+    data = TrainingInputs(NetworkInputs(frames, SPEC), "flip", seed=0)
     own, half = data.picture(Item(0, 2)), data.picture(Item(0, 2, 0, 0.5))
     assert half.hw == (32, 64)  # 1.5 strides are 2
     assert torch.equal(half.targets.boxes, own.targets.boxes)
@@ -100,8 +107,8 @@ def test_a_scale_resizes_the_picture_and_leaves_its_boxes():
     assert data[0, 2][0].shape == (3, 64, 96)
 
 
-def test_the_last_epochs_only_mirror():
-    inputs = NetworkInputs(Frames(), SPEC)
+def test_the_last_epochs_only_mirror(frames):
+    inputs = NetworkInputs(frames, SPEC)
     strong = TrainingInputs(inputs, EVERYTHING, seed=0, plain_from=2)
     plain = [inputs[i].pixels for i in range(8)]
     for epoch, kept in ((1, False), (2, True), (3, True)):
@@ -115,19 +122,19 @@ def test_the_last_epochs_only_mirror():
     assert torch.equal(still.picture(Item(0, 3)).pixels, plain[3])
 
 
-def test_frames_that_are_mixed_have_the_size_of_the_picture():
-    inputs = NetworkInputs(Frames(), SPEC, (WIDE, HIGH))
+def test_frames_that_are_mixed_have_the_size_of_the_picture(frames):
+    inputs = NetworkInputs(frames, SPEC, (WIDE, HIGH))
     data = TrainingInputs(inputs, "mosaic", seed=0)
     for epoch in range(6):
         for index in range(8):
             assert data.picture(Item(epoch, index)).hw == (WIDE, HIGH)[index % 2]
 
 
-def test_a_teacher_of_its_own_input_keeps_its_size_at_every_scale_and_shape():
+def test_a_teacher_of_its_own_input_keeps_its_size_at_every_scale_and_shape(frames):
     """Its pixels are twice as fine; at half of 64 x 96 the student has 32 x 64 (1.5 strides)."""
     spec = replace(SPEC, resize="stretch", mean=(0.0,) * 3, std=(1.0,) * 3)
     teacher = replace(spec, input_hw=(128, 192))
-    data = TrainingInputs(NetworkInputs(Frames(), spec, (WIDE, HIGH), teacher), "flip", seed=0)
+    data = TrainingInputs(NetworkInputs(frames, spec, (WIDE, HIGH), teacher), "flip", seed=0)
     for index, scale, hw in ((2, 1.0, WIDE), (2, 0.5, (32, 64)), (3, 1.0, HIGH)):
         pixels, targets = data[Item(0, index, 0, scale)]
         assert pixels.shape == (3, *hw)

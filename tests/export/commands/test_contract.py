@@ -215,21 +215,3 @@ def test_no_spec_is_drafted_of_what_is_no_detector(
     path = write(tmp_path, *BROKEN[problem][0])
     with pytest.raises(ArtifactError, match=wanted):
         draft_spec(path)
-
-
-def test_the_command_writes_a_draft_once(tmp_path: Path, edgedetr: Command) -> None:
-    path = write(tmp_path, {"logits": logits(1, 8, 2), "boxes": boxes(1, 8, 4)})
-    model = onnx.load(path)
-    helper.set_model_props(model, {"names": "{0: 'bus', 1: 'tram'}"})
-    onnx.save(model, path)
-    toml = tmp_path / "s.toml"
-    status, out, err = edgedetr("spec", path, "-o", toml)
-    assert status == 0
-    assert "unsure about activation: logits of a sigmoid or of a softmax" in err
-    assert "class_names" not in err
-    assert out.startswith(f"{toml}: ")
-    assert spec_from_toml(toml).class_names == ("bus", "tram")
-    status, _, err = edgedetr("spec", path, "-o", toml)
-    assert (status, "s.toml exists; remove it" in err) == (2, True)
-    status, out, _ = edgedetr("spec", path)
-    assert (status, out) == (0, toml.read_text(encoding="utf-8"))

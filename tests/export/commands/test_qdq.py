@@ -82,7 +82,7 @@ def test_the_command_writes_a_smaller_model_and_its_manifest(files: tuple[Path, 
     result = CliRunner().invoke(edgedetr, args[:4], catch_exceptions=False)
     out = path.with_name("student.int8.onnx")
     assert re.search(
-        r"student\.int8\.onnx: 1 nodes in INT8 of 2 convolutions; 99\.8% of 0\.000 GMACs; "
+        r"student\.int8\.onnx: 1 node in INT8 of 2 convolutions; 99\.8% of 0\.000 GMACs; "
         "the rest FP16, in FP32 none",
         result.output,
     )

@@ -1,6 +1,5 @@
 """A machine with a GPU and a fake of TensorRT, and a small model to build."""
 
-import ctypes
 import runpy
 import sys
 from pathlib import Path
@@ -18,35 +17,6 @@ SPEC = ModelSpec((4, 4), ("Car",))
 def fake_tensorrt():
     """`fake_tensorrt` of the file of that name."""
     return runpy.run_path(str(Path(__file__).with_name("fake_tensorrt.py")))["fake_tensorrt"]
-
-
-class FakeCuda:
-    """The CUDA driver's library on a Jetson Orin."""
-
-    def __init__(self, failing="", minor=7):
-        self.failing, self.minor = failing, minor
-
-    def __getattr__(self, name):
-        return lambda *arguments: 100 if name == self.failing else self.answer(name, *arguments)
-
-    def answer(self, name, *arguments):
-        if name == "cuDeviceGetName":
-            arguments[0].value = b"Orin"
-        if name == "cuDeviceGetAttribute":
-            arguments[0]._obj.value = {75: 8, 76: self.minor}[arguments[1]]
-        return 0
-
-
-@pytest.fixture
-def fake_cuda():
-    """The class `FakeCuda`."""
-    return FakeCuda
-
-
-@pytest.fixture
-def orin(monkeypatch):
-    """A machine with a GPU of compute capability 8.7."""
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: FakeCuda())
 
 
 @pytest.fixture

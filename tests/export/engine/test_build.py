@@ -1,6 +1,5 @@
 """How the builder talks to TensorRT 10.3 and 11, held by fakes of both."""
 
-import ctypes
 import json
 import sys
 
@@ -8,8 +7,7 @@ import pytest
 
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine
-from edgedetr.runtime.cuda.device import CudaDevice, find_device
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 from edgedetr.runtime.spec import ModelSpec
 
@@ -97,36 +95,10 @@ def test_options_are_the_flags_of_their_names(tensorrt, model, tmp_path, version
     assert seen.flags == flags
 
 
-def test_a_hardware_compatible_engine_names_every_later_gpu(
-    tensorrt, model, fake_cuda, monkeypatch, tmp_path
-):
-    seen = tensorrt()
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: fake_cuda(minor=6))
-    options = EngineOptions(hardware_compatible=True)
-    report = export_engine(model(), tmp_path / "net.engine", options)
-    assert seen.config.hardware_compatibility_level.name == "AMPERE_PLUS"
-    assert report.targets == ("sm_80+",)
-
-
-def test_a_jetson_builds_no_hardware_compatible_engine(tensorrt, model, tmp_path):
-    tensorrt()
-    with pytest.raises(UsageError, match=r"on Orin: Tegra has no such mode"):
-        export_engine(model(), tmp_path / "net.engine", EngineOptions(hardware_compatible=True))
-
-
 def test_a_free_batch_gets_a_profile(tensorrt, model, tmp_path):
     seen = tensorrt()
     export_engine(model(batch="N"), tmp_path / "net.engine", EngineOptions(batch=(1, 2, 4)))
     assert seen.profiles == [{"images": ((1, 3, 4, 4), (2, 3, 4, 4), (4, 3, 4, 4))}]
-
-
-@pytest.mark.parametrize("monitored", [True, False])
-def test_progress_is_told_where_the_library_can(tensorrt, model, tmp_path, monitored):
-    seen, steps = tensorrt(monitored=monitored), []
-    export_engine(model(), tmp_path / "net.engine", on_step=lambda *step: steps.append(step))
-    told = [("Building engine", done, 2) for done in (0, 1, 2)]
-    assert steps == (told if monitored else [])
-    assert hasattr(seen.config, "progress_monitor") == monitored
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -153,12 +125,6 @@ def test_a_builder_that_does_not_start_says_why(tensorrt, model, tmp_path):
     tensorrt(starts=False)
     with pytest.raises(ArtifactError, match=r"10\.3\.0 does not start: CUDA initialization fail"):
         export_engine(model(), tmp_path / "net.engine")
-
-
-@pytest.mark.usefixtures("orin")
-def test_the_driver_describes_its_gpu():
-    assert find_device() == CudaDevice("Orin", "8.7")
-    assert CudaDevice("Orin", "8.7").target == "sm_87"
 
 
 def test_old_manifests_have_no_targets(tmp_path, tensorrt, model):

@@ -11,8 +11,10 @@ from typing_extensions import override
 
 from edgedetr.calib.stats import read_stats
 from edgedetr.export.search.int8_coverage import find_coverage
+from edgedetr.export.search.speed import Speed
 from edgedetr.export.search.trial import Effect
 from edgedetr.export.verify.figures import figures_from_pairs
+from edgedetr.export.verify.limits import Limits
 from edgedetr.export.verify.matching import Pairs
 from edgedetr.graph.exact import exact_graph
 from edgedetr.graph.macs import int8_macs
@@ -186,3 +188,105 @@ def test_where_nothing_holds_the_least_is_named(
     assert found.describe().startswith("no block holds the gate (10% of the detections lost")
     assert "the smallest loss is 30.00% of the detections for " in found.describe()
     assert "(backbone/body), on 100 frames" in found.describe()
+
+
+def in_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all layers of a graph lie in one block."""
+    monkeypatch.setattr(
+        "edgedetr.export.search.sensitivity.block_names",
+        lambda model: {node.name: "net" for node in model.graph.node},
+    )
+
+
+def test_a_block_that_is_too_coarse_is_searched_layer_by_layer(
+    grey_onnx: Path, write_grey_stats: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both convolutions lie in a block, of which ``fpn`` alone costs too much."""
+    in_one_block(monkeypatch)
+
+    def drops(inside: set[str]) -> float:
+        return 0.1 * len(inside) + 1.0 * ("fpn" in inside)
+
+    stats, network = read_stats(write_grey_stats()), onnx.load(grey_onnx)
+    trial: Any = Pretended(drops)
+    found = find_coverage(network, stats, trial, 0.5)
+    names = {c.name for c in found.chosen}
+    assert "/net/backbone/body/Conv" in names
+    assert "/net/encoder/fpn/Conv" not in names
+    assert found.best is not None
+    assert found.best.ap_drop == pytest.approx(0.1 * len(names))
+    alone = {row.name: row.ap_drop for row in found.sensitivity.rows()}
+    assert alone["/net/encoder/fpn/Conv"] == pytest.approx(1.1)
+    assert "net" not in alone  # its layers stand for it
+    assert [line.partition(" ")[0] for line in found.floats()] == ["/net/encoder/fpn/Conv"]
+
+
+def test_limits_of_ones_own_decide_and_every_layer_is_tried(
+    grey_onnx: Path, write_grey_stats: Callable[..., Path]
+) -> None:
+    """Scores move by 0.01 a layer and by 0.03 for the linear one: 0.045 leaves one layer float."""
+
+    class Moving(Losing):
+        @override
+        def effect(
+            self, model: onnx.ModelProto, name: str, max_ap_drop: float | None = None
+        ) -> Effect:
+            inside = {layer.split("/")[-2] for layer in int8_macs(model)}
+            moved = 0.01 * len(inside - {"mlp"}) + 0.03 * ("mlp" in inside)
+            pair = Pairs(np.zeros(1), np.full(1, moved), np.ones(1), 0)
+            pairs = (pair,) * self.frames
+            return Effect(figures_from_pairs(pairs, self.frames, 0), pairs=pairs)
+
+    stats, network = read_stats(write_grey_stats()), onnx.load(grey_onnx)
+    trial: Any = Moving(len)
+    limits = Limits(iou=0.9, score_error=0.045, lost_share=0.1)
+    found = find_coverage(network, stats, trial, None, limits=limits)
+    assert {c.block for c in found.chosen} == {"backbone/stem", "backbone/body", "encoder/fpn"}
+    assert "encoder/mlp (linear)" in {step.tried for step in found.steps}
+    assert "within the limits (10% of the detections lost, IoU >= 0.9" in found.describe()
+
+
+class Clock:
+    """Answers with times that are made up: ``slow`` layers save none."""
+
+    def __init__(self, speedup: float, *slow: str) -> None:
+        self.speedup, self.slow = speedup, slow
+        self.timed: list[set[str]] = []
+
+    def saved_ms(self, int8: onnx.ModelProto, chosen: Any) -> dict[Any, float]:
+        del int8
+        return {c: -0.5 if c.block in self.slow else 1.0 for c in chosen}
+
+    def speed(self, int8: onnx.ModelProto) -> Speed:
+        self.timed.append({layer.split("/")[-2] for layer in int8_macs(int8)})
+        return Speed("ONNX Runtime", 10.0, 10 * self.speedup, 20.0, self.speedup, 1.2)
+
+
+def test_what_costs_accuracy_and_saves_no_time_is_float_again(
+    grey_onnx: Path, write_grey_stats: Callable[..., Path]
+) -> None:
+    stats, network = read_stats(write_grey_stats()), onnx.load(grey_onnx)
+    trial: Any = Pretended(lambda inside: 0.1 * len(inside & {"body"}))
+    clock: Any = Clock(1.5, "backbone/body", "encoder/fpn")
+    found = find_coverage(network, stats, trial, 0.5, timer=clock)
+    assert {c.block for c in found.chosen} >= {"encoder/fpn"}  # it costs nothing
+    assert "backbone/body" not in {c.block for c in found.chosen}
+    assert found.steps[-1].tried == "without 1 that save no time"
+    assert clock.timed == [{"stem", "fpn", "mlp"}]
+    assert found.is_worth_it
+    assert found.describe().endswith(
+        "; 1.50x in ONNX Runtime: 10.0 ms, FP32 15.0, FP16 20.0; wanted 1.2x"
+    )
+
+
+def test_int8_that_is_too_slow_is_not_worth_it(
+    grey_onnx: Path, write_grey_stats: Callable[..., Path]
+) -> None:
+    stats, network = read_stats(write_grey_stats()), onnx.load(grey_onnx)
+    trial: Any = Pretended(lambda inside: 0.0 * len(inside))
+    clock: Any = Clock(0.97)
+    found = find_coverage(network, stats, trial, 0.5, timer=clock)
+    assert found.best is not None
+    assert found.best.coverage > 0.9
+    assert not found.is_worth_it
+    assert "0.97x in ONNX Runtime" in found.describe()

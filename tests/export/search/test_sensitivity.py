@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import onnx
@@ -72,18 +71,3 @@ def test_candidates_are_blocks_by_kind(grey_onnx: Path) -> None:
         ("encoder/fpn", CHANNELS**2 * area),
         ("encoder/mlp (linear)", CHANNELS**2 * HW[1]),
     ]
-
-
-def test_sensitivity_writes_a_table_and_json(
-    grey_onnx: Path, kitti: Path, tmp_path: Path, edgedetr: Run
-) -> None:
-    out = tmp_path / "found.json"
-    status, text, _ = edgedetr("calib", "sensitivity", grey_onnx, "--data", kitti, "--json", out)
-    assert status == 0
-    assert "AP 100.00 in FP32" in text
-    record = json.loads(out.read_text(encoding="utf-8"))
-    assert record["frames"] == 3
-    assert {row["name"] for row in record["blocks"]} >= {"backbone/body", "encoder/fpn"}
-    status, _, err = edgedetr("calib", "sensitivity", grey_onnx)
-    assert status == 2
-    assert "give either --data ROOT or --images DIR" in err

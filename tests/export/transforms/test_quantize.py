@@ -100,7 +100,7 @@ def test_a_convolution_computes_what_int8_would(onnx_model: Build) -> None:
     assert inputs_of(quantized, "stem") == ["images", "w"]
     assert "w2" not in {t.name for t in quantized.graph.initializer}
     assert quantized_share(quantized).describe() == (
-        "1 nodes in INT8 of 2 convolutions; 50.0% of 0.000 GMACs"
+        "1 node in INT8 of 2 convolutions; 50.0% of 0.000 GMACs"
     )
 
 

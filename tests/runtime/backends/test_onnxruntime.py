@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 from edgedetr.runtime import Detector
-from edgedetr.runtime.backends.onnxruntime import open_session
+from edgedetr.runtime.backends.onnxruntime import CPU, open_session
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
@@ -22,6 +26,36 @@ if TYPE_CHECKING:
     Build = Callable[..., onnx.ModelProto]
 
 NAMES = ("Car", "Pedestrian")
+
+
+REPORTS = """
+import os, sys, time
+{first}
+from edgedetr.runtime import Detector
+with Detector.open(sys.argv[1], "onnxruntime"):
+    time.sleep(1)
+    print(*(os.path.realpath("/proc/self/fd/" + name) for name in os.listdir("/proc/self/fd")))
+"""
+SILENT = ("CI", "GITHUB_ACTIONS", "JENKINS_URL", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY")
+"""Where one of these is set ONNX Runtime keeps to itself anyway."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["", "import edgedetr.graph.exact"])
+def test_it_reports_to_nobody(first: str, tiny_onnx: Tiny, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {name: value for name, value in os.environ.items() if name not in SILENT}
+    environment = kept | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", REPORTS.format(first=first), tiny_onnx()],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not re.findall(r"socket:|onnxruntime\.db", done.stdout)
+    assert not [*home.rglob("*")]
 
 
 def test_the_answer_by_hand(tiny_onnx: Tiny) -> None:
@@ -223,3 +257,8 @@ def test_waiting_threads_of_a_steady_session_do_not_spin(
     Detector.open(tiny_onnx(), steady=steady).close()
     spinning = {k: v for k, v in entries.items() if "spinning" in k}
     assert spinning == ({"session.intra_op.allow_spinning": "0"} if steady else {})
+
+
+def test_the_cpu_is_asked_for_the_cpu_alone(tiny_onnx: Tiny, gpu_providers: Any) -> None:
+    assert open_session(tiny_onnx()).runs_on.endswith(CPU)
+    assert gpu_providers.asked == [[CPU]]

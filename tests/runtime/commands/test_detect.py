@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -35,9 +36,15 @@ def test_result_files_and_overlays(
     out = tmp_path / "runs" / "found"
     arguments = ("detect", tiny_onnx(), "--images", images, "--out", out)
     assert edgedetr(*arguments)[0] == 0
-    status, printed, _ = edgedetr(*arguments)  # the second run replaces the first
+    figures = tmp_path / "figures.json"
+    # the second run replaces the first
+    status, printed, _ = edgedetr(*arguments, "--json", figures)
     assert status == 0
     assert f"{out}: 2 frames, p50 " in printed
+    values = json.loads(figures.read_text())
+    assert values["frames"] == 2
+    assert 0 < values["latency_ms"]["p50"] <= values["latency_ms"]["p99"]
+    assert values["ran_on"].startswith("onnxruntime")
     assert (out / "000001.txt").read_text() == ROW
     assert (out / "000002.txt").read_text() == ""
     names = ["000001.txt", "000002.txt", "overlays/000001.png", "overlays/000002.png"]

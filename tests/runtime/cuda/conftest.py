@@ -1,4 +1,4 @@
-"""What an engine answers to an image of one value."""
+"""The driver through pycuda, and what an engine answers to an image of one value."""
 
 import pytest
 
@@ -13,3 +13,13 @@ def answer():
         return float(logits[0, 0, 0])
 
     return run
+
+
+@pytest.fixture
+def drv(libcuda):
+    """pycuda.driver, or a skip."""
+    if libcuda is None:
+        pytest.skip("pycuda is not installed (make pycuda), or a real driver is loaded already")
+    import pycuda.driver
+
+    return pycuda.driver

@@ -7,11 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgedetr.runtime.backends import tensorrt, tensorrt_rtx
-from edgedetr.runtime.cuda import engine_session
 from edgedetr.runtime.cuda.buffers import Buffer
 from edgedetr.runtime.cuda.nvrtc import CompileError
-from edgedetr.runtime.errors import BackendError, DeviceLostError, UsageError
+from edgedetr.runtime.errors import BackendError, DeviceLostError
 from edgedetr.runtime.spec import ModelSpec
 
 WHITE, BLACK = 4.0, -4.0  # the first logit
@@ -157,25 +155,6 @@ def test_threads_take_turns_in_one_session_and_do_not_in_two(opened, gpu, answer
     assert not gpu.misuses
 
 
-def test_no_gpu_is_named(install_trt, tiny_engine, gpu):
-    install_trt()
-    gpu.is_lost = True
-    with pytest.raises(BackendError, match="TensorRT needs a GPU, and CUDA finds none: cuInit"):
-        tensorrt.open_session(tiny_engine())
-
-
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [("pycuda.driver", "pycuda is needed"), ("tensorrt", "tensorrt is needed .*with JetPack")],
-)
-def test_a_missing_library_is_named(install_trt, tiny_engine, monkeypatch, missing, message):
-    install_trt()
-    monkeypatch.setitem(engine_session.INSTALL, "x", "")
-    monkeypatch.setitem(__import__("sys").modules, missing, None)
-    with pytest.raises(UsageError, match=message):
-        tensorrt.open_session(tiny_engine())
-
-
 def test_without_nvrtc_frames_are_preprocessed_on_the_cpu(opened, monkeypatch, answer):
     def fail(*_):
         raise CompileError("NVRTC is not installed")
@@ -207,15 +186,3 @@ def test_a_kernel_that_is_wrong_leaves_frames_to_the_cpu(opened, gpu, kernels, a
 
 def test_an_engine_with_a_plugin_is_loaded(opened, answer):
     assert answer(opened(plugin="ROIAlign_TRT"), 1) == WHITE
-
-
-def test_rtx_and_tensorrt_share_all_but_the_name():
-    assert tensorrt.SUFFIXES == tensorrt_rtx.SUFFIXES == (".engine",)
-
-
-def test_a_given_spec_replaces_that_of_the_manifest(install_trt, tiny_engine):
-    install_trt()
-    session = tensorrt.open_session(tiny_engine(), ModelSpec((8, 16), ("bus", "tram")))
-    assert session.spec.class_names == ("bus", "tram")
-    session.images[...] = np.float32(1)
-    session.close()

@@ -2,6 +2,7 @@
 
 import socket
 import time
+import tracemalloc
 
 import pytest
 
@@ -78,6 +79,45 @@ def test_requests(connect, request_, head, body):
     assert found.startswith(head)
     assert b"Content-Type: text/plain; version=1\r\n" in found
     assert found.partition(b"\r\n\r\n")[2] == body
+
+
+def test_requests_in_pieces(connect):
+    with page_served(page, "text/plain", 0) as port:
+        for pieces in ([GET[at : at + 1] for at in range(len(GET))], [GET[:-2], GET[-2:]]):
+            connection = connect(port)
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.001)
+            assert answer(connection).startswith(b"HTTP/1.0 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    ("request_", "head"),
+    [(GET, b"HTTP/1.0 200 "), (b"GET /me", b"HTTP/1.0 200 "), (b"GE", b"HTTP/1.0 405 ")],
+)
+def test_a_client_that_has_said_all_gets_its_answer(connect, request_, head):
+    with page_served(page, "text/plain", 0) as port:
+        answer(connect(port, GET))  # whose request is still in the buffer
+        for _ in range(MOST_CLIENTS):
+            connection = connect(port, request_)
+            connection.shutdown(socket.SHUT_WR)
+            assert answer(connection).startswith(head)
+
+
+def test_requests_take_no_memory_of_their_own(connect):
+    junk = b"x" * (MOST_REQUEST_BYTES - 1)
+    with page_served(page, "text/plain", 0) as port:
+        answer(connect(port, GET))
+        tracemalloc.start()
+        try:
+            waiting = [connect(port, junk) for _ in range(MOST_CLIENTS - 1)]
+            answer(connect(port, GET))
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept_bytes < len(waiting) * len(junk) / 4
+        waiting[0].sendall(b"x")  # which makes it too long
+        assert answer(waiting[0]).startswith(b"HTTP/1.0 405 ")
 
 
 def test_the_end_closes_connections(connect):

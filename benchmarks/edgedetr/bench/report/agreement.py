@@ -35,8 +35,8 @@ def agreement(teacher: Sequence[Detections], student: Sequence[Detections]) -> f
 
 
 def above(detections: Detections, min_score: float) -> Detections:
-    """Keep the detections of at least that score."""
-    keep = detections.scores >= min_score
+    """Keep the detections of at least that score, to the last bit of it."""
+    keep = detections.scores.astype(np.float64) >= min_score
     return Detections(detections.boxes[keep], detections.scores[keep], detections.labels[keep])
 
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from edgedetr.bench.report.agreement import agreement
 from edgedetr.bench.report.contents import TEACHER, Curves, DataFacts, ModelReport, Report
+from edgedetr.bench.report.distances import distances
 from edgedetr.bench.report.error_kinds import error_kinds
+from edgedetr.bench.report.error_pictures import draw_errors
 from edgedetr.bench.report.figures import model_styles
 from edgedetr.bench.report.intervals import ap50_difference
 from edgedetr.bench.report.matches import all_objects, match
@@ -21,9 +23,11 @@ from edgedetr.bench.report.measure import Measured, measure
 from edgedetr.bench.report.model_facts import model_facts
 from edgedetr.bench.report.page import page
 from edgedetr.bench.report.pictures import draw_frames
+from edgedetr.bench.report.reliability import reliability
 from edgedetr.bench.report.run_folder import RunFolder, read_run_folder
 from edgedetr.bench.report.slices import slices
 from edgedetr.bench.report.verdict import verdict
+from edgedetr.bench.report.worst_frames import frame_errors, worst_frames
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.data.kitti import label_path
 from edgedetr.distill.dataset_format import recognised
@@ -32,14 +36,19 @@ from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_ki
 from edgedetr.runtime.detector import Detector
 from edgedetr.runtime.errors import ArtifactError, BackendError, UsageError
 from edgedetr.runtime.files import write_text
+from edgedetr.runtime.health.image_figures import CameraProbe
 from edgedetr.runtime.machine import machine_facts, package_versions
 from edgedetr.runtime.timing import latency_from_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from edgedetr.bench.report.matches import Matches
+    from numpy.typing import NDArray
+
+    from edgedetr.bench.report.matches import Matches, Objects
+    from edgedetr.bench.report.worst_frames import WorstFrame
     from edgedetr.distill.data import Dataset, Untrained
+    from edgedetr.runtime.types import Frame
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,10 @@ def write_report(
         paths, detectors = list(opened), list(opened.values())
         class_names = _common_classes(paths, detectors)
         facts = _open_data(folder, data, class_names)
-        measured = measure(detectors, facts.dataset, facts.frames)
-        models = _models(paths, measured, facts, has_teacher=teacher_path is not None)
+        light = _Light()
+        measured = measure(detectors, facts.dataset, facts.frames, light.add)
+        has_teacher = teacher_path is not None
+        models = _models(paths, measured, facts, light.brightness, has_teacher=has_teacher)
     missing = folder.missing + left_out
     if teacher_path is None:
         missing.append(
@@ -99,6 +110,7 @@ def write_report(
         verdict=verdict(folder.parity, folder.coverage),
         models=models,
         data=facts.describe(len(measured[0].latency_ns)),
+        worst_frames=_worst(models, facts),
         training=folder.training,
         made_by=folder.config,
         parity=folder.parity,
@@ -110,7 +122,7 @@ def write_report(
         missing=tuple(missing),
     )
     pictures = draw_frames(facts.dataset, facts.frames, report.models, model_styles(report))
-    html = page(report, pictures, class_names)
+    html = page(report, pictures, draw_errors(facts.dataset, report), class_names)
     write_text(run / "report.json", json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n")
     write_text(run / "report.html", html)
     return report
@@ -140,6 +152,16 @@ class _Data:
             objects=dict(zip(names, counts, strict=True)),
             timed_frames=timed_frames,
         )
+
+
+class _Light:
+    """Notes how bright frames are."""
+
+    def __init__(self) -> None:
+        self.brightness: list[float] = []
+
+    def add(self, frame: Frame) -> None:
+        self.brightness.append(CameraProbe()(frame.image).brightness)
 
 
 def _open(path: Path) -> Detector:
@@ -211,30 +233,50 @@ def _open_data(folder: RunFolder, choice: DataChoice, class_names: tuple[str, ..
 
 
 def _models(
-    paths: Sequence[Path], measured: Sequence[Measured], data: _Data, *, has_teacher: bool
+    paths: Sequence[Path],
+    measured: Sequence[Measured],
+    data: _Data,
+    light: Sequence[float],
+    *,
+    has_teacher: bool,
 ) -> tuple[ModelReport, ...]:
     names = [TEACHER if has_teacher and not i else p.stem for i, p in enumerate(paths)]
     reference = measured[0] if has_teacher else None
     truths = data.dataset.truths[: data.frames]
+    objects = all_objects(truths, _distances(data), light)
     matches = [match(truths, result.detections) for result in measured]
     compared = (reference, matches[0]) if reference else None
     return tuple(
-        _model(name, path, (result, own), compared, data)
+        _model((name, path), (result, own), compared, objects, data)
         for name, path, result, own in zip(names, paths, measured, matches, strict=True)
     )
 
 
+def _worst(models: Sequence[ModelReport], data: _Data) -> tuple[WorstFrame, ...]:
+    """Return the frames where the last model makes most errors."""
+    errors = {model.name: model.curves.errors for model in models}
+    return worst_frames(errors, models[-1].name, data.dataset.ids[: data.frames])
+
+
+def _distances(data: _Data) -> NDArray[np.float64] | None:
+    """Return how far away the objects are, where KITTI's labels say so."""
+    if data.format != "kitti":
+        return None
+    truths = data.dataset.truths[: data.frames]
+    return distances(_kitti_labels(data), truths, data.dataset.class_names)
+
+
 def _model(
-    name: str,
-    path: Path,
+    named: tuple[str, Path],
     result: tuple[Measured, Matches],
     teacher: tuple[Measured, Matches] | None,
+    objects: Objects,
     data: _Data,
 ) -> ModelReport:
-    measured, matches = result
+    (name, path), (measured, matches) = named, result
     facts = model_facts(path)
     names, truths = data.dataset.class_names, data.dataset.truths[: data.frames]
-    scores, objects = coco_ap(truths, measured.detections, names), all_objects(truths)
+    scores = coco_ap(truths, measured.detections, names)
     return ModelReport(
         name=name,
         sha256=facts.sha256,
@@ -257,13 +299,15 @@ def _model(
             if teacher and teacher[1] is not matches
             else None
         ),
-        slices=tuple(slices(objects, matches, names, data.frames)),
+        slices=tuple(slices(objects, matches, names, data.frames, teacher[1] if teacher else None)),
         errors=error_kinds(truths, measured.detections, matches),
+        reliability=reliability(matches, names),
         curves=Curves(
             precision=scores.precision,
             latency_ms=np.array(measured.latency_ns) / 1e6,
             model_latency_ms=np.array(measured.model_ns) / 1e6,
             detections=tuple(measured.detections),
+            errors=frame_errors(objects, matches, data.frames),
         ),
     )
 
@@ -276,8 +320,7 @@ def _kitti(measured: Measured, data: _Data) -> dict[str, float] | None:
     if data.format != "kitti":
         return None
     names = data.dataset.class_names
-    labels = [label_path(data.root, name) for name in data.dataset.ids[: data.frames]]
-    scores = evaluate_kitti_frames(labels, measured.detections, names)
+    scores = evaluate_kitti_frames(_kitti_labels(data), measured.detections, names)
     moderate = DIFFICULTIES.index("moderate")
     truths = data.dataset.truths[: data.frames]
     present = np.concatenate([t.labels[t.difficulty() <= moderate] for t in truths])
@@ -286,3 +329,8 @@ def _kitti(measured: Measured, data: _Data) -> dict[str, float] | None:
         for name, ap in zip(CLASSES, scores.ap40[:, moderate], strict=True)
         if name in names
     }
+
+
+def _kitti_labels(data: _Data) -> list[Path]:
+    """Return the label file of each measured frame."""
+    return [label_path(data.root, name) for name in data.dataset.ids[: data.frames]]

@@ -19,6 +19,25 @@ _SHOWN = (
 )
 
 
+def changes_dict(old: ReportRecord, new: ReportRecord) -> dict[str, object]:
+    """Return what `changes` shows, and every other figure that both have, as it is written to JSON.
+
+    ``models`` has the old and the new value by model and figure, ``notes`` the rest as text.
+    """
+    return {
+        "models": {
+            name: {
+                figure: {"old": value, "new": new.models[name][figure]}
+                for figure, value in figures.items()
+                if figure in new.models[name]
+            }
+            for name, figures in old.models.items()
+            if name in new.models
+        },
+        "notes": _notes(old, new),
+    }
+
+
 def changes(old: ReportRecord, new: ReportRecord) -> str:
     """Return a table of the models of both reports: old value, new value, difference.
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from edgedetr.bench.report.error_kinds import ErrorKinds
     from edgedetr.bench.report.intervals import Interval
+    from edgedetr.bench.report.reliability import Reliability
     from edgedetr.bench.report.slices import Slice
+    from edgedetr.bench.report.worst_frames import FrameErrors, WorstFrame
     from edgedetr.export.search.coverage_record import CoverageRecord
     from edgedetr.runtime.timing import Latency
     from edgedetr.runtime.types import Detections
@@ -51,12 +53,14 @@ class Curves:
         latency_ms: End-to-end time of each timed frame, (F,).
         model_latency_ms: The network's part of it, (F,).
         detections: What was found in each evaluated frame.
+        errors: How many errors are in each.
     """
 
     precision: NDArray[np.float64]
     latency_ms: NDArray[np.float64]
     model_latency_ms: NDArray[np.float64]
     detections: tuple[Detections, ...]
+    errors: FrameErrors
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,7 @@ class ModelReport:
             there is no teacher, and for the teacher.
         slices: Accuracy by what objects are like.
         errors: How many errors of each kind it makes.
+        reliability: How far its scores can be believed, in all and by class.
         curves: What the charts show; no part of the JSON.
     """
 
@@ -104,6 +109,7 @@ class ModelReport:
     ap50_to_teacher: Interval | None
     slices: tuple[Slice, ...]
     errors: ErrorKinds
+    reliability: tuple[Reliability, ...]
     curves: Curves
 
 
@@ -204,6 +210,7 @@ class Report:
         verdict: That of the gates.
         models: Teacher first where there is one, then the students.
         data: What they were measured on.
+        worst_frames: Where the last student makes most errors.
         training: The log, or None.
         made_by: Settings of the training run, or None.
         parity: Every parity check that lies in the run's folder.
@@ -219,6 +226,7 @@ class Report:
     verdict: Verdict
     models: tuple[ModelReport, ...]
     data: DataFacts
+    worst_frames: tuple[WorstFrame, ...]
     training: TrainingLog | None
     made_by: dict[str, Any] | None
     parity: tuple[ParityResult, ...]
@@ -249,6 +257,7 @@ class Report:
             "parity": [asdict(p) for p in self.parity],
             "coverage": [asdict(c) for c in self.coverage],
             "data": asdict(self.data),
+            "worst_frames": [asdict(w) for w in self.worst_frames],
             "training": _last_evaluation(self.training),
             "made_by": self.made_by,
             "origins": [asdict(o) for o in self.origins],
@@ -261,17 +270,24 @@ class Report:
 
 TEACHER = "teacher"
 """Name of the model that the others are compared with."""
+_OWN_FORM = {
+    "curves", "latency", "model_latency", "ap50_to_teacher", "slices", "errors", "reliability",
+}  # fmt: skip
+"""Fields of a model that are not written as they are."""
 
 
 def _model_dict(model: ModelReport) -> dict[str, Any]:
-    left_out = {"curves", "latency", "model_latency", "ap50_to_teacher", "slices", "errors"}
-    values = {f.name: getattr(model, f.name) for f in fields(model) if f.name not in left_out}
+    values = {f.name: getattr(model, f.name) for f in fields(model) if f.name not in _OWN_FORM}
     difference = model.ap50_to_teacher
     return {
         **{k: _finite(v) for k, v in values.items()},
         "ap50_to_teacher": _finite(asdict(difference)) if difference else None,
         "slices": _slices_dict(model.slices),
         "errors": asdict(model.errors),
+        "reliability": {
+            part.name: {"ece": _finite(part.ece), "ranges": [asdict(r) for r in part.ranges]}
+            for part in model.reliability
+        },
         "latency_ms": _percentiles(model.latency),
         "model_latency_ms": _percentiles(model.model_latency),
     }
@@ -281,8 +297,9 @@ def _slices_dict(slices: Sequence[Slice]) -> dict[str, Any]:
     """Return the figures of each slice by kind and name."""
     kinds: dict[str, Any] = {}
     for part in slices:
-        values = {"objects": part.objects, "ap50": part.ap50, "miss_rate": part.miss_rate}
-        kinds.setdefault(part.kind, {})[part.name] = _finite(values)
+        values = {f.name: getattr(part, f.name) for f in fields(part)}
+        kind, name = values.pop("kind"), values.pop("name")
+        kinds.setdefault(kind, {})[name] = _finite(values)
     return kinds
 
 

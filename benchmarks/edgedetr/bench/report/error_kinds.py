@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgedetr.bench.report.agreement import above
 from edgedetr.bench.report.matches import MIN_IOU, NONE, match
 from edgedetr.bench.report.slices import FALSE_A_FRAME, score_at
 from edgedetr.runtime.boxes import iou
@@ -61,21 +62,14 @@ def error_kinds(
     counts = np.zeros(4, np.int64)
     found = 0
     for truth, every in zip(truths, detections, strict=True):
-        keep = every.scores.astype(np.float64) >= limit
-        kept = Detections(every.boxes[keep], every.scores[keep], every.labels[keep])
+        kept = above(every, limit)
         own = match([truth], [kept])
         found += int((own.found != NONE).sum())
-        false = _false(kept, own)
+        wrong = own.row[(own.found == NONE) & ~own.is_neutral]
+        false = Detections(kept.boxes[wrong], kept.scores[wrong], kept.labels[wrong])
         counts += np.bincount(_kinds(truth, false), minlength=4)
     objects = sum(len(t.labels) for t in truths)
     return ErrorKinds(limit, found, objects - found, *counts.tolist())
-
-
-def _false(kept: Detections, own: Matches) -> Detections:
-    """Return the detections that found nothing and are not neutral, in their own order."""
-    rows = np.lexsort((-kept.scores, kept.labels))  # as `match` takes them
-    false = rows[(own.found == NONE) & ~own.is_neutral]
-    return Detections(kept.boxes[false], kept.scores[false], kept.labels[false])
 
 
 def _kinds(truth: Truth, false: Detections) -> NDArray[np.int64]:

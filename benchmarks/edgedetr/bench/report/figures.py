@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgedetr.bench.report.agreement import MIN_SCORE
 from edgedetr.pages.charts import LARGE, Series, distribution_chart, line_chart, smooth
 
 if TYPE_CHECKING:
@@ -67,6 +68,27 @@ def precision_recall_charts(report: Report, class_names: Sequence[str]) -> list[
         ]
         if series:
             charts.append(line_chart(name, series, ("recall", "precision"), (0.0, 1.0)))
+    return charts
+
+
+def reliability_charts(report: Report) -> list[LineChart]:
+    """Draw one chart a class that has sure detections: precision over the score, one line a model.
+
+    A model whose scores can be believed lies on the dashed line.
+    """
+    charts = []
+    ends = np.array([MIN_SCORE, 1.0])
+    for index, first in enumerate(report.models[0].reliability):
+        series = []
+        for model, style in zip(report.models, model_styles(report), strict=True):
+            part = model.reliability[index]
+            score = np.array([r.score for r in part.ranges])
+            precision = np.array([r.precision for r in part.ranges])
+            series.append(Series(f"{model.name} {part.ece:.3f}", style, score, precision))
+        drawn = [s for s in series if len(s.x)]
+        if drawn:
+            drawn.append(Series("score = precision", "c7 dashed", ends, ends))
+            charts.append(line_chart(first.name, drawn, ("score", "precision"), (0.0, 1.0)))
     return charts
 
 

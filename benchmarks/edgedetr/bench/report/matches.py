@@ -39,6 +39,9 @@ class Objects:
         area: Of the box, in square pixels, float64 (O,).
         occlusion: KITTI's 0 to 3, int64 (O,).
         truncation: Share outside the image, float64 (O,).
+        distance: In front of the camera, in metres, NaN where unknown, float64 (O,); None where no
+            label has it.
+        brightness: Mean of the frame's pixels in [0, 255], float64 (O,); None where not measured.
     """
 
     frame: NDArray[np.int64]
@@ -47,6 +50,8 @@ class Objects:
     area: NDArray[np.float64]
     occlusion: NDArray[np.int64]
     truncation: NDArray[np.float64]
+    distance: NDArray[np.float64] | None = None
+    brightness: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -62,6 +67,7 @@ class Matches:
         score: Score, float64 (D,).
         found: Index of the object that it found, `NONE` for no object, int64 (D,).
         is_neutral: Found no object, but lies in an ignored area, bool (D,).
+        row: Which of its frame's detections it is, int64 (D,).
     """
 
     frame: NDArray[np.int64]
@@ -69,18 +75,32 @@ class Matches:
     score: NDArray[np.float64]
     found: NDArray[np.int64]
     is_neutral: NDArray[np.bool_]
+    row: NDArray[np.int64]
 
 
-def all_objects(truths: Sequence[Truth]) -> Objects:
-    """Join the objects of all frames."""
+def all_objects(
+    truths: Sequence[Truth],
+    distance: NDArray[np.float64] | None = None,
+    brightness: Sequence[float] | None = None,
+) -> Objects:
+    """Join the objects of all frames.
+
+    Args:
+        truths: The labels of each frame.
+        distance: Of each object, as `Objects` has it.
+        brightness: Of each frame.
+    """
     boxes = np.concatenate([t.boxes for t in truths]).astype(np.float64)
+    frame = np.repeat(np.arange(len(truths)), [len(t.labels) for t in truths])
     return Objects(
-        frame=np.repeat(np.arange(len(truths)), [len(t.labels) for t in truths]),
+        frame=frame,
         label=np.concatenate([t.labels for t in truths]),
         height=boxes[:, 3] - boxes[:, 1],
         area=area(boxes).astype(np.float64),
         occlusion=np.concatenate([t.occlusion for t in truths]),
         truncation=np.concatenate([t.truncation for t in truths]).astype(np.float64),
+        distance=distance,
+        brightness=None if brightness is None else np.array(brightness, np.float64)[frame],
     )
 
 
@@ -96,13 +116,13 @@ def match(truths: Sequence[Truth], detections: Sequence[Detections]) -> Matches:
             taken = np.where(taken == NONE, NONE, taken + first)
             where = np.full(len(rows), frame)
             kind = np.full(len(rows), label)
-            parts.append((where, kind, found.scores[rows], taken, neutral))
+            parts.append((where, kind, found.scores[rows], taken, neutral, rows))
         first += len(truth.labels)
     if not parts:
         none = np.zeros(0, np.int64)
-        return Matches(none, none, none.astype(np.float64), none, none.astype(bool))
-    frames, labels, scores, objects, neutrals = map(np.concatenate, zip(*parts, strict=True))
-    return Matches(frames, labels, scores.astype(np.float64), objects, neutrals.astype(bool))
+        return Matches(none, none, none.astype(np.float64), none, none.astype(bool), none)
+    frames, labels, scores, objects, neutrals, rows = map(np.concatenate, zip(*parts, strict=True))
+    return Matches(frames, labels, scores.astype(np.float64), objects, neutrals.astype(bool), rows)
 
 
 def _match_class(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from edgedetr.distill.data import Dataset
     from edgedetr.runtime.detector import Detector
@@ -42,7 +42,12 @@ class Measured:
     model_ns: list[int] = field(default_factory=list)
 
 
-def measure(detectors: Sequence[Detector], dataset: Dataset, frames: int) -> list[Measured]:
+def measure(
+    detectors: Sequence[Detector],
+    dataset: Dataset,
+    frames: int,
+    on_frame: Callable[[Frame], object] = lambda _: None,
+) -> list[Measured]:
     """Run every model over the first ``frames`` frames of a split.
 
     The models take turns of `BLOCK` frames, the first to go changing from block to block, so that
@@ -55,6 +60,7 @@ def measure(detectors: Sequence[Detector], dataset: Dataset, frames: int) -> lis
         detectors: The models, of the classes of ``dataset``; their threshold is used as it is.
         dataset: The split.
         frames: How many of its frames to use.
+        on_frame: Called with each of these frames once, in their order.
 
     Returns:
         One result a model, in the order of ``detectors``.
@@ -68,6 +74,8 @@ def measure(detectors: Sequence[Detector], dataset: Dataset, frames: int) -> lis
     with tqdm(total=wanted, desc="measure", unit="frame", disable=None) as bar:
         for turn, start in enumerate(starts):
             block = [dataset[i].frame for i in range(start, min(start + BLOCK, frames))]
+            for frame in block if turn * BLOCK < frames else ():
+                on_frame(frame)
             for offset in range(len(detectors)):
                 index = (turn + offset) % len(detectors)
                 found = _run_block(detectors[index], block, results[index])

@@ -11,6 +11,7 @@ from edgedetr.bench.report.figures import (
     latency_charts,
     model_styles,
     precision_recall_charts,
+    reliability_charts,
     training_charts,
 )
 from edgedetr.bench.report.pictures import SURE_SCORE
@@ -29,16 +30,23 @@ if TYPE_CHECKING:
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
-def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]) -> str:
+def page(
+    report: Report,
+    pictures: Sequence[Picture],
+    worst: Sequence[Sequence[Picture]],
+    class_names: Sequence[str],
+) -> str:
     """Write the page.
 
     Args:
         report: The contents.
         pictures: Frames with boxes.
+        worst: The frames of ``report.worst_frames``, with each shown model's errors.
         class_names: The classes, in the order of the models' labels.
 
     Returns:
-        HTML with its style, charts and pictures inside; it loads nothing and runs no script.
+        HTML with its style, charts and pictures inside. It loads nothing; its one script, which
+        sorts tables, lies in it, and the page is whole without it.
     """
     return rendered(
         _TEMPLATE,
@@ -54,9 +62,11 @@ def page(report: Report, pictures: Sequence[Picture], class_names: Sequence[str]
         styles=model_styles(report),
         training=training_charts(report),
         precision_recall=precision_recall_charts(report, class_names),
+        reliability=reliability_charts(report),
         latency=latency_charts(report),
         coverage=[coverage_section(record) for record in report.coverage if record.curve],
         pictures=pictures,
+        worst=worst,
         min_score=MIN_SCORE,
         min_iou=MIN_IOU,
         sure_score=SURE_SCORE,

@@ -121,7 +121,7 @@ def _picture(
 
 def _truth_layer(truth: Truth, names: Sequence[str]) -> Layer:
     boxes = [
-        _box(corners, names[int(label)])
+        drawn_box(corners, names[int(label)])
         for corners, label in zip(truth.boxes.tolist(), truth.labels.tolist(), strict=True)
     ]
     return Layer("labels", "truth", tuple(boxes), below=False)
@@ -130,12 +130,13 @@ def _truth_layer(truth: Truth, names: Sequence[str]) -> Layer:
 def _boxes(found: Detections, names: Sequence[str]) -> tuple[DrawnBox, ...]:
     rows = zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
     return tuple(
-        _box(corners, f"{names[label]} {score:.2f}", sure=score >= SURE_SCORE)
+        drawn_box(corners, f"{names[label]} {score:.2f}", sure=score >= SURE_SCORE)
         for corners, label, score in rows
     )
 
 
-def _box(corners: Sequence[float], text: str, *, sure: bool = True) -> DrawnBox:
+def drawn_box(corners: Sequence[float], text: str, *, sure: bool = True) -> DrawnBox:
+    """Lay out a box of corners in source pixels, to a tenth of a pixel."""
     x0, y0, x1, y1 = (round(v, 1) for v in corners)
     return DrawnBox(x0, y0, round(x1 - x0, 1), round(y1 - y0, 1), text, sure)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from edgedetr.bench.report.error_kinds import ErrorKinds
@@ -11,18 +11,50 @@ from edgedetr.bench.report.table import NOT_MEASURED, Cell, ModelsRow
 
 if TYPE_CHECKING:
     from edgedetr.bench.report.contents import Report
+    from edgedetr.bench.report.slices import Slice
 
 
-def slice_rows(report: Report) -> list[ModelsRow]:
-    """Return a row for each slice that has an object: AP50, and beside it the miss rate."""
+@dataclass(frozen=True)
+class SliceCell:
+    """What one model reaches in a slice.
+
+    Attributes:
+        ap50: AP at IoU 0.5.
+        missed: Share of the objects that it misses.
+        agreement: With the teacher; empty for the teacher, and where there is none.
+    """
+
+    ap50: str
+    missed: str
+    agreement: str
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """One slice: what it is, how many objects it has, and a cell for each model."""
+
+    label: str
+    objects: int
+    cells: tuple[SliceCell, ...]
+
+
+def slice_rows(report: Report) -> list[SliceRow]:
+    """Return a row for each slice that has an object."""
     rows = []
     for parts in zip(*(m.slices for m in report.models), strict=True):
         first = parts[0]
         if first.objects:
             label = first.name if first.kind == "all" else f"{first.kind}: {first.name}"
-            cells = tuple(Cell(_number(p.ap50), f"{100 * p.miss_rate:.0f} %") for p in parts)
-            rows.append(ModelsRow(f"{first.objects}", label, cells))
+            pairs = zip(parts, report.models, strict=True)
+            cells = tuple(_cell(part, model is report.teacher) for part, model in pairs)
+            rows.append(SliceRow(label, first.objects, cells))
     return rows
+
+
+def _cell(part: Slice, is_teacher: bool) -> SliceCell:
+    known = not is_teacher and not math.isnan(part.agreement)
+    agreement = f"{part.agreement:.2f}" if known else ""
+    return SliceCell(_number(part.ap50), f"{100 * part.miss_rate:.0f} %", agreement)
 
 
 def error_rows(report: Report) -> list[ModelsRow]:

@@ -1,9 +1,9 @@
-"""Accuracy by what an object is like: class, distance, size, occlusion, truncation.
+"""Accuracy by what an object is like: class, distance, size, occlusion, truncation, light.
 
 The slices of a kind partition the objects. In a slice, a detection of another slice's object is
-neutral, one of no object is false, as it is in the total. Distance is read off the height of the
-box: a camera of vehicles sees a pedestrian of 1.7 m at f * 1.7 / height, so 40 px are some 30 m at
-KITTI's focal length of 721 px.
+neutral, one of no object is false, as it is in the total. Where no label has a distance, it is read
+off the height of the box: a camera of vehicles sees a pedestrian of 1.7 m at f * 1.7 / height, so
+40 px are some 30 m at KITTI's focal length of 721 px.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgedetr.bench.report.agreement import MIN_SCORE
 from edgedetr.bench.report.matches import NONE, average_precision
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _HEIGHTS = (25, 40, 80)
 _AREAS = (32**2, 96**2)
 _TRUNCATIONS = (0.15, 0.5)
+_DISTANCES = (15, 30, 50)
+_BRIGHTNESS = (50, 100, 150)
 _OCCLUSIONS = ("visible", "partly occluded", "largely occluded", "unknown")
 FALSE_A_FRAME = 0.1
 """False detections a frame at which misses are counted."""
@@ -42,6 +45,9 @@ class Slice:
         ap50: Mean over the classes that have some of AP at IoU 0.5; NaN without an object.
         miss_rate: Share that is not found at the score where all classes together make
             `FALSE_A_FRAME` false detections a frame; NaN without an object.
+        agreement: With the teacher, on the objects that either finds with a score of at least
+            `agreement.MIN_SCORE`: twice those that both find over those that each finds; NaN where
+            there is no teacher or neither finds one.
     """
 
     kind: str
@@ -49,20 +55,37 @@ class Slice:
     objects: int
     ap50: float
     miss_rate: float
+    agreement: float = float("nan")
 
 
 def slices(
-    objects: Objects, matches: Matches, class_names: Sequence[str], frames: int
+    objects: Objects,
+    matches: Matches,
+    class_names: Sequence[str],
+    frames: int,
+    teacher: Matches | None = None,
 ) -> list[Slice]:
-    """Return a model's accuracy on all objects and on each slice of them."""
-    limit = score_at(matches, frames, FALSE_A_FRAME)
-    seen = np.zeros(len(objects), bool)
-    seen[matches.found[(matches.found != NONE) & (matches.score >= limit)]] = True
+    """Return a model's accuracy on all objects and on each slice of them.
+
+    Args:
+        objects: The labelled objects.
+        matches: What the model found of them.
+        class_names: The classes, in the order of the labels.
+        frames: How many frames there are.
+        teacher: What the teacher found of them; None where there is none.
+    """
+    seen = found_objects(objects, matches, score_at(matches, frames, FALSE_A_FRAME))
+    ours = found_objects(objects, matches, MIN_SCORE)
+    theirs = found_objects(objects, teacher, MIN_SCORE) if teacher else np.zeros(len(objects), bool)
     result = []
     for kind, name, members in partitions(objects, class_names):
         count = int(members.sum())
         missed = float(1 - seen[members].mean()) if count else float("nan")
-        result.append(Slice(kind, name, count, _ap50(objects, matches, members), missed))
+        ap50, agreed = _ap50(objects, matches, members), float("nan")
+        found = int(ours[members].sum() + theirs[members].sum())
+        if teacher and found:
+            agreed = 2 * int((ours & theirs)[members].sum()) / found
+        result.append(Slice(kind, name, count, ap50, missed, agreed))
     return result
 
 
@@ -78,6 +101,11 @@ def partitions(
     for level, name in enumerate(_OCCLUSIONS):
         yield "occlusion", name, np.clip(objects.occlusion, 0, 3) == level
     yield from _bins("truncation", objects.truncation, _TRUNCATIONS, "")
+    if objects.distance is not None:
+        yield from _bins("distance", objects.distance, _DISTANCES, "m")
+        yield "distance", "unknown", np.isnan(objects.distance)
+    if objects.brightness is not None:
+        yield from _bins("brightness", objects.brightness, _BRIGHTNESS, "of 255")
 
 
 def score_at(matches: Matches, frames: int, false_a_frame: float) -> float:
@@ -90,12 +118,19 @@ def score_at(matches: Matches, frames: int, false_a_frame: float) -> float:
 def _bins(
     kind: str, values: NDArray[np.float64], limits: Sequence[float], unit: str
 ) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    place = np.digitize(values, limits)
+    place = np.where(np.isnan(values), -1, np.digitize(values, limits))
     unit = f" {unit}" if unit else ""
     yield kind, f"below {limits[0]}{unit}", place == 0
     for index, (low, high) in enumerate(pairwise(limits), 1):
         yield kind, f"{low} to {high}{unit}", place == index
     yield kind, f"from {limits[-1]}{unit}", place == len(limits)
+
+
+def found_objects(objects: Objects, matches: Matches, min_score: float) -> NDArray[np.bool_]:
+    """Tell which objects are found with at least a score, bool (O,)."""
+    seen = np.zeros(len(objects), bool)
+    seen[matches.found[(matches.found != NONE) & (matches.score >= min_score)]] = True
+    return seen
 
 
 def _ap50(objects: Objects, matches: Matches, members: NDArray[np.bool_]) -> float:

@@ -124,6 +124,7 @@ def _figures(report: Report) -> list[_Figure]:
         for group, field in (("end to end", "latency"), ("model only", "model_latency"))
         for percentile in ("p50", "p90", "p99")
     ]
+    figures.append(_Figure("scores", "calibration error", _calibration_error, 3))
     if report.teacher:
         figures.append(_Figure("agreement", "with the teacher, F1", _agreement, 3))
     return figures
@@ -135,6 +136,11 @@ def _kitti(name: str) -> Callable[[ModelReport], float]:
 
 def _agreement(model: ModelReport) -> float:
     return math.nan if model.agreement_with_teacher is None else model.agreement_with_teacher
+
+
+def _calibration_error(model: ModelReport) -> float:
+    """Return the expected calibration error over all classes."""
+    return next((part.ece for part in model.reliability if part.name == "all"), math.nan)
 
 
 def _latency(field: str, percentile: str) -> Callable[[ModelReport], float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import opener
-from edgedetr.distill.dataset_survey import survey_labels
+from edgedetr.distill.dataset_survey import surveyor
 from edgedetr.distill.labels.coco_entries import (
     class_name,
     finite_number,
@@ -30,14 +30,13 @@ from edgedetr.distill.labels.frames import (
 )
 from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import is_hidden, read_label_json
-from edgedetr.distill.labels.writing import place_image, require_own_names, rounded
+from edgedetr.distill.labels.writing import image_name, place_image, require_own_names, rounded
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
 
 LAYOUT = "labels/det_20/det_train.json and images/100k/train"
@@ -95,11 +94,7 @@ def read(root: Path, split: str) -> LabelSet:
 
 
 open_dataset = opener(read)
-
-
-def survey(root: Path, *, decode: bool = False) -> Survey:
-    """Check every label and image of both splits."""
-    return survey_labels(read(root, "all"), decode=decode)
+survey = surveyor(read)
 
 
 def write(
@@ -115,7 +110,7 @@ def write(
         require_own_names(frames)
         rows = []
         for frame in frames:
-            name = f"{frame.name}{frame.path.suffix.lower()}"
+            name = image_name(frame)
             place_image(frame.path, out / "images" / "100k" / split / name)
             height, width = frame.hw
             labels = [_label(i, o) for i, o in enumerate(frame.objects)]

@@ -7,23 +7,20 @@ heavy occlusion. ``ignore`` and ``person group`` are areas to ignore.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import opener
-from edgedetr.distill.dataset_survey import survey_labels
-from edgedetr.distill.labels.cityscapes_files import IMAGE_ENDING, IMAGES, Kind
+from edgedetr.distill.dataset_survey import surveyor
+from edgedetr.distill.labels.cityscapes_files import Kind
 from edgedetr.distill.labels.coco_entries import class_name, finite_number, short
 from edgedetr.distill.labels.frames import EVERY_CLASS, LabelledObject
 from edgedetr.distill.labels.keeps import Keeps
-from edgedetr.distill.labels.writing import place_image, require_own_names, rounded
-from edgedetr.runtime.files import write_text
+from edgedetr.distill.labels.writing import rounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame, LabelSet
 
 CLASSES = ("pedestrian", "rider", "sitting person", "person (other)")
@@ -59,11 +56,7 @@ def read(root: Path, split: str) -> LabelSet:
 
 
 open_dataset = opener(read)
-
-
-def survey(root: Path, *, decode: bool = False) -> Survey:
-    """Check every box and image of both splits."""
-    return survey_labels(read(root, "all"), decode=decode)
+survey = surveyor(read)
 
 
 def write(
@@ -76,16 +69,7 @@ def write(
     Raises:
         DataError: If two frames of a split have the same name.
     """
-    for split, frames in splits.items():
-        require_own_names(frames)
-        for frame in frames:
-            height, width = frame.hw
-            objects = [_entry(i, o) for i, o in enumerate(frame.objects)]
-            text = json.dumps({"imgHeight": height, "imgWidth": width, "objects": objects})
-            city = Path(split) / "city"
-            image = f"{frame.name}{IMAGE_ENDING}{frame.path.suffix.lower()}"
-            place_image(frame.path, out / IMAGES / city / image)
-            write_text(out / _KIND.folder / city / f"{frame.name}{_KIND.ending}.json", f"{text}\n")
+    _KIND.write(out, splits, lambda objects: [_entry(i, o) for i, o in enumerate(objects)])
 
 
 def _entry(index: int, obj: LabelledObject) -> dict[str, object]:

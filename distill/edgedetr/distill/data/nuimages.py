@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import opener
-from edgedetr.distill.dataset_survey import survey_labels
+from edgedetr.distill.dataset_survey import surveyor
 from edgedetr.distill.labels.coco_entries import (
     class_name,
     finite_number,
@@ -23,7 +23,7 @@ from edgedetr.distill.labels.coco_entries import (
 from edgedetr.distill.labels.frames import LabelledFrame, LabelledObject, LabelSet, frame_stems
 from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import read_label_json
-from edgedetr.distill.labels.writing import place_image, require_own_names, rounded
+from edgedetr.distill.labels.writing import image_name, place_image, require_own_names, rounded
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import write_text
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
 
 LAYOUT = "v1.0-train/object_ann.json with images in samples/"
@@ -86,11 +85,7 @@ def read(root: Path, split: str) -> LabelSet:
 
 
 open_dataset = opener(read)
-
-
-def survey(root: Path, *, decode: bool = False) -> Survey:
-    """Check every label and image of both splits."""
-    return survey_labels(read(root, "all"), decode=decode)
+survey = surveyor(read)
 
 
 def write(
@@ -156,7 +151,7 @@ def _add_rows(
 
 
 def _filename(frame: CheckedFrame) -> str:
-    return f"samples/CAM_FRONT/{frame.name}{frame.path.suffix.lower()}"
+    return f"samples/CAM_FRONT/{image_name(frame)}"
 
 
 def _token(table: str, name: str) -> str:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 from edgedetr.distill.data import opener
-from edgedetr.distill.dataset_survey import survey_labels
+from edgedetr.distill.dataset_survey import surveyor
 from edgedetr.distill.labels.coco_entries import class_name, finite_number, short, whole_number
 from edgedetr.distill.labels.frames import (
     OCCLUDED,
@@ -21,11 +21,12 @@ from edgedetr.distill.labels.frames import (
     LabelledFrame,
     LabelledObject,
     LabelSet,
+    lost_images,
     with_bar,
 )
 from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import read_label_text
-from edgedetr.distill.labels.writing import decimal, place_image, require_own_names
+from edgedetr.distill.labels.writing import decimal, image_name, place_image, require_own_names
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images import list_images
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
 
 LAYOUT = "Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/train.txt"
@@ -76,16 +76,14 @@ def read(root: Path, split: str) -> LabelSet:
             found.problems.append(text)
             continue
         found.frames.append(LabelledFrame(image, str(path), hw, objects, name))
+    if split == "all":
+        found.notes += lost_images(folder, (folder / "Annotations" / f"{n}.xml" for n in there))
     found.class_names = tuple(sorted(found.occurring()))
     return found
 
 
 open_dataset = opener(read)
-
-
-def survey(root: Path, *, decode: bool = False) -> Survey:
-    """Check every annotation and image."""
-    return survey_labels(read(root, "all"), decode=decode)
+survey = surveyor(read)
 
 
 def write(
@@ -101,7 +99,7 @@ def write(
     require_own_names(frame for frames in splits.values() for frame in frames)
     for split, frames in splits.items():
         for frame in frames:
-            name = f"{frame.name}{frame.path.suffix.lower()}"
+            name = image_name(frame)
             place_image(frame.path, out / "JPEGImages" / name)
             write_text(out / "Annotations" / f"{frame.name}.xml", _text(frame, name))
         write_text(_listing(out, split), "".join(f"{frame.name}\n" for frame in frames))

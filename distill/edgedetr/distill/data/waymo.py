@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import opener
-from edgedetr.distill.dataset_survey import survey_labels
+from edgedetr.distill.dataset_survey import surveyor
 from edgedetr.distill.labels.coco_entries import finite_number, reason, short, whole_number
 from edgedetr.distill.labels.frames import EVERY_CLASS, LabelledFrame, LabelledObject, LabelSet
 from edgedetr.distill.labels.keeps import Keeps
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
 
 CLASSES = ("Vehicle", "Pedestrian", "Sign", "Cyclist")
@@ -80,11 +79,7 @@ def read(root: Path, split: str) -> LabelSet:
 
 
 open_dataset = opener(read)
-
-
-def survey(root: Path, *, decode: bool = False) -> Survey:
-    """Check every box and image of both splits."""
-    return survey_labels(read(root, "all"), decode=decode)
+survey = surveyor(read)
 
 
 def write(
@@ -180,8 +175,8 @@ def _parquet(path: Path) -> object:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise DataError(
-            f"{path}: parquet needs pyarrow, which is not installed (pip install pyarrow); or "
-            "write the rows as JSON"
+            f"{path}: parquet needs pyarrow, which is not installed (pip install edgedetr[waymo]); "
+            "or write the rows as JSON"
         ) from error
     try:
         return parquet.read_table(path, columns=[*_KEYS, *_BOX, _TYPE]).to_pylist()

@@ -15,28 +15,30 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from edgedetr.distill.data import opener
-from edgedetr.distill.dataset_survey import survey_labels
+from edgedetr.distill.dataset_survey import surveyor
 from edgedetr.distill.labels.coco_entries import is_name, short
 from edgedetr.distill.labels.frames import (
     LabelledFrame,
     LabelledObject,
     LabelSet,
     frame_stems,
+    lost_images,
     with_bar,
 )
 from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import is_hidden, read_label_text
-from edgedetr.distill.labels.writing import place_image, require_own_names
+from edgedetr.distill.labels.writing import image_name, place_image, require_own_names
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.images import image_hw, list_images
+from edgedetr.runtime.images import list_images
+from edgedetr.runtime.images.headers import image_header
 from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from edgedetr.distill.dataset_survey import Survey
     from edgedetr.distill.labels.frames import CheckedFrame
+    from edgedetr.runtime.images.headers import ImageHeader
 
 LAYOUT = "data.yaml, or images/train and labels/train"
 KEEPS = Keeps(beyond_edge=False)
@@ -86,13 +88,16 @@ def read(root: Path, split: str) -> LabelSet:
                 found.problems.append(str(error))
         else:
             without += 1
-        objects = _objects(text, place, path, names, found.problems) if text.strip() else []
-        found.frames.append(LabelledFrame(path, str(place), None, objects, stem))
+        header = _header(path) if text.strip() else None
+        objects = _objects(text, place, header.hw, names, found.problems) if header else []
+        found.frames.append(LabelledFrame(path, str(place), None, objects, stem, header))
     if without == len(paths):
         raise DataError(f"{root}: no image of {split} has labels; wanted {_label_path(paths[0])}")
     if without:
         have_no = counted(without, "image")
         found.notes.append(f"{root}: {have_no} without a label file, taken as without objects")
+    if split == "all":
+        found.notes += lost_images(root, (Path(frame.labels) for frame in found.frames))
     if names is None:
         used = {int(o.name) for f in found.frames for o in f.objects}
         found.class_names = tuple(str(i) for i in range(max(used, default=-1) + 1))
@@ -100,11 +105,7 @@ def read(root: Path, split: str) -> LabelSet:
 
 
 open_dataset = opener(read)
-
-
-def survey(root: Path, *, decode: bool = False) -> Survey:
-    """Check every label and image of both splits."""
-    return survey_labels(read(root, "all"), decode=decode)
+survey = surveyor(read)
 
 
 def write(
@@ -119,8 +120,7 @@ def write(
     for split, frames in splits.items():
         require_own_names(frames)
         for frame in frames:
-            image = out / "images" / split / f"{frame.name}{frame.path.suffix.lower()}"
-            place_image(frame.path, image)
+            place_image(frame.path, out / "images" / split / image_name(frame))
             lines = "".join(_line(o, index, frame.hw) for o in frame.objects)
             write_text(out / "labels" / split / f"{frame.name}.txt", lines)
     settings = {
@@ -138,13 +138,22 @@ def _line(obj: LabelledObject, index: Mapping[str, int], hw: tuple[int, int]) ->
     return f"{index[obj.name]} {' '.join(f'{share:.9f}' for share in shares)}\n"
 
 
-def _objects(
-    text: str, place: Path, image: Path, names: tuple[str, ...] | None, problems: list[str]
-) -> list[LabelledObject]:
+def _header(image: Path) -> ImageHeader | None:
+    """Read an image's header; None where it has none, which the check of the frames says."""
     try:
-        height, width = image_hw(image)
+        return image_header(image)
     except DataError:
-        return []  # the check of the frames says it
+        return None
+
+
+def _objects(
+    text: str,
+    place: Path,
+    hw: tuple[int, int],
+    names: tuple[str, ...] | None,
+    problems: list[str],
+) -> list[LabelledObject]:
+    height, width = hw
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transformers import DFineConfig, DFineForObjectDetection
+from transformers.activations import ACT2CLS
+from transformers.models.d_fine.modeling_d_fine import DFineMLP
 
 from edgedetr.distill.networks import real_time_detr
 from edgedetr.distill.networks.backbones import (
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor, nn
+
+HEAD_ACTIVATION = "head_activation_function"
+"""Key of an imported config that transformers does not have: what its heads compute with."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,17 @@ PRESETS: dict[str, Preset] = {
 
 def build(preset: str, num_classes: int) -> nn.Module:
     """Make a D-FINE with fresh weights."""
+    network = DFineForObjectDetection(configuration(preset, num_classes))
+    prepared: nn.Module = real_time_detr.prepared(network)
+    return prepared
+
+
+def configuration(preset: str, num_classes: int) -> DFineConfig:
+    """Return transformers' configuration of a preset."""
     shape = PRESETS[preset]
     channels = shape.encoder_width or shape.width
     levels = shape.backbone.levels
-    config = DFineConfig(
+    return DFineConfig(
         backbone_config=hgnet_config(shape.backbone),
         freeze_backbone_batch_norms=False,
         num_labels=num_classes,
@@ -110,18 +122,32 @@ def build(preset: str, num_classes: int) -> nn.Module:
         depth_mult=shape.depth,
         hidden_expansion=shape.expansion,
     )
-    network: nn.Module = real_time_detr.prepared(DFineForObjectDetection(config))
-    return network
 
 
 def build_from(
     config: Mapping[str, Any], num_classes: int, tensors: Mapping[str, Tensor] | None = None
 ) -> nn.Module:
     """Make the model of a ``config.json``, see `ImportableModule`; it has no query fade."""
-    values = config_from(DFineConfig, config, num_classes)
+    options = {key: value for key, value in config.items() if key != HEAD_ACTIVATION}
+    values = config_from(DFineConfig, options, num_classes)
     network = network_from(DFineForObjectDetection, values, tensors)
+    if HEAD_ACTIVATION in config:
+        _activate_heads(network, config[HEAD_ACTIVATION])
     prepared: nn.Module = real_time_detr.prepared(network, fade=False)
     return prepared
+
+
+def _activate_heads(network: DFineForObjectDetection, activation: str) -> None:
+    """Give the heads another activation than ReLU, which transformers' D-FINE has in all."""
+    model, decoder = network.model, network.model.decoder
+    for owner, name in ((model, "enc_bbox_head"), (decoder, "query_pos_head")):
+        layers = getattr(owner, name).layers
+        head = DFineMLP(1, 1, 1, len(layers), activation)
+        head.layers = layers
+        setattr(owner, name, head)
+    quality = [layer.reg_conf for layer in decoder.lqe_layers]
+    for head in (decoder.pre_bbox_head, *decoder.bbox_embed, *quality):
+        head.act = ACT2CLS[activation]()
 
 
 __all__ = [

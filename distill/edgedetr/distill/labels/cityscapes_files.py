@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.labels.coco_entries import reason, whole_number
 from edgedetr.distill.labels.frames import LabelledFrame, LabelledObject, LabelSet, with_bar
 from edgedetr.distill.labels.label_files import read_label_json
+from edgedetr.distill.labels.writing import place_image, require_own_names
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.files import write_text
 from edgedetr.runtime.images.reading import SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from edgedetr.distill.labels.frames import CheckedFrame
 
 IMAGES, IMAGE_ENDING = "leftImg8bit", "_leftImg8bit"
 SPLITS = ("train", "val")
@@ -93,6 +98,35 @@ class Kind:
             image = self.image_path(root, path)
             found.frames.append(LabelledFrame(image, str(path), hw, objects, name))
         return found
+
+    def write(
+        self,
+        out: Path,
+        splits: Mapping[str, list[CheckedFrame]],
+        entries: Callable[[list[LabelledObject]], list[dict[str, object]]],
+    ) -> None:
+        """Write frames into a new folder, as one city.
+
+        Args:
+            out: The folder.
+            splits: The frames of each split.
+            entries: Makes the entries of an image's objects.
+
+        Raises:
+            DataError: If two frames of a split have the same name.
+        """
+        for split, frames in splits.items():
+            require_own_names(frames)
+            for frame in frames:
+                height, width = frame.hw
+                objects = entries(frame.objects)
+                text = json.dumps({"imgHeight": height, "imgWidth": width, "objects": objects})
+                city = f"{split}/city"
+                image = f"{frame.name}{IMAGE_ENDING}{frame.path.suffix.lower()}"
+                place_image(frame.path, out / IMAGES / city / image)
+                write_text(
+                    out / self.folder / city / f"{frame.name}{self.ending}.json", f"{text}\n"
+                )
 
 
 def _contents(content: Any) -> tuple[tuple[int, int], list[Any]]:  # noqa: ANN401

@@ -13,6 +13,7 @@ from edgedetr.distill.labels.coco_entries import is_name, short
 from edgedetr.distill.labels.pictures import picture_header, read_sound_picture
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images.headers import UPRIGHT
+from edgedetr.runtime.printable import counted
 from edgedetr.runtime.settings import nearest
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class LabelledFrame(NamedTuple):
         hw: Height and width as the labels have them; None where they do not say.
         objects: The objects, in the order of the file.
         name: Name of the frame.
+        header: The header of the image, where it was read already.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class LabelledFrame(NamedTuple):
     hw: tuple[int, int] | None
     objects: list[LabelledObject]
     name: str
+    header: ImageHeader | None = None
 
 
 @dataclass
@@ -142,7 +145,7 @@ def checked(labels: LabelSet, *, decode: bool = False) -> Iterator[CheckedFrame 
     boxes = flat = turned = 0
     for frame in tqdm(labels.frames, "check", unit="frame", disable=None, leave=False):
         try:
-            header = picture_header(frame.path)
+            header = frame.header or picture_header(frame.path)
             if decode:
                 read_sound_picture(frame.path)
         except (DataError, OSError) as error:  # a name may be longer than any file's
@@ -168,6 +171,25 @@ def with_bar(files: Iterable[T], count: int) -> Iterable[T]:
     """Show on standard error how many of a data set's label files are read."""
     bar: Iterable[T] = tqdm(files, "labels", count, unit="file", disable=None, leave=False)
     return bar
+
+
+def lost_images(root: Path, labels: Iterable[Path]) -> list[str]:
+    """Note how many label files lie beside those of the images, and have no image.
+
+    Args:
+        root: The data set's folder.
+        labels: The label file of each image, whether or not it is there; all of one suffix.
+    """
+    known = set(labels)
+    lost = sorted(
+        path
+        for folder, suffix in {(path.parent, path.suffix) for path in known}
+        for path in folder.glob(f"[!.]*{suffix}")
+        if path not in known and path.name != "classes.txt"
+    )
+    if not lost:
+        return []
+    return [f"{root}: {counted(len(lost), 'label file')} without an image, such as {lost[0].name}"]
 
 
 def turned_note(count: int) -> str:

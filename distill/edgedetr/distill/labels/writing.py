@@ -43,6 +43,11 @@ def place_image(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def image_name(frame: CheckedFrame) -> str:
+    """Return the file name of a frame's image in a new folder, its suffix in lower case."""
+    return f"{frame.name}{frame.path.suffix.lower()}"
+
+
 def require_own_names(frames: Iterable[CheckedFrame]) -> None:
     """Stop unless every frame has a name of its own.
 

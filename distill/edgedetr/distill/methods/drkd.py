@@ -102,8 +102,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.form == "paper" and self.plain_share != 1:
             raise ValueError(
-                f"plain_share {self.plain_share} is of form 'redesign'; the paper's adds relations "
-                "to features and has no other term of these"
+                f"plain_share = {self.plain_share} needs form = 'redesign'; the paper's form has "
+                "no such term"
             )
 
 

@@ -27,6 +27,27 @@ if TYPE_CHECKING:
     from edgedetr.distill.teacher_config import TeacherConfig
 
 
+def open_models(
+    student: StudentConfig, teacher: TeacherConfig, class_names: tuple[str, ...]
+) -> tuple[Model, Model | None]:
+    """Open the student and the teacher of a run, each as its section of the config says.
+
+    Args:
+        student: What the student is, and which weights it starts from: its teacher's, too.
+        teacher: What the teacher is, if there is one, and what it calls each class.
+        class_names: The classes to train.
+
+    Raises:
+        UnknownNameError: If there is no such family or preset.
+        ArtifactError: If a file of weights is missing, damaged or of another detector, or the
+            teacher does not know one of the classes.
+        UsageError: If no tensor of the teacher's fits a student that inherits.
+    """
+    fresh = open_student(student, class_names, teacher.class_names)
+    taught_by = open_teacher(teacher)
+    return inherited(fresh, taught_by, student), taught_by
+
+
 def open_student(
     config: StudentConfig,
     class_names: tuple[str, ...],

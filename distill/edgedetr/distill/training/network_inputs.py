@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgedetr.distill.labels.pictures import require_sound
+from edgedetr.distill.labels.pictures import picture_header, require_sound
 from edgedetr.distill.training.teacher_views import teacher_views
 from edgedetr.distill.training.unlabelled import MixedFrames
 from edgedetr.distill.types import Targets
@@ -127,21 +127,15 @@ class NetworkInputs:
 
     @cached_property
     def groups(self) -> NDArray[np.int64]:
-        """Which of its sizes each image gets, (N,); where there are several, all are read once.
+        """Which of its sizes each image gets, (N,); of several, by the header of its file.
 
         Raises:
-            DataError: If an image cannot be read.
+            DataError: If a header cannot be read.
         """
         if len(self._specs) == 1:
             return np.zeros(len(self), np.int64)
-        self.read()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return np.fromiter(pool.map(self._group_of, range(len(self))), np.int64, len(self))
-
-    def _group_of(self, index: int) -> int:
-        if self._kept is not None and index in self._kept:
-            return self._nearest_size(self._kept[index].place.source_hw)
-        return self._nearest_size(self.dataset[index].frame.image.shape[:2])
+        sizes = (self._nearest_size(picture_header(path).hw) for path in self.dataset.paths)
+        return np.fromiter(sizes, np.int64, len(self))
 
     def _nearest_size(self, hw: tuple[int, ...]) -> int:
         """Return which size has the aspect ratio nearest to an image's; the first of equals."""

@@ -96,7 +96,7 @@ def check_objects(train: Dataset, validation: Dataset) -> None:
             "set data.classes or data.train_split"
         )
     if missing:
-        _warn(f"the training split holds no object of {', '.join(missing)}: it is not learnt")
+        _warn(f"the training split holds no object of {', '.join(missing)}: none will be found")
     known = {path.resolve() for path in train.paths}
     both = sum(path.resolve() in known for path in validation.paths)
     if both:

@@ -15,6 +15,7 @@ from safetensors.torch import save_model as save_weights
 from edgedetr.distill.model import Architecture, Model, new_model
 from edgedetr.distill.networks.fake_quantization import QUANTIZATION_KEY, quantization_from_json
 from edgedetr.distill.networks.reparameterize import is_reparameterized, reparameterize
+from edgedetr.distill.weights.normalization import BACKBONE_KEY
 from edgedetr.distill.weights.tensor_file import tensor_path
 from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.manifest import Manifest, versions_of, write_manifest
@@ -85,17 +86,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
             its weights are not finite.
     """
     path = Path(path)
-    if not path.is_file():
-        raise missing_checkpoint(path)
-    try:
-        with safe_open(os.fspath(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path} is no readable safetensors file: {error}") from error
-    if METADATA_KEY not in metadata or MODEL_KEY not in metadata:
-        raise ArtifactError(
-            f"{path} does not say which model it holds; wanted an EdgeDETR checkpoint"
-        )
+    metadata = _metadata(path)
     try:
         kind = settings_from_dict(_Kind, json.loads(metadata[MODEL_KEY]), MODEL_KEY)
         spec = spec_from_json(metadata[METADATA_KEY], METADATA_KEY)
@@ -117,6 +108,25 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     _require_finite(model, path)
     model.network.eval()
     return model
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    """Return what a checkpoint says of itself; raises ArtifactError where the file is none."""
+    if not path.is_file():
+        raise missing_checkpoint(path)
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path} is no readable safetensors file: {error}") from error
+    if BACKBONE_KEY in metadata:
+        raise ArtifactError(f"{path} is a backbone alone; name it in student.backbone_weights")
+    if METADATA_KEY not in metadata or MODEL_KEY not in metadata:
+        raise ArtifactError(
+            f"{path} does not say which model it holds; wanted an EdgeDETR checkpoint (edgedetr "
+            "import makes one of a model of another library)"
+        )
+    return metadata
 
 
 def _architecture(metadata: Mapping[str, str]) -> Architecture | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from edgedetr.distill.weights.importing import import_model, source_files
-from edgedetr.distill.weights.source_folder import source_folder
+from edgedetr.distill.weights.source_place import source_place
 from edgedetr.runtime import __version__
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import UNFINISHED, sha256
@@ -44,7 +44,7 @@ def imported(source: str | os.PathLike[str]) -> Path:
         ArtifactError: If it cannot be imported.
     """
     name = Path(os.path.abspath(source)).name  # noqa: PTH100 - a link keeps its own name
-    folder = source_folder(os.fspath(source))
+    folder = source_place(os.fspath(source))
     hashed = "\n".join([__version__, *(sha256(path) for path in source_files(folder))])
     key = hashlib.sha256(hashed.encode()).hexdigest()[:16]
     entry = cache_folder("imported") / f"{name}-{key}"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from safetensors import SafetensorError, safe_open
+
+from edgedetr.distill.weights.resnet_names import hub_name
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+BACKBONE_KEY = "edgedetr.backbone"
+"""Key of the metadata of a backbone that `edgedetr import` wrote, with its mean and std."""
 FILES = ("preprocessor_config.json", "config.json")
 """Where transformers and timm say it."""
 
@@ -33,6 +39,10 @@ def normalization_of(source: str) -> Normalization | None:
     Raises:
         ArtifactError: If a file is there and damaged.
     """
+    own = _of_backbone(source)
+    if own is not None:
+        return own
+    source = hub_name(source)
     for name in FILES:
         path = _beside(source, name)
         if path is None:
@@ -46,6 +56,18 @@ def normalization_of(source: str) -> Normalization | None:
         if found is not None:
             return found
     return None
+
+
+def _of_backbone(source: str) -> Normalization | None:
+    """Return what an imported backbone says itself; None where it is none or silent."""
+    if not source.endswith(".safetensors") or not Path(source).is_file():
+        return None
+    try:
+        with safe_open(source, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get(BACKBONE_KEY, "{}"))
+        return Normalization(_channels(facts["mean"]), _channels(facts["std"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _read(values: Mapping[str, Any]) -> Normalization | None:

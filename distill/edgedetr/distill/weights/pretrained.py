@@ -21,7 +21,7 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from edgedetr.distill.networks.backbones import backbone_of
 from edgedetr.distill.weights.checkpoint import MODEL_KEY
-from edgedetr.distill.weights.resnet_names import common_names
+from edgedetr.distill.weights.resnet_names import common_names, hub_name
 from edgedetr.distill.weights.source_config import CONFIG
 from edgedetr.distill.weights.source_tensors import PICKLES, WEIGHTS
 from edgedetr.runtime.errors import ArtifactError
@@ -41,7 +41,7 @@ def load_backbone(network: nn.Module, source: str) -> None:
 
     Args:
         network: The detector.
-        source: A ``.safetensors`` file or a repository of the hub.
+        source: A ``.safetensors`` file, a repository of the hub or a name like ``resnet18``.
 
     Raises:
         ArtifactError: If the file is missing, a pickle or damaged, or holds another backbone.
@@ -206,6 +206,7 @@ def local_file(source: str) -> Path:
     Raises:
         ArtifactError: If there is none, or it is a pickle.
     """
+    source = hub_name(source)
     path = Path(source)
     if path.suffix in PICKLES:
         raise ArtifactError(
@@ -219,7 +220,8 @@ def local_file(source: str) -> Path:
         return path
     if path.suffix == ".safetensors" or source.count("/") != 1:
         raise ArtifactError(
-            f"no file {source}; wanted a .safetensors file or a hub repository like timm/resnet50d"
+            f"no file {source}; wanted a .safetensors file, a hub repository like "
+            "timm/resnet50d.ra2_in1k, or a backbone of torchvision like resnet50"
         )
     return _downloaded(source)
 

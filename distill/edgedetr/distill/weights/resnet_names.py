@@ -13,8 +13,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+TORCHVISION = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101))
+"""Backbones of torchvision; it publishes pickles, and timm the same weights as safetensors."""
 HEADS = ("fc.", "head.", "classifier.", "last_linear.")
 """What the tensors of a classification head begin with."""
+
+
+def hub_name(source: str) -> str:
+    """Return the repository of the hub that has a backbone of torchvision; else the source itself.
+
+    >>> hub_name("torchvision:resnet50"), hub_name("resnet18"), hub_name("timm/resnet18d.ra2_in1k")
+    ('timm/resnet50.tv_in1k', 'timm/resnet18.tv_in1k', 'timm/resnet18d.ra2_in1k')
+    """
+    name = source.removeprefix("torchvision:")
+    return f"timm/{name}.tv_in1k" if name in TORCHVISION else source
 
 
 def common_names(names: Iterable[str]) -> dict[str, str]:

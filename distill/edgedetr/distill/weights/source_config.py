@@ -11,6 +11,7 @@ from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 CONFIG = "config.json"
@@ -21,6 +22,13 @@ LEFT_OUT = (
 """What says nothing about the network, or is said elsewhere."""
 UNNAMED = ("", "n/a")
 """Labels of rows that stand for no class: COCO's numbers go up to 90, its classes are 80."""
+
+EC_DECODER = "ECTransformer"
+"""A key of the ``config.json`` that EdgeCrafter writes for ECDet."""
+NO_EC_VIT = (
+    "encoder and decoder are akin to DEIMv2's and D-FINE's, but no family here has its backbone "
+    "ECViT; take DEIMv2 or D-FINE in its place"
+)
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,31 @@ def read_source_config(folder: Path) -> SourceConfig:
         values = read_json(path)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: no readable {CONFIG}: {error}") from error
+    if EC_DECODER in values:
+        raise ArtifactError(f"{path} is of ECDet: {NO_EC_VIT}")
     family = _family(values.get("model_type"), path)
-    labels = _labels(values.get("id2label"), path)
+    labels = row_labels(values.get("id2label"), path)
+    class_names, class_rows = named_rows(labels, path)
+    kept = {key: value for key, value in values.items() if key not in LEFT_OUT}
+    return SourceConfig(
+        family=family,
+        values=in_transformers_terms(family, kept, path),
+        rows=len(labels),
+        class_names=class_names,
+        class_rows=class_rows,
+    )
+
+
+def named_rows(labels: Sequence[str], path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the classes of a head, and the row of each; no rows where every row has a class.
+
+    Args:
+        labels: What each row is called; one of `UNNAMED` stands for no class.
+        path: Where they come from, for messages.
+
+    Raises:
+        ArtifactError: If no row has a class, or two have the same.
+    """
     rows = tuple(row for row, name in enumerate(labels) if name.strip().lower() not in UNNAMED)
     class_names = tuple(labels[row].strip() for row in rows)
     twice = sorted({name for name in class_names if class_names.count(name) > 1})
@@ -69,14 +100,7 @@ def read_source_config(folder: Path) -> SourceConfig:
         )
     if not class_names:
         raise ArtifactError(f"{path}: id2label names no class; give each row its name there")
-    kept = {key: value for key, value in values.items() if key not in LEFT_OUT}
-    return SourceConfig(
-        family=family,
-        values=in_transformers_terms(family, kept, path),
-        rows=len(labels),
-        class_names=class_names,
-        class_rows=() if len(rows) == len(labels) else rows,
-    )
+    return class_names, () if len(rows) == len(labels) else rows
 
 
 def _family(model_type: object, path: Path) -> str:
@@ -91,8 +115,12 @@ def _family(model_type: object, path: Path) -> str:
     return found
 
 
-def _labels(given: object, path: Path) -> list[str]:
-    """Return the label of each row."""
+def row_labels(given: object, path: Path) -> list[str]:
+    """Return the label of each row of an ``id2label``.
+
+    Raises:
+        ArtifactError: If it is missing, or a row has none.
+    """
     if not isinstance(given, dict) or not given:
         raise ArtifactError(
             f"{path}: id2label is missing, so that no row of the class head has a name; add it, "

@@ -11,6 +11,7 @@ from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -30,17 +31,35 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     for path in weight_files(folder):
         if not path.is_file():
             raise ArtifactError(f"{path} is missing: a part of the weights; download it as well")
-        try:
-            tensors |= load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ArtifactError(
-                f"{path} is no readable safetensors file ({error}), perhaps half of a download; "
-                "download it again"
-            ) from error
+        tensors |= tensors_of(path)
+    require_finite(tensors, folder)
+    return tensors
+
+
+def require_finite(tensors: Mapping[str, Tensor], place: Path) -> None:
+    """Stop unless every number is finite.
+
+    Raises:
+        ArtifactError: If one is not; it names the tensor and ``place``.
+    """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ArtifactError(f"{folder}: {name} is not finite everywhere; download it again")
-    return tensors
+            raise ArtifactError(f"{place}: {name} is not finite everywhere; download it again")
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file, mapped into memory.
+
+    Raises:
+        ArtifactError: If it is damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            f"{path} is no readable safetensors file ({error}), perhaps half of a download; "
+            "download it again"
+        ) from error
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("package", type=PATH)
-@click.option("--for", "target", type=click.Choice(["cpp"]), required=True, help="What runs it.")
+@click.option("--for", "target", type=click.Choice(["cpp"]), required=True, help="Its language.")
 @click.option("-o", "--output", type=PATH, required=True, help="Folder to make.")
 @click.option(
     "--public-key", type=PATH, help="Key of the signer; without it only hashes are checked."

@@ -65,7 +65,7 @@ def package() -> None:
     "references",
     type=PATH,
     multiple=True,
-    help="FP32 ONNX model that reports start from, an import if it has none itself; repeatable.",
+    help="FP32 ONNX model that reports start from, as imported if it has no report; repeatable.",
 )
 @click.option("--calibration", type=PATH, help="Stats of calib collect for an INT8 model.")
 @click.option("--engine", "engines", type=PATH, multiple=True, help="Engine of MODEL; repeatable.")

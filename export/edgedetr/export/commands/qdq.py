@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.calib.targets import Target
+    from edgedetr.export.search.int8_choice import Chosen, Request
     from edgedetr.export.transforms.quantize import Rest
     from edgedetr.runtime.spec import ModelSpec
 
 
 GATE_FRAMES, AP_FRAMES = 200, 500
+
+_LABEL_FREE = ("--max-score-error", "--max-iou-loss")
+_BESIDE = ("--min-speedup",)
+_OPTIONS = ("--gate", "--max-ap-drop", *_LABEL_FREE, *_BESIDE)
 
 
 @click.command()
@@ -54,7 +60,23 @@ GATE_FRAMES, AP_FRAMES = 200, 500
 @click.option(
     "--images",
     type=PATH,
-    help="For --rest fp16: images to measure ranges on; generated if not given.",
+    help="Images to hold limits on, and for --rest fp16 to measure ranges on.",
+)
+@click.option(
+    "--max-score-error",
+    type=Number(0, 1, min_open=True),
+    help="Quantize as much as keeps 90 % of the scores within this, on images that calibration "
+    "has not seen. Default with --max-iou-loss: 0.1.",
+)
+@click.option(
+    "--max-iou-loss",
+    type=Number(0, 1),
+    help="The same for boxes: 1 less the IoU. Default with --max-score-error: 0.2.",
+)
+@click.option(
+    "--min-speedup",
+    type=Number(0, min_open=True),
+    help="Write nothing unless INT8 is so many times as fast as FP32 and FP16 in --for.",
 )
 @click.option(
     "--max-ap-drop",
@@ -69,13 +91,13 @@ GATE_FRAMES, AP_FRAMES = 200, 500
 @click.option(
     "--data",
     type=PATH,
-    help="Data set: its val split for --max-ap-drop, its train split for --gate.",
+    help="Data set: its val split for --max-ap-drop, its train split for other limits.",
 )
 @format_option
 @click.option(
     "--frames",
     type=click.IntRange(1),
-    help="Frames of --data at most, evenly spread. Default: 500 for --max-ap-drop, 200 for --gate.",
+    help="Frames to measure on at most, evenly spread. Default: 500 for --max-ap-drop, else 200.",
 )
 def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -87,15 +109,15 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     rest: Rest | None,
     spec: ModelSpec | None,
     images: Path | None,
-    max_ap_drop: float | None,
-    gate: bool,
     data: Path | None,
     kind: str | None,
     frames: int | None,
+    **wanted: Any,  # noqa: ANN401 - the limits
 ) -> None:
     """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for what will run it.
 
-    A MODEL that was trained for INT8 holds its ranges and needs no STATS.
+    A MODEL that was trained for INT8 holds its ranges and needs no STATS. With limits the largest
+    part of it that holds them is found, by measuring.
     """
     from edgedetr.export.to_fp16 import frames_of
     from edgedetr.export.to_qdq import export_qdq
@@ -104,23 +126,81 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     rest = rest or rest_of(target)
     output = output or beside(model, ".int8.onnx")
     require_apart([output], [model, stats])
+    option = _search(wanted)
+    _check(option, stats, data, images, include + exclude)
     seen = list(frames_of(images)) if images else None
-    if gate or max_ap_drop is not None:
-        if gate and max_ap_drop is not None:
-            raise UsageError("give either --gate or --max-ap-drop")
-        if stats is None or data is None or include or exclude:
-            option = "--gate" if gate else "--max-ap-drop"
-            raise UsageError(
-                f"{option} needs STATS and --data ROOT, and takes no --include or --exclude"
-            )
-        from edgedetr.export.search.int8_choice import Request, choose_coverage
-
-        frames = frames or (GATE_FRAMES if gate else AP_FRAMES)
-        request = Request(data, frames, max_ap_drop, rest, seen, kind, target)
-        chosen = choose_coverage(model, stats, output, request, command_line())
+    if option and stats:
+        request = _request(option, data, images, wanted, frames)
+        request = replace(request, rest=rest, images=seen, kind=kind, target=target)
+        files = model, stats, output
+        chosen = _chosen(option, files, request, include, exclude)
         include, exclude = chosen.include, chosen.exclude
         click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
     named = {"--spec": click.get_current_context().meta[SPEC_FILE].name} if spec else {}
     named |= {"--images": images.name} if images else {}
     share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named, target)
     click.echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))
+
+
+def _search(wanted: dict[str, Any]) -> str:
+    """Name the option that decides what is quantized; empty where there is none.
+
+    Raises:
+        UsageError: If there are two.
+    """
+    given = [o for o in _OPTIONS if wanted[o[2:].replace("-", "_")] not in (None, False)]
+    deciding = [o for o in given if o not in _BESIDE]
+    if len(deciding) > 1 and set(deciding) != set(_LABEL_FREE):
+        raise UsageError(f"give either {' or '.join(deciding)}")
+    return next(iter([*deciding, *given]), "")
+
+
+def _check(
+    option: str, stats: Path | None, data: Path | None, images: Path | None, choice: str
+) -> None:
+    """Refuse a search that lacks something, or that leaves nothing to search for."""
+    if not option or (option in _BESIDE and stats):
+        return
+    if option in _BESIDE:
+        raise UsageError(f"{option} needs STATS")
+    source = "--images DIR or --data ROOT" if option in _LABEL_FREE else "--data ROOT"
+    has_source = data or (images and option in _LABEL_FREE)
+    if stats is None or not has_source or choice:
+        raise UsageError(f"{option} needs STATS and {source}, and takes no --include or --exclude")
+
+
+def _request(
+    option: str,
+    data: Path | None,
+    images: Path | None,
+    wanted: dict[str, Any],
+    frames: int | None,
+) -> Request:
+    """Make the request of a search."""
+    from edgedetr.export.search.int8_choice import Request
+    from edgedetr.export.verify.limits import Gate
+
+    limits, loss = None, wanted["max_iou_loss"]
+    if option in _LABEL_FREE:
+        iou = None if loss is None else 1 - loss
+        limits = Gate(iou, wanted["max_score_error"]).limits("int8")
+    return Request(
+        data,
+        frames or (AP_FRAMES if option == "--max-ap-drop" else GATE_FRAMES),
+        wanted["max_ap_drop"],
+        folder=None if data else images,
+        limits=limits,
+        min_speedup=wanted["min_speedup"],
+    )
+
+
+def _chosen(
+    option: str, files: tuple[Path, Path, Path], request: Request, include: str, exclude: str
+) -> Chosen:
+    """Search for what goes into INT8, or only measure how fast it is."""
+    from edgedetr.export.search.int8_choice import Chosen, check_speed, choose_coverage
+
+    model, stats, output = files
+    if option not in _BESIDE:
+        return choose_coverage(model, stats, output, request, command_line())
+    return Chosen(include, exclude, (check_speed(model, stats, request, include, exclude),))

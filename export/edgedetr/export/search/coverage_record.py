@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from edgedetr.export.search.sensitivity import BlockEffect
+from edgedetr.export.search.speed import Speed
 from edgedetr.export.transforms.quantize import Rest
 from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.files import read_json, write_text
@@ -75,6 +76,7 @@ class CoverageRecord:
         nothing_to_compare: Whether the FP32 model has no detection in the frames, so that nothing
             could be measured.
         said: The result in a line.
+        speed: How fast the INT8 model is in what runs it; None where it was not measured.
     """
 
     int8: str
@@ -94,6 +96,7 @@ class CoverageRecord:
     rest: Rest = "fp32"
     nothing_to_compare: bool = False
     said: str = ""
+    speed: Speed | None = None
 
     def write(self, output: Path) -> Path:
         """Write it beside an INT8 model; return its path."""

@@ -29,7 +29,7 @@ from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.images import list_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import onnx
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from edgedetr.calib.stats import CalibrationStats
     from edgedetr.calib.targets import Target
     from edgedetr.export.search.trial import Effect
+    from edgedetr.export.verify.limits import Limits
     from edgedetr.runtime.spec import ModelSpec
 
 CALIBRATION = 128
@@ -46,10 +47,10 @@ CALIBRATION = 128
 
 @dataclass(frozen=True)
 class Candidate:
-    """Layers that go into INT8 together: those of one kind in a block.
+    """Layers that go into INT8 together: those of one kind in a block, or one of them.
 
     Attributes:
-        block: Name of the block, see `edgedetr.graph.blocks`.
+        block: Name of the block, see `edgedetr.graph.blocks`, or of the one layer.
         kind: ``conv``, ``linear``, or ``first conv`` for the one that reads the image.
         points: The layers.
         macs: Their multiply-accumulates.
@@ -111,16 +112,20 @@ class Sensitivity:
         macs: Multiply-accumulates of the model.
         fp32_ap: COCO AP of the FP32 model in per cent; None without labels.
         effects: Each candidate's effect, in the order of the graph.
+        limits: When a detection counts as lost.
     """
 
     frames: int
     macs: int
     fp32_ap: float | None
     effects: dict[Candidate, Effect]
+    limits: Limits = INT8_LIMITS
 
     def worst_first(self) -> list[tuple[Candidate, Effect]]:
         """Sort by lost AP, then by lost detections and shifted scores."""
-        return sorted(self.effects.items(), key=lambda pair: damage(pair[1]), reverse=True)
+        return sorted(
+            self.effects.items(), key=lambda pair: damage(pair[1], self.limits), reverse=True
+        )
 
     def rows(self) -> tuple[BlockEffect, ...]:
         """Return plain values, the worst block first."""
@@ -210,7 +215,11 @@ def sensitivity(  # noqa: PLR0913 - what is measured, and on which frames
 
 
 def measure_sensitivity(
-    model: onnx.ModelProto, stats: CalibrationStats, trial: Trial, target: Target = "tensorrt"
+    model: onnx.ModelProto,
+    stats: CalibrationStats,
+    trial: Trial,
+    target: Target = "tensorrt",
+    limits: Limits = INT8_LIMITS,
 ) -> Sensitivity:
     """Measure each candidate of a model alone.
 
@@ -219,20 +228,33 @@ def measure_sensitivity(
         stats: Its ranges.
         trial: The frames, on which the model itself has run.
         target: What the graph is for.
+        limits: When a detection counts as lost.
 
     Raises:
         ArtifactError: If the model has nothing to quantize, or the stats lack a tensor.
     """
     found = candidates(model, target)
     if not found:
-        raise ArtifactError("the model has no layer to quantize ahead of its decoder")
+        raise ArtifactError("the model has no layer to quantize")
+    effects = effects_alone(model, stats, trial, found, target)
+    total = sum(macs(model).values())
+    return Sensitivity(len(trial), total, trial.ap, effects, limits)
+
+
+def effects_alone(
+    model: onnx.ModelProto,
+    stats: CalibrationStats,
+    trial: Trial,
+    found: Sequence[Candidate],
+    target: Target = "tensorrt",
+) -> dict[Candidate, Effect]:
+    """Measure each of some candidates alone; takes what `measure_sensitivity` does."""
     effects = {}
-    with tqdm(found, desc="sensitivity", unit="block", disable=None) as bar:
+    with tqdm(found, desc="sensitivity", disable=None) as bar:
         for candidate in bar:
             alone = quantized(model, stats, [candidate], target)
             effects[candidate] = trial.effect(alone, candidate.name)
-    total = sum(macs(model).values())
-    return Sensitivity(len(trial), total, trial.ap, effects)
+    return effects
 
 
 def candidates(model: onnx.ModelProto, target: Target = "tensorrt") -> list[Candidate]:
@@ -255,6 +277,20 @@ def candidates(model: onnx.ModelProto, target: Target = "tensorrt") -> list[Cand
     ]
 
 
+def split(model: onnx.ModelProto, blocks: Iterable[Candidate]) -> dict[Candidate, list[Candidate]]:
+    """Split each block that has several layers into candidates of one layer each."""
+    counts, nodes = macs(model), model.graph.node
+    return {
+        block: [
+            Candidate(name, block.kind, (point,), counts[name])
+            for point in block.points
+            for name in (label(nodes[point.index]),)
+        ]
+        for block in blocks
+        if len(block.points) > 1
+    }
+
+
 def quantized(
     model: onnx.ModelProto,
     stats: CalibrationStats,
@@ -274,9 +310,9 @@ def patterns(
     return _pattern(inside - default), _pattern(default - inside)
 
 
-def damage(effect: Effect) -> tuple[float, float]:
+def damage(effect: Effect, limits: Limits = INT8_LIMITS) -> tuple[float, float]:
     """Return the loss of an effect: points of AP, then lost detections and shifted scores."""
-    moved = effect.share(INT8_LIMITS).share + (effect.figures.mean_score_error or 0.0)
+    moved = effect.share(limits).share + (effect.figures.mean_score_error or 0.0)
     return max(0.0, effect.ap_drop or 0.0), moved
 
 

@@ -135,6 +135,7 @@ class Trial:
 
     Attributes:
         ap: COCO AP of the reference in per cent; None without labels.
+        counts: How many of its detections must have a match, in each frame.
 
     Raises:
         ArtifactError: If the model cannot be run, or its outputs are not finite.
@@ -149,6 +150,8 @@ class Trial:
             self._inputs, self._places = self._preprocessed()
             self._reference = self._detections(model, "FP32")
             self.ap = self._ap(self._reference)
+            most = spec.max_detections
+            self.counts = [int(RULE.counts(f, most).sum()) for f in self._reference]
             self._without: list[float] = []
             self._check_reference()
         except BaseException:

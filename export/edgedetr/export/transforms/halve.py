@@ -16,6 +16,7 @@ from edgedetr.export.transforms.fp32_rules import islands
 from edgedetr.export.transforms.typed_graph import Halves, typed
 from edgedetr.graph.macs import macs
 from edgedetr.graph.wiring import Wiring, element_types, label
+from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -60,7 +61,8 @@ class HalfShare:
     def in_fp32(self) -> str:
         """Return how many nodes stay in FP32, and why."""
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.islands.items())
-        found = f"{self.float_nodes - self.nodes} nodes ({reasons})" if reasons else "none"
+        nodes = counted(self.float_nodes - self.nodes, "node")
+        found = f"{nodes} ({reasons})" if reasons else "none"
         return f"{found}; for their error: {', '.join(self.kept)}" if self.kept else found
 
 
@@ -133,13 +135,13 @@ def _share(
 ) -> HalfShare:
     counts = macs(model)
     inside = {label(model.graph.node[i]) for i in where.half}
-    counted = Counter(reasons.get(i, "between") for i in where.full)
+    kept = Counter(reasons.get(i, "between") for i in where.full)
     return HalfShare(
         nodes=len(where.half),
         float_nodes=len(where.half) + len(where.full),
         half_macs=sum(count for name, count in counts.items() if name in inside),
         macs=sum(counts.values()),
         casts=where.casts,
-        islands=dict(counted.most_common()),
+        islands=dict(kept.most_common()),
         kept=blocks,
     )

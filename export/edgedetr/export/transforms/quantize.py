@@ -32,6 +32,7 @@ from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.requirements import opset_of, raise_opset
 from edgedetr.graph.wiring import Wiring, reads, replace_items
 from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -74,7 +75,8 @@ class QuantizedShare:
         share = self.int8_macs / self.macs
         rest = f"; the rest FP16, in FP32 {self.rest.in_fp32()}" if self.rest else ""
         return (
-            f"{self.nodes} nodes in INT8 of {self.convolutions} convolutions; "
+            f"{counted(self.nodes, 'node')} in INT8 of "
+            f"{counted(self.convolutions, 'convolution')}; "
             f"{share:.1%} of {self.macs / 1e9:.3f} GMACs{rest}"
         )
 

@@ -1,5 +1,8 @@
 """Fold what is constant out of an ONNX graph with onnxsim, or go on without it.
 
+Layers that compute more rows than the selected queries need are moved behind the selection, see
+`edgedetr.export.transforms.row_choice`.
+
 onnxsim may crash or never end, so it runs in a process of its own with a time limit, and what it
 gives back is used only where its outputs are those of before.
 """
@@ -17,6 +20,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from edgedetr.export.transforms.row_choice import rows_chosen_first
 from edgedetr.graph.exact import exact_session, run_session
 
 if TYPE_CHECKING:
@@ -76,7 +80,7 @@ def simplify(
         if problem:
             return Simplified(model, problem)
         try:
-            candidate = onnx.load(after)
+            candidate = rows_chosen_first(onnx.load(after))
             onnx.checker.check_model(candidate, full_check=True)
         except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
             return Simplified(model, f"it wrote no whole model: {_line(str(error))}")

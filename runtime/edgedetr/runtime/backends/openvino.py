@@ -92,13 +92,22 @@ def read_graph(path: Path) -> ov.Model:
     return model
 
 
-def compiled_graph(model: ov.Model, path: Path, threads: int | None = None) -> ov.CompiledModel:
+def compiled_graph(
+    model: ov.Model, path: Path, threads: int | None = None, *, profiled: bool = False
+) -> ov.CompiledModel:
     """Compile a graph for the CPU, as every model is run here.
 
+    Args:
+        model: What `read_graph` returned.
+        path: The file, for messages.
+        threads: See `open_session`.
+        profiled: Whether to measure how long each layer takes.
+
     Raises:
-        ArtifactError: If OpenVINO cannot compile it; ``path`` is for the message.
+        ArtifactError: If OpenVINO cannot compile it.
     """
     settings: dict[str, Any] = dict(_SETTINGS)
+    settings |= {"PERF_COUNT": True} if profiled else {}
     settings |= _AS_WRITTEN if _runs_as_written(model) else {}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)

@@ -19,6 +19,7 @@ CLIENT_S = 2.0
 """How long a connection may stay open, in seconds."""
 MOST_REQUEST_BYTES = 8192
 """Largest request that is read."""
+_END = b"\r\n\r\n"
 
 
 @contextmanager
@@ -53,11 +54,12 @@ def page_served(
 
 @dataclass(eq=False)
 class _Client:
-    """A connection, its request so far, and the rest of its response."""
+    """A connection, its request so far in ``size`` bytes, and the rest of its response."""
 
     connection: socket.socket
     until_s: float
-    request: bytes = b""
+    request: bytearray
+    size: int = 0
     response: memoryview = field(default_factory=lambda: memoryview(b""))
 
 
@@ -67,6 +69,8 @@ class _Server:
         self._kind = kind
         self._listener = listener
         self._clients: list[_Client] = []  # the oldest first
+        # made once: requests of any size on the heap would tear it to shreds
+        self._free = [bytearray(MOST_REQUEST_BYTES) for _ in range(MOST_CLIENTS)]
         self._waker, self._wakened = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         listener.setblocking(False)
@@ -103,7 +107,7 @@ class _Server:
                 self._drop(client)
             return
         connection.setblocking(False)
-        client = _Client(connection, monotonic() + CLIENT_S)
+        client = _Client(connection, monotonic() + CLIENT_S, self._free.pop())
         self._clients.append(client)
         self._selector.register(connection, selectors.EVENT_READ, client)
 
@@ -111,10 +115,9 @@ class _Server:
         """Read a client's request, or write the rest of its response."""
         try:
             if not client.response:
-                client.request += client.connection.recv(MOST_REQUEST_BYTES) or b"\r\n\r\n"
-                if b"\r\n\r\n" not in client.request and len(client.request) < MOST_REQUEST_BYTES:
+                if not self._has_ended(client):
                     return
-                client.response = memoryview(self._answer(client.request))
+                client.response = memoryview(self._answer(client))
                 self._selector.modify(client.connection, selectors.EVENT_WRITE, client)
             client.response = client.response[client.connection.send(client.response) :]
         except BlockingIOError:
@@ -125,14 +128,23 @@ class _Server:
         if not client.response:
             self._drop(client)
 
-    def _answer(self, request: bytes) -> bytes:
-        is_get = request.startswith((b"GET ", b"HEAD "))
+    @staticmethod
+    def _has_ended(client: _Client) -> bool:
+        """Receive a piece of a request; return whether it is the last, or fills the buffer."""
+        size = client.connection.recv_into(memoryview(client.request)[client.size :])
+        client.size += size
+        is_whole = client.request.find(_END, 0, client.size) >= 0
+        return is_whole or size == 0 or client.size == MOST_REQUEST_BYTES
+
+    def _answer(self, client: _Client) -> bytes:
+        is_head = client.request.startswith(b"HEAD ", 0, client.size)
+        is_get = is_head or client.request.startswith(b"GET ", 0, client.size)
         body = self._page() if is_get else b""
         head = (
             f"HTTP/1.0 {'200 OK' if is_get else '405 Method Not Allowed'}\r\n"
             f"Content-Type: {self._kind}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        return head.encode() + (b"" if request.startswith(b"HEAD ") else body)
+        return head.encode() + (b"" if is_head else body)
 
     def _drop_late(self) -> None:
         while self._clients and self._clients[0].until_s <= monotonic():
@@ -144,6 +156,7 @@ class _Server:
 
     def _drop(self, client: _Client) -> None:
         self._clients.remove(client)
+        self._free.append(client.request)
         self._selector.unregister(client.connection)
         with suppress(OSError):
             client.connection.shutdown(socket.SHUT_WR)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedetr.runtime.errors import StuckError
+from edgedetr.runtime.inference.freed_memory import return_freed_memory
 from edgedetr.runtime.inference.watchdog import Watchdog
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Preprocessor
@@ -126,3 +127,4 @@ class LoadedModel:
         with contextlib.suppress(StuckError):  # to free what a driver still uses would crash
             self.watchdog.run(self.session.close)
         self.watchdog.close()
+        return_freed_memory()

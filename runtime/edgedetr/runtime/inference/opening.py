@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedetr.runtime.backend_lookup import backend as find_backend
 from edgedetr.runtime.backend_lookup import suited_backend
+from edgedetr.runtime.bundled import named_detector
 from edgedetr.runtime.cuda.preflight import builder_of
 from edgedetr.runtime.errors import (
     ArtifactError,
@@ -59,7 +60,7 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
     not replaced where it fails the self-test. The log and ``runs_on`` name what was chosen.
 
     Args:
-        path: The file or package.
+        path: The file or package, or the name of a detector that comes with the whole package.
         backend: Name of a file in ``backends/``; empty for what suits the file.
         spec: Replaces the spec stored in a file, for foreign models.
         model: Name of a model in a package; chosen when empty.
@@ -75,7 +76,7 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
         UnknownNameError: If there is no such backend.
         UsageError: If a package comes without a key to check it, or with a spec.
     """
-    path = Path(path)
+    path = named_detector(Path(path))
     keeper = state if isinstance(state, CounterKeeper) else CounterKeeper(state)
     if not (path.is_dir() or path.suffix == ".tar"):
         _refuse(path, model, public_key, keeper.state)

@@ -1,9 +1,10 @@
-"""The folder of a model that comes from elsewhere, by a name of the hub or by its path."""
+"""Where a model that comes from elsewhere lies: by a name of the hub, or by its path."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from edgedetr.distill.weights.resnet_names import hub_name
 from edgedetr.distill.weights.source_config import CONFIG
 from edgedetr.distill.weights.source_preprocessor import PREPROCESSOR
 from edgedetr.distill.weights.source_tensors import INDEX, PICKLES, WEIGHTS
@@ -14,8 +15,8 @@ NEEDED = (CONFIG, PREPROCESSOR, WEIGHTS, INDEX, "model-*.safetensors")
 """The files of a repository that are downloaded; never a pickle."""
 
 
-def source_folder(source: str) -> Path:
-    """Return the folder of a model; one of the hub is downloaded once.
+def source_place(source: str) -> Path:
+    """Return the folder or safetensors file of a model; one of the hub is downloaded once.
 
     What a user brought below ``hub`` in the cache, as ``OWNER/NAME``, needs no network, and neither
     does what was downloaded before.
@@ -23,21 +24,24 @@ def source_folder(source: str) -> Path:
     Raises:
         ArtifactError: If there is no such folder, and no such name of the hub can be had.
     """
+    source = hub_name(source)
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
         return path
     brought = cache_folder("hub") / source
-    if is_foreign(source):
+    if is_foreign(source) or (source.startswith("timm/") and not path.exists()):
         return brought if (brought / CONFIG).is_file() else _downloaded(source, brought)
     if path.suffix in PICKLES:
         raise ArtifactError(
             f"{source} is a pickle, which may run code; where you trust it, load it with "
-            "transformers and write it with model.save_pretrained(FOLDER)"
+            "transformers and write it with model.save_pretrained(FOLDER), or write its tensors as "
+            "safetensors (docs/weights.md has the line)"
         )
     found = "is a file" if path.exists() else "does not exist"
     raise ArtifactError(
-        f"{source} {found}; wanted a folder with {CONFIG}, {PREPROCESSOR} and {WEIGHTS}, or a name "
-        "of the hub like ustc-community/dfine-large-coco"
+        f"{source} {found}; wanted a folder with {CONFIG}, {PREPROCESSOR} and {WEIGHTS}, a "
+        "safetensors file, a name of the hub like ustc-community/dfine-large-coco, or one of a "
+        "backbone like resnet50"
     )
 
 
@@ -50,9 +54,10 @@ def _downloaded(name: str, brought: Path) -> Path:
         folder = Path(snapshot_download(name, allow_patterns=list(NEEDED)))
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
+        processor = "" if name.startswith("timm/") else f", {PREPROCESSOR}"
         raise ArtifactError(
             f"{name} is no folder here and cannot be had from the hub ({reason}); without a "
-            f"network, bring {CONFIG}, {PREPROCESSOR} and {WEIGHTS} of "
+            f"network, bring {CONFIG}{processor} and {WEIGHTS} of "
             f"https://huggingface.co/{name} and put them into {brought}"
         ) from error
     return folder

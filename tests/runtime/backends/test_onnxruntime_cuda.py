@@ -1,4 +1,4 @@
-"""ONNX Runtime's providers for GPUs: asked for by name, and nothing in their place."""
+"""The CUDA provider: asked for by name, and nothing in its place."""
 
 import pytest
 
@@ -10,11 +10,6 @@ def test_the_provider_that_was_asked_for_runs_and_is_named(tiny_onnx, gpu_provid
     session = onnxruntime_cuda.open_session(tiny_onnx())
     assert session.runs_on.endswith("CUDAExecutionProvider")
     assert gpu_providers.asked == [[onnxruntime.CUDA, onnxruntime.CPU]]
-
-
-def test_the_cpu_is_asked_for_the_cpu_alone(tiny_onnx, gpu_providers):
-    assert onnxruntime.open_session(tiny_onnx()).runs_on.endswith(onnxruntime.CPU)
-    assert gpu_providers.asked == [[onnxruntime.CPU]]
 
 
 def test_a_provider_that_does_not_start_is_not_replaced(tiny_onnx, gpu_providers):
