@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from edgedetr.runtime import Detections, Detector, Frame, ModelSpec
-from edgedetr.runtime.detector import StageTimes
 from edgedetr.runtime.errors import ArtifactError, UnknownNameError
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.manifest import manifest_path, write_manifest
+from edgedetr.runtime.timing import StageTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -64,13 +64,14 @@ class Exported:
     moved: Figures | None = None
 
 
-def export_onnx(
+def export_onnx(  # noqa: PLR0913 - what a command line gives
     checkpoint: str | os.PathLike[str],
     output: str | os.PathLike[str],
     frames: Iterable[NDArray[np.uint8]] | None = None,
     *,
     simplified: bool = True,
     deformable_attention: Form = "gather",
+    batch: int = 1,
     command: str = "",
 ) -> Exported:
     """Write a checkpoint as ONNX, with its manifest; nothing is written unless it passes the gate.
@@ -83,6 +84,7 @@ def export_onnx(
         simplified: Whether to fold what is constant; see `edgedetr.export.transforms.simplify`.
         deformable_attention: How the graph reads feature maps; see
             `edgedetr.export.transforms.deformable_attention`.
+        batch: How many images the graph takes at once, those of several cameras.
         command: What made it, for the manifest.
 
     Raises:
@@ -95,7 +97,7 @@ def export_onnx(
     check_onnx_name(output)
     model, versions = load_model(checkpoint), versions_of(PACKAGES)
     with atomic_path(output) as temporary:
-        trace(model, temporary, deformable_attention)
+        trace(model, temporary, deformable_attention, batch)
         result = (simplify if simplified else Simplified)(load_onnx(temporary))
         _save(result.model, temporary, model, versions)
         seen = textured_frames(model.spec.input_hw) if frames is None else list(frames)

@@ -169,9 +169,7 @@ def activation_before(model: onnx.ModelProto, name: str) -> str:
 def _check_inputs(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
     constants = {t.name for t in model.graph.initializer}
     inputs = described(i for i in model.graph.input if i.name not in constants)
-    check_inputs(inputs, spec, path, any_batch=True)
-    first = inputs[spec.input_name][1][0]
-    batch = first if isinstance(first, int) else 1
+    batch = check_inputs(inputs, spec, path, may_be_open=True)
     for name, value in extra_feeds(inputs, spec, path, batch).items():
         _fix(model, name, value)
     return batch
@@ -180,8 +178,8 @@ def _check_inputs(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> int:
 def _run(
     session: onnxruntime.InferenceSession, spec: ModelSpec, path: Path, batch: int
 ) -> dict[str, NDArray[Any]]:
-    feed = np.repeat(example_input(spec)[None], batch, axis=0)
-    outputs = run_session(session, None, {spec.input_name: feed}, str(path))
+    feed = {spec.input_name: example_input(spec, batch)}
+    outputs = run_session(session, None, feed, str(path))
     return dict(zip((o.name for o in session.get_outputs()), outputs, strict=True))
 
 

@@ -6,7 +6,6 @@ import atexit
 import os
 import threading
 import weakref
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgedetr.runtime.inference.pipeline import Pipeline
 from edgedetr.runtime.inference.watchdog import wait_for_left_alone
 from edgedetr.runtime.package.counter import CounterKeeper
 from edgedetr.runtime.postprocess import postprocess
+from edgedetr.runtime.timing import StageTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,16 +49,6 @@ class State(Enum):
 
     OK = "ok"
     FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class StageTimes:
-    """What a detector spent on its frames so far, in nanoseconds."""
-
-    frames: int = 0
-    preprocess_ns: int = 0
-    infer_ns: int = 0
-    postprocess_ns: int = 0
 
 
 class Detector:
@@ -162,6 +152,11 @@ class Detector:
         return self._model.session.runs_on
 
     @property
+    def batch(self) -> int:
+        """How many frames the model takes at once."""
+        return self._model.batch
+
+    @property
     def times(self) -> StageTimes:
         """What was spent so far, without the warm-up."""
         return self._times
@@ -207,9 +202,8 @@ class Detector:
         while len(found) < len(frames):
             with self._lock:
                 self._refuse_closed()
-                size = len(self._model.session.images)
-                batch = frames[len(found) : len(found) + size]
-                found += self._answers(batch, partial(self._feed, batch))
+                rows = frames[len(found) : len(found) + self.batch]
+                found += self._answers(rows, partial(self._feed, rows))
         return found
 
     def submit(self, frame: Frame, *, wait: bool = False) -> Future[Detections]:

@@ -11,6 +11,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class StageTimes:
+    """What a detector spent on its frames so far, in nanoseconds."""
+
+    frames: int = 0
+    preprocess_ns: int = 0
+    infer_ns: int = 0
+    postprocess_ns: int = 0
+
+
+@dataclass(frozen=True)
 class Latency:
     """Percentiles of measured durations, in milliseconds.
 

@@ -14,6 +14,9 @@ import pytest
 from edgedetr.export.deploy.cpp import write_program
 from edgedetr.export.package.keys import keygen, public_path
 from edgedetr.export.package.write import Contents, package
+from edgedetr.graph.checksum import model_files
+from edgedetr.runtime.manifest import write_manifest
+from edgedetr.runtime.package.reader import Package, read_package
 from edgedetr.runtime.spec import ModelSpec
 
 HERE = Path(__file__).parent
@@ -132,3 +135,33 @@ def pack(key, tmp_path):
         return output, public_path(key) if key else None
 
     return make
+
+
+@pytest.fixture
+def packaged(tiny_onnx, tmp_path):
+    """Return an opened package: of a small model, or of an engine by a builder and that model."""
+    opened: list[Package] = []
+
+    def make(spec=None, *, engine="", batch=1):
+        model = tiny_onnx(spec=spec, batch=batch, bias=((2.0, -9.0), (-9.0, -9.0)))
+        built = tmp_path / "m.engine"
+        if engine:
+            built.write_bytes(b"engine")
+            write_manifest(
+                built,
+                kind="engine",
+                command="",
+                spec=spec or ModelSpec((8, 16), ("Car", "Pedestrian")),
+                versions=(engine,),
+                parents=model_files(model),
+                targets=("sm_87",),
+            )
+        path = tmp_path / f"p{len(opened)}.tar"
+        engines = (built,) if engine else ()
+        package(Contents((model,), engines=engines, references=(model,)), path, None)
+        opened.append(read_package(path, require_signature=False))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()

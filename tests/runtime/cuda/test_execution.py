@@ -1,5 +1,6 @@
 """Engines that are damaged or not what their spec says, and their tensors."""
 
+import numpy as np
 import pytest
 
 from edgedetr.runtime.backends import tensorrt
@@ -36,7 +37,7 @@ def test_an_onnx_file_called_an_engine_is_refused(install_trt, tiny_engine):
             {"inputs": {"images": ["HALF", [1, 3, 8, 16]]}},
             r"takes images half \[1, 3, 8, 16\], its spec says images float32 \[1, 3, 8, 16\]",
         ),
-        ({"inputs": {"images": ["FLOAT", [2, 3, 8, 16]]}}, r"takes images float32 \[2, 3, 8, 16\]"),
+        ({"inputs": {"images": ["FLOAT", [2, 3, 8, 16]]}}, r"outputs float32 \(1, 2, 2\)"),
         (
             {"inputs": {"images": ["FLOAT", [1, 3, 8, 16]], "size": ["INT32", [2]]}},
             r"takes images .*, size int32 \[2\]",
@@ -61,6 +62,19 @@ def test_a_free_batch_is_fixed_to_one(opened, answer):
         outputs={"logits": ["FLOAT", [-1, 2, 2]], "boxes": ["FLOAT", [-1, 2, 4]]},
     )
     assert answer(session, 1) == WHITE
+
+
+def test_each_row_of_a_batch_has_its_own_answer(opened):
+    session = opened(
+        inputs={"images": ["FLOAT", [2, 3, 8, 16]]},
+        outputs={"logits": ["FLOAT", [2, 2, 2]], "boxes": ["FLOAT", [2, 2, 4]]},
+    )
+    assert session.feed is None
+    assert session.images.shape == (2, 3, 8, 16)
+    session.images[1] = 1
+    logits, boxes = session.infer()
+    assert (logits.shape, boxes.shape) == ((2, 2, 2), (2, 2, 4))
+    assert not np.array_equal(logits[0], logits[1])
 
 
 def test_outputs_that_nobody_asked_for_get_memory(opened, answer):

@@ -124,3 +124,29 @@ def test_a_second_close_does_nothing(load):
     model.close()
     model.close()
     assert session.closed == 1
+
+
+class FedSession:
+    """Preprocesses on the device; reading its input buffer takes back what it was fed."""
+
+    spec, runs_on = SPEC, "a test"
+
+    def __init__(self):
+        self.host, self.reads = GreySession(), 0
+        self.infer, self.close = self.host.infer, self.host.close
+
+    @property
+    def images(self):
+        self.reads += 1
+        return self.host.images
+
+    def feed(self, _):
+        self.reads = 0
+        return PLACE
+
+
+def test_to_ask_for_the_batch_takes_back_no_frame_that_was_fed(load):
+    session = FedSession()
+    model = load(session)
+    model.feed(WHITE)
+    assert (model.batch, session.reads) == (1, 0)

@@ -28,7 +28,7 @@ SIZED = ModelSpec((64, 96), NAMES, extra_inputs=(ExtraInput("size", "width_heigh
         ("float16", [1, 3, 64, 96], "export it with an image of float32, not float16"),
         ("float32", [1, 64, 96, 3], "export it with the channels first"),
         ("float32", [1, 3, 96, 64], r"set input_hw to \[96, 64\]"),
-        ("float32", ["batch", 3, 64, 96], "export it with static batch 1"),
+        ("float32", ["batch", 3, 64, 96], "export it with a static batch, such as 1"),
     ],
 )
 def test_an_image_of_another_kind_is_refused_with_advice(kind, shape, advice):
@@ -38,9 +38,9 @@ def test_an_image_of_another_kind_is_refused_with_advice(kind, shape, advice):
 
 
 def test_a_free_batch_is_taken_on_request_alone():
-    check_inputs({"images": ("float32", ["batch", 3, "height", 96])}, SPEC, PATH, any_batch=True)
+    check_inputs({"images": ("float32", ["batch", 3, "height", 96])}, SPEC, PATH, may_be_open=True)
     with pytest.raises(ArtifactError, match="takes images"):
-        check_inputs({"images": ("float32", ["batch", 3, 65, 96])}, SPEC, PATH, any_batch=True)
+        check_inputs({"images": ("float32", ["batch", 3, 65, 96])}, SPEC, PATH, may_be_open=True)
 
 
 def test_an_input_that_the_spec_does_not_name_is_refused():

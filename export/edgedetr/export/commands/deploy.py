@@ -12,22 +12,46 @@ from edgedetr.runtime.printable import printable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.runtime.package.reader import Package
+
+TARGETS = ("cpp", "deepstream", "triton", "isaac_ros")
+
 
 @click.command()
 @click.argument("package", type=PATH)
-@click.option("--for", "target", type=click.Choice(["cpp"]), required=True, help="Its language.")
+@click.option("--for", "target", type=click.Choice(TARGETS), required=True, help="What runs it.")
 @click.option("-o", "--output", type=PATH, required=True, help="Folder to make.")
 @click.option(
     "--public-key", type=PATH, help="Key of the signer; without it only hashes are checked."
 )
-def deploy(package: Path, target: str, output: Path, public_key: Path | None) -> None:
-    """Write the source of a program that runs PACKAGE, and later ones of the same spec.
+@click.option("--model", default="", help="Name of the model in PACKAGE for a server; its first.")
+def deploy(package: Path, target: str, output: Path, public_key: Path | None, model: str) -> None:
+    """Write what another program needs to run PACKAGE: a C++ program, or a server's files.
 
-    docs/deploy-cpp.md says how to build it.
+    docs/deploy-cpp.md says how to build the first, docs/deploy-servers.md what the others get.
     """
-    from edgedetr.export.deploy.cpp import FILES, write_program
     from edgedetr.runtime.package.reader import read_package
 
     with read_package(package, public_key, require_signature=public_key is not None) as opened:
-        write_program(opened.spec, output)
-    click.echo(printable(f"{output}: {len(FILES)} files for {target}"))
+        _write(opened, target, output, model)
+    count = sum(path.is_file() for path in output.rglob("*"))
+    click.echo(printable(f"{output}: {count} files for {target}"))
+
+
+def _write(package: Package, target: str, output: Path, model: str) -> None:
+    if target == "cpp":
+        from edgedetr.export.deploy.cpp import write_program
+
+        write_program(package.spec, output)
+    elif target == "deepstream":
+        from edgedetr.export.deploy.deepstream import write_pipeline
+
+        write_pipeline(package, output, model)
+    elif target == "triton":
+        from edgedetr.export.deploy.triton import write_repository
+
+        write_repository(package, output, model)
+    else:
+        from edgedetr.export.deploy.isaac_ros import write_graph
+
+        write_graph(package, output, model)

@@ -32,12 +32,20 @@ EXPORT_FRAMES = 8
     help="How feature maps are sampled: Gather and a product, or Gather, Mul and Sum; GridSample "
     "and RoiAlign; the nearest cell.",
 )
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Images that the graph takes at once: those of several cameras.",
+)
 def onnx(
     checkpoint: Path,
     output: Path | None,
     images: Path | None,
     simplify: bool,
     deformable_attention: Form,
+    batch: int,
 ) -> None:
     """Export CHECKPOINT to ONNX and check it against PyTorch.
 
@@ -61,6 +69,7 @@ def onnx(
         frames,
         simplified=simplify,
         deformable_attention=deformable_attention,
+        batch=batch,
         command=command_line(),
     )
     if done.problem:

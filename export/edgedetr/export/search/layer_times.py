@@ -56,7 +56,7 @@ def _in_openvino(path: Path, spec: ModelSpec) -> Iterable[Kernel]:
 
     compiled = compiled_graph(read_graph(path), path, profiled=True)
     request = compiled.create_infer_request()
-    image = example_input(spec)[None]
+    image = example_input(spec)
     samples: dict[str, list[int]] = {}
     for _ in range(RUNS):
         request.infer({spec.input_name: image})
@@ -78,7 +78,7 @@ def _in_onnxruntime(path: Path, spec: ModelSpec) -> Iterable[Kernel]:
     with tempfile.TemporaryDirectory() as name:
         options.profile_file_prefix = str(Path(name) / "profile")
         engine = start_engine(path, options, [CPU])
-        image = example_input(spec)[None]
+        image = example_input(spec)
         for _ in range(RUNS):
             engine.run(None, {spec.input_name: image})
         events = json.loads(Path(engine.end_profiling()).read_text(encoding="utf-8"))

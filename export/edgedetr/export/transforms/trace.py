@@ -1,4 +1,4 @@
-"""Trace a network to an ONNX graph that runs in a vehicle: opset 17, static batch 1.
+"""Trace a network to an ONNX graph that runs in a vehicle: opset 17, static batch.
 
 Opset 17 is the first with LayerNormalization as one node. Node names keep the scopes of the network
 (``/backbone/``, ``/encoder/``, ``/decoder/``), which tell later stages where a node belongs.
@@ -36,9 +36,12 @@ LEAST_SIDE_PX = 32
 
 
 def trace(
-    model: Model, path: str | os.PathLike[str], deformable_attention: Form = "gather"
+    model: Model,
+    path: str | os.PathLike[str],
+    deformable_attention: Form = "gather",
+    batch: int = 1,
 ) -> None:
-    """Write a network as torch traces it: layers merged, static batch 1, no metadata.
+    """Write a network as torch traces it: layers merged, a static batch, no metadata.
 
     The tracer warns about every size that it fixes, which is what a static graph wants.
 
@@ -49,7 +52,7 @@ def trace(
     spec, network = model.spec, copy.deepcopy(model.network).eval()
     reparameterize(network)
     drop_absorbed_scales(network)
-    images = torch.zeros(1, 3, *spec.input_hw)
+    images = torch.zeros(batch, 3, *spec.input_hw)
     sampling, pooling = (
         sampled_by(deformable_attention, network),
         regions_pooled_by(deformable_attention),

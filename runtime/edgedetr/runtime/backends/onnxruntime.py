@@ -53,7 +53,7 @@ def open_session(
     provider: str = CPU,
     steady: bool = False,
 ) -> OnnxSession:
-    """Load an ONNX file of static batch 1.
+    """Load an ONNX file of a static batch.
 
     Q/DQ pairs become INT8 kernels, whose sums do not saturate on CPUs without VNNI either. Pairs of
     FP16 may have no such kernel: where ONNX Runtime refuses what it made of them itself, they are
@@ -126,16 +126,16 @@ class OnnxSession:
 
     Attributes:
         spec: The contract of the model.
-        images: The input buffer, float32 (1, 3, H, W); the caller writes into it.
+        images: The input buffer, float32 (B, 3, H, W); the caller writes into it.
         runs_on: Library and provider, for a reader.
     """
 
     def __init__(self, engine: ort.InferenceSession, spec: ModelSpec, path: Path) -> None:
         inputs = _described(engine.get_inputs())
-        check_inputs(inputs, spec, path)
+        batch = check_inputs(inputs, spec, path)
         self.spec = spec
         self.runs_on = f"onnxruntime {ort.__version__}, {engine.get_providers()[0]}"
-        self.images: NDArray[np.float32] = example_input(spec)[None]
+        self.images: NDArray[np.float32] = example_input(spec, batch)
         self._feeds = {spec.input_name: self.images, **extra_feeds(inputs, spec, path)}
         self._outputs = _first_outputs(engine, spec, self._feeds, path)
         self.images[...] = 0
@@ -147,7 +147,7 @@ class OnnxSession:
             _bind(self._binding.bind_output, name, array)
 
     def infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run on ``images``; return logits (1, Q, K) and boxes (1, Q, 4), owned by the session.
+        """Run on ``images``; return logits (B, Q, K) and boxes (B, Q, 4), owned by the session.
 
         The returned arrays are valid until the next call.
 
@@ -225,7 +225,7 @@ def _first_outputs(
     except Exception as error:
         raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {error}") from error
     found = {n: (str(a.dtype), a.shape) for n, a in zip(names, outputs, strict=True)}
-    check_outputs(found, spec, path)
+    check_outputs(found, spec, path, len(feeds[spec.input_name]))
     check_values(outputs, spec, path)
     return [np.zeros_like(a) for a in outputs]
 

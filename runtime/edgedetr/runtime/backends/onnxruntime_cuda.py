@@ -16,7 +16,7 @@ SUFFIXES = (".onnx",)
 
 
 def open_session(path: Path, spec: ModelSpec | None = None, *, steady: bool = False) -> OnnxSession:
-    """Load an ONNX file of static batch 1; frames go through buffers of the CPU.
+    """Load an ONNX file of a static batch; frames go through buffers of the CPU.
 
     Raises:
         ArtifactError: If the file is missing, damaged, without a spec or not what the spec says.

@@ -47,7 +47,7 @@ def open_session(
     threads: int | None = None,
     steady: bool = False,  # noqa: ARG001 - its threads do not spin
 ) -> OpenVinoSession:
-    """Load an ONNX file of static batch 1.
+    """Load an ONNX file of a static batch.
 
     What is float in the file is computed in float32, also where the CPU has bfloat16; Q/DQ pairs
     become INT8 kernels. Where those saturate, as on CPUs without VNNI, the pairs round as they are
@@ -67,10 +67,10 @@ def open_session(
     model = read_graph(path)
     spec = spec or _stored_spec(model, path)
     inputs = _described(model.inputs)
-    check_inputs(inputs, spec, path)
+    batch = check_inputs(inputs, spec, path)
     check_output_names(_described(model.outputs), spec, path)
     compiled = compiled_graph(model, path, threads)
-    session = OpenVinoSession(compiled, spec, path, extra_feeds(inputs, spec, path))
+    session = OpenVinoSession(compiled, spec, path, batch, extra_feeds(inputs, spec, path))
     if _runs_as_written(model):
         session.runs_on += ", INT8 in float32 because its INT8 kernels overflow on this CPU"
     return session
@@ -122,7 +122,7 @@ class OpenVinoSession:
 
     Attributes:
         spec: The contract of the model.
-        images: The input buffer, float32 (1, 3, H, W); the caller writes into it.
+        images: The input buffer, float32 (B, 3, H, W); the caller writes into it.
         runs_on: Library and device, for a reader.
     """
 
@@ -131,16 +131,17 @@ class OpenVinoSession:
         compiled: ov.CompiledModel,
         spec: ModelSpec,
         path: Path,
+        batch: int,
         feeds: Mapping[str, NDArray[Any]],
     ) -> None:
         self.spec = spec
         self.runs_on = f"openvino {ov.__version__.partition('-')[0]}, CPU"
-        self.images: NDArray[np.float32] = example_input(spec)[None]
+        self.images: NDArray[np.float32] = example_input(spec, batch)
         self._feeds = {spec.input_name: self.images, **feeds}
         request = compiled.create_infer_request()
         for name, array in self._feeds.items():
             request.set_tensor(name, _shared(array))
-        self._outputs = _first_outputs(request, spec, path)
+        self._outputs = _first_outputs(request, spec, path, batch)
         self.images[...] = 0
         for name, array in zip(spec.output_names, self._outputs, strict=True):
             request.set_tensor(name, _shared(array))
@@ -148,7 +149,7 @@ class OpenVinoSession:
         self._compiled: ov.CompiledModel | None = compiled
 
     def infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run on ``images``; return logits (1, Q, K) and boxes (1, Q, 4), owned by the session.
+        """Run on ``images``; return logits (B, Q, K) and boxes (B, Q, 4), owned by the session.
 
         The returned arrays are valid until the next call.
 
@@ -248,7 +249,9 @@ def _stored_spec(model: ov.Model, path: Path) -> ModelSpec:
     return spec_from_json(model.get_rt_info(_METADATA).astype(str), str(path))
 
 
-def _first_outputs(request: ov.InferRequest, spec: ModelSpec, path: Path) -> list[NDArray[Any]]:
+def _first_outputs(
+    request: ov.InferRequest, spec: ModelSpec, path: Path, batch: int
+) -> list[NDArray[Any]]:
     """Run once, because a file may leave the shapes of its outputs open; return arrays for them."""
     names = spec.output_names
     try:
@@ -258,7 +261,7 @@ def _first_outputs(request: ov.InferRequest, spec: ModelSpec, path: Path) -> lis
     except Exception as error:
         raise ArtifactError(f"{path}: OpenVINO cannot run it: {_reason(error)}") from error
     found = {n: (str(a.dtype), a.shape) for n, a in zip(names, outputs, strict=True)}
-    check_outputs(found, spec, path)
+    check_outputs(found, spec, path, batch)
     check_values(outputs, spec, path)
     return [np.zeros(a.shape, a.dtype) for a in outputs]
 

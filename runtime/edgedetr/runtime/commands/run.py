@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing, suppress
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +19,7 @@ from edgedetr.runtime.commands.options import (
 )
 from edgedetr.runtime.commands.signals import handled
 from edgedetr.runtime.pacing import old_objects_kept
-from edgedetr.runtime.printable import counted, printable
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,12 +28,17 @@ if TYPE_CHECKING:
     from edgedetr.runtime.commands.conversion import Converters
     from edgedetr.runtime.detector import Detector
     from edgedetr.runtime.health.watch import HealthOptions
+    from edgedetr.runtime.stream.stream import StreamSummary
 
 
 @click.command()
 @click.argument("model", type=PATH)
 @click.option(
-    "--source", required=True, help="Folder of images, video, camera number, URL, or pipeline."
+    "--source",
+    "sources",
+    required=True,
+    multiple=True,
+    help="Folder of images, video, camera number, URL, or pipeline; once for each camera.",
 )
 @click.option(
     "--rate",
@@ -50,7 +54,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=PATH, help="New folder: KITTI files, frames.jsonl, summary.json.")
 @click.option("--video", type=PATH, help="MP4 file with the detections drawn in.")
 @click.option("--tracker", "with_tracker", is_flag=True, help="Track objects across frames.")
-@click.option("--frames", type=click.IntRange(1), help="Stop after this many results.")
+@click.option("--frames", type=click.IntRange(1), help="Stop each camera after this many results.")
 @threshold_option
 @click.option(
     "--time-limit-s",
@@ -65,7 +69,7 @@ if TYPE_CHECKING:
 def run(  # noqa: PLR0913, PLR0917 - one argument per option
     converters: Converters,
     model: Path,
-    source: str,
+    sources: tuple[str, ...],
     rate_hz: float | None,
     deadline_ms: float | None,
     out: Path | None,
@@ -79,49 +83,45 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
 ) -> None:
     """Run MODEL, a file or package, on a stream; late frames are dropped.
 
+    With several --source, frames that come at the same time fill the model's batch. The results of
+    camera K, counted from 0, are in OUT/K and VIDEO-K.mp4, its metrics on port PORT + K.
+
     SIGTERM and SIGINT end it after the current frame, with status 0. SIGHUP opens MODEL again and
     swaps it in once it has passed its checks; if it fails them, the old one stays in use.
     """
+    from edgedetr.runtime.commands.cameras import CameraOptions, open_cameras
     from edgedetr.runtime.detector import Detector
-    from edgedetr.runtime.health.watch import watched
     from edgedetr.runtime.inference.swapping import Swapper, SwapRequests
     from edgedetr.runtime.sources.capture import DEFAULT_RATE_HZ
     from edgedetr.runtime.sources.opening import open_source
-    from edgedetr.runtime.stream.result_files import ResultFiles
-    from edgedetr.runtime.stream.run import run as run_stream
-    from edgedetr.runtime.stream.stream import Stream
-    from edgedetr.runtime.stream.tracking import Tracker
+    from edgedetr.runtime.stream.cameras import run_cameras, stop_cameras
 
-    require_apart([video], [source, model, watching.digest, watching.clipping])
     deadline_ns = round((deadline_ms or 1000 / (rate_hz or DEFAULT_RATE_HZ)) * 1e6)
-    notes, requests = _Notes(), SwapRequests()
+    options = CameraOptions(deadline_ns, out, video, with_tracker, watching).of_each(len(sources))
+    inputs = [*sources, model, watching.digest, watching.clipping]
+    require_apart([each.video for each in options], inputs)
+    requests = SwapRequests()
     with ExitStack() as stack:
         stack.enter_context(handled("SIGHUP", once=False, action=requests.request))
-        frames_in = stack.enter_context(closing(open_source(source, rate_hz, deadline_ns)))
+        opened = [
+            stack.enter_context(closing(open_source(source, rate_hz, deadline_ns)))
+            for source in sources
+        ]
         how: dict[str, Any] = {"threshold": threshold, "time_limit_s": time_limit_s, **opening}
         file = partial(runnable, model, converters)
         detector = stack.enter_context(Detector.open(file(), steady=True, **how))
-        names = detector.spec.class_names
-        watch = stack.enter_context(watched(watching, len(names), _report))
-        pace: dict[str, Any] = {"rate_hz": frames_in.rate_hz, "class_names": names}
-        files = ResultFiles(out, video, **pace, on_problem=notes)
-        tracker = Tracker(round(1e9 / frames_in.rate_hz)) if with_tracker else None
-        called: dict[str, Any] = {"on_problem": notes, "on_failure": watch.failure}
-        stream = Stream(detector, frames_in, deadline_ns=deadline_ns, tracker=tracker, **called)
-        stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stream.stop.set))
+        cameras = stack.enter_context(open_cameras(detector, opened, options, _report))
+        stop = partial(stop_cameras, cameras)
+        stack.enter_context(handled("SIGTERM", "SIGINT", once=True, action=stop))
         _report(f"{model} runs on {detector.backend}")
         swap = partial(_swapped, detector, model, file, opening)
         stack.enter_context(Swapper(requests, swap, str(model), _report))
         stack.enter_context(old_objects_kept())
-        run_stream(
-            detector,
-            stream,
-            files,
-            out=out,
-            frames=frames,
-            on_result=watch.result,
-            on_end=lambda summary: click.echo(f"{printable(model.name)}: {summary.describe()}"),
-        )
+        run_cameras(detector, cameras, frames=frames, on_end=partial(_end, model.name))
+
+
+def _end(model: str, camera: str, summary: StreamSummary) -> None:
+    click.echo(f"{printable(model)}: {camera and f'{camera}: '}{summary.describe()}")
 
 
 def _swapped(
@@ -135,19 +135,3 @@ def _swapped(
 def _report(text: str) -> None:
     with suppress(OSError):  # standard error is closed; the stream continues
         click.echo(f"edgedetr: {printable(text)}", err=True)
-
-
-class _Notes:
-    """Prints problems, at most one a second: a camera that fails would flood the log."""
-
-    def __init__(self) -> None:
-        self._last_s = -1.0
-        self._left_out = 0
-
-    def __call__(self, text: str) -> None:
-        if monotonic() - self._last_s < 1:
-            self._left_out += 1
-            return
-        more = f" ({counted(self._left_out, 'message')} left out before)" if self._left_out else ""
-        _report(f"{text}{more}")
-        self._last_s, self._left_out = monotonic(), 0

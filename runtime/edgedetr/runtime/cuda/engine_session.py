@@ -105,8 +105,8 @@ class EngineSession:
         runs_on: Library, device and what was recorded, for a reader.
         feed: Preprocesses a frame, uint8 RGB (H, W, 3), on the device and returns its placement;
             the next `infer` runs on it, unless ``images`` is read before. None where the
-            kernel cannot be compiled or loaded, or gives other bits than the CPU: then frames are
-            preprocessed on the CPU.
+            kernel cannot be compiled or loaded, or gives other bits than the CPU, and where the
+            engine takes several images at once: then frames are preprocessed on the CPU.
     """
 
     def __init__(
@@ -137,14 +137,15 @@ class EngineSession:
                 self._allocate(self._execution)
                 self._warm_up()
                 self._record()
-                self._compile_kernel()
+                if self._execution.batch == 1:
+                    self._compile_kernel()
         except BaseException:
             self.close()
             raise
 
     @property
     def images(self) -> NDArray[np.float32]:
-        """The input buffer, pinned, float32 (1, 3, H, W); reading it takes back the last feed.
+        """The input buffer, pinned, float32 (B, 3, H, W); reading it takes back the last feed.
 
         Raises:
             ValueError: If the session is closed.
@@ -159,7 +160,7 @@ class EngineSession:
         return self._graph is not None
 
     def infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run on ``images`` or the frame that was fed; return logits (1, Q, K) and boxes (1, Q, 4).
+        """Run on ``images`` or the frame that was fed; return logits (B, Q, K) and boxes (B, Q, 4).
 
         The arrays are the session's and valid until the next call.
 
@@ -227,7 +228,7 @@ class EngineSession:
         """Make the stream and all buffers, and bind them to the engine."""
         spec = self.spec
         self._stream = self._drv.Stream(_NON_BLOCKING)
-        image = (FLOAT, (1, 3, *spec.input_hw))
+        image = (FLOAT, (execution.batch, 3, *spec.input_hw))
         addresses = {}
         for name, (kind, shape) in {spec.input_name: image, **execution.outputs}.items():
             self._buffers.append(Buffer(self._drv, shape, kind))

@@ -52,7 +52,7 @@ class Execution:
                 "that use it"
             )
         inputs, outputs = self._described(spec)
-        check_outputs(outputs, spec, path)
+        check_outputs(outputs, spec, path, self.batch)
         self.outputs = {name: outputs[name] for name in spec.output_names}
         self.other_bytes = {
             name: prod(shape) * int(self._engine.get_tensor_dtype(name).itemsize)
@@ -104,17 +104,18 @@ class Execution:
     def _described(
         self, spec: ModelSpec
     ) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, tuple[str, tuple[int, ...]]]]:
-        """Check the inputs, fix a free batch to one, and describe inputs and outputs."""
+        """Check the inputs, fix a free batch to one image, and describe inputs and outputs."""
         trt, engine = self._trt, self._engine
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = {n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT}
-        wanted = (1, 3, *spec.input_hw)
         if spec.input_name in inputs:
-            self._log.clear()
-            self._context.set_input_shape(spec.input_name, wanted)  # what came of it is read below
+            batch = self._context.get_tensor_shape(spec.input_name)[0]
+            batch = max(1, batch)  # -1 where it is free
+            self._log.clear()  # what came of the next line is read below
+            self._context.set_input_shape(spec.input_name, (batch, 3, *spec.input_hw))
         found = {n: (self._type(n), tuple(self._context.get_tensor_shape(n))) for n in names}
         taken = {n: found[n] for n in names if n in inputs}
-        check_inputs(taken, spec, self._path)
+        self.batch = check_inputs(taken, spec, self._path)
         return taken, {n: found[n] for n in names if n not in inputs}
 
     def _type(self, name: str) -> str:

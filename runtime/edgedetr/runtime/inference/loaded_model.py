@@ -55,6 +55,7 @@ class LoadedModel:
 
     Attributes:
         session: The model; its ``images`` are the first buffer.
+        batch: How many frames it takes at once.
         watchdog: Runs the session.
     """
 
@@ -66,7 +67,9 @@ class LoadedModel:
         self._preprocess_spare = Preprocessor(session.spec)
         self._device_feed: DeviceFeed | None = getattr(session, "feed", None)
         self._spare: SimpleQueue[NDArray[np.float32]] = SimpleQueue()
-        self._spare.put(np.empty_like(session.images[0]))
+        images = session.images  # not read again: an engine then forgets the frame that it was fed
+        self.batch = len(images)
+        self._spare.put(np.empty_like(images[0]))
         blank = np.zeros((*self.spec.input_hw, 3), np.uint8)
         try:
             for _ in range(_WARM_UP_FRAMES):

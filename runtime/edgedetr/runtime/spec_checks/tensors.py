@@ -30,14 +30,17 @@ _ANCHORS = (1, 3, 9)  # for each cell
 _LEAST_DENSE = 80  # boxes; an input of a few cells has as many as some models have queries
 
 
-def check_inputs(found: Tensors, spec: ModelSpec, path: Path, *, any_batch: bool = False) -> None:
-    """Stop unless the inputs are one image, float32 (1, 3, H, W), and what the spec names beside.
+def check_inputs(found: Tensors, spec: ModelSpec, path: Path, *, may_be_open: bool = False) -> int:
+    """Stop unless the inputs are images, float32 (B, 3, H, W), and what the spec names beside.
 
     Args:
         found: Name of each input to its type and shape; an open size is a word.
         spec: What is wanted.
         path: The artifact, for the message.
-        any_batch: Whether more images at once will do, too, and whatever is left open.
+        may_be_open: Whether sizes may be left open.
+
+    Returns:
+        B, how many images are taken at once; 1 where that is open.
 
     Raises:
         ArtifactError: If the model takes something else.
@@ -45,13 +48,15 @@ def check_inputs(found: Tensors, spec: ModelSpec, path: Path, *, any_batch: bool
     extra = {e.name for e in spec.extra_inputs}
     wanted: Tensors = {spec.input_name: (FLOAT, [1, 3, *spec.input_hw])}
     images = {name: tensor for name, tensor in found.items() if name not in extra}
-    fits = set(images) == set(wanted) and _is_image(images[spec.input_name], spec, any_batch)
+    fits = set(images) == set(wanted) and _is_image(images[spec.input_name], spec, may_be_open)
     if not fits:
         raise ArtifactError(
             f"{path} takes {_listed(found)}, its spec says {_listed(wanted)}; "
             f"{_input_advice(images, spec)}"
         )
     extra_feeds(found, spec, path)
+    batch = images[spec.input_name][1][0]
+    return batch if isinstance(batch, int) else 1
 
 
 def extra_feeds(
@@ -170,13 +175,13 @@ def output_shapes(
     return [(FLOAT, (batch, queries, spec.columns)), boxes]
 
 
-def _is_image(tensor: tuple[str, Shape], spec: ModelSpec, any_batch: bool) -> bool:
+def _is_image(tensor: tuple[str, Shape], spec: ModelSpec, may_be_open: bool) -> bool:
     kind, shape = tensor
-    wanted = (3, *spec.input_hw)
-    if kind != FLOAT or len(shape) != 4:
+    if kind != FLOAT or len(shape) != 4 or shape[0] == 0:
         return False
-    if not any_batch:
-        return tuple(shape) == (1, *wanted)
+    if not may_be_open and any(isinstance(size, str) for size in shape):
+        return False
+    wanted = (3, *spec.input_hw)
     return all(isinstance(f, str) or f == w for f, w in zip(shape[1:], wanted, strict=True))
 
 
@@ -214,7 +219,7 @@ def _input_advice(images: Tensors, spec: ModelSpec) -> str:
     sizes = shape[2:]
     if len(sizes) == 2 and all(isinstance(s, int) for s in sizes) and (*sizes,) != spec.input_hw:
         return f"set input_hw to {list(sizes)}"
-    return "export it with static batch 1"
+    return "export it with a static batch, such as 1"
 
 
 def _output_advice(outputs: Sequence[tuple[str, Shape]], spec: ModelSpec) -> str:

@@ -36,14 +36,18 @@ SURE = 0.9
 """How much of a query's softmax no object takes where it is taken for the logit of a sigmoid."""
 
 
-def example_input(spec: ModelSpec) -> NDArray[np.float32]:
-    """Make a network input, float32 (3, H, W), of grey tiles under noise, without OpenCV."""
+def example_input(spec: ModelSpec, batch: int = 1) -> NDArray[np.float32]:
+    """Make a network input, float32 (B, 3, H, W), of grey tiles under noise, without OpenCV.
+
+    All images of the batch are the same.
+    """
     height, width = spec.input_hw
     y, x, channel = np.arange(height)[:, None], np.arange(width), np.arange(3)[:, None, None]
     tiles = (y // 24 * 89 + x // 24 * 57 + channel * 31) % 192
     noise = (y * 37 + x * 101 + y * x * 13) % 64
     mean, std = (np.array(values)[:, None, None] for values in (spec.mean, spec.std))
-    return np.ascontiguousarray(((tiles + noise) / 255 - mean) / std, np.float32)
+    image = ((tiles + noise) / 255 - mean) / std
+    return np.repeat(image[None].astype(np.float32), batch, axis=0)
 
 
 def check_values(outputs: Sequence[NDArray[Any]], spec: ModelSpec, path: Path | str) -> None:

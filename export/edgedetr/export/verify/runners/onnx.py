@@ -55,7 +55,7 @@ class OnnxRunner:
         self._name = str(path)
         self._session = exact_session(self.graph.model, self._name)
         self._selecting: dict[bool, tuple[SelectionGraph, onnxruntime.InferenceSession]] = {}
-        image = example_input(self.spec)[None]
+        image = example_input(self.spec)
         check_output_arrays(self._tensors(image), model, self.spec, path, smallest)
 
     def __call__(self, images: NDArray[np.float32]) -> Outputs:
