@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgedetr.distill.weights.hub_errors import from_hub
 from edgedetr.distill.weights.resnet_names import hub_name
 from edgedetr.distill.weights.source_config import CONFIG
 from edgedetr.distill.weights.source_preprocessor import PREPROCESSOR
@@ -48,16 +49,8 @@ def source_place(source: str) -> Path:
 def _downloaded(name: str, brought: Path) -> Path:
     """Download what is `NEEDED` of a repository, unless the hub's cache has it."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=list(NEEDED)))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        processor = "" if name.startswith("timm/") else f", {PREPROCESSOR}"
-        raise ArtifactError(
-            f"{name} is no folder here and cannot be had from the hub ({reason}); without a "
-            f"network, bring {CONFIG}{processor} and {WEIGHTS} of "
-            f"https://huggingface.co/{name} and put them into {brought}"
-        ) from error
-    return folder
+    processor = "" if name.startswith("timm/") else f", {PREPROCESSOR}"
+    needed = f"{CONFIG}{processor} and {WEIGHTS} of https://huggingface.co/{name}"
+    with from_hub(name, f"bring {needed} and put them into {brought}"):
+        return Path(snapshot_download(name, allow_patterns=list(NEEDED)))
