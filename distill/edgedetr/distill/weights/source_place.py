@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgedetr.distill.networks.torchvision_model import FAMILIES
 from edgedetr.distill.weights.hub_errors import from_hub
-from edgedetr.distill.weights.resnet_names import hub_name
+from edgedetr.distill.weights.resnet_names import BACKBONES, hub_name
 from edgedetr.distill.weights.source_config import CONFIG
 from edgedetr.distill.weights.source_preprocessor import PREPROCESSOR
 from edgedetr.distill.weights.source_tensors import INDEX, PICKLES, WEIGHTS
+from edgedetr.distill.weights.torchvision_detector import detector_file, detector_name
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.hub import cache_folder, is_foreign
+from edgedetr.runtime.hub import TORCHVISION, cache_folder, is_foreign
 
 NEEDED = (CONFIG, PREPROCESSOR, WEIGHTS, INDEX, "model-*.safetensors")
 """The files of a repository that are downloaded; never a pickle."""
@@ -25,11 +27,19 @@ def source_place(source: str) -> Path:
     Raises:
         ArtifactError: If there is no such folder, and no such name of the hub can be had.
     """
+    published = detector_name(source)
+    if published is not None:
+        return detector_file(published)
     source = hub_name(source)
     path = Path(source)
     if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
         return path
     brought = cache_folder("hub") / source
+    if source.startswith(TORCHVISION) and not path.exists():
+        raise ArtifactError(
+            f"{source} is no model of torchvision that can be imported; those are "
+            f"{', '.join([*FAMILIES, *BACKBONES])}"
+        )
     if is_foreign(source) or (source.startswith("timm/") and not path.exists()):
         return brought if (brought / CONFIG).is_file() else _downloaded(source, brought)
     if path.suffix in PICKLES:
