@@ -287,10 +287,11 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
 def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, int] | None) -> None:
     """Import the detector or backbone SOURCE, with the answers that it has in its own library.
 
-    SOURCE is a name of the Hugging Face hub, a folder with config.json, preprocessor_config.json
-    and model.safetensors, or a safetensors file of RT-DETRv4. The checkpoint works in every
-    command: as a teacher, as a start, to export, to verify and to detect. A backbone (resnet50,
-    torchvision:resnet50, a name or folder of timm) is for student.backbone_weights.
+    SOURCE is a name of the Hugging Face hub, a detector of torchvision by its name
+    (torchvision:fcos_resnet50_fpn), a folder with config.json, preprocessor_config.json and
+    model.safetensors, or a safetensors file of RT-DETRv4 or torchvision. The checkpoint works in
+    every command: as a teacher, as a start, to export, to verify and to detect. A backbone
+    (resnet50, torchvision:resnet50, a name or folder of timm) is for student.backbone_weights.
     """
     from edgedetr.distill.weights.importing import import_model
     from edgedetr.distill.weights.source_backbone import import_backbone, is_backbone
