@@ -24,7 +24,7 @@ PROGRAM = "from edgedetr.runtime.cli import main; main()"
 
 @click.group()
 def device() -> None:
-    """Find out what this device can do."""
+    """Check what models do on this device."""
 
 
 @device.command()
