@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--hardware-compatible", is_flag=True, help="Let every GPU from 8.0 up except Tegra's run it."
 )
-@click.option("--dla", is_flag=True, help="Run on a Jetson's DLA what it can; FP16 models only.")
+@click.option("--dla", is_flag=True, help="Place on a Jetson's DLA what it can run; FP16 only.")
 @click.option("--tf32", is_flag=True, help="Let FP32 products use TF32: faster, less exact.")
 def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
