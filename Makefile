@@ -27,7 +27,7 @@ GATES   := $(RUN)/verify.onnx.json $(RUN)/verify.fp16.json $(RUN)/int8.tried
 
 # A process of its own for each: TensorRT's builder, once loaded, has crashed what ran after it. The
 # longest first; docstrings runs the examples in the code.
-TESTS   := project export distill runtime bench docstrings calib graph pages device
+TESTS   := distill export project runtime bench docstrings calib graph pages device
 JOBS    ?= 2
 
 .PHONY: help setup pycuda demo distill export report test lint types check clean \

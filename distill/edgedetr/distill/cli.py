@@ -74,7 +74,7 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 def check(root: Path, kind: str | None, decode: bool, out: Path | None) -> int:
     """Count the objects of the data set ROOT, and list bad labels and images.
 
-    Problems of the most frequent kind come first; of each kind the first ten are shown.
+    The most frequent kind of problem comes first; the first ten of each kind are shown.
     """
     from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
@@ -109,7 +109,7 @@ def _show_problems(found: Survey) -> None:
 @click.option("--to", required=True, metavar="NAME", help="Format to write.")
 @format_option
 def convert(root: Path, out: Path, to: str, kind: str | None) -> None:
-    """Write the data set ROOT in another format into the new folder OUT, and say what that loses.
+    """Write the data set ROOT in another format into the new folder OUT, and list what is lost.
 
     Boxes stay where they are to a ten-thousandth of a pixel. Images are hard links, or copies where
     the file system has none.
@@ -285,7 +285,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     show_default="the preprocessor's",
 )
 def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, int] | None) -> None:
-    """Import the detector or backbone SOURCE, with the answers that it has in its own library.
+    """Import the detector or backbone SOURCE, with the outputs that it has in its own library.
 
     SOURCE is a name of the Hugging Face hub, a detector of torchvision by its name
     (torchvision:fcos_resnet50_fpn), a folder with config.json, preprocessor_config.json and
