@@ -31,6 +31,8 @@ def test_what_can_only_mean_one_thing_is_read(read, value, wanted):
         (whole_number, True, "True, wanted a whole number"),
         (whole_number, 1.5, "1.5, wanted a whole number"),
         (whole_number, "-1", "'-1', wanted a whole number"),
+        (whole_number, 10**400, "wanted a number below 2.63"),
+        (whole_number, 1e300, "wanted a number below 2.63"),
         (finite_number, "nan", "'nan', wanted finite numbers"),
         (finite_number, None, "None, wanted finite numbers"),
         (finite_number, 10**400, "wanted finite numbers"),

@@ -15,6 +15,7 @@ from safetensors.torch import save_model as save_weights
 from edgedetr.distill.model import Architecture, Model, new_model
 from edgedetr.distill.networks.fake_quantization import QUANTIZATION_KEY, quantization_from_json
 from edgedetr.distill.networks.reparameterize import is_reparameterized, reparameterize
+from edgedetr.distill.networks.transformers_model import bounded
 from edgedetr.distill.weights.normalization import BACKBONE_KEY
 from edgedetr.distill.weights.tensor_file import tensor_path
 from edgedetr.runtime.errors import ArtifactError, SettingsError
@@ -93,7 +94,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         architecture = _architecture(metadata)
     except (ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{path}: its metadata is damaged: {error}") from error
-    model = new_model(kind.family, kind.preset, spec, architecture)
+    with bounded(path.stat().st_size // 2):  # in FP16; preset or architecture may be hostile
+        model = new_model(kind.family, kind.preset, spec, architecture)
     if QUANTIZATION_KEY in metadata:
         quantization = quantization_from_json(metadata[QUANTIZATION_KEY], str(path))
         model = replace(model, quantization=quantization)
