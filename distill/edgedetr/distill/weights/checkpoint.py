@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +95,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         architecture = _architecture(metadata)
     except (ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{path}: its metadata is damaged: {error}") from error
-    with bounded(path.stat().st_size // 2):  # in FP16; preset or architecture may be hostile
+    most = path.stat().st_size // 2  # numbers in FP16; an architecture may be hostile
+    with bounded(most) if architecture else nullcontext():
         model = new_model(kind.family, kind.preset, spec, architecture)
     if QUANTIZATION_KEY in metadata:
         quantization = quantization_from_json(metadata[QUANTIZATION_KEY], str(path))
