@@ -36,3 +36,14 @@ def test_a_report_of_the_command_is_read(reported_run):
     record = read_report(reported_run / "report.json")
     assert list(record.models) == ["teacher", "student", "student.int8"]
     assert record.teacher()["ap50"] == 1
+
+
+def test_texts_of_a_report_stay_on_their_line(tmp_path, record_values):
+    values = record_values
+    values["models"][0]["name"] = "student\n\x1b[2Jedgedetr: all fine"
+    values["machine"]["processor"] = "CPU\nall fine"
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    record = read_report(path)
+    assert "student \\x1b[2Jedgedetr: all fine" in record.models
+    assert record.machine.startswith("CPU all fine, ")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.commands.options import PATH, Number, command_line, require_apart
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def check(  # noqa: PLR0913, PLR0917 - one argument per option
     found = record(model, gpu, checks, pace, before_c, command_line())
     write_text(output, json.dumps(found, indent=2, allow_nan=False) + "\n")
     for one in checks:
-        click.echo(printable(describe(one)))
+        echo(printable(describe(one)))
     if found["verdict"] != "passed":
         raise GateError(f"{model}: device check failed on {gpu.name}; {output} has the reasons")
 
