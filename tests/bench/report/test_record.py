@@ -38,12 +38,8 @@ def test_a_report_of_the_command_is_read(reported_run):
     assert record.teacher()["ap50"] == 1
 
 
-def test_texts_of_a_report_stay_on_their_line(tmp_path, record_values):
-    values = record_values
-    values["models"][0]["name"] = "student\n\x1b[2Jedgedetr: all fine"
-    values["machine"]["processor"] = "CPU\nall fine"
-    path = tmp_path / "report.json"
-    path.write_text(json.dumps(values), encoding="utf-8")
-    record = read_report(path)
-    assert "student \\x1b[2Jedgedetr: all fine" in record.models
-    assert record.machine.startswith("CPU all fine, ")
+def test_texts_of_a_report_stay_on_their_line(report_json):
+    processor = {"processor": "CPU\nall fine", "cores": 2}
+    record = read_report(report_json(student="s\n\x1b[2Jall fine", machine=processor))
+    assert "s \\x1b[2Jall fine" in record.models
+    assert record.machine == "CPU all fine, 2 cores"

@@ -213,3 +213,11 @@ def require_apart(
             is_read and any(output.resolve().is_relative_to(folder) for folder in folders)
         ):
             raise UsageError(f"{output} is an input of the same command; choose another output")
+
+
+def ask_passphrase() -> str:
+    """Prompt for the passphrase of a key on a terminal; return an empty one elsewhere."""
+    if not sys.stdin.isatty():
+        return ""
+    answer: str = click.prompt("Passphrase", hide_input=True, err=True)
+    return answer
