@@ -202,10 +202,10 @@ def train(
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
     """List the recipes that train takes by name; with NAME, print that one."""
-    from edgedetr.distill.recipes import recipe_path, recipes, summary
+    from edgedetr.distill.recipes import recipe_path, recipe_text, recipes, summary
 
     if name:
-        echo(recipe_path(Path(name)).read_text(encoding="utf-8"), nl=False)
+        echo(recipe_text(recipe_path(Path(name))), nl=False)
         return
     for found, path in recipes().items():
         echo(f"{found:24}{summary(path)}")

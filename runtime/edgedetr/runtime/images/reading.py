@@ -12,7 +12,13 @@ import numpy as np
 
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import read_bytes
-from edgedetr.runtime.images.headers import UPRIGHT, header_of, image_header, is_whole
+from edgedetr.runtime.images.headers import (
+    MOST_BYTES,
+    UPRIGHT,
+    header_of,
+    image_header,
+    is_whole,
+)
 from edgedetr.runtime.images.jpeg_scans import ends_early
 from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings, refuse_damaged_jpeg
 from edgedetr.runtime.printable import printable
@@ -26,8 +32,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 """Suffixes of image files, in lower case."""
-MOST_BYTES = 256 << 20
-"""Largest file that is read."""
 MOST_PIXELS = 1 << 27
 """Most pixels that are decoded: a small file may claim billions."""
 MOST_FRAMES = 128
