@@ -62,6 +62,12 @@ def test_what_no_network_can_be_made_of_is_one_line(options, given):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("count", [0, -5])
+def test_no_queries_are_refused(count):
+    with pytest.raises(ArtifactError, match=f"num_detection_tokens = {count}, wanted 1 or more"):
+        network(num_detection_tokens=count)
+
+
 @pytest.mark.parametrize("options", [{"hidden_size": 10**7}, {"num_detection_tokens": 10**9}])
 def test_a_network_that_dwarfs_its_weights_is_not_made(options):
     given = network().state_dict()

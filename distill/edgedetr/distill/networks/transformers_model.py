@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 3
 """How many tensors a message names."""
+COUNTS = ("num_queries", "num_detection_tokens")
+"""Numbers of queries, which transformers takes as they are."""
 MOST_TENSORS = 50_000
 """Weights and biases that a network has at most, so that no config asks for millions of layers."""
 SLACK, LEAST = 4, 1_000_000
@@ -34,15 +36,21 @@ def config_from(
     """Return the configuration of a ``config.json``, for a number of classes.
 
     Raises:
-        ArtifactError: If transformers refuses a value.
+        ArtifactError: If transformers refuses a value, or it is no number of queries.
     """
     try:
-        return kind.from_dict({**values, "num_labels": num_classes})
+        config = kind.from_dict({**values, "num_labels": num_classes})
     except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise ArtifactError(
             f"transformers refuses the config of {kind.model_type}: {reason}"
         ) from (error)
+    for name in COUNTS:
+        if (count := getattr(config, name, 1)) < 1:
+            raise ArtifactError(
+                f"the config of {kind.model_type} has {name} = {count}, wanted 1 or more"
+            )
+    return config
 
 
 def network_from(
