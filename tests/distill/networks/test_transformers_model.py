@@ -68,6 +68,12 @@ def test_no_queries_are_refused(count):
         network(num_detection_tokens=count)
 
 
+@pytest.mark.parametrize("size", [10**6, [32, 10**6]])
+def test_giant_inputs_are_refused(size):
+    with pytest.raises(ArtifactError, match=r"image_size = .*1000000.*, wanted at most 16384"):
+        network(image_size=size)
+
+
 @pytest.mark.parametrize("options", [{"hidden_size": 10**7}, {"num_detection_tokens": 10**9}])
 def test_a_network_that_dwarfs_its_weights_is_not_made(options):
     given = network().state_dict()

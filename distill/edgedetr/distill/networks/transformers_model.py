@@ -11,6 +11,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers.utils import logging
 
 from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.spec import MAX_SIDE_PX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -23,6 +24,8 @@ MOST_NAMED = 3
 """How many tensors a message names."""
 COUNTS = ("num_queries", "num_detection_tokens")
 """Numbers of queries, which transformers takes as they are."""
+SIZES = ("anchor_image_size", "image_size")
+"""Sides of an input that a network prepares for when it is made."""
 MOST_TENSORS = 50_000
 """Weights and biases that a network has at most, so that no config asks for millions of layers."""
 SLACK, LEAST = 4, 1_000_000
@@ -36,7 +39,7 @@ def config_from(
     """Return the configuration of a ``config.json``, for a number of classes.
 
     Raises:
-        ArtifactError: If transformers refuses a value, or it is no number of queries.
+        ArtifactError: If transformers refuses a value, or it is no number of queries or no side.
     """
     try:
         config = kind.from_dict({**values, "num_labels": num_classes})
@@ -49,6 +52,14 @@ def config_from(
         if (count := getattr(config, name, 1)) < 1:
             raise ArtifactError(
                 f"the config of {kind.model_type} has {name} = {count}, wanted 1 or more"
+            )
+    for name in SIZES:
+        sides = getattr(config, name, None) or ()
+        if any(
+            side > MAX_SIDE_PX for side in (sides if isinstance(sides, (list, tuple)) else (sides,))
+        ):
+            raise ArtifactError(
+                f"the config of {kind.model_type} has {name} = {sides}, wanted at most {MAX_SIDE_PX}"
             )
     return config
 
