@@ -293,8 +293,8 @@ def of_security() -> str:
             f"(limit {soak['limit_mb']:.0f}), open files",
             f"  {soak['files_before']:.0f} before and {soak['files_after']:.0f} after.",
             f"- {kills['kills']} kills of a training at random moments{age(kills)}, {after} with",
-            f"  a saved state: {kills['equal']} of {kills['runs']} runs end with the bytes of the one",
-            "  that nobody killed.",
+            f"  a saved state: {kills['equal']} of {kills['runs']} runs end with the bytes",
+            "  of the one that nobody killed.",
             "",
         ]
     )

@@ -68,10 +68,9 @@ def test_no_queries_are_refused(count):
         network(num_detection_tokens=count)
 
 
-@pytest.mark.parametrize("size", [10**6, [32, 10**6]])
-def test_giant_inputs_are_refused(size):
+def test_giant_inputs_are_refused():
     with pytest.raises(ArtifactError, match=r"image_size = .*1000000.*, wanted at most 16384"):
-        network(image_size=size)
+        network(image_size=[32, 10**6])
 
 
 @pytest.mark.parametrize("options", [{"hidden_size": 10**7}, {"num_detection_tokens": 10**9}])

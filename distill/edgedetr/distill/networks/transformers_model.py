@@ -55,11 +55,10 @@ def config_from(
             )
     for name in SIZES:
         sides = getattr(config, name, None) or ()
-        if any(
-            side > MAX_SIDE_PX for side in (sides if isinstance(sides, (list, tuple)) else (sides,))
-        ):
+        if max(sides if isinstance(sides, (list, tuple)) else (sides,), default=0) > MAX_SIDE_PX:
             raise ArtifactError(
-                f"the config of {kind.model_type} has {name} = {sides}, wanted at most {MAX_SIDE_PX}"
+                f"the config of {kind.model_type} has {name} = {sides}, wanted at most "
+                f"{MAX_SIDE_PX} a side"
             )
     return config
 
