@@ -36,6 +36,7 @@ def test_what_can_only_mean_one_thing_is_read(read, value, wanted):
         (finite_number, "nan", "'nan', wanted finite numbers"),
         (finite_number, None, "None, wanted finite numbers"),
         (finite_number, 10**400, "wanted finite numbers"),
+        (finite_number, -1e300, "wanted a number below 2.63"),
         (crowd_flag, 2, "iscrowd 2, wanted 0 or 1"),
         (class_name, "a\0b", "wanted printable text"),
     ],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
 MOST = 1 << 63
-"""Ids and sizes are smaller: they fit into 64 bits."""
+"""Ids, sizes and coordinates are smaller: they fit into 64 bits, and products of two are finite."""
 _FLAGS = {"0": False, "1": True, "false": False, "true": True}
 
 
@@ -47,6 +47,8 @@ def finite_number(value: object) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{short(value)}, wanted finite numbers")
+    if abs(number) >= MOST:
+        raise ValueError(f"{short(value)}, wanted a number below 2^63")
     return number
 
 
