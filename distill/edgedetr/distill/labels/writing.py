@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.distill.labels.frames import CheckedFrame
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def decimal(value: float) -> str:
@@ -30,13 +34,23 @@ def rounded(value: float) -> float | int:
     return int(near) if near == int(near) else near
 
 
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; a full disk is told of the copy, and not of its source."""
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
+
+
 def place_image(source: Path, target: Path) -> None:
     """Put an image in place as a hard link; where the file system has none, as a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), target)
     except OSError:
-        shutil.copyfile(source, target)
+        _copy(source, target)
 
 
 def image_name(frame: CheckedFrame) -> str:
