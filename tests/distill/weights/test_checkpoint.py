@@ -110,8 +110,10 @@ def test_a_changed_file_does_not_match_its_manifest(tmp_path, make_model):
 def test_an_architecture_that_dwarfs_its_file_is_refused(tmp_path, foreign):
     path = tmp_path / "m.safetensors"
     model = import_model(foreign(), path)
-    config = {**model.architecture.config, "decoder_ffn_dim": 10**8}
-    hostile = replace(model, architecture=replace(model.architecture, config=config))
+    own = model.architecture
+    assert own
+    config = {**own.config, "decoder_ffn_dim": 10**8}
+    hostile = replace(model, architecture=replace(own, config=config))
     save_model(path, hostile, command="a test")
     with pytest.raises(ArtifactError, match=r"its config asks for a network of \d+ parameters"):
         load_model(path)

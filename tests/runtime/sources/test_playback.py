@@ -12,7 +12,8 @@ MS = 1_000_000
 
 def played(source, clock=None, work_ms=0):
     """Return (name, captured in ms, dropped) of each frame, and the problems."""
-    stop, frames, problems = StopFlag(), [], []
+    stop, frames = StopFlag(), []
+    problems: list[str] = []
     while (capture := _next(source, stop, problems)) is not None:
         if capture.frame is not None:
             times = (capture.frame.timestamp_ns // MS, capture.dropped)

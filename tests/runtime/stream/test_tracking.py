@@ -76,8 +76,13 @@ def test_a_period_that_takes_ever_more_steps_is_refused(period_ns):
 
 def test_a_gap_has_so_many_steps_and_no_more(monkeypatch):
     pytest.importorskip("edgefirst.tracker")
-    steps = []
-    monkeypatch.setattr(tracking, "_step", lambda *step: steps.append(step[-1]) or [None])
+    steps: list[int] = []
+
+    def step(*given):
+        steps.append(given[-1])
+        return [None]
+
+    monkeypatch.setattr(tracking, "_step", step)
     quickest = Tracker(LEAST_PERIOD_NS)
     for time_ns in (0, 2**64 - 1):
         quickest.update(found((100, 0, 0.9)), time_ns)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    _Indices = tuple[NDArray[np.int64], NDArray[np.int64]]
+    _Indices = tuple[NDArray[np.intp], NDArray[np.intp]]
     """Rows and columns."""
 
 ALPHAS = 0.05 + 0.05 * np.arange(19)
@@ -114,7 +114,7 @@ def hota(frames: Sequence[TrackedFrame]) -> HotaCounts:
         return of_object[pairs // len(tracks)] + of_track[pairs % len(tracks)]
 
     shares = [_shares(frame.overlap) for frame in frames]
-    near = [np.nonzero(share) for share in shares]
+    near = [_where(share > 0) for share in shares]
     keys = _keys(places, near, len(tracks))
     pairs, place = np.unique(_joined(keys), return_inverse=True)
     met = np.concatenate(
@@ -173,7 +173,7 @@ def identity(frames: Sequence[TrackedFrame]) -> IdentityCounts:
     """Count for IDF1: each track stands for one object at most, chosen over the whole sequence."""
     objects, tracks = _numbering(frames)
     places = [_places(frame, objects, tracks) for frame in frames]
-    near = [np.nonzero(frame.overlap >= MIN_IOU) for frame in frames]
+    near = [_where(frame.overlap >= MIN_IOU) for frame in frames]
     pairs, times = np.unique(_joined(_keys(places, near, len(tracks))), return_counts=True)
     hits = _most(pairs // len(tracks), pairs % len(tracks), times, (len(objects), len(tracks)))
     labelled = sum(len(frame.objects) for frame in frames)
@@ -202,7 +202,7 @@ def _most(
     return worst * shape[0] - int(graph[found].sum())
 
 
-def _numbering(frames: Sequence[TrackedFrame]) -> _Indices:
+def _numbering(frames: Sequence[TrackedFrame]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the numbers of all objects and of all tracks, ascending."""
     objects = np.unique(_joined([frame.objects for frame in frames]))
     tracks = np.unique(_joined([frame.tracks for frame in frames]))
@@ -213,10 +213,17 @@ def _places(frame: TrackedFrame, objects: NDArray[np.int64], tracks: NDArray[np.
     return np.searchsorted(objects, frame.objects), np.searchsorted(tracks, frame.tracks)
 
 
+def _where(chosen: NDArray[np.bool_]) -> _Indices:
+    rows, columns = np.nonzero(chosen)
+    return rows, columns
+
+
 def _shares(overlap: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each overlap's share of what its object and its track overlap with in the frame."""
     both = overlap.sum(0)[None, :] + overlap.sum(1)[:, None] - overlap
-    return np.divide(overlap, both, out=np.zeros_like(overlap), where=both > _EPSILON)
+    shares = np.zeros_like(overlap)
+    np.divide(overlap, both, out=shares, where=both > _EPSILON)
+    return shares
 
 
 def _keys(
@@ -224,10 +231,10 @@ def _keys(
 ) -> list[NDArray[np.int64]]:
     """Return one number for each pair of an object and a track that is chosen in a frame."""
     return [
-        rows[g] * tracks + columns[t]
+        rows[g].astype(np.int64) * tracks + columns[t]
         for (rows, columns), (g, t) in zip(places, chosen, strict=True)
     ]
 
 
-def _joined(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(0, np.int64), *parts])
+def _joined(parts: Sequence[NDArray[np.int64] | NDArray[np.intp]]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)

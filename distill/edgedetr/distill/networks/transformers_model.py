@@ -134,7 +134,7 @@ def bounded(parameters: int) -> Iterator[None]:
                 f"are {parameters}; bring config.json and weights of the same model"
             )
 
-    hook = register_module_parameter_registration_hook(note)  # type: ignore[no-untyped-call]
+    hook = register_module_parameter_registration_hook(note)
     try:
         yield
     finally:
