@@ -1,6 +1,7 @@
 """Signatures beside a file."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,8 @@ def test_a_file_that_is_too_large(signed):
     path, _ = signed
     with pytest.raises(ArtifactError, match="is no signature"):
         signer_of(path, 4)
+
+
+def test_a_folder_has_a_place_for_its_signature_too():
+    assert signature_path(Path()) == Path(".sig")
+    assert signature_path(Path("a/b.json")) == Path("a/b.json.sig")

@@ -34,7 +34,7 @@ class DetachedSignature:
 
 def signature_path(path: Path) -> Path:
     """Return where the signature of a file lies."""
-    return path.with_name(path.name + ".sig")
+    return path.parent / f"{path.name}.sig"
 
 
 def write_signature(path: Path, data: bytes, key: Ed25519PrivateKey) -> None:
