@@ -89,7 +89,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     header = header_of(data)
     if not is_whole(data) or not all(header.stored_hw):
         raise DataError(
-            f"{path}: not a whole PNG or JPEG image ({len(data)} bytes); replace the file"
+            f"{path}: not a whole PNG or JPEG image ({len(data)} bytes), or one of far more data "
+            "than pixels; replace the file"
         )
     height, width = header.stored_hw
     if height * width > MOST_PIXELS:
