@@ -108,6 +108,33 @@ def make_config() -> Callable[[Path], DistillConfig]:
     return make
 
 
+class _Interrupt:
+    """Interrupts the run that it follows when a step is logged, before its state is written.
+
+    Args:
+        step: At which step.
+    """
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def start(self, records: object) -> None: ...
+
+    def step(self, step: int, epoch: int, terms: object) -> None:  # noqa: ARG002 - a watcher's
+        if step == self._step:
+            raise KeyboardInterrupt
+
+    def evaluation(self, step: int, epoch: int, metrics: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def interrupt() -> type[_Interrupt]:
+    """A watcher that interrupts a run at a step."""
+    return _Interrupt
+
+
 @pytest.fixture
 def kitti(tmp_path: Path, make_kitti: Callable[[Path], Path]) -> Path:
     """The folder of six frames."""

@@ -223,5 +223,6 @@ def test_sigterm_leaves_a_run_that_goes_on_and_nothing_half_written(config, tmp_
         patch.setattr(run_state, "save_file", terminated)
         with pytest.raises(SystemExit):
             recipe.train(config, out, "a command")
-    assert {p.name for p in out.iterdir()} == {"state.safetensors", "log.jsonl", "tensorboard"}
+    followed = {"log.jsonl", "tensorboard", "run.json", "index.html"}
+    assert {p.name for p in out.iterdir()} == {"state.safetensors", *followed}
     assert recipe.train(config, out, "a command")["ap"] >= 0

@@ -1,8 +1,9 @@
-"""Put a frame into a page."""
+"""Put frames into a page."""
 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
 
 MAX_WIDTH_PX = 1280
 JPEG_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A frame with its boxes drawn: its name, what it holds, and the image as a data URI."""
+
+    name: str
+    detail: str
+    uri: str
 
 
 def jpeg_uri(image: NDArray[np.uint8]) -> str:

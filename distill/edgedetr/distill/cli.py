@@ -1,4 +1,4 @@
-"""Commands of the distillation stage: data, distill, evaluate."""
+"""Commands of the distillation stage: data, distill, evaluate, import, runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.distill.commands.evaluate import evaluate
+from edgedetr.distill.commands.runs import runs
+from edgedetr.distill.commands.shards import shards
+from edgedetr.distill.commands.tune import tune
 from edgedetr.runtime.commands.options import PATH, command_line, format_option, require_apart
 from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
@@ -321,4 +324,7 @@ def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, in
     )
 
 
-COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate, import_)
+data.add_command(shards)
+distill.add_command(tune)
+
+COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate, import_, runs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +16,7 @@ from edgedetr.distill.config_ranges import (
 )
 from edgedetr.distill.methods import method, needs_foundation
 from edgedetr.distill.optimizer_config import LATER, OptimizerConfig, ScheduleConfig
+from edgedetr.distill.qat_config import QatConfig
 from edgedetr.distill.teacher_config import (
     TeacherConfig,
     TeacherInputConfig,
@@ -24,6 +24,7 @@ from edgedetr.distill.teacher_config import (
     check_normalization,
     names_of,
 )
+from edgedetr.distill.tune_config import TuneConfig
 from edgedetr.runtime.errors import SettingsError
 from edgedetr.runtime.settings import load_settings, settings_from_dict
 
@@ -61,6 +62,8 @@ class DataConfig:
         rectangular: Sizes (H, W) of which each image gets the one nearest to its own shape, and a
             batch holds one; the student is evaluated at its own. Empty trains at that size too.
         workers: Processes that load images; 0 loads in the training process.
+        most_skipped: Training pictures that may turn out to be broken while the run lasts, and are
+            skipped, each with a line; one more ends it.
         unlabelled: Folder of frames without labels, in which only the teacher teaches; empty is
             none.
         unlabelled_share: Their share of each batch, in (0, 1).
@@ -80,6 +83,7 @@ class DataConfig:
     scales: tuple[float, ...] = (1.0,)
     rectangular: tuple[tuple[int, int], ...] = ()
     workers: int = 0
+    most_skipped: int = 10
     unlabelled: str = ""
     unlabelled_share: float = 0.25
     unlabelled_score: float = 0.5
@@ -101,6 +105,7 @@ class DataConfig:
             if not split.strip() or not set(split).isdisjoint("/\\"):
                 raise ValueError(f"train_split and val_split must be names, got {split!r}")
         check_range("workers", self.workers, 0, MOST_WORKERS)
+        check_range("most_skipped", self.most_skipped, 0, MOST_STEPS)
         self._check_sampling()
         if not (0 < self.unlabelled_share < 1 and 0 < self.unlabelled_score < 1):
             raise ValueError(
@@ -169,35 +174,6 @@ class StudentConfig:
 
 
 @dataclass(frozen=True)
-class QatConfig:
-    """Quantization-aware training: the student computes as its INT8 export will.
-
-    Attributes:
-        enabled: Whether it does; it fine-tunes the student that ``student.init`` names.
-        frames: Training frames, evenly spread, from which the ranges of activations are taken.
-        include: What ``edgedetr export qdq --include`` takes: a regular expression of nodes to
-            quantize beside the default ones.
-        exclude: What its ``--exclude`` takes: nodes to keep float.
-    """
-
-    enabled: bool = False
-    frames: int = 64
-    include: str = ""
-    exclude: str = ""
-
-    def __post_init__(self) -> None:
-        check_range("qat.frames", self.frames, 1, MOST_STEPS)
-        try:
-            re.compile(self.include)
-            re.compile(self.exclude)
-        except re.error as error:
-            raise ValueError(
-                "qat.include and qat.exclude must be regular expressions, found "
-                f"{error.pattern!r}: {error}"
-            ) from error
-
-
-@dataclass(frozen=True)
 class MethodConfig:
     """One distillation method of a run.
 
@@ -245,12 +221,14 @@ class DistillConfig:
         patience: Evaluations in a row without a better one that end the run; 0 for no end.
         save_every_steps: Steps between states within an epoch, beside that after each; 0 for none.
         keep_states: How many of the newest states are kept while the run lasts.
+        track: Trackers beside TensorBoard, ``mlflow`` or ``wandb``, which must be installed.
+        tune: What ``edgedetr distill tune`` varies; a run does without.
     """
 
     data: DataConfig
     student: StudentConfig = StudentConfig()
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    qat: QatConfig = QatConfig()
+    qat: QatConfig = field(default_factory=QatConfig)
     teacher: str = ""
     teacher_input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
     foundation: str = ""
@@ -265,6 +243,8 @@ class DistillConfig:
     patience: int = 0
     save_every_steps: int = 0
     keep_states: int = 1
+    track: tuple[Literal["mlflow", "wandb"], ...] = ()
+    tune: TuneConfig = field(default_factory=TuneConfig)
 
     def __post_init__(self) -> None:
         self._check_schedule()
@@ -332,9 +312,11 @@ class DistillConfig:
     def record(self) -> dict[str, Any]:
         """Return the settings as plain values, to be kept with a run and compared.
 
-        What a run does without and what is at its default in `_LATER` is left out, as before.
+        What a run does without, what is at its default in `_LATER` and who follows the run are
+        left out.
         """
         values = asdict(self)
+        del values["track"], values["tune"]
         if not self.qat.enabled:
             del values["qat"]
         defaults = asdict(DistillConfig(DataConfig(self.data.root)))
@@ -374,7 +356,7 @@ _LATER = {
     ),
     "data": (
         *("no_aug_epochs", "repeat_threshold", "scales", "rectangular"),
-        *("unlabelled", "unlabelled_share", "unlabelled_score"),
+        *("unlabelled", "unlabelled_share", "unlabelled_score", "most_skipped"),
     ),
     "student": ("mean", "std"),
     "optimizer": LATER,

@@ -67,9 +67,46 @@ def convert(
     """
     root, out = Path(root), Path(out)
     target = cast("DataModule", find(FORMATS, to))
-    source = data_module(kind, root)
+    require_new(out)
+    found, frames, names = gathered(root, to, kind)
+    with unfinished_folder(out) as unfinished:
+        target.write(unfinished, frames, names)
+        put_in_place(unfinished, out)
+    return found
+
+
+def require_new(out: Path) -> None:
+    """Stop unless a folder is empty or missing; raises UsageError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is not an empty folder; choose a new one")
+
+
+def put_in_place(unfinished: Path, out: Path) -> None:
+    """Name a folder of `unfinished_folder` as it is to be called."""
+    if out.is_dir():
+        out.rmdir()
+    unfinished.replace(out)
+    unfinished.mkdir()  # which the context removes
+
+
+def gathered(
+    root: Path, to: str, kind: str | None
+) -> tuple[Conversion, dict[str, list[CheckedFrame]], tuple[str, ...]]:
+    """Read all splits of a data set, and bring them to what another format can hold.
+
+    Args:
+        root: The data set's folder.
+        to: The format to write.
+        kind: The format to read; None recognises it.
+
+    Returns:
+        What is lost, the frames of each split, and the names of all classes.
+
+    Raises:
+        DataError: If the data set has problems, or nothing that the format can hold.
+    """
+    target = cast("DataModule", find(FORMATS, to))
+    source = data_module(kind, root)
     found = Conversion()
     if source.BEYOND and source is not target:
         found.notes.append(f"not read, and so not written: {source.BEYOND}")
@@ -86,13 +123,7 @@ def convert(
         _name_apart(frames, found)
     found.frames = {split: len(some) for split, some in frames.items()}
     _require_objects(labels, found, to)
-    with unfinished_folder(out) as unfinished:
-        target.write(unfinished, frames, names)
-        if out.is_dir():
-            out.rmdir()
-        unfinished.replace(out)
-        unfinished.mkdir()  # which the context removes
-    return found
+    return found, frames, names
 
 
 def _class_names(labels: dict[str, LabelSet], target: DataModule) -> tuple[str, ...]:

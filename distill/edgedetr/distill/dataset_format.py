@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, cast
 
+from edgedetr.distill.labels.shard_files import is_folder
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.plugins import find, names
 
@@ -45,7 +46,7 @@ def recognised(root: Path, given: str | None = None) -> str:
                 f"the format {others[0]}"
             )
         return str(given)
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"{root}: no such folder; wanted a data set")
     found = formats_of(root)
     if len(found) > 1:

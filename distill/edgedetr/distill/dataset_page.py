@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +10,14 @@ import numpy as np
 
 from edgedetr.distill.data import data_module
 from edgedetr.distill.labels.frames import EVERY_CLASS, checked
+from edgedetr.distill.labels.pictures import read_picture
 from edgedetr.pages.charts import distribution_chart
-from edgedetr.pages.pictures import jpeg_uri
+from edgedetr.pages.pictures import Picture, jpeg_uri
 from edgedetr.pages.rendering import Tile, rendered
 from edgedetr.runtime.boxes import iou
 from edgedetr.runtime.draw import class_colour
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import write_text
-from edgedetr.runtime.images import read_image
 from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
@@ -41,15 +40,6 @@ SAME_IOU = 0.95
 GREY = (150, 150, 150)
 SMALL_PX, LARGE_PX = 32, 96
 """COCO's limits of small and large objects: sides of squares of the same area."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A frame with its boxes drawn: its name, what it holds, and the image as a data URI."""
-
-    name: str
-    detail: str
-    uri: str
 
 
 def write_page(
@@ -171,7 +161,7 @@ def _pictures(
     found = []
     for frame in frames:
         try:
-            image = read_image(frame.path)
+            image = read_picture(frame.path)
         except DataError as error:
             found.append(Picture(frame.name, str(error), ""))
             continue

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from edgedetr.distill.dataset_format import FORMATS, recognised
 from edgedetr.distill.labels.frames import LabelSet, checked
+from edgedetr.distill.labels.shard_files import is_folder
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.plugins import find
 
@@ -123,7 +124,7 @@ def survey(
         DataError: If the folder is missing or holds no data set of that format.
     """
     root = Path(root)
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"{root}: no such folder; wanted a data set")
     module = cast("SurveyingModule", find(FORMATS, recognised(root, kind)))
     return module.survey(root, decode=decode)

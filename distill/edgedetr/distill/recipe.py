@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from edgedetr.distill.evaluation.predict import evaluate
+from edgedetr.distill.evaluation.worst_frames import worst_frames
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.best_student import BestStudent
@@ -31,25 +32,27 @@ from edgedetr.distill.training.run_folder import (
     only_run_in,
     save_student,
 )
-from edgedetr.distill.training.run_identity import identity_of
+from edgedetr.distill.training.run_identity import identity_of, settings_of
+from edgedetr.distill.training.run_page import RunPage
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.sample_sheet import draw_samples
 from edgedetr.distill.training.sampling import training_sizes
+from edgedetr.distill.training.trackers import Tracked, require_trackers
 from edgedetr.distill.training.unlabelled import least_batch
 from edgedetr.distill.weights.foundation import open_foundation
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
-    from edgedetr.distill.config import (
-        DataConfig,
-        DistillConfig,
-        MethodConfig,
-        QatConfig,
-        StudentConfig,
-    )
+    from edgedetr.distill.config import DataConfig, DistillConfig, MethodConfig, StudentConfig
+    from edgedetr.distill.data import Dataset
     from edgedetr.distill.optimizer_config import OptimizerConfig, ScheduleConfig
+    from edgedetr.distill.qat_config import QatConfig
     from edgedetr.distill.teacher_config import TeacherConfig
+    from edgedetr.distill.training.loader import TrainingLoader
+    from edgedetr.distill.training.run_log import Watcher
+    from edgedetr.runtime.types import Detections
 
 
 @dataclass(frozen=True)
@@ -80,22 +83,24 @@ def train(
     out: str | os.PathLike[str],
     command: str,
     calibrate: Calibrate = uncalibrated,
+    watchers: Sequence[Watcher] = (),
 ) -> dict[str, float]:
     """Train the student that a config describes.
 
     Writes ``student.safetensors`` (the moving average) with its manifest, ``metrics.json``,
-    ``log.jsonl`` and TensorBoard scalars into ``out``. While it runs, ``state.safetensors`` is
-    written after each epoch, and within one as the config says and when a SIGTERM comes; a run that
-    was killed resumes there with the same result, and a finished one is left as it is. With
-    ``best_metric`` the student is the best that was evaluated, else the last. A student that is
-    trained for INT8 computes as in INT8 all the while, and is evaluated so; ``quantization.json``
-    says where it rounds, and so does its checkpoint.
+    ``log.jsonl``, TensorBoard scalars and the page ``index.html`` into ``out``. While it runs,
+    ``state.safetensors`` is written after each epoch, and within one as the config says and when a
+    SIGTERM comes; a run that was killed resumes there with the same result, and a finished one is
+    left as it is. With ``best_metric`` the student is the best that was evaluated, else the last. A
+    student that is trained for INT8 computes as in INT8 all the while, and is evaluated so;
+    ``quantization.json`` says where it rounds, and so does its checkpoint.
 
     Args:
         config: The run's settings.
         out: Folder of the run.
         command: The command that the manifest records.
         calibrate: Calibrates a student that is trained for INT8.
+        watchers: Follow the run beside its log and its page.
 
     Returns:
         COCO AP and AP50 on the validation split (NaN where it holds no object; null in the files),
@@ -118,19 +123,23 @@ def train(
         loop=config.schedule,
     )
     validation = f"{config.data.val_split} of {config.data.root}"
-    record = RunRecord(config.record(), config.weights, validation, command)
+    record = RunRecord(config.record(), config.weights, validation, command, config.track)
+    check_names(sections.student, sections.teacher.checkpoint)
+    require_trackers(record.track)
     with only_run_in(Path(out)):
-        return _train(sections, record, Path(out), calibrate)
+        return _train(sections, record, Path(out), calibrate, watchers)
 
 
 def _train(
-    sections: Sections, record: RunRecord, out: Path, calibrate: Calibrate
+    sections: Sections,
+    record: RunRecord,
+    out: Path,
+    calibrate: Calibrate,
+    watchers: Sequence[Watcher],
 ) -> dict[str, float]:
-    check_names(sections.student, sections.teacher.checkpoint)
     splits = train_split, val_split = open_splits(sections.data)
     identity = identity_of(record.settings, record.weights, *splits)
-    finished = finished_metrics(out, identity)
-    if finished is not None:
+    if (finished := finished_metrics(out, identity)) is not None:
         return finished
 
     accelerator = Accelerator()
@@ -160,7 +169,7 @@ def _train(
     report_inputs(student.spec, seen)
     loader = training_loader(sampling, sections.loop, train_split, student.spec, seen)
     fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
-    save = partial(save_student, record=record)
+    page = RunPage(out, record.settings, record.command, sections.loop.epochs * len(loader))
     loop = TrainingLoop(
         out=out,
         schedule=sections.loop,
@@ -170,15 +179,37 @@ def _train(
         state=RunState(trainee, average, optimizer, identity, sections.loop.epochs),
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
-        evaluate=partial(evaluate, batch_size=batch_size),
-        best=BestStudent(out, sections.loop.best_metric, sections.loop.patience, save),
+        evaluate=partial(evaluate, batch_size=batch_size, seen=partial(_show_worst, page)),
+        best=_best_student(out, sections.loop, record),
+        watchers=(page, *_trackers(record, out), *watchers),
     )
-    metrics = loop.train(loader)
-    if loader.data.unlabelled:
-        metrics["unlabelled_frames"] = float(loader.data.unlabelled)
+    metrics = loop.train(loader) | _counted_frames(loader)
     if accelerator.is_main_process:
         finish(out, loop.averaged, metrics, record, identity.sources)
+        page.finish()
     return metrics
+
+
+def _best_student(out: Path, schedule: ScheduleConfig, record: RunRecord) -> BestStudent:
+    save = partial(save_student, record=record)
+    return BestStudent(out, schedule.best_metric, schedule.patience, save)
+
+
+def _trackers(record: RunRecord, out: Path) -> list[Tracked]:
+    return [Tracked(name, out, settings_of(record.settings)) for name in record.track]
+
+
+def _show_worst(page: RunPage, dataset: Dataset, found: Sequence[Detections]) -> None:
+    page.show(worst_frames(dataset, found))
+
+
+def _counted_frames(loader: TrainingLoader) -> dict[str, float]:
+    """Count frames without labels and pictures that were skipped, where there are any."""
+    counts = {
+        "unlabelled_frames": float(loader.data.unlabelled),
+        "skipped_pictures": float(len(loader.skipped)),
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def draw(config: DistillConfig, path: Path) -> None:

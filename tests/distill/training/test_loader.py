@@ -172,6 +172,55 @@ def test_a_bad_image_is_the_same_one_line_with_and_without_workers(monkeypatch, 
     assert str(caught.value) == "d.png: not a whole PNG"
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_picture_is_skipped_for_the_next_counted_and_said_once(
+    monkeypatch, capsys, workers
+):
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
+    data = TrainingInputs(NetworkInputs(Broken(), SPEC), "flip", seed=0)
+    whole = TrainingInputs(NetworkInputs(Frames(), SPEC), "flip", seed=0)
+    order = EpochOrder(5, 5, 0)
+    loader = TrainingLoader(data, order, workers, most_skipped=1)
+    [(images, targets)] = loader.batches(0)
+    place = [item.image for item in next(iter(EpochOrder(5, 5, 0)))].index(3)
+    [(expect, _)] = TrainingLoader(whole, EpochOrder(5, 5, 0), 0).batches(0)
+    same = [torch.equal(*pair) for pair in zip(images, expect, strict=True)]
+    assert same == [index != place for index in range(5)]
+    assert torch.equal(images[place], whole[0, 4][0])  # the frame behind it
+    assert len(targets) == 5
+    list(loader.batches(1))
+    assert loader.skipped == ["d.png: not a whole PNG"]
+    assert capsys.readouterr().err.count("skipped: d.png: not a whole PNG\n") == 1
+
+
+def test_one_broken_picture_too_many_is_one_line(monkeypatch):
+    class All(Frames):
+        @override
+        def __getitem__(self, index):
+            if index > 2:
+                raise DataError(f"{index}.png: not a whole PNG")
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
+    data = TrainingInputs(NetworkInputs(All(), SPEC), "flip", seed=0)
+    loader = TrainingLoader(data, EpochOrder(5, 5, 0), 0, most_skipped=1)
+    message = r"\d\.png: not a whole PNG; 1 picture before it could not be read either"
+    with pytest.raises(DataError, match=message):
+        list(loader.batches(0))
+
+
+def test_no_picture_in_the_place_of_a_broken_one_is_one_line(monkeypatch):
+    class Nothing(Frames):
+        @override
+        def __getitem__(self, index):
+            raise DataError(f"{index}.png: not a whole PNG")
+
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
+    data = TrainingInputs(NetworkInputs(Nothing(), SPEC), "flip", seed=0)
+    with pytest.raises(DataError, match="nor can 4 pictures in its place be read"):
+        list(TrainingLoader(data, EpochOrder(5, 5, 0), 0, most_skipped=9).batches(0))
+
+
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_a_check_reads_every_image_once(monkeypatch, limit):
     monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", limit)

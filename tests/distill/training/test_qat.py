@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from edgedetr.distill import recipe
-from edgedetr.distill.config import QatConfig, load_config
+from edgedetr.distill.config import load_config
 from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedLayer, simulated
 from edgedetr.distill.networks.reparameterize import reparameterize
+from edgedetr.distill.qat_config import QatConfig
 from edgedetr.distill.training.distillation_model import Trainee
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.objective import distillation_of

@@ -8,6 +8,7 @@ from edgedetr.distill.data import Truth
 from edgedetr.distill.training.sampling import (
     EpochOrder,
     Item,
+    near_order,
     repeat_factors,
     training_sizes,
 )
@@ -106,3 +107,33 @@ def test_the_sizes_at_which_a_run_trains():
     wide = DataConfig(root="x", rectangular=((96, 320), (320, 96)))
     assert training_sizes(wide, (96, 320)) == [(320, 96)]
     assert training_sizes(DataConfig(root="x"), (96, 320)) == []
+
+
+SHARDS = np.repeat(np.arange(40), 25)
+"""A thousand images in forty shards."""
+
+
+def test_an_epoch_over_shards_has_each_image_once_and_reads_few_shards_at_a_time():
+    order = near_order(SHARDS, np.random.default_rng(0))
+    assert sorted(order) == list(range(1000))
+    seen = SHARDS[order]
+    assert max(len(set(seen[i : i + 100])) for i in range(900)) <= 15  # of 40
+    assert len(set(seen[:100])) > 4
+    firsts = [seen.tolist().index(shard) for shard in range(40)]
+    assert firsts != sorted(firsts)
+    assert near_order(SHARDS, np.random.default_rng(0)).tolist() == order.tolist()
+    assert near_order(SHARDS, np.random.default_rng(1)).tolist() != order.tolist()
+
+
+def test_images_of_few_shards_all_mix():
+    order = near_order(np.repeat([0, 1], 50), np.random.default_rng(0))
+    assert sorted(order) == list(range(100))
+    assert 10 < (order[:50] < 50).sum() < 40
+
+
+def test_batches_over_shards_are_the_rest_where_some_are_done():
+    order = EpochOrder(1000, 16, 3, shards=SHARDS)
+    whole = epoch(order, 2)
+    order.done = 40
+    assert epoch(order, 2) == whole[40:]
+    assert len({item.image for batch in whole for item in batch}) == 992

@@ -1,1 +1,1 @@
-"""Commands of the distillation stage that have a file of their own."""
+"""Commands of the distillation stage, one a file; ``cli.py`` puts them in their groups."""

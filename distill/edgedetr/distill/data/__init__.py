@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from edgedetr.distill.dataset_format import recognised
 from edgedetr.distill.labels.frames import EVERY_CLASS, checked
+from edgedetr.distill.labels.pictures import read_picture
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.images import read_image
 from edgedetr.runtime.plugins import find
 from edgedetr.runtime.types import Frame
 
@@ -215,7 +215,7 @@ class FrameDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Read one frame; raises DataError when its image cannot be read."""
-        frame = Frame(read_image(self.paths[index]), index * FRAME_NS, self.ids[index])
+        frame = Frame(read_picture(self.paths[index]), index * FRAME_NS, self.ids[index])
         return Sample(frame, self.truths[index])
 
 

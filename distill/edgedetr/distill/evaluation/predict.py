@@ -12,18 +12,34 @@ from edgedetr.distill.networks.finite import require_finite
 from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edgedetr.distill.data import Dataset
     from edgedetr.distill.model import Model
     from edgedetr.distill.training.network_inputs import NetworkInputs
     from edgedetr.runtime.types import Detections
 
 
-def evaluate(model: Model, inputs: NetworkInputs, batch_size: int) -> dict[str, float]:
+def evaluate(
+    model: Model,
+    inputs: NetworkInputs,
+    batch_size: int,
+    seen: Callable[[Dataset, Sequence[Detections]], None] | None = None,
+) -> dict[str, float]:
     """Return COCO's ``ap`` and ``ap50`` of a model on a split; NaN where it holds no object.
+
+    Args:
+        model: The model.
+        inputs: The split at network size.
+        batch_size: Images a pass.
+        seen: Is given the split and what was detected in each of its frames.
 
     Raises:
         NotFiniteError: If an output is not finite.
     """
     found = detections_on(model, inputs, batch_size)
+    if seen is not None:
+        seen(inputs.dataset, found)
     scores = coco_ap(inputs.dataset.truths, found, inputs.dataset.class_names)
     return {"ap": scores.ap, "ap50": scores.ap50}
 

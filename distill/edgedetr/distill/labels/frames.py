@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from edgedetr.distill.labels.coco_entries import is_name, short
+from edgedetr.distill.labels.pictures import picture_header, read_sound_picture
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.images import read_sound_image
-from edgedetr.runtime.images.headers import UPRIGHT, image_header
+from edgedetr.runtime.images.headers import UPRIGHT
 from edgedetr.runtime.printable import counted
 from edgedetr.runtime.settings import nearest
 
@@ -145,9 +145,9 @@ def checked(labels: LabelSet, *, decode: bool = False) -> Iterator[CheckedFrame 
     boxes = flat = turned = 0
     for frame in tqdm(labels.frames, "check", unit="frame", disable=None, leave=False):
         try:
-            header = frame.header or image_header(frame.path)
+            header = frame.header or picture_header(frame.path)
             if decode:
-                read_sound_image(frame.path)
+                read_sound_picture(frame.path)
         except (DataError, OSError) as error:  # a name may be longer than any file's
             yield [str(error)]
             continue

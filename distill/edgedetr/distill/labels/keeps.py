@@ -19,7 +19,8 @@ class Keeps:
     """What a format has a place for.
 
     Attributes:
-        ignored: Areas to ignore: each of a ``class``, or of ``every`` class; empty for none.
+        ignored: Areas to ignore: each of a ``class``, of ``every`` class, or ``any`` of these;
+            empty for none.
         truncation: The ``share`` of an object outside the image, or that it is (``yes``); or no.
         occlusion: KITTI's ``grade``, or that an object is occluded (``yes``); or neither.
         classes: The only classes that it can hold; None for any.
@@ -27,7 +28,7 @@ class Keeps:
         one_folder: Whether the images of all splits lie in one folder, where names must differ.
     """
 
-    ignored: Literal["class", "every", ""] = ""
+    ignored: Literal["class", "every", "any", ""] = ""
     truncation: Literal["share", "yes", ""] = ""
     occlusion: Literal["grade", "yes", ""] = ""
     classes: tuple[str, ...] | None = None
@@ -65,7 +66,7 @@ def _named(
         if obj.name != EVERY_CLASS:
             losses["areas to ignore of one class become those of every class"] += 1
         yield obj._replace(name=EVERY_CLASS)
-    elif obj.name == EVERY_CLASS:
+    elif obj.name == EVERY_CLASS and keeps.ignored != "any":
         losses["areas to ignore of every class are written once for each class"] += 1
         yield from (obj._replace(name=name) for name in known or class_names)
     elif known is not None and obj.name not in known:

@@ -7,6 +7,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from edgedetr.distill.labels.shard_files import Member
 from edgedetr.runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,8 +46,11 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def place_image(source: Path, target: Path) -> None:
-    """Put an image in place as a hard link; where the file system has none, as a copy."""
+    """Put an image in place as a hard link; as a copy where that cannot be, as out of a shard."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(source, Member):
+        target.write_bytes(source.read())
+        return
     try:
         os.link(source.resolve(), target)
     except OSError:

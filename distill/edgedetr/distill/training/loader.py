@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,15 +18,17 @@ from tqdm import tqdm
 from typing_extensions import override
 
 from edgedetr.distill.data import open_dataset
+from edgedetr.distill.labels.shard_files import shards_of
 from edgedetr.distill.training.network_inputs import NetworkInputs
-from edgedetr.distill.training.sampling import EpochOrder, repeat_factors
+from edgedetr.distill.training.sampling import EpochOrder, Item, repeat_factors
 from edgedetr.distill.training.training_inputs import TrainingInputs
 from edgedetr.distill.training.unlabelled import MixedOrder, unlabelled_count, with_unlabelled
 from edgedetr.distill.training.worker_processes import end_with_parent, leave_sigterm_to
-from edgedetr.runtime.errors import EdgeDetrError
+from edgedetr.runtime.errors import DataError, EdgeDetrError
+from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from edgedetr.distill.config import DataConfig
     from edgedetr.distill.data import Dataset
@@ -33,6 +37,12 @@ if TYPE_CHECKING:
     from edgedetr.distill.training.unlabelled import Order
     from edgedetr.distill.types import Targets
     from edgedetr.runtime.spec import ModelSpec
+
+    Loaded: TypeAlias = tuple[Tensor, Targets, tuple[str, ...]]
+    """One image, its truth, and what is wrong with those whose place it takes."""
+
+MOST_STAND_INS = 8
+"""Pictures that are tried in the place of one that cannot be read."""
 
 
 def open_splits(config: DataConfig) -> tuple[Dataset, Dataset]:
@@ -52,20 +62,26 @@ def open_split(config: DataConfig, split: str) -> Dataset:
 class TrainingLoader:
     """Loads the batches of each epoch: images (B, 3, H, W) and the targets of each.
 
-    Loader processes end with this one. An image that one of them cannot read raises here, in one
-    line, as if it had been read here.
+    Loader processes end with this one. A picture that cannot be read is skipped: the next of its
+    size that can be takes its place. A line names it; more than ``most_skipped`` of them raise
+    here, as if they had been read here.
 
     Args:
         data: The training split.
         order: The order of each epoch, of frames without labels too.
         workers: Loader processes; 0 loads in this one.
+        most_skipped: Pictures that may be skipped in all; 0 raises at the first.
 
     Attributes:
         data: The training split.
+        skipped: What is wrong with each picture that was skipped, one line each.
     """
 
-    def __init__(self, data: TrainingInputs, order: Order, workers: int) -> None:
-        self.data, self._order = data, order
+    def __init__(
+        self, data: TrainingInputs, order: Order, workers: int, most_skipped: int = 0
+    ) -> None:
+        self.data, self._order, self._most_skipped = data, order, most_skipped
+        self.skipped: list[str] = []
         self._batches = DataLoader(
             _Attempts(data),
             batch_sampler=order,
@@ -97,10 +113,30 @@ class TrainingLoader:
         for batch in self._batches:
             if isinstance(batch, Exception):
                 raise batch
-            images, targets = batch
+            images, targets, skipped = batch
+            self._note(skipped)
             if isinstance(targets, bytes):
                 targets = list(pickle.loads(targets))  # noqa: S301 - this run's own process wrote it
             yield images, targets
+
+    def _note(self, problems: Iterable[str]) -> None:
+        """Name pictures that were skipped, each once; raise DataError where they are too many."""
+        for problem in problems:
+            if problem in self.skipped:
+                continue
+            self.skipped.append(problem)
+            if len(self.skipped) > self._most_skipped:
+                raise DataError(_too_many(problem, self._most_skipped))
+            tqdm.write(f"skipped: {problem}", file=sys.stderr)
+
+
+def _too_many(problem: str, most: int) -> str:
+    if not most:
+        return problem
+    return (
+        f"{problem}; {counted(most, 'picture')} before it could not be read either, which is "
+        "data.most_skipped: run edgedetr data check --decode"
+    )
 
 
 def training_loader(
@@ -138,6 +174,7 @@ def training_loader(
         groups=inputs.groups if data.rectangular else None,
         scales=data.scales,
         plain_from=plain_from,
+        shards=shards_of(split.paths),
     )
     if inputs.unlabelled:
         order = MixedOrder(order, len(split), inputs.unlabelled, count, schedule.seed)
@@ -146,7 +183,7 @@ def training_loader(
             f"batch of {schedule.batch_size}"
         )
     images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from)
-    return TrainingLoader(images, order, data.workers)
+    return TrainingLoader(images, order, data.workers, data.most_skipped)
 
 
 @contextmanager
@@ -167,14 +204,28 @@ def one_line_of_workers() -> Iterator[None]:
         ) from error
 
 
-class _Attempts(TorchDataset["tuple[Tensor, Targets] | Exception"]):
-    """Gives a known error as a value: torch would wrap what a loader process raises in a trace."""
+class _Attempts(TorchDataset["Loaded | Exception"]):
+    """Gives a known error as a value: torch would wrap what a loader process raises in a trace.
+
+    In the place of a picture that cannot be read it gives the next of its kind that can be.
+    """
 
     def __init__(self, data: TrainingInputs) -> None:
         self._data = data
 
     @override
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Targets] | Exception:
+    def __getitem__(self, item: Item) -> Loaded | Exception:
+        problems: list[str] = []
+        for image in islice(self._data.stand_ins(item.image), 1 + MOST_STAND_INS):
+            found = self._attempt(item._replace(image=image))
+            if not isinstance(found, DataError):
+                return found if isinstance(found, Exception) else (*found, tuple(problems))
+            problems.append(str(found))
+        return DataError(
+            f"{problems[0]}; nor can {counted(len(problems) - 1, 'picture')} in its place be read"
+        )
+
+    def _attempt(self, item: Item) -> tuple[Tensor, Targets] | Exception:
         try:
             return self._data[item]
         except (EdgeDetrError, OSError) as error:
@@ -182,19 +233,19 @@ class _Attempts(TorchDataset["tuple[Tensor, Targets] | Exception"]):
 
 
 def _collated(
-    items: Sequence[tuple[Tensor, Targets] | Exception],
-) -> tuple[Tensor, list[Targets] | bytes] | Exception:
-    """Stack images and list the targets; an error stands for the whole batch.
+    items: Sequence[Loaded | Exception],
+) -> tuple[Tensor, list[Targets] | bytes, list[str]] | Exception:
+    """Stack images and list the targets and what was skipped; an error stands for the whole batch.
 
     A loader process hands its targets over as bytes.
     """
     for item in items:
         if isinstance(item, Exception):
             return item
-    images, targets = zip(*items, strict=True)
-    batch = torch.stack(images)
+    images, targets, skipped = zip(*items, strict=True)
+    batch, problems = torch.stack(images), [line for lines in skipped for line in lines]
     if get_worker_info() is None:
-        return batch, list(targets)
+        return batch, list(targets), problems
     try:
         batch.share_memory_()  # type: ignore[no-untyped-call]  # a lack of it is reported here
     except RuntimeError as error:
@@ -203,7 +254,7 @@ def _collated(
             f"({str(error).splitlines()[0]}); give /dev/shm more room (docker run --shm-size=2g) "
             "or set data.workers = 0"
         )
-    return batch, pickle.dumps(targets)  # as tensors, each would keep a file open
+    return batch, pickle.dumps(targets), problems  # as tensors, each would keep a file open
 
 
 def _start_worker(parent: int, _: int) -> None:

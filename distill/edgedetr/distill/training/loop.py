@@ -23,7 +23,7 @@ from edgedetr.distill.training.run_state import Progress
 from edgedetr.runtime.errors import EdgeDetrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from accelerate import Accelerator
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.training.best_student import BestStudent
     from edgedetr.distill.training.loader import TrainingLoader
     from edgedetr.distill.training.network_inputs import NetworkInputs
+    from edgedetr.distill.training.run_log import Watcher
     from edgedetr.distill.training.run_state import RunState
     from edgedetr.distill.types import Losses, Targets
 
@@ -53,6 +54,7 @@ class TrainingLoop:
         validation: The validation split at network size.
         evaluate: Measures a model on it.
         best: Keeps the best student, and ends a run that gets no better.
+        watchers: Follow the run beside its log.
     """
 
     out: Path
@@ -65,6 +67,7 @@ class TrainingLoop:
     validation: NetworkInputs
     evaluate: Callable[[Model, NetworkInputs], dict[str, float]]
     best: BestStudent
+    watchers: Sequence[Watcher] = ()
 
     @property
     def state_path(self) -> Path:
@@ -90,7 +93,7 @@ class TrainingLoop:
         self.prepared.train()
         with (
             one_line_of_workers(),
-            closing(RunLog(self.out, done.epochs, steps, done.steps)) as log,
+            closing(RunLog(self.out, done.epochs, steps, done.steps, self.watchers)) as log,
             tqdm(
                 total=total, initial=done.epochs * steps + done.steps, unit="step", disable=None
             ) as bar,

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgedetr.distill.labels.pictures import picture_header, require_sound
 from edgedetr.distill.training.teacher_views import teacher_views
 from edgedetr.distill.training.unlabelled import MixedFrames
 from edgedetr.distill.types import Targets
-from edgedetr.runtime.images import image_hw
-from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings, refuse_damaged_jpeg
+from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings
 from edgedetr.runtime.preprocess import Preprocessor, normalisation_tables
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class NetworkInputs:
                     samples = list(pool.map(self.dataset.__getitem__, some))
                 if warnings:  # threads do not say which file it was
                     for index in some:
-                        refuse_damaged_jpeg(self.dataset.paths[index])
+                        require_sound(self.dataset.paths[index])
                 for index, sample in zip(some, samples, strict=True):
                     if self._kept is not None:
                         self._made(index, sample)
@@ -134,7 +134,7 @@ class NetworkInputs:
         """
         if len(self._specs) == 1:
             return np.zeros(len(self), np.int64)
-        sizes = (self._nearest_size(image_hw(path)) for path in self.dataset.paths)
+        sizes = (self._nearest_size(picture_header(path).hw) for path in self.dataset.paths)
         return np.fromiter(sizes, np.int64, len(self))
 
     def _nearest_size(self, hw: tuple[int, ...]) -> int:

@@ -18,8 +18,8 @@ from edgedetr.runtime.files import read_text, write_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.distill.config import QatConfig
     from edgedetr.distill.data import Dataset
+    from edgedetr.distill.qat_config import QatConfig
 
 Calibrate = Callable[[Model, Iterable[NDArray[np.uint8]], str, str], Quantization]
 """Calibrates a student on frames, uint8 (H, W, 3), where its export rounds; see `QatConfig` for

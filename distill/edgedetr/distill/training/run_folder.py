@@ -52,12 +52,14 @@ class RunRecord:
         weights: The files of weights that it starts from, by setting; empty ones are not used.
         validation: The split that it is evaluated on, in words.
         command: The command that started it.
+        track: The trackers that it is logged with.
     """
 
     settings: Mapping[str, object]
     weights: Mapping[str, str]
     validation: str
     command: str
+    track: tuple[str, ...] = ()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.data import Truth
+from edgedetr.distill.labels.shard_files import Member
 from edgedetr.distill.training.unlabelled import hash_of_names
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
 from edgedetr.distill.weights.imported_cache import local_checkpoint
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.data import Dataset
 
-FREE = ("data.workers", "save_every_steps", "keep_states")
+FREE = ("data.workers", "data.most_skipped", "save_every_steps", "keep_states")
 """Settings that change no weight; ``eval_every`` is one while no best student is kept."""
 PLACES = (
     *("data.root", "data.unlabelled", "teacher", "foundation"),
@@ -127,7 +128,9 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _sample(path: Path) -> bytes:
-    """Return the size of a file and its bytes at three places."""
+    """Return the size of a file and its bytes at three places; of a shard's member its hash."""
+    if isinstance(path, Member):
+        return bytes.fromhex(path.sha256)
     try:
         with path.open("rb", buffering=0) as file:
             last = max(0, (size := file.seek(0, os.SEEK_END)) - _SAMPLE)

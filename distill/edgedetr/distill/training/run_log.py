@@ -7,8 +7,8 @@ import math
 import os
 import sys
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -19,8 +19,28 @@ from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import MOST_LOG_BYTES, read_bytes, without_nan, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+
+class Watcher(Protocol):
+    """Is told what the log of a run is told, in the process that writes it."""
+
+    def start(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Begin with what the log of a run that goes on has already; nothing of a new one."""
+        ...
+
+    def step(self, step: int, epoch: int, terms: Mapping[str, float]) -> None:
+        """Take one training step."""
+        ...
+
+    def evaluation(self, step: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Take one evaluation."""
+        ...
+
+    def close(self) -> None:
+        """End, whether the run came to its end or not."""
+        ...
 
 
 class RunLog:
@@ -34,14 +54,21 @@ class RunLog:
         done_epochs: Epochs that are not trained again.
         steps_per_epoch: Steps of each.
         done_steps: Steps of the epoch after them that are not taken again either.
+        watchers: Are told all that the log is told.
 
     Attributes:
         evaluations: What was measured, by epoch, counted from 0.
     """
 
     def __init__(
-        self, out: Path, done_epochs: int, steps_per_epoch: int, done_steps: int = 0
+        self,
+        out: Path,
+        done_epochs: int,
+        steps_per_epoch: int,
+        done_steps: int = 0,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
+        self._watchers = watchers
         self._path = out / "log.jsonl"
         first_step = done_epochs * steps_per_epoch + done_steps
         records, torn = _read(self._path) if first_step and self._path.is_file() else ([], 0)
@@ -63,24 +90,31 @@ class RunLog:
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
             self._file = self._path.open("a", encoding="utf-8")
         self._scalars = _Scalars(out / "tensorboard", first_step)
+        for watcher in watchers:
+            watcher.start(kept)
 
     def step(self, step: int, epoch: int, terms: dict[str, float]) -> None:
         """Write one training step; its ``seconds`` leave out loading the batch."""
         self._write("step", step, epoch, terms)
+        for watcher in self._watchers:
+            watcher.step(step, epoch, terms)
 
     def evaluation(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """Write one evaluation."""
         self.evaluations[epoch] = metrics
         self._write("evaluation", step, epoch, metrics)
         self._scalars.flush()
+        for watcher in self._watchers:
+            watcher.evaluation(step, epoch, metrics)
 
     def close(self) -> None:
-        """Flush and close both."""
-        try:
+        """Flush and close all."""
+        with ExitStack() as stack:
+            for watcher in self._watchers:
+                stack.callback(watcher.close)
+            stack.callback(self._scalars.close)
             with _named(self._path):
                 self._file.close()
-        finally:
-            self._scalars.close()
 
     def _write(self, kind: str, step: int, epoch: int, figures: dict[str, float]) -> None:
         record = {"kind": kind, "step": step, "epoch": epoch, **without_nan(figures)}

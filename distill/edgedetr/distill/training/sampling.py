@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from edgedetr.distill.data import Truth
 
 
+SHARDS_MIXED = 8
+"""Shards whose images an epoch mixes: those of a batch come from about as many."""
 STRIDE = 32
 """The sides of a network's input are multiples of it."""
 
@@ -47,6 +49,8 @@ class EpochOrder:
         groups: Which group each image is of, (N,): a batch holds images of one. None is one group.
         scales: Shares of the sides of which each batch gets one.
         plain_from: The first epoch in which every batch has its own size; None for none.
+        shards: Which shard each image lies in, (N,): an epoch goes through them in an order of its
+            own and mixes the images of some neighbours. None mixes all images.
 
     Attributes:
         epoch: The epoch to come, counted from 0.
@@ -63,7 +67,9 @@ class EpochOrder:
         groups: NDArray[np.int64] | None = None,
         scales: Sequence[float] = (1.0,),
         plain_from: int | None = None,
+        shards: NDArray[np.int64] | None = None,
     ) -> None:
+        self._shards = shards
         self._batch_size, self._seed = batch_size, seed
         self._scales, self._plain_from = tuple(scales), plain_from
         self._factors = np.ones(size) if factors is None else factors
@@ -109,12 +115,18 @@ class EpochOrder:
             for index, count in zip(group, counts, strict=True)
             for repeat in range(count)
         ]
-        order = rng.permutation(len(pairs))
+        order = self._order([index for index, _ in pairs], rng)
         size = self._batch_size
         return [
             [pairs[i] for i in order[step * size : (step + 1) * size]]
             for step in range(self._batches_of(group))
         ]
+
+    def _order(self, images: list[int], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw the order of images, given by their indices."""
+        if self._shards is None:
+            return rng.permutation(len(images))
+        return near_order(self._shards[images], rng)
 
     def _scales_of(self, batches: int) -> list[float]:
         plain = self._plain_from is not None and self.epoch >= self._plain_from
@@ -122,6 +134,30 @@ class EpochOrder:
             return [1.0] * batches
         rng = np.random.default_rng([self._seed, self.epoch, batches])
         return [self._scales[i] for i in rng.integers(len(self._scales), size=batches)]
+
+
+def near_order(
+    shards: NDArray[np.int64], rng: np.random.Generator, mixed: int = SHARDS_MIXED
+) -> NDArray[np.int64]:
+    """Draw an order that reads few shards at a time.
+
+    The shards come in a random order; each image moves from its place in it by a random way of at
+    most ``mixed`` mean shards.
+
+    Args:
+        shards: Which shard each image lies in, (N,).
+        rng: Draws.
+        mixed: Shards whose images mix; with no more than that, all images mix.
+
+    Returns:
+        Indices of the images, (N,).
+    """
+    names, numbers = np.unique(shards, return_inverse=True)
+    if len(names) <= mixed:
+        return rng.permutation(len(shards))
+    sequence = np.argsort(rng.permutation(len(names))[numbers], kind="stable")
+    ways = rng.random(len(shards)) * mixed * len(shards) / len(names)
+    return sequence[np.argsort(np.arange(len(shards)) + ways, kind="stable")]
 
 
 def scaled_hw(hw: Sequence[int], scale: float) -> tuple[int, int]:

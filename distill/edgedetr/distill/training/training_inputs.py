@@ -20,6 +20,8 @@ from edgedetr.distill.types import Targets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from edgedetr.distill.training.network_inputs import NetworkInputs
 
 
@@ -74,14 +76,24 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         inputs = self._inputs[index]
         return Picture(inputs.pixels, inputs.targets)
 
+    def stand_ins(self, image: int) -> Iterator[int]:
+        """Give an image, and then those that may take its place, the next one first."""
+        yield image
+        alike = self._alike(image)
+        place = int(np.searchsorted(alike, image))
+        yield from (int(i) for i in (*alike[place + 1 :], *alike[:place]))
+
+    def _alike(self, image: int) -> NDArray[np.int64]:
+        """Return the images that get the same size as one does, with labels only if it has."""
+        groups, first = self._inputs.groups, len(self) - self.unlabelled
+        labelled = np.arange(len(self)) < first
+        return np.flatnonzero((groups == groups[image]) & (labelled == (image < first)))
+
     def _material(self, index: int) -> Material:
-        """Give frames that get the same size as one of them does, with labels only if it has."""
+        """Give other frames of an image's kind."""
 
         def draw(rng: np.random.Generator) -> Picture:
-            groups, first = self._inputs.groups, len(self) - self.unlabelled
-            labelled = np.arange(len(self)) < first
-            same = (groups == groups[index]) & (labelled == (index < first))
-            return self._frame(int(rng.choice(np.flatnonzero(same))))
+            return self._frame(int(rng.choice(self._alike(index))))
 
         return Material(draw, self._inputs.pad_value)
 

@@ -55,17 +55,21 @@ def jpeg_warnings() -> Iterator[list[str]]:
                     os.write(_STDERR, line)
 
 
-def refuse_damaged_jpeg(path: Path) -> None:
+def refuse_damaged_jpeg(path: Path, data: bytes | None = None) -> None:
     """Stop at a JPEG file whose decoder warns; bytes of one value before its end are padding.
 
     The file is decoded at an eighth of its size, which reads every code.
+
+    Args:
+        path: The file.
+        data: What it holds, where it is no file of its own.
 
     Raises:
         DataError: If it is damaged; the message gives the decoder's.
         OSError: If it cannot be read.
         ValueError: If it is too large, or no regular file.
     """
-    data = read_bytes(path, MOST_BYTES)
+    data = read_bytes(path, MOST_BYTES) if data is None else data
     end = jpeg_end(data)
     if end < 0:
         return

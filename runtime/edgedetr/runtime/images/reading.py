@@ -86,6 +86,19 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, path: Path) -> NDArray[np.uint8]:
+    """Decode the bytes of an image as `read_image` does.
+
+    Args:
+        data: Of the whole file.
+        path: Its name, for messages.
+
+    Raises:
+        DataError: If they are empty, cut off or no image.
+    """
     header = header_of(data)
     if not is_whole(data) or not all(header.stored_hw):
         raise DataError(
