@@ -285,10 +285,32 @@ def of_benchmarks() -> str:
     return "\n".join(peers_section(result("peer_ratios")))
 
 
+def of_security() -> str:
+    """Return the section of docs/security.md: a long stream, and runs that were killed."""
+    soak, kills = result("soak"), result("training_kills")
+    frames, after = soak["frames"] + soak["unreadable"], kills["kills"] - kills["before_an_epoch"]
+    wrong = soak["wrong"] + soak["submitted_wrong"] + soak["swaps_wrong"]
+    return "\n".join(
+        [
+            f"- {frames:,} frames of a stream with {soak['swaps']} swaps, "
+            f"{soak['refused_swaps']} files that are no model, {soak['unreadable']:,} damaged",
+            f"  pictures and clients that trouble the metrics port{age(soak)}: {wrong} wrong",
+            f"  results, {soak['failed']} lost frames, memory {soak['grown_mb']:+.1f} MB "
+            f"(limit {soak['limit_mb']:.0f}), open files",
+            f"  {soak['files_before']:.0f} before and {soak['files_after']:.0f} after.",
+            f"- {kills['kills']} kills of a training at random moments{age(kills)}, {after} with",
+            f"  a saved state: {kills['equal']} of {kills['runs']} runs end with the bytes",
+            "  of the one that nobody killed.",
+            "",
+        ]
+    )
+
+
 SECTIONS = {
     "README.md": of_readme,
     "docs/distillation.md": of_distillation,
     "docs/benchmarks.md": of_benchmarks,
+    "docs/security.md": of_security,
 }
 """The pages that hold a measured section, and what writes it."""
 

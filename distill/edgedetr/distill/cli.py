@@ -12,7 +12,8 @@ from edgedetr.distill.commands.evaluate import evaluate
 from edgedetr.distill.commands.runs import runs
 from edgedetr.distill.commands.shards import shards
 from edgedetr.distill.commands.tune import tune
-from edgedetr.runtime.commands.options import PATH, command_line, format_option
+from edgedetr.runtime.commands.options import PATH, command_line, format_option, require_apart
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
@@ -63,7 +64,7 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 
     rendered = write_synth(out, frames, seed, workers)
     state = "rendered" if rendered else "up to date:"
-    click.echo(printable(f"{out}: {state} {frames} frames, seed {seed}"))
+    echo(printable(f"{out}: {state} {frames} frames, seed {seed}"))
 
 
 @data.command()
@@ -78,16 +79,17 @@ def check(root: Path, kind: str | None, decode: bool, out: Path | None) -> int:
     """
     from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
+    require_apart([out], [])
     found = survey(root, kind, decode=decode)
     if out:
         write_text(out, json.dumps(found.as_dict(), indent=2) + "\n")
     _show_problems(found)
     for name, count in sorted(found.classes.items()):
-        click.echo(f"{printable(name):16}{count:8}")
+        echo(f"{printable(name):16}{count:8}")
     for name in DIFFICULTIES:
         if found.difficulty:
-            click.echo(f"{name:16}{found.difficulty[name]:8}")
-    click.echo(printable(f"{root}: {found.summary()}"))
+            echo(f"{name:16}{found.difficulty[name]:8}")
+    echo(printable(f"{root}: {found.summary()}"))
     return 1 if found.problems else 0
 
 
@@ -95,12 +97,12 @@ def _show_problems(found: Survey) -> None:
     """Print the first problems of each kind, and the notes."""
     for what, problems in found.problems_by_kind():
         for line in problems[:MOST_SHOWN]:
-            click.echo(printable(line), err=True)
+            echo(printable(line), err=True)
         if len(problems) > MOST_SHOWN:
             more = f"and {len(problems) - MOST_SHOWN} more like it: {what}"
-            click.echo(printable(more), err=True)
+            echo(printable(more), err=True)
     for line in found.notes:
-        click.echo(printable(line), err=True)
+        echo(printable(line), err=True)
 
 
 @data.command()
@@ -118,9 +120,9 @@ def convert(root: Path, out: Path, to: str, kind: str | None) -> None:
 
     found = run(root, out, to, kind)
     for line in found.lines():
-        click.echo(printable(line), err=True)
+        echo(printable(line), err=True)
     splits = ", ".join(f"{split} {count}" for split, count in found.frames.items())
-    click.echo(printable(f"{out}: {to}, frames: {splits}; {found.objects} objects"))
+    echo(printable(f"{out}: {to}, frames: {splits}; {found.objects} objects"))
 
 
 @data.command()
@@ -138,8 +140,9 @@ def view(root: Path, output: Path, kind: str | None, frames: int) -> None:
     """Write a page with frames of the data set ROOT, its boxes, counts, sizes and problems."""
     from edgedetr.distill.dataset_page import write_page
 
+    require_apart([output], [])
     found = write_page(root, output, kind, frames)
-    click.echo(printable(f"{output}: {found.summary()}"))
+    echo(printable(f"{output}: {found.summary()}"))
 
 
 def _calibrate(*arguments: object) -> Quantization:
@@ -187,7 +190,7 @@ def train(
             raise UsageError(f"{out}: wanted a folder, or a name that ends in .png")
         path = out if out.suffix.lower() == ".png" else out / "samples.png"
         draw(load_config(config, overrides), path)
-        click.echo(f"{path}: what the run trains on first; nothing was trained")
+        echo(f"{path}: what the run trains on first; nothing was trained")
         return
     command = command_line()
     metrics = run(load_config(config, overrides), out, command, calibrate)
@@ -195,20 +198,20 @@ def train(
         f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on the validation split, trained in "
         f"{metrics['seconds']:.0f} s"
     )
-    click.echo(printable(f"{out / 'student.safetensors'}: {found}"))
+    echo(printable(f"{out / 'student.safetensors'}: {found}"))
 
 
 @distill.command()
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
     """List the recipes that train takes by name; with NAME, print that one."""
-    from edgedetr.distill.recipes import recipe_path, recipes, summary
+    from edgedetr.distill.recipes import recipe_path, recipe_text, recipes, summary
 
     if name:
-        click.echo(recipe_path(Path(name)).read_text(encoding="utf-8"), nl=False)
+        echo(recipe_text(recipe_path(Path(name))), nl=False)
         return
     for found, path in recipes().items():
-        click.echo(f"{found:24}{summary(path)}")
+        echo(f"{found:24}{summary(path)}")
 
 
 @distill.command()
@@ -260,9 +263,9 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     names = tuple(name.strip() for name in arms.split(","))
     plan = Plan(load_config(config, overrides), names, seeds, out)
     command = command_line()
-    found = run(plan, json_path or out / "comparison.json", command, click.echo, calibrate)
-    click.echo(as_text(found))
-    click.echo(printable(f"Open {out / 'comparison.html'}"))
+    found = run(plan, json_path or out / "comparison.json", command, echo, calibrate)
+    echo(as_text(found))
+    echo(printable(f"Open {out / 'comparison.html'}"))
 
 
 @click.command("import")
@@ -298,11 +301,13 @@ def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, in
     from edgedetr.distill.weights.source_place import source_place
 
     place = source_place(source)
+    read = [*place.glob("*config.json"), *place.glob("model*.safetensors")]
+    require_apart([output], read if place.is_dir() else [place])
     if is_backbone(place):
         if query_fade or input_hw:
             raise UsageError(f"{source} is a backbone; leave out --query-fade and --input-hw")
         kind = import_backbone(place, output, name=source)
-        click.echo(f"{output}: backbone {kind}; name it in student.backbone_weights")
+        echo(f"{output}: backbone {kind}; name it in student.backbone_weights")
         return
     model = import_model(
         place,
@@ -314,7 +319,7 @@ def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, in
     )
     millions = sum(p.numel() for p in model.network.parameters()) / 1e6
     height, width = model.spec.input_hw
-    click.echo(
+    echo(
         f"{output}: {model.family}, {millions:.1f} M parameters, {len(model.spec.class_names)} "
         f"classes, input {height} x {width} ({model.spec.resize})"
     )

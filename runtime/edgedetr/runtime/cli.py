@@ -15,6 +15,7 @@ from edgedetr.runtime import __version__
 from edgedetr.runtime.commands.detect import detect
 from edgedetr.runtime.commands.device import device
 from edgedetr.runtime.commands.health import health
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.commands.run import run
 from edgedetr.runtime.commands.signals import end_by_signal, ended_in_order
 from edgedetr.runtime.errors import EdgeDetrError
@@ -115,11 +116,11 @@ def _status() -> int:
     except SystemExit as ended:
         result = ended.code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        echo(error.format_message())
         result = error.exit_code
     except (click.Abort, click.ClickException, EdgeDetrError, OSError) as error:
         text, result = _known(error)
-        click.echo(f"edgedetr: {shortened(printable(text), MOST_MESSAGE)}", err=True)
+        echo(f"edgedetr: {shortened(printable(text), MOST_MESSAGE)}", err=True)
     return result if isinstance(result, int) else 0
 
 

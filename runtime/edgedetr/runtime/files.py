@@ -109,7 +109,8 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ValueError("it is no regular file")
     with Path(path).open("rb") as file:
-        data = file.read(most + 1)
+        size = os.fstat(file.fileno()).st_size or most  # what the system makes up has none
+        data = file.read(min(size, most) + 1)
     if len(data) > most:
         raise ValueError(f"it is larger than {most / 2**20:g} MiB")
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from safetensors.torch import save_model as save_weights
 from edgedetr.distill.model import Architecture, Model, new_model
 from edgedetr.distill.networks.fake_quantization import QUANTIZATION_KEY, quantization_from_json
 from edgedetr.distill.networks.reparameterize import is_reparameterized, reparameterize
+from edgedetr.distill.networks.transformers_model import bounded
 from edgedetr.distill.weights.normalization import BACKBONE_KEY
 from edgedetr.distill.weights.resnet_names import is_resnet
 from edgedetr.distill.weights.tensor_file import tensor_path
@@ -95,7 +97,9 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         architecture = _architecture(metadata)
     except (ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{path}: its metadata is damaged: {error}") from error
-    model = new_model(kind.family, kind.preset, spec, architecture)
+    most = path.stat().st_size // 2  # numbers in FP16; an architecture may be hostile
+    with bounded(most) if architecture else nullcontext():
+        model = new_model(kind.family, kind.preset, spec, architecture)
     if QUANTIZATION_KEY in metadata:
         quantization = quantization_from_json(metadata[QUANTIZATION_KEY], str(path))
         model = replace(model, quantization=quantization)

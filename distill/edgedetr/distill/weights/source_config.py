@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.detectors import importable_families
+from edgedetr.distill.labels.coco_entries import repeated
 from edgedetr.distill.weights.timm_backbone import in_transformers_terms
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
@@ -93,7 +94,7 @@ def named_rows(labels: Sequence[str], path: Path) -> tuple[tuple[str, ...], tupl
     """
     rows = tuple(row for row, name in enumerate(labels) if name.strip().lower() not in UNNAMED)
     class_names = tuple(labels[row].strip() for row in rows)
-    twice = sorted({name for name in class_names if class_names.count(name) > 1})
+    twice = repeated(class_names)
     if twice:
         raise ArtifactError(
             f"{path}: id2label has the name {twice[0]!r} twice; name each class once"

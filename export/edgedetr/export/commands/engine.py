@@ -13,6 +13,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -94,10 +95,10 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
             on_step=_shown(bar),
         )
     for note in report.notes:
-        click.echo(note, err=True)
+        echo(note, err=True)
     size_mib = output.stat().st_size / 2**20
     weights = "" if report.weights_mib is None else f", of which weights {report.weights_mib:.2f}"
-    click.echo(printable(f"{output}: {report.describe()}; {size_mib:.2f} MiB{weights}"))
+    echo(printable(f"{output}: {report.describe()}; {size_mib:.2f} MiB{weights}"))
 
 
 def _shown(bar: tqdm[None]) -> OnStep:

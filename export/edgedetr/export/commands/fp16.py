@@ -15,6 +15,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import printable
 
@@ -85,4 +86,4 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     if data:
         seen = read_spread(training_images(data, kind))
     share = export_fp16(model, output, spec, seen, command_line(), request)
-    click.echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))
+    echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))

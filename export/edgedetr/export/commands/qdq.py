@@ -18,6 +18,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import printable
 
@@ -135,11 +136,11 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         files = model, stats, output
         chosen = _chosen(option, files, request, include, exclude)
         include, exclude = chosen.include, chosen.exclude
-        click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
+        echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
     named = {"--spec": click.get_current_context().meta[SPEC_FILE].name} if spec else {}
     named |= {"--images": images.name} if images else {}
     share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named, target)
-    click.echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))
+    echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))
 
 
 def _search(wanted: dict[str, Any]) -> str:

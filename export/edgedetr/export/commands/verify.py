@@ -15,6 +15,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,8 +116,8 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     if html:
         write_text(html, page(report))
     if taps and report.activations and report.activations.blocks:
-        click.echo(report.activations.block_table() + "\n")
-    click.echo(report.table())
+        echo(report.activations.block_table() + "\n")
+    echo(report.table())
     if not report.passed:
         block = report.first_diverging
         where = f"; the first diverging block is {block}" if block else ""
