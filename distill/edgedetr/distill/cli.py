@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgedetr.distill.cache_command import cache, cache_option, with_cache
 from edgedetr.runtime.commands.options import PATH, command_line, format_option, require_apart
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
@@ -149,6 +150,7 @@ def distill() -> None:
 @distill.command()
 @click.argument("config", type=PATH)
 @_SET
+@cache_option
 @click.option("-o", "--out", type=PATH, help="Folder of the run.", show_default="runs/CONFIG")
 @click.option(
     "--dry-run",
@@ -160,6 +162,7 @@ def train(
     calibrate: Calibrate,
     config: Path,
     overrides: tuple[str, ...],
+    folder: Path | None,
     out: Path | None,
     *,
     dry_run: bool,
@@ -169,6 +172,7 @@ def train(
     from edgedetr.distill.recipe import draw
     from edgedetr.distill.recipe import train as run
 
+    overrides = with_cache(overrides, folder)
     out = out or Path("runs") / config.stem
     if dry_run:
         if out.suffix.lower() in {".jpg", ".jpeg", ".webp", ".bmp"}:
@@ -184,6 +188,9 @@ def train(
         f"{metrics['seconds']:.0f} s"
     )
     click.echo(printable(f"{out / 'student.safetensors'}: {found}"))
+
+
+distill.add_command(cache)
 
 
 @distill.command()

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 from edgedetr.distill.evaluation.predict import evaluate
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
+from edgedetr.distill.training.answer_cache import answers_of, fill_cache, open_cache
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.best_student import BestStudent
 from edgedetr.distill.training.distillation_model import trainee_of
@@ -35,11 +36,13 @@ from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.sample_sheet import draw_samples
 from edgedetr.distill.training.sampling import training_sizes
+from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.training.unlabelled import least_batch
 from edgedetr.distill.weights.foundation import open_foundation
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from edgedetr.distill.config import (
         DataConfig,
@@ -160,7 +163,11 @@ def _train(
 
     seen = asked.spec if asked else None
     report_inputs(student.spec, seen)
-    loader = training_loader(sampling, sections.loop, train_split, student.spec, seen)
+    views = taught.cache.views_in_use
+    loader = training_loader(sampling, sections.loop, train_split, student.spec, seen, views)
+    answers = answers_of(
+        taught.cache, sampling, trainee, loader, identity.sources, sections.loop.epochs
+    )
     fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
     save = partial(save_student, record=record)
     loop = TrainingLoop(
@@ -175,12 +182,54 @@ def _train(
         evaluate=partial(evaluate, batch_size=batch_size),
         best=BestStudent(out, sections.loop.best_metric, sections.loop.patience, save),
     )
-    metrics = loop.train(loader)
+    with answers:
+        metrics = loop.train(loader)
     if loader.data.unlabelled:
         metrics["unlabelled_frames"] = float(loader.data.unlabelled)
     if accelerator.is_main_process:
         finish(out, loop.averaged, metrics, record, identity.sources)
     return metrics
+
+
+def cache(config: DistillConfig, say: Callable[[str], None]) -> None:
+    """Fill the cache of a config with every answer of the teacher's that its run will ask for.
+
+    What is there already stays; a build that was killed goes on behind its last whole shard.
+
+    Args:
+        config: The run's settings, with ``teacher_cache.path``.
+        say: Is given a line of what is there, needed and to be waited for, before that begins.
+
+    Raises:
+        ArtifactError: If the cache is of another teacher, other images or another augmentation, or
+            the teacher or other weights are missing.
+        DataError: If a label or an image is wrong.
+        OSError: If the disk is full; what was written stays.
+    """
+    taught, sampling = config.teacher_config, config.data
+    check_names(config.student, taught.checkpoint)
+    splits = train_split, _ = open_splits(sampling)
+    sources = identity_of(config.record(), config.weights, *splits).sources
+    torch.manual_seed(config.seed)
+    student = open_student(config.student, sampling.classes, taught.class_names)
+    teacher = open_teacher(taught)
+    assert teacher is not None  # noqa: S101 - a cache is refused without one
+    student = inherited(student, teacher, config.student)
+    report_inputs(student.spec, teacher.spec)
+    teacher.network.to(Accelerator().device)
+    loader = training_loader(
+        sampling,
+        config.schedule,
+        train_split,
+        student.spec,
+        teacher.spec,
+        taught.cache.views_in_use,
+    )
+    memory = TeacherMemory(teacher, student.spec)
+    memory.store = loader.data.answers = open_cache(
+        taught.cache, sampling, student.spec, teacher, sources
+    )
+    fill_cache(loader, memory, config.schedule, say)
 
 
 def draw(config: DistillConfig, path: Path) -> None:

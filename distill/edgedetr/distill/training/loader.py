@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.data import Dataset
     from edgedetr.distill.optimizer_config import ScheduleConfig
     from edgedetr.distill.picture import Picture
+    from edgedetr.distill.training.sampling import Item
     from edgedetr.distill.training.unlabelled import Order
     from edgedetr.distill.types import Targets
     from edgedetr.runtime.spec import ModelSpec
@@ -62,10 +63,11 @@ class TrainingLoader:
 
     Attributes:
         data: The training split.
+        workers: Loader processes.
     """
 
     def __init__(self, data: TrainingInputs, order: Order, workers: int) -> None:
-        self.data, self._order = data, order
+        self.data, self._order, self.workers = data, order, workers
         self._batches = DataLoader(
             _Attempts(data),
             batch_sampler=order,
@@ -84,12 +86,15 @@ class TrainingLoader:
         """Whether images of one size and their mirror images are all that it loads."""
         return self.data.only_mirrors and self._order.has_one_size
 
-    def pictures(self, epoch: int) -> Iterator[Picture]:
-        """Give the augmented pictures of an epoch, in their order, before normalisation."""
+    def items(self, epoch: int) -> Iterator[Item]:
+        """Give the items of an epoch, in their order."""
         self._order.epoch, self._order.done = epoch, 0
         for batch in self._order:
-            for item in batch:
-                yield self.data.picture(item)
+            yield from batch
+
+    def pictures(self, epoch: int) -> Iterator[Picture]:
+        """Give the augmented pictures of an epoch, in their order, before normalisation."""
+        yield from map(self.data.picture, self.items(epoch))
 
     def batches(self, epoch: int, done: int = 0) -> Iterator[tuple[Tensor, list[Targets]]]:
         """Load one epoch but for its first ``done`` batches; raises DataError or OSError."""
@@ -109,6 +114,7 @@ def training_loader(
     split: Dataset,
     spec: ModelSpec,
     teacher: ModelSpec | None = None,
+    views: int = 0,
 ) -> TrainingLoader:
     """Make the loader of a run, and report how many of its frames have no labels.
 
@@ -118,6 +124,7 @@ def training_loader(
         split: To train on; frames without labels come from the folder that ``data`` names.
         spec: The student's.
         teacher: The teacher's, in training with one.
+        views: How many pictures an image has, see `TrainingInputs`.
 
     Raises:
         DataError: If an image must be read for its size, and cannot be, or the folder holds none.
@@ -145,7 +152,7 @@ def training_loader(
             f"{inputs.unlabelled} frames of {data.unlabelled} have no labels: {count} of each "
             f"batch of {schedule.batch_size}"
         )
-    images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from)
+    images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from, views)
     return TrainingLoader(images, order, data.workers)
 
 
