@@ -133,7 +133,7 @@ def _reported(store: AnswerStore, memory: TeacherMemory) -> Iterator[None]:
         yield
     asked = memory.read + memory.made
     tqdm.write(
-        f"{store.folder}: {memory.read} of {asked} answers were there, the others were added"
+        f"{store.folder}: {memory.read} of {asked} answers were read, the others were added"
     )
 
 
