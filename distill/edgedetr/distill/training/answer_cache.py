@@ -132,9 +132,7 @@ def _reported(store: AnswerStore, memory: TeacherMemory) -> Iterator[None]:
     with store:
         yield
     asked = memory.read + memory.made
-    tqdm.write(
-        f"{store.folder}: {memory.read} of {asked} answers were read, the others were added"
-    )
+    tqdm.write(f"{store.folder}: {memory.read} of {asked} answers were read, the others were added")
 
 
 def plan_of(loader: TrainingLoader, epochs: int, memory: TeacherMemory) -> CachePlan:
