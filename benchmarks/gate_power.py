@@ -36,8 +36,9 @@ from edgedetr.export.to_onnx import export_onnx
 from edgedetr.export.transforms.halve import prepared
 from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.verify.activations import compare_activations
+from edgedetr.export.verify.findings import WORST
 from edgedetr.export.verify.limits import FP16_LIMITS, INT8_LIMITS
-from edgedetr.export.verify.lost_share import ERROR_RATE, looks_at, lost_share
+from edgedetr.export.verify.lost_share import ERROR_RATE, FIRST_LOOK, looks_at, lost_share
 from edgedetr.export.verify.quantizers import FRAMES
 from edgedetr.export.verify.runner import open_runner
 from edgedetr.graph.blocks import block_names
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
     from edgedetr.calib.stats import CalibrationStats
     from edgedetr.export.verify.limits import Limits
+    from edgedetr.export.verify.matching import Pairs
     from edgedetr.runtime.spec import ModelSpec
 
 ROOT = Path(__file__).parents[1]
@@ -73,8 +75,9 @@ SPREAD = 6
 evenly spread over the graph."""
 HUGE = 1e6
 INSIDE = 5
-"""How many times frames are drawn to look inside the two graphs, as `edgedetr verify` does on the
-worst three and, for the quantizers, on the first; the draws of frames take these in turns."""
+"""How many times frames are drawn to look inside the two graphs, as `edgedetr verify` does: at the
+blocks on the worst of the least number of frames, at the quantizers on the first of these. The
+draws of frames take these in turns."""
 
 
 MEASURES = (
@@ -228,18 +231,32 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.trial.close()
 
-    def faults(self, model: onnx.ModelProto) -> list[str]:
-        """Look inside the graphs, `INSIDE` times on other frames; list what is wrong each time."""
+    def faults(self, model: onnx.ModelProto, pairs: Sequence[Pairs]) -> list[str]:
+        """Look inside the graphs, `INSIDE` times on other frames; list what is wrong each time.
+
+        Args:
+            model: The candidate.
+            pairs: The detections of both models on every frame.
+        """
         random = np.random.default_rng(0)
         with TemporaryDirectory() as folder:
             candidate = Path(folder) / "candidate.onnx"
             onnx.save(model, candidate)
             runners = open_runner(self._path, self._spec), open_runner(candidate, self._spec)
-            count = len(self._images)
-            drawn = (random.choice(count, FRAMES, replace=False) for _ in range(INSIDE))
-            frames = ([read_image(self._images[i]) for i in some] for some in drawn)
-            found = [compare_activations(runners, ("a", "b"), f[:3], f) for f in frames]
+            found = []
+            for _ in range(INSIDE):
+                drawn = random.choice(len(self._images), FIRST_LOOK, replace=False)
+                worst = sorted(drawn, key=lambda i: badness(pairs[i]), reverse=True)[:WORST]
+                images = ([read_image(self._images[i]) for i in s] for s in (worst, drawn[:FRAMES]))
+                found.append(compare_activations(runners, ("a", "b"), *images))
         return [activations.reason if activations else "" for activations in found]
+
+
+def badness(pairs: Pairs) -> tuple[int, float]:
+    """Order frames as `edgedetr.export.verify.findings.FrameFigures.badness` does."""
+    if not len(pairs):
+        return pairs.unmatched, 0.0
+    return pairs.unmatched, float(1 - pairs.ious.min() + pairs.score_errors.max())
 
 
 def judged(
@@ -247,7 +264,8 @@ def judged(
 ) -> dict[str, Any]:
     """Compare on all frames, then judge on draws of them."""
     try:
-        effect, faults = pool.trial.effect(model, name), pool.faults(model)
+        effect = pool.trial.effect(model, name)
+        faults = pool.faults(model, effect.pairs)
     except ArtifactError as error:  # outputs that are not finite fail at once
         why = str(error).partition(": ")[2]  # without the file's name
         return {"good": good, "refused": why, "passed": 0.0, "as_wanted": not good}

@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     import onnx
 
     from edgedetr.export.engine.log import OnStep
+    from edgedetr.runtime.cuda.engine_layers import EngineLayers
     from edgedetr.runtime.spec import ModelSpec
 
 SUFFIX = ".engine"
+
+SHOWN = 3
+"""Names of nodes that a note lists."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,7 @@ class EngineReport:
         builder: The library and its version, ``tensorrt==10.3.0``.
         targets: The devices that the engine runs on; see `edgedetr.runtime.manifest.Manifest`.
         precision: The types of the network.
-        layers: Type to the number of the engine's layers with it; None where this machine cannot
-            load the engine.
+        layers: The engine's layers; None where this machine cannot load it.
         weights_mib: Size of the engine's weights, in MiB; None where the builder does not say.
         notes: Notes for the user, a line each.
     """
@@ -49,7 +52,7 @@ class EngineReport:
     builder: str
     targets: tuple[str, ...]
     precision: Precision
-    layers: dict[str, int] | None
+    layers: EngineLayers | None
     weights_mib: float | None
     notes: tuple[str, ...]
 
@@ -57,8 +60,7 @@ class EngineReport:
         """Return a one-line summary."""
         engine = ""
         if self.layers is not None:
-            listed = ", ".join(f"{count} {name}" for name, count in self.layers.items())
-            engine = f"; layers of the engine: {listed}"
+            engine = f"; layers of the engine: {self.layers.describe()}"
         return f"{self.builder} for {', '.join(self.targets)}: {self.precision.describe()}{engine}"
 
 
@@ -86,8 +88,8 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     Raises:
         ArtifactError: If no builder is installed, the model is damaged, or the builder fails.
         UsageError: If the builder does not support an option.
-        GateError: If TensorRT would break the graph, or it has none of the precision that its name
-            promises.
+        GateError: If TensorRT would break the graph, or the graph or the engine that was built has
+            none of the precision that its name promises.
     """
     path, output, options = Path(path), Path(output), options or EngineOptions()
     if output.suffix != SUFFIX:
@@ -97,17 +99,20 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     targets = module.targets(trt, options)
     model = load_onnx(path)
     spec = _check_model(model, path, spec, options)
+    claimed = _claimed(path, output)
     log = EngineLog()
     with postponed() as stops:
         try:
             build = EngineBuild(module, trt, path, log)
             build.check_ends(spec)
             precision = build.precision()
-            check_claims(_claimed(path, output), precision.macs, path.name)
+            check_claims(claimed, precision.macs, path.name)
             compiled = build.compile(options, stops, on_step)
+            lost = _lost(compiled.layers, precision, claimed, path.name)
         finally:
             write_text(output.with_name(output.name + ".log"), log.text())
-    made = (precision, compiled.layers, log.weights_mib(), (*_doubts(model), *compiled.notes))
+    notes = (*_doubts(model), *lost, *compiled.notes)
+    made = (precision, compiled.layers, log.weights_mib(), notes)
     report = EngineReport(version_of(trt), targets, *made)
     with atomic_path(output) as temporary:
         temporary.write_bytes(compiled.engine)
@@ -153,6 +158,23 @@ def _check_model(
             "MIN,OPT,MAX such as 1,1,4"
         )
     return spec
+
+
+def _lost(
+    layers: EngineLayers | None, precision: Precision, claimed: set[str], name: str
+) -> list[str]:
+    """Refuse an engine without what its name promises; note what it computes in another type."""
+    if layers is None:
+        return []
+    check_claims(claimed, layers.computes_in, f"the engine of {name}")
+    lost = layers.lost_int8(precision.int8)
+    if not lost:
+        return []
+    shown = ", ".join(lost[:SHOWN]) + (", ..." if len(lost) > SHOWN else "")
+    return [
+        f"the engine does not compute {len(lost)} of {len(precision.int8)} INT8 products of the "
+        f"graph in INT8: {shown}; export qdq --exclude takes them out"
+    ]
 
 
 def _doubts(model: onnx.ModelProto) -> list[str]:

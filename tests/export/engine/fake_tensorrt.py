@@ -110,11 +110,13 @@ class Network(Strict):
             tensors[constant.name] = named(
                 name=constant.name, dtype=named(name=TYPES[constant.data_type]), shape=()
             )
-            self._layers.append(self._layer("CONSTANT", [], [tensors[constant.name]]))
+            written = [tensors[constant.name]]
+            self._layers.append(self._layer("CONSTANT", constant.name, [], written))
         for node in graph.node:
             reads = [tensors.get(n) for n in node.input]
             kind = KINDS.get(node.op_type, "ELEMENTWISE")
-            self._layers.append(self._layer(kind, reads, [tensors[n] for n in node.output]))
+            writes = [tensors[n] for n in node.output]
+            self._layers.append(self._layer(kind, node.name, reads, writes))
         self._inputs = [tensors[v.name] for v in graph.input]
         self._outputs = [tensors[v.name] for v in graph.output]
 
@@ -123,8 +125,9 @@ class Network(Strict):
         shape = tuple(d.dim_value or -1 for d in tensor.shape.dim)
         return named(name=value.name, dtype=named(name=TYPES[tensor.elem_type]), shape=shape)
 
-    def _layer(self, kind, reads, writes):
+    def _layer(self, kind, name, reads, writes):
         return named(
+            name=name,
             type=named(name=kind),
             num_inputs=len(reads),
             num_outputs=len(writes),
@@ -226,7 +229,7 @@ class Runtime(Strict):
         assert serialized_engine.startswith(b"plan of ")
         if "VERSION_COMPATIBLE" in self.world.flags and not self.engine_host_code_allowed:
             return None
-        layers = [_inspected(self.world.version), "a name alone"]
+        layers = [*self.world.inspected, _inspected(self.world.version), "a name alone"]
         text = json.dumps({"Layers": layers})[: self.world.inspected_characters]
         inspector = named(get_engine_information=lambda _: text)
         return named(create_engine_inspector=lambda: inspector)
@@ -247,6 +250,7 @@ def fake_tensorrt(version, *, monitored=True, fails="", unread=None, starts=True
     seen.__dict__.update(version=version, fails=fails, unread=unread, starts=starts, plugins=False)
     seen.interrupt = interrupt
     seen.inspected_characters = None
+    seen.inspected = []
     trt: Any = types.ModuleType("tensorrt")
     trt.__version__ = version
     old = version.startswith("10.")

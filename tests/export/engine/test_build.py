@@ -30,7 +30,8 @@ def test_types_come_from_the_graph_and_from_no_flag(tensorrt, model, tmp_path, v
     assert report.builder == f"tensorrt=={version}"
     assert report.precision.macs == {"FP16": 1}
     assert report.precision.outputs == {"FP16": 2, "FP32": 2}
-    assert report.layers == {"FP16": 1, "FP32": 1}
+    assert report.layers
+    assert report.layers.types == {"FP16": 1, "FP32": 1}
     assert report.weights_mib == 1.0
 
 

@@ -52,34 +52,37 @@ def test_gathering_is_grid_sampling(shapes):
     locations[0, 0, 2, 0] = torch.tensor([1 + 0.5 / shapes[0][1], -0.5 / shapes[0][0]])
     weights = torch.randn(2, 11, 3, sum(counts), generator=generator)
     arguments = value, shapes, locations, weights, counts
-    torch.testing.assert_close(sample(*arguments), by_grid_sample(*arguments), atol=1e-5, rtol=0)
+    wanted = by_grid_sample(*arguments)
+    for form in ("gather", "gather_sum"):
+        torch.testing.assert_close(sample(*arguments, form), wanted, atol=1e-5, rtol=0)
 
 
-def read_one(cells, shape, points, *, nearest=False):
+def read_one(cells, shape, points, form="gather"):
     """Read points of one map of one channel, each for itself."""
     locations = (torch.tensor(points) + 1).reshape(1, -1, 1, 1, 2) / 2
     value = torch.tensor(cells, dtype=torch.float32).reshape(1, -1, 1, 1)
     weights = torch.ones(1, len(points), 1, 1)
-    return sample(value, [shape], locations, weights, [1], nearest=nearest).flatten().tolist()
+    return sample(value, [shape], locations, weights, [1], form).flatten().tolist()
 
 
 def test_a_point_between_four_cells_by_hand():
     """A quarter of the way right and half of the way down between 1, 2 / 3, 4."""
     points = [[-0.25, 0.0]]
     assert read_one([1, 2, 3, 4], (2, 2), points) == pytest.approx([2.25])
-    assert read_one([1, 2, 3, 4], (2, 2), points, nearest=True) == [3]
+    assert read_one([1, 2, 3, 4], (2, 2), points, "gather_sum") == pytest.approx([2.25])
+    assert read_one([1, 2, 3, 4], (2, 2), points, "discrete") == [3]
 
 
 def test_the_nearest_cell_is_inside_even_for_points_outside():
     points = [[-9.0, -9.0], [9.0, 9.0], [0.0, -0.1], [0.34, 0.1]]
-    assert read_one(range(6), (2, 3), points, nearest=True) == [0, 5, 1, 5]
+    assert read_one(range(6), (2, 3), points, "discrete") == [0, 5, 1, 5]
 
 
 def test_each_image_and_each_head_reads_itself():
     value = torch.arange(4.0).reshape(2, 1, 2, 1).expand(2, 9, 2, 1)
     locations = torch.full((2, 5, 2, 1, 2), 0.5)
-    for nearest in (False, True):
-        read = sample(value, [(3, 3)], locations, torch.ones(2, 5, 2, 1), [1], nearest=nearest)
+    for form in ("gather", "gather_sum", "discrete"):
+        read = sample(value, [(3, 3)], locations, torch.ones(2, 5, 2, 1), [1], form)
         assert read[:, 0].tolist() == [[0, 1], [2, 3]]
 
 
@@ -112,8 +115,9 @@ def test_a_network_says_the_same_by_gathering(family, monkeypatch):
         with torch.no_grad(), sampled_by(form, model.network):
             answers[form] = model.predict(images)
     assert calls.keys() == (set() if family in WITHOUT else {"grid_sample"})
-    for gathered, sampled in zip(answers["gather"], answers["grid_sample"], strict=True):
-        torch.testing.assert_close(gathered, sampled, atol=1e-5, rtol=1e-5)
+    for form in ("gather", "gather_sum"):
+        for gathered, sampled in zip(answers[form], answers["grid_sample"], strict=True):
+            torch.testing.assert_close(gathered, sampled, atol=1e-5, rtol=1e-5)
     differs = not torch.equal(answers["discrete"][1], answers["grid_sample"][1])
     assert differs == (family not in WITHOUT)
     with torch.no_grad():
@@ -124,7 +128,7 @@ def test_a_network_says_the_same_by_gathering(family, monkeypatch):
 @pytest.mark.parametrize("family", ["d_fine", "rt_detr_v2", "deformable_detr"])
 def test_the_functions_come_back_after_an_error(family, settled_model):
     network = settled_model(family).network
-    owners = [(owner, name) for owner, name, _ in _places(network, nearest=True)]
+    owners = [(owner, name) for owner, name, _ in _places(network, "discrete")]
     own = [getattr(owner, name) for owner, name in owners]
     with sampled_by("discrete", network):
         assert own
@@ -143,20 +147,34 @@ def test_a_network_with_a_method_of_its_own_is_refused(settled_model):
         model.predict(torch.zeros(1, 3, *model.spec.input_hw))
 
 
+def index_types(graph):
+    """Count the types of what Gather nodes take as places, where they are computed."""
+    types = {v.name: v.type.tensor_type.elem_type for v in graph.value_info}
+    read = [types[n.input[1]] for n in graph.node if n.op_type == "Gather" and n.input[1] in types]
+    return Counter(onnx.TensorProto.DataType.Name(kind) for kind in read)
+
+
 @pytest.mark.slow
 def test_the_graph_holds_what_was_asked_for(checkpoint, exported, tmp_path):
-    kinds, moved = {}, dict[str, Any]()
+    kinds, moved, indices = {}, dict[str, Any](), {}
     for form in get_args(Form):
         path = tmp_path / f"{form}.onnx"
         if form == "gather":  # which is the default
             path, done = exported
         else:
             done = export_onnx(checkpoint, path, deformable_attention=form)
-        kinds[form] = Counter(node.op_type for node in onnx.load(path).graph.node)
+        graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+        kinds[form] = Counter(node.op_type for node in graph.node)
+        indices[form] = index_types(graph)
         moved[form] = done.moved
         assert done.parity.passed
     assert kinds["grid_sample"]["GridSample"] == 6
     assert not kinds["gather"]["GridSample"] + kinds["discrete"]["GridSample"]
     assert not kinds["gather"].keys() & {"Shape", "If", "Range", "ConstantOfShape", "GatherND"}
-    assert moved["gather"] is None
+    layers = kinds["grid_sample"]["GridSample"] // 3  # of three levels
+    for form in ("gather", "gather_sum", "discrete"):
+        assert indices[form]["INT32"] == layers
+    assert kinds["gather_sum"]["MatMul"] < kinds["gather"]["MatMul"]
+    assert kinds["gather_sum"].keys() >= {"Mul", "ReduceSum"}
+    assert moved["gather"] is moved["gather_sum"] is None
     assert "box error at most 0 px" not in moved["discrete"].summary()

@@ -57,7 +57,7 @@ def test_an_engine_is_checked(fakes, edgedetr, tiny_engine, tiny_onnx, images, t
     found = json.loads(out.read_text())
     assert (found["verdict"], found["fastest"]) == ("passed", "tiny.engine")
     assert found["pace"] == {"frames": 4, "rate_hz": 1000.0}
-    assert found["models"][0]["check"]["layers"] == {"FP32": 1}
+    assert found["models"][0]["check"]["layers"]["types"] == {"FP32": 1}
     assert found["command"].startswith("edgedetr device check ")
 
 

@@ -24,7 +24,8 @@ def test_an_engine_that_agrees(inspected, engine_beside_onnx, frames, gpu):
     shown = []
     found = check_engine_runs(Engine(engine, onnx, None), frames, PACE, lambda: shown.append(1))
     assert found.runs_on == "tensorrt 10.3.0, Orin (fake)"
-    assert found.layers == {"FP32": 2, "FP16": 1}
+    assert found.layers
+    assert found.layers.types == {"FP32": 2, "FP16": 1}
     assert found.cuda_graph
     assert found.frame_kernel
     assert found.memory_mib >= 0

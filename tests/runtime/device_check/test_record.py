@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from edgedetr.runtime.cuda.device import CudaDevice
+from edgedetr.runtime.cuda.engine_layers import EngineLayers
 from edgedetr.runtime.device_check.agreement import Agreement
 from edgedetr.runtime.device_check.engines import Model
 from edgedetr.runtime.device_check.measure import EngineCheck, Pace
@@ -22,8 +23,9 @@ from edgedetr.runtime.timing import Latency
 
 PACE = Pace(2, 1000.0)
 LATENCY = Latency(2, 3.0, 4.0, 5.0, 6.0, 7.0)
+LAYERS = EngineLayers({"INT8": 3, "FP16": 1}, {"INT8": 2}, ("conv",), (), 1, 0)
 CHECK = EngineCheck(
-    "tensorrt 10.3.0, Orin", {"INT8": 3}, True, False, 9.5, LATENCY, LATENCY, 1, Agreement(2, 3, 0)
+    "tensorrt 10.3.0, Orin", LAYERS, True, False, 9.5, LATENCY, LATENCY, 1, Agreement(2, 3, 0)
 )
 
 
@@ -57,7 +59,7 @@ def test_an_engine_that_finds_something_else(checked):
 
 def test_an_engine_that_has_nothing_of_its_precision(checked):
     found, _ = checked("int8")
-    assert found.problems == ("no layer of the engine computes in int8, only in FP32, FP16",)
+    assert found.problems == ("nothing in the engine computes in int8, only in FP32, FP16",)
 
 
 def test_an_engine_without_its_onnx_file(checked):
@@ -102,6 +104,7 @@ def test_the_record(tmp_path):
 
 def test_one_line_a_model():
     assert describe(ModelCheck("m", "a", "", None, (), CHECK)) == (
-        "m: passed; p50 3.00, paced p99 5.00, p99.9 6.00 ms, 1 of 2 frames late; layers: 3 INT8; "
-        "CUDA graph yes, frame kernel no"
+        "m: passed; p50 3.00, paced p99 5.00, p99.9 6.00 ms, 1 of 2 frames late; layers: 3 INT8, "
+        "1 FP16; products: 2 INT8; 1 reformat, 0 quantizers left over; CUDA graph yes, frame "
+        "kernel no"
     )

@@ -13,7 +13,7 @@ from edgedetr.runtime.printable import printable
 if TYPE_CHECKING:
     from edgedetr.export.transforms.deformable_attention import Form
 
-FORMS = ("gather", "grid_sample", "discrete")
+FORMS = ("gather", "gather_sum", "grid_sample", "discrete")
 
 EXPORT_FRAMES = 8
 """Images of a folder that an exported model is checked on."""
@@ -29,7 +29,8 @@ EXPORT_FRAMES = 8
     type=click.Choice(FORMS),
     default="gather",
     show_default=True,
-    help="How feature maps are sampled: Gather, GridSample and RoiAlign, or the nearest cell.",
+    help="How feature maps are sampled: Gather and a product, or Gather, Mul and Sum; GridSample "
+    "and RoiAlign; the nearest cell.",
 )
 def onnx(
     checkpoint: Path,

@@ -15,7 +15,7 @@ from edgedetr.export.engine.log import EngineLog, OnStep, make_logger, make_moni
 from edgedetr.export.engine.precision import Precision, network_precision
 from edgedetr.export.engine.timing_cache import cache_key, save_cache, start_cache
 from edgedetr.runtime.cuda.device import find_device
-from edgedetr.runtime.cuda.layer_types import layer_types
+from edgedetr.runtime.cuda.engine_layers import EngineLayers, engine_layers
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ class Compiled:
 
     Attributes:
         engine: The serialized engine.
-        layers: Type to the number of the engine's layers with it; None where it cannot be loaded.
+        layers: Its layers; None where it cannot be loaded here.
         notes: Notes for the user, a line each.
     """
 
     engine: bytes
-    layers: dict[str, int] | None
+    layers: EngineLayers | None
     notes: tuple[str, ...]
 
 
@@ -127,7 +127,7 @@ class EngineBuild:
             save_cache(config, options.timing_cache, key)
         engine = bytes(memory)
         loadable = find_device() is not None
-        layers = layer_types(trt, self._logger, engine, host_code=True) if loadable else None
+        layers = engine_layers(trt, self._logger, engine, host_code=True) if loadable else None
         return Compiled(engine, layers, tuple(notes))
 
     def _configuration(self, options: EngineOptions) -> Any:  # noqa: ANN401

@@ -30,10 +30,12 @@ class Precision:
         macs: Type to the number of convolutions and matrix products in it. INT8 are those whose
             both operands are dequantized INT8, which the builder makes one INT8 kernel.
         outputs: Type to the number of layers with such an output, constants apart.
+        int8: Names of the layers that `macs` counts as INT8.
     """
 
     macs: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
+    int8: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return a one-line summary."""
@@ -49,13 +51,16 @@ def network_precision(network: Any) -> Precision:  # noqa: ANN401
     makers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
     macs: Counter[str] = Counter()
     outputs: Counter[str] = Counter()
+    int8: list[str] = []
     for layer in (made for made in layers if made.num_outputs):  # the condition of an If has none
         kind = layer.get_output(0).dtype.name
         if layer.type.name in MAC_LAYERS:
-            macs["INT8" if _reads_int8(layer, makers) else FORMATS.get(kind, kind)] += 1
+            quantized = _reads_int8(layer, makers)
+            macs["INT8" if quantized else FORMATS.get(kind, kind)] += 1
+            int8 += [layer.name] if quantized else []
         if kind in FORMATS and layer.type.name != "CONSTANT":
             outputs[FORMATS[kind]] += 1
-    return Precision(_sorted(macs), _sorted(outputs))
+    return Precision(_sorted(macs), _sorted(outputs), tuple(int8))
 
 
 def claims(names: Iterable[str], kind: str = "") -> set[str]:

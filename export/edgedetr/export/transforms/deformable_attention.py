@@ -1,4 +1,4 @@
-"""How deformable attention reads feature maps in an exported graph: three forms of one operation.
+"""How deformable attention reads feature maps in an exported graph: four forms of one operation.
 
 Every family samples its maps by `torch.nn.functional.grid_sample` (bilinear, zeros outside, corners
 not aligned), level by level. TensorRT is known to miscompile decoders around the node that it
@@ -7,6 +7,9 @@ becomes, so a graph can be exported with other nodes in its place:
 ``gather``
     The four cells around a point are rows of one Gather, for all levels together, and one product
     of matrices weighs them: the same numbers.
+``gather_sum``
+    The same rows, weighed by a Mul and a Sum, which builders can fuse with the Gather where a
+    product of a matrix and a vector stands apart.
 ``grid_sample``
     The node itself, as torch traces it.
 ``discrete``
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-Form = Literal["gather", "grid_sample", "discrete"]
+Form = Literal["gather", "gather_sum", "grid_sample", "discrete"]
 
 _SHARED = "multi_scale_deformable_attention_v2"
 
@@ -43,7 +46,7 @@ def sampled_by(form: Form, network: nn.Module) -> Iterator[None]:
     The functions of transformers that do it are replaced while this is open: those of RT-DETRv2
     for all its networks.
     """
-    replaced = [] if form == "grid_sample" else list(_places(network, nearest=form == "discrete"))
+    replaced = [] if form == "grid_sample" else list(_places(network, form))
     before = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]
     try:
         for owner, name, function in replaced:
@@ -54,9 +57,9 @@ def sampled_by(form: Form, network: nn.Module) -> Iterator[None]:
             delattr(owner, name) if function is None else setattr(owner, name, function)
 
 
-def _places(network: nn.Module, *, nearest: bool) -> Iterator[tuple[Any, str, Any]]:
+def _places(network: nn.Module, form: Form) -> Iterator[tuple[Any, str, Any]]:
     """Yield whose function of which name does the reading, and what takes its place."""
-    apart, joined = (partial(f, nearest=nearest) for f in (_levels_apart, _levels_joined))
+    apart, joined = (partial(f, form=form) for f in (_levels_apart, _levels_joined))
     homes = set()
     for module in network.modules():
         if type(module).__name__ == "MultiScaleDeformableAttention":
@@ -78,12 +81,12 @@ def _levels_apart(
     weights: Tensor,
     _step: int,
     *,
-    nearest: bool,
+    form: Form,
 ) -> Tensor:
     """Stand in for the function of RT-DETR and Deformable DETR: as many points in every level."""
     counts = [locations.shape[4]] * locations.shape[3]
     locations, weights = locations.flatten(3, 4), weights.flatten(3)
-    return sample(value, shapes, locations, weights, counts, nearest=nearest)
+    return sample(value, shapes, locations, weights, counts, form)
 
 
 def _levels_joined(  # noqa: PLR0913 - transformers calls it with these
@@ -94,7 +97,7 @@ def _levels_joined(  # noqa: PLR0913 - transformers calls it with these
     counts: Sequence[int],
     method: str = "default",
     *,
-    nearest: bool,
+    form: Form,
 ) -> Tensor:
     """Stand in for the function that RT-DETRv2, D-FINE and DEIMv2 share."""
     if method != "default":
@@ -102,7 +105,7 @@ def _levels_joined(  # noqa: PLR0913 - transformers calls it with these
             f"this network samples by its own method {method!r}; export it with "
             "--deformable-attention grid_sample"
         )
-    return sample(value, shapes, locations, weights, counts, nearest=nearest)
+    return sample(value, shapes, locations, weights, counts, form)
 
 
 def sample(
@@ -111,8 +114,7 @@ def sample(
     locations: Tensor,
     weights: Tensor,
     counts: Sequence[int],
-    *,
-    nearest: bool = False,
+    form: Form = "gather",
 ) -> Tensor:
     """Read feature maps at points and sum what is read, weighted.
 
@@ -122,8 +124,8 @@ def sample(
         locations: x and y in [0, 1] over each map from edge to edge, (B, Q, M, P, 2).
         weights: (B, Q, M, P).
         counts: How many of the P points lie in each level, in the order of the levels.
-        nearest: Whether to read the nearest cell inside alone, not the four around a point, of
-            which those outside are 0.
+        form: With ``discrete`` the nearest cell inside is read alone, otherwise the four around a
+            point, of which those outside are 0.
 
     Returns:
         (B, Q, M * D).
@@ -142,7 +144,7 @@ def sample(
         )
 
     widths, heights = (each_point([shape[axis] for shape in shapes]) for axis in (1, 0))
-    around = _nearest if nearest else _neighbours
+    around = _nearest if form == "discrete" else _neighbours
     columns = around(locations[..., 0], widths)
     lines = around(locations[..., 1], heights)
     # Rows of `value` lie in the order of image, cell and head.
@@ -155,8 +157,11 @@ def sample(
         for column, column_share in columns:
             rows.append(start + column * heads)
             shares.append(line_weight * column_share)
-    read = value.reshape(-1, depth)[torch.cat(rows, -1).long()]
-    return (torch.cat(shares, -1).unsqueeze(-2) @ read).flatten(2)
+    read = value.reshape(-1, depth)[torch.cat(rows, -1).int()]  # half of what int64 moves
+    share = torch.cat(shares, -1)
+    if form == "gather_sum":
+        return (share.unsqueeze(-1) * read).sum(-2).flatten(2)
+    return (share.unsqueeze(-2) @ read).flatten(2)
 
 
 def check_countable(rows: int, too_many: str) -> None:

@@ -71,7 +71,7 @@ def pooled_by_gather(pool: MultiScaleRoIAlign, pyramid: Pyramid, boxes: Tensor) 
     left, right, right_share, inside_x = _samples(x1, x2, width, bins, places)
     top, low, low_share, inside_y = _samples(y1, y2, height, bins, places)
     (a, b), (c, d) = (
-        [rows[(first + line * width).unsqueeze(2).add(column.unsqueeze(1)).long()] for column in xs]
+        [rows[(first + line * width).unsqueeze(2).add(column.unsqueeze(1)).int()] for column in xs]
         for line, xs in ((top, (left, right)), (low, (left, right)))
     )
     across, down = right_share[:, None, :, None], low_share[:, :, None, None]

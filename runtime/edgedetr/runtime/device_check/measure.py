@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.runtime.backend_lookup import backend
+from edgedetr.runtime.cuda.engine_layers import engine_layers
 from edgedetr.runtime.cuda.engine_session import check_fit, open_engine
-from edgedetr.runtime.cuda.layer_types import layer_types
 from edgedetr.runtime.cuda.preflight import builder_of, runs_host_code
 from edgedetr.runtime.cuda.trt_log import TrtLog
 from edgedetr.runtime.detector import Detector
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.runtime.cuda.context import PrimaryContext
+    from edgedetr.runtime.cuda.engine_layers import EngineLayers
     from edgedetr.runtime.device_check.engines import Engine
     from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
@@ -49,8 +50,7 @@ class EngineCheck:
 
     Attributes:
         runs_on: Library, version and device.
-        layers: Type to the number of the engine's layers that use it; None where the inspector
-            lists none.
+        layers: What they compute in; None where the inspector lists no types.
         cuda_graph: Whether a frame is one launch of a CUDA graph whose outputs were checked.
         frame_kernel: Whether frames are preprocessed on the GPU, to the bits of the CPU.
         memory_mib: Memory of the device that it took.
@@ -61,7 +61,7 @@ class EngineCheck:
     """
 
     runs_on: str
-    layers: dict[str, int] | None
+    layers: EngineLayers | None
     cuda_graph: bool
     frame_kernel: bool
     memory_mib: float
@@ -93,7 +93,7 @@ def check_engine_runs(
     trt, drv, context = check_fit(manifest, path, library)
     host_code = runs_host_code(manifest, library)
     with context:
-        layers = layer_types(trt, TrtLog(trt).logger, path.read_bytes(), host_code=host_code)
+        layers = engine_layers(trt, TrtLog(trt).logger, path.read_bytes(), host_code=host_code)
     free_before = _free_bytes(drv, context)
     session = open_engine(path, None, library)
     with Detector(session, THRESHOLD - MARGIN) as detector, old_objects_kept():

@@ -90,9 +90,10 @@ def _problems(check: EngineCheck, precision: str) -> tuple[str, ...]:
             f"{lost} of {counted(all_of_them, 'detection')} differ from the ONNX file, wanted at "
             "most a tenth of at least one"
         )
-    if check.layers is not None and precision not in {"", *(t.lower() for t in check.layers)}:
-        types = ", ".join(check.layers)
-        problems.append(f"no layer of the engine computes in {precision}, only in {types}")
+    types = check.layers.computes_in if check.layers else {}
+    if types and precision not in {"", *(t.lower() for t in types)}:
+        listed = ", ".join(types)
+        problems.append(f"nothing in the engine computes in {precision}, only in {listed}")
     return tuple(problems)
 
 
@@ -146,7 +147,7 @@ def describe(check: ModelCheck) -> str:
     problems = "; ".join(check.problems)
     if found is None:
         return f"{check.name}: {problems}"
-    layers = ", ".join(f"{n} {kind}" for kind, n in (found.layers or {}).items()) or "not listed"
+    layers = found.layers.describe() if found.layers else "not listed"
     return (
         f"{check.name}: {problems or 'passed'}; p50 {found.unpaced.p50_ms:.2f}, paced p99 "
         f"{found.paced.p99_ms:.2f}, p99.9 {found.paced.p999_ms:.2f} ms, "
