@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import torch
+from typing_extensions import override
 
 from edgedetr.bench.result_file import ROOT, result_option, write_result
 from edgedetr.distill.config import load_config
@@ -115,6 +116,7 @@ class _FreeTeacher(TeacherMemory):
 
     first: Features | None = None
 
+    @override
     def __call__(self, images: torch.Tensor, targets: Sequence[Targets] = ()) -> Features:
         """Return the features of some batch."""
         if self.first is None:

@@ -54,7 +54,7 @@ def opened(kitti, tmp_path, make_model):
 
 def filled(loader, memory, schedule):
     """Fill a cache; return what was said."""
-    lines = []
+    lines: list[str] = []
     fill_cache(loader, memory, schedule, lines.append)
     return lines
 

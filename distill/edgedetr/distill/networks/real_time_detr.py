@@ -260,5 +260,6 @@ def _memory(model: PreTrainedModel, captured: dict[str, Any], cells: Sequence[Te
     shapes = tuple((int(h), int(w)) for h, w in rest["spatial_shapes_list"])
     mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=tokens.device)
-    own, proposals = Queries(content, boxes, valid), _proposals(model, *cells, shapes)
+    projected, offsets = cells
+    own, proposals = Queries(content, boxes, valid), _proposals(model, projected, offsets, shapes)
     return Memory(tokens, shapes, mask, own, rest, proposals=proposals)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
+from typing_extensions import override
 
 from edgedetr.distill.augmentations import augmentations_of
 from edgedetr.distill.training.answer_store import AnswerStore
@@ -93,6 +94,7 @@ class CachePlan:
     known_bytes: int
     missing_bytes: int
 
+    @override
     def __str__(self) -> str:
         known = self.needed - len(self.missing)
         rate = max(0, 1 - len(self.missing) / max(1, self.asked))

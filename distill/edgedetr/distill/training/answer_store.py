@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from typing_extensions import override
 
 from edgedetr.distill.types import TeacherAnswer
 from edgedetr.runtime.errors import ArtifactError
@@ -84,6 +85,7 @@ class AnswerStore:
         _check_header(self.folder, header)
         self._scan()
 
+    @override
     def __getstate__(self) -> dict[str, Any]:
         """Leave open files behind: a process opens its own."""
         return self.__dict__ | {"_open": {}}
