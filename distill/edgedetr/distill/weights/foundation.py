@@ -24,6 +24,8 @@ WEIGHTS = "model.safetensors"
 STRIDE = 32
 """What sides of the input are multiples of where a backbone has no patches."""
 
+_REFUSED: tuple[type[Exception], ...] = (*HUB_ERRORS, KeyError, RuntimeError)
+
 
 @dataclass(frozen=True, eq=False)
 class Foundation:
@@ -91,7 +93,7 @@ def _loaded(source: str) -> Any:  # noqa: ANN401 - transformers' own class
         network, report = kind.from_pretrained(
             source, config=config, output_loading_info=True, use_safetensors=True
         )
-    except (*HUB_ERRORS, KeyError, RuntimeError) as error:
+    except _REFUSED as error:
         reason = str(error).strip().partition("\n")[0]
         raise ArtifactError(f"{source} is no vision backbone of transformers: {reason}") from error
     missing = sorted(report["missing_keys"])

@@ -32,6 +32,8 @@ from edgedetr.runtime.hub import cache_folder
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+_NO_NAMES: tuple[type[Exception], ...] = (*HUB_ERRORS, KeyError, TypeError)
+
 
 @torch.no_grad()
 def load_backbone(network: nn.Module, source: str) -> None:
@@ -162,7 +164,7 @@ def class_names_of(source: str) -> list[str]:
     try:
         labels = read_json(_config(path, source))["id2label"]
         return [str(labels[str(index)]) for index in range(len(labels))]
-    except (*HUB_ERRORS, KeyError, TypeError):
+    except _NO_NAMES:
         return []
 
 
