@@ -12,6 +12,8 @@ from fsspec.core import url_to_fs
 
 from edgedetr.distill.labels.shard_files import LISTING, VERSION, Member, Shard, location
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.files import read_bytes
+from edgedetr.runtime.images.headers import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -88,15 +90,19 @@ def _key(frame: CheckedFrame) -> str:
     return frame.name.replace(".", "_").replace("/", "_")
 
 
+def _picture(path: Path) -> bytes:
+    return path.read() if isinstance(path, Member) else read_bytes(path, MOST_BYTES)
+
+
 def _parts(frames: Sequence[CheckedFrame], most: int) -> Iterator[list[tuple[CheckedFrame, bytes]]]:
     """Read the pictures of each shard."""
     part: list[tuple[CheckedFrame, bytes]] = []
     size = 0
     for frame in frames:
         try:
-            data = frame.path.read() if isinstance(frame.path, Member) else frame.path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{frame.path}: cannot be read: {error.strerror}") from error
+            data = _picture(frame.path)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{frame.path}: cannot be read: {error}") from error
         part.append((frame, data))
         size += len(data)
         if size >= most:
