@@ -183,9 +183,10 @@ def read_range(path: Path, offset: int, size: int) -> bytes:
         data = _asked(path, lambda fs, name: bytes(fs.cat_file(name, offset, offset + size)))
     else:
         try:
-            if not Path(location(path)).is_file():  # to open a pipe would wait for who writes it
-                raise DataError(f"{path}: no such file; wanted a tar")
-            with Path(location(path)).open("rb", buffering=0) as file:
+            tar = Path(location(path))
+            if tar.exists() and not tar.is_file():  # to open a pipe would wait for who writes it
+                raise DataError(f"{path}: no regular file; wanted a tar")
+            with tar.open("rb", buffering=0) as file:
                 file.seek(offset)
                 data = file.read(size)
         except OSError as error:
