@@ -1,6 +1,6 @@
-"""Write the measured sections of README.md and of pages of docs/ from benchmarks/results.
+"""Write the measured sections of README.md and pages of docs from benchmarks/results.
 
-python benchmarks/measured_sections.py          # rewrite all
+python benchmarks/measured_sections.py          # rewrite them
 python benchmarks/measured_sections.py --check  # exit status 1 when one is out of date
 
 Stale figures are refused, see `edgedetr.bench.result_file`.
@@ -19,6 +19,7 @@ from demo_section import demo_section
 from edgedetr.bench.result_file import age, printable
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.files import write_text
+from peers.section import peers_section
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -279,6 +280,11 @@ def _machine(found: dict[str, Any]) -> str:
     return f"{found['machine']['processor']}, {found['machine']['cores']} cores"
 
 
+def of_benchmarks() -> str:
+    """Return the section of the page about peers."""
+    return "\n".join(peers_section(result("peer_ratios")))
+
+
 def of_security() -> str:
     """Return the section of docs/security.md: a long stream, and runs that were killed."""
     soak, kills = result("soak"), result("training_kills")
@@ -303,8 +309,10 @@ def of_security() -> str:
 SECTIONS = {
     "README.md": of_readme,
     "docs/distillation.md": of_distillation,
+    "docs/benchmarks.md": of_benchmarks,
     "docs/security.md": of_security,
 }
+"""The pages that hold a measured section, and what writes it."""
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def report(  # noqa: PLR0913, PLR0917 - one argument per option
 @click.argument("budgets", type=PATH)
 @click.option("--json", "out", type=PATH, help="Write the broken budgets to this file, too.")
 def gate(report_json: Path, budgets: Path, out: Path | None) -> None:
-    """Judge REPORT, a report.json, by the BUDGETS in a TOML file; print each that is broken.
+    """Check REPORT, a report.json, against the BUDGETS in a TOML file; print those broken.
 
     The exit status is 1 if one is.
     """

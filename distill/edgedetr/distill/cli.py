@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgedetr.distill.commands.cache import cache, cache_option, with_cache
 from edgedetr.distill.commands.evaluate import evaluate
 from edgedetr.distill.commands.runs import runs
 from edgedetr.distill.commands.shards import shards
@@ -75,7 +76,7 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 def check(root: Path, kind: str | None, decode: bool, out: Path | None) -> int:
     """Count the objects of the data set ROOT, and list bad labels and images.
 
-    Problems of the most frequent kind come first; of each kind the first ten are shown.
+    The most frequent kind of problem comes first; the first ten of each kind are shown.
     """
     from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
@@ -111,7 +112,7 @@ def _show_problems(found: Survey) -> None:
 @click.option("--to", required=True, metavar="NAME", help="Format to write.")
 @format_option
 def convert(root: Path, out: Path, to: str, kind: str | None) -> None:
-    """Write the data set ROOT in another format into the new folder OUT, and say what that loses.
+    """Write the data set ROOT in another format into the new folder OUT, and list what is lost.
 
     Boxes stay where they are to a ten-thousandth of a pixel. Images are hard links, or copies where
     the file system has none.
@@ -159,6 +160,7 @@ def distill() -> None:
 @distill.command()
 @click.argument("config", type=PATH)
 @_SET
+@cache_option
 @click.option("-o", "--out", type=PATH, help="Folder of the run.", show_default="runs/CONFIG")
 @click.option(
     "--dry-run",
@@ -170,6 +172,7 @@ def train(
     calibrate: Calibrate,
     config: Path,
     overrides: tuple[str, ...],
+    folder: Path | None,
     out: Path | None,
     *,
     dry_run: bool,
@@ -183,7 +186,7 @@ def train(
     from edgedetr.distill.recipe import train as run
     from edgedetr.distill.recipes import recipe_path
 
-    config = recipe_path(config)
+    config, overrides = recipe_path(config), with_cache(overrides, folder)
     out = out or Path("runs") / config.stem
     if dry_run:
         if out.suffix.lower() in {".jpg", ".jpeg", ".webp", ".bmp"}:
@@ -288,12 +291,13 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     show_default="the preprocessor's",
 )
 def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, int] | None) -> None:
-    """Import the detector or backbone SOURCE, with the answers that it has in its own library.
+    """Import the detector or backbone SOURCE, with the outputs that it has in its own library.
 
-    SOURCE is a name of the Hugging Face hub, a folder with config.json, preprocessor_config.json
-    and model.safetensors, or a safetensors file of RT-DETRv4. The checkpoint works in every
-    command: as a teacher, as a start, to export, to verify and to detect. A backbone (resnet50,
-    torchvision:resnet50, a name or folder of timm) is for student.backbone_weights.
+    SOURCE is a name of the Hugging Face hub, a detector of torchvision by its name
+    (torchvision:fcos_resnet50_fpn), a folder with config.json, preprocessor_config.json and
+    model.safetensors, or a safetensors file of RT-DETRv4 or torchvision. The checkpoint works in
+    every command: as a teacher, as a start, to export, to verify and to detect. A backbone
+    (resnet50, torchvision:resnet50, a name or folder of timm) is for student.backbone_weights.
     """
     from edgedetr.distill.weights.importing import import_model
     from edgedetr.distill.weights.source_backbone import import_backbone, is_backbone
@@ -326,5 +330,6 @@ def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, in
 
 data.add_command(shards)
 distill.add_command(tune)
+distill.add_command(cache)
 
 COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate, import_, runs)

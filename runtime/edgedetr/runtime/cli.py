@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 MOST_MESSAGE = 2000
 """Characters of an error's message at most; it may hold a whole argument."""
 _PATH = (
-    ("data", "data check ROOT", "is the data set in order?"),
-    ("distill", "distill train CONFIG", "teach the student"),
-    ("export", "export onnx CHECKPOINT", "to ONNX; then fp16 or qdq (INT8)"),
-    ("verify", "verify REFERENCE CANDIDATE", "does it still find the same?"),
-    ("report", "report RUN", "the students beside their teacher"),
-    ("package", "package MODEL", "signed, for the vehicle"),
-    ("detect", "detect MODEL --images FOLDER", "in images"),
-    ("run", "run MODEL --source CAMERA", "on a stream"),
+    ("data", "data check ROOT", "check labels and images"),
+    ("distill", "distill train CONFIG", "train the student"),
+    ("export", "export onnx CHECKPOINT", "export it; then fp16 or qdq (INT8)"),
+    ("verify", "verify REFERENCE CANDIDATE", "check that it still detects the same"),
+    ("report", "report RUN", "compare the students with their teacher"),
+    ("package", "package MODEL", "pack and sign it for the vehicle"),
+    ("detect", "detect MODEL --images FOLDER", "detect objects in images"),
+    ("run", "run MODEL --source CAMERA", "detect objects in a stream"),
 )
 """From data to the vehicle: command that must be installed, what to type, what for."""
 

@@ -126,6 +126,26 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> str:
     return read_bytes(path, most).decode("utf-8-sig")
 
 
+def in_any_case(path: Path) -> Path:
+    """Return a file, or where it is missing, the one whose suffix has another case.
+
+    Cameras and Windows write ``.JPG`` and ``.TXT`` where labels and lists say ``.jpg``, ``.txt``.
+    """
+    if os.path.isfile(path):  # noqa: PTH113 - Path raises where a name is too long
+        return path
+    suffixes = (path.suffix.lower(), path.suffix.upper())
+    others = [path.with_suffix(suffix) for suffix in suffixes if suffix != path.suffix]
+    return next((other for other in others if os.path.isfile(other)), path)  # noqa: PTH113
+
+
+def files_with(folder: Path, suffix: str) -> list[Path]:
+    """List a folder's files of a suffix, in upper or lower case, by name; not the hidden ones."""
+    if not folder.is_dir():
+        return []
+    named = (p for p in folder.iterdir() if p.suffix.lower() == suffix and p.name[0] != ".")
+    return sorted(named)
+
+
 def without_nan(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
     """Replace NaN, which JSON does not know, by null, also inside lists and objects.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgedetr.export.package.keys import keygen
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.package.detached_signature import (
     signature_path,
     signer_of,
@@ -54,6 +54,6 @@ def test_a_file_that_is_too_large(signed):
         signer_of(path, 4)
 
 
-def test_a_folder_has_a_place_for_its_signature_too():
-    assert signature_path(Path()) == Path(".sig")
-    assert signature_path(Path("a/b.json")) == Path("a/b.json.sig")
+def test_a_path_without_a_name_has_no_signature():
+    with pytest.raises(UsageError, match=r"\. is no file; name one"):
+        signature_path(Path())

@@ -22,7 +22,7 @@ SORTS = ("date", "name", "state", "steps", "ap")
     type=click.Choice(SORTS),
     default="date",
     show_default=True,
-    help="By what; the newest, the furthest and the best come first.",
+    help="Sort key; the newest, furthest or best run comes first.",
 )
 @click.option("--json", "out", type=PATH, help="Write the figures to this file.")
 def runs(folder: Path, sort: str, out: Path | None) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 1 << 16),
     default=128,
     show_default=True,
-    help="Pictures of a shard, in MiB.",
+    help="Size of the pictures in a shard, in MiB.",
 )
 @format_option
 def shards(root: Path, out: str, shard_mib: int, kind: str | None) -> None:

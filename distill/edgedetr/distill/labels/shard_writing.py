@@ -101,7 +101,9 @@ def _parts(frames: Sequence[CheckedFrame], most: int) -> Iterator[list[tuple[Che
     for frame in frames:
         try:
             data = _picture(frame.path)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise DataError(f"{frame.path}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
             raise DataError(f"{frame.path}: cannot be read: {error}") from error
         part.append((frame, data))
         size += len(data)
@@ -110,6 +112,10 @@ def _parts(frames: Sequence[CheckedFrame], most: int) -> Iterator[list[tuple[Che
             part, size = [], 0
     if part:
         yield part
+
+
+def _picture(path: Path | Member) -> bytes:
+    return path.read() if isinstance(path, Member) else read_bytes(path, MOST_BYTES)
 
 
 def _write_shard(out: Path, name: str, part: Sequence[tuple[CheckedFrame, bytes]]) -> Shard:

@@ -18,6 +18,7 @@ from edgedetr.distill.networks.fake_quantization import QUANTIZATION_KEY, quanti
 from edgedetr.distill.networks.reparameterize import is_reparameterized, reparameterize
 from edgedetr.distill.networks.transformers_model import bounded
 from edgedetr.distill.weights.normalization import BACKBONE_KEY
+from edgedetr.distill.weights.resnet_names import is_resnet
 from edgedetr.distill.weights.tensor_file import tensor_path
 from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.manifest import Manifest, versions_of, write_manifest
@@ -36,6 +37,7 @@ MERGED_KEY = "edgedetr.merged"
 ARCHITECTURE_KEY = "edgedetr.architecture"
 """Key of the `Architecture` of an imported model."""
 
+BACKBONE_ALONE = "{} is a backbone alone, no detector; name it in student.backbone_weights"
 PACKAGES = ("edgedetr", "torch", "torchvision", "transformers")
 
 
@@ -121,10 +123,11 @@ def _metadata(path: Path) -> Mapping[str, str]:
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
+            names = list(file.keys())
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path} is no readable safetensors file: {error}") from error
-    if BACKBONE_KEY in metadata:
-        raise ArtifactError(f"{path} is a backbone alone; name it in student.backbone_weights")
+    if BACKBONE_KEY in metadata or (MODEL_KEY not in metadata and is_resnet(names)):
+        raise ArtifactError(BACKBONE_ALONE.format(path))
     if METADATA_KEY not in metadata or MODEL_KEY not in metadata:
         raise ArtifactError(
             f"{path} does not say which model it holds; wanted an EdgeDETR checkpoint (edgedetr "

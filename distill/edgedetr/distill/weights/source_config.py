@@ -21,7 +21,7 @@ LEFT_OUT = (
     *("num_labels", "torch_dtype", "transformers_version"),
 )
 """What says nothing about the network, or is said elsewhere."""
-UNNAMED = ("", "n/a")
+UNNAMED = ("", "n/a", "__background__")
 """Labels of rows that stand for no class: COCO's numbers go up to 90, its classes are 80."""
 
 EC_DECODER = "ECTransformer"
@@ -135,3 +135,33 @@ def row_labels(given: object, path: Path) -> list[str]:
             f"from 0 to {len(given) - 1}"
         )
     return [str(given[row]) for row in wanted]
+
+
+def labels_beside(path: Path, rows: int, published: list[str]) -> list[str]:
+    """Return the label of each row of a file's head: of the ``config.json`` beside it.
+
+    Args:
+        path: The file.
+        rows: How many there are.
+        published: The labels where there is no such file, if they are as many.
+
+    Raises:
+        ArtifactError: If the rows have no names, or not as many.
+    """
+    config = path.parent / CONFIG
+    if not config.is_file():
+        if rows == len(published):
+            return published
+        raise ArtifactError(
+            f"{path} has {rows} classes, and only COCO's {len(published)} are known; name them in "
+            f'{config}, like {{"id2label": {{"0": "car", "1": "truck"}}}}'
+        )
+    try:
+        labels = row_labels(read_json(config).get("id2label"), config)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{config}: no readable {CONFIG}: {error}") from error
+    if len(labels) != rows:
+        raise ArtifactError(
+            f"{config}: id2label names {len(labels)} classes, {path.name} has {rows}"
+        )
+    return labels

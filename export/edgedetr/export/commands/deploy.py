@@ -25,7 +25,7 @@ TARGETS = ("cpp", "deepstream", "triton", "isaac_ros")
 @click.option(
     "--public-key", type=PATH, help="Key of the signer; without it only hashes are checked."
 )
-@click.option("--model", default="", help="Name of the model in PACKAGE for a server; its first.")
+@click.option("--model", default="", help="Model of PACKAGE for a server; default: its first.")
 def deploy(package: Path, target: str, output: Path, public_key: Path | None, model: str) -> None:
     """Write what another program needs to run PACKAGE: a C++ program, or a server's files.
 

@@ -61,7 +61,7 @@ _OPTIONS = ("--gate", "--max-ap-drop", *_LABEL_FREE, *_BESIDE)
 @click.option(
     "--images",
     type=PATH,
-    help="Images to hold limits on, and for --rest fp16 to measure ranges on.",
+    help="Images to check limits on, and for --rest fp16 to measure ranges on.",
 )
 @click.option(
     "--max-score-error",
@@ -77,7 +77,7 @@ _OPTIONS = ("--gate", "--max-ap-drop", *_LABEL_FREE, *_BESIDE)
 @click.option(
     "--min-speedup",
     type=Number(0, min_open=True),
-    help="Write nothing unless INT8 is so many times as fast as FP32 and FP16 in --for.",
+    help="Write nothing unless INT8 is this many times as fast as FP32 and FP16 in --for.",
 )
 @click.option(
     "--max-ap-drop",
@@ -98,7 +98,7 @@ _OPTIONS = ("--gate", "--max-ap-drop", *_LABEL_FREE, *_BESIDE)
 @click.option(
     "--frames",
     type=click.IntRange(1),
-    help="Frames to measure on at most, evenly spread. Default: 500 for --max-ap-drop, else 200.",
+    help="Maximum number of frames, evenly spread. Default: 500 for --max-ap-drop, else 200.",
 )
 def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -115,10 +115,10 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     frames: int | None,
     **wanted: Any,  # noqa: ANN401 - the limits
 ) -> None:
-    """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for what will run it.
+    """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for the library of --for.
 
-    A MODEL that was trained for INT8 holds its ranges and needs no STATS. With limits the largest
-    part of it that holds them is found, by measuring.
+    A MODEL that was trained for INT8 holds its ranges and needs no STATS. With limits, the
+    largest part of it that stays within them is found by measurement.
     """
     from edgedetr.export.to_fp16 import frames_of
     from edgedetr.export.to_qdq import export_qdq

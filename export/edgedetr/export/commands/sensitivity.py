@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=500,
     show_default=True,
-    help="Frames to measure on at most, evenly spread.",
+    help="Maximum number of frames to measure on, evenly spread.",
 )
 @spec_option
 @click.option("--json", "out", type=PATH, help="Where to write the figures.")

@@ -31,7 +31,7 @@ PROGRAM = "from edgedetr.runtime.cli import main; main()"
 
 @click.group()
 def device() -> None:
-    """Find out what this device can do."""
+    """Check what models do on this device."""
 
 
 @device.command()
@@ -49,7 +49,7 @@ def device() -> None:
 @click.option(
     "--simulate",
     is_flag=True,
-    help="Rehearse without a GPU, in ONNX Runtime; no gate takes such a record.",
+    help="Rehearse without a GPU, in ONNX Runtime; no gate accepts such a record.",
 )
 @click.pass_context
 def check(  # noqa: PLR0913, PLR0917 - one argument per option
