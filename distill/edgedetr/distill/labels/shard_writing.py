@@ -90,10 +90,6 @@ def _key(frame: CheckedFrame) -> str:
     return frame.name.replace(".", "_").replace("/", "_")
 
 
-def _picture(path: Path) -> bytes:
-    return path.read() if isinstance(path, Member) else read_bytes(path, MOST_BYTES)
-
-
 def _parts(frames: Sequence[CheckedFrame], most: int) -> Iterator[list[tuple[CheckedFrame, bytes]]]:
     """Read the pictures of each shard."""
     part: list[tuple[CheckedFrame, bytes]] = []
