@@ -21,7 +21,7 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from edgedetr.distill.networks.backbones import backbone_of
 from edgedetr.distill.weights.checkpoint import MODEL_KEY
-from edgedetr.distill.weights.hub_errors import HUB_ERRORS, from_hub
+from edgedetr.distill.weights.hub_errors import UNREADABLE, from_hub
 from edgedetr.distill.weights.resnet_names import common_names, hub_name
 from edgedetr.distill.weights.source_config import CONFIG
 from edgedetr.distill.weights.source_tensors import PICKLES, WEIGHTS
@@ -31,8 +31,6 @@ from edgedetr.runtime.hub import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-
-_NO_NAMES: tuple[type[Exception], ...] = (*HUB_ERRORS, KeyError, TypeError)
 
 
 @torch.no_grad()
@@ -164,7 +162,7 @@ def class_names_of(source: str) -> list[str]:
     try:
         labels = read_json(_config(path, source))["id2label"]
         return [str(labels[str(index)]) for index in range(len(labels))]
-    except _NO_NAMES:
+    except UNREADABLE:
         return []
 
 

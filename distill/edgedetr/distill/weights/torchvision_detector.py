@@ -59,7 +59,7 @@ def detector_file(name: str) -> Path:
     path = cache_folder("hub") / "torchvision" / f"{name}.safetensors"
     if path.is_file():
         return path
-    weights = get_model_weights(name).DEFAULT  # its best
+    weights = get_model_weights(name).DEFAULT
     pickled = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     published = pickled.stem.rpartition("-")[2]
     try:
