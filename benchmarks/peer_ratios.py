@@ -34,6 +34,7 @@ MEASURES = (
     *(f"benchmarks/peers/{n}.py" for n in ("rows", "training")),
     "distill/edgedetr/distill/evaluation/coco.py",
     "distill/edgedetr/distill/training/objective.py",
+    "runtime/edgedetr/runtime/antialias.py",
     "runtime/edgedetr/runtime/detector.py",
     "runtime/edgedetr/runtime/preprocess.py",
 )

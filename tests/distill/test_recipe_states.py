@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from edgedetr.distill import recipe
+from edgedetr.distill.teacher_config import TeacherCacheConfig
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.weights.checkpoint import load_model, save_model
@@ -177,3 +178,21 @@ def test_a_run_that_gets_no_better_ends_early(config, tmp_path, monkeypatch):
     assert metrics["ap"] == 0.4
     assert len(losses(tmp_path / "run")) == 3 * 2
     assert recipe.train(config, tmp_path / "run", "a command")["best_epoch"] == 1
+
+
+@pytest.mark.slow
+def test_a_run_with_a_cache_goes_on_with_the_same_answers(config, teacher, tmp_path, interrupt):
+    """The state after the first step comes with its answers; those of the second are made again."""
+    data = replace(config.data, augment="strong")
+    config = replace(config, data=data, teacher=str(teacher), methods=("clock",))
+    students = {}
+    for name in ("whole", "killed"):
+        cache = TeacherCacheConfig(str(tmp_path / f"{name}-cache"), views=1, precision="fp32")
+        run = replace(config, teacher_cache=cache, save_every_steps=1)
+        if name == "killed":
+            with pytest.raises(KeyboardInterrupt):
+                recipe.train(run, tmp_path / name, "a command", watchers=[interrupt(1)])
+            assert len(list((tmp_path / "killed-cache").glob("answers-*"))) == 1
+        recipe.train(run, tmp_path / name, "a command")
+        students[name] = (tmp_path / name / "student.safetensors").read_bytes()
+    assert students["killed"] == students["whole"]

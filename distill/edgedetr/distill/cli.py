@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgedetr.distill.commands.cache import cache, cache_option, with_cache
 from edgedetr.distill.commands.evaluate import evaluate
 from edgedetr.distill.commands.runs import runs
 from edgedetr.distill.commands.shards import shards
@@ -159,6 +160,7 @@ def distill() -> None:
 @distill.command()
 @click.argument("config", type=PATH)
 @_SET
+@cache_option
 @click.option("-o", "--out", type=PATH, help="Folder of the run.", show_default="runs/CONFIG")
 @click.option(
     "--dry-run",
@@ -170,6 +172,7 @@ def train(
     calibrate: Calibrate,
     config: Path,
     overrides: tuple[str, ...],
+    folder: Path | None,
     out: Path | None,
     *,
     dry_run: bool,
@@ -183,7 +186,7 @@ def train(
     from edgedetr.distill.recipe import train as run
     from edgedetr.distill.recipes import recipe_path
 
-    config = recipe_path(config)
+    config, overrides = recipe_path(config), with_cache(overrides, folder)
     out = out or Path("runs") / config.stem
     if dry_run:
         if out.suffix.lower() in {".jpg", ".jpeg", ".webp", ".bmp"}:
@@ -327,5 +330,6 @@ def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, in
 
 data.add_command(shards)
 distill.add_command(tune)
+distill.add_command(cache)
 
 COMMANDS: tuple[click.Command, ...] = (data, distill, evaluate, import_, runs)

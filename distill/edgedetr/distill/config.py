@@ -18,6 +18,7 @@ from edgedetr.distill.methods import method, needs_foundation
 from edgedetr.distill.optimizer_config import LATER, OptimizerConfig, ScheduleConfig
 from edgedetr.distill.qat_config import QatConfig
 from edgedetr.distill.teacher_config import (
+    TeacherCacheConfig,
     TeacherConfig,
     TeacherInputConfig,
     check_class_map,
@@ -203,6 +204,7 @@ class DistillConfig:
         teacher: Checkpoint of the teacher, a folder of transformers or a name of the hub; empty for
             a method that needs none.
         teacher_input: Its input, where it is to be another than it was trained with.
+        teacher_cache: Its answers on disk.
         foundation: Vision backbone of transformers whose features the method ``foundation``
             teaches: a folder, or a repository of the Hugging Face hub.
         class_map: The teacher's name of each class that it names otherwise, or a list of names:
@@ -231,6 +233,7 @@ class DistillConfig:
     qat: QatConfig = field(default_factory=QatConfig)
     teacher: str = ""
     teacher_input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
+    teacher_cache: TeacherCacheConfig = field(default_factory=TeacherCacheConfig)
     foundation: str = ""
     class_map: dict[str, Any] = field(default_factory=dict)
     methods: tuple[str, ...] = ("none",)
@@ -256,6 +259,8 @@ class DistillConfig:
         needy = [name for name in self.methods if method(name).NEEDS_TEACHER]
         if needy and not self.teacher:
             raise ValueError(f"method {needy[0]!r} needs a teacher checkpoint")
+        if self.teacher_cache.path and not self.teacher:
+            raise ValueError("teacher_cache.path needs a teacher checkpoint")
         self._check_foundation()
         if self.student.inherit and not self.teacher:
             raise ValueError("student.inherit needs a teacher checkpoint")
@@ -287,7 +292,9 @@ class DistillConfig:
     def teacher_config(self) -> TeacherConfig:
         """The section of the teacher."""
         names = names_of(self.class_map, self.data.classes)
-        return TeacherConfig(self.teacher, names, self.teacher_input, self.foundation)
+        return TeacherConfig(
+            self.teacher, names, self.teacher_input, self.foundation, self.teacher_cache
+        )
 
     @property
     def schedule(self) -> ScheduleConfig:
@@ -351,7 +358,7 @@ def _is_number(value: object) -> bool:
 
 _LATER = {
     "": (
-        *("teacher_input", "foundation"),
+        *("teacher_input", "teacher_cache", "foundation"),
         *("best_metric", "patience", "save_every_steps", "keep_states"),
     ),
     "data": (

@@ -13,6 +13,12 @@ from accelerate import Accelerator
 from edgedetr.distill.evaluation.predict import evaluate
 from edgedetr.distill.evaluation.worst_frames import worst_frames
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
+from edgedetr.distill.training.answer_cache import (
+    fill_cache,
+    open_cache,
+    read_answers,
+    report_answers,
+)
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.best_student import BestStudent
 from edgedetr.distill.training.distillation_model import trainee_of
@@ -25,7 +31,6 @@ from edgedetr.distill.training.optimizer import freeze_stages, optimizer_of
 from edgedetr.distill.training.preflight import check_inputs, check_names
 from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
 from edgedetr.distill.training.run_folder import (
-    STATE,
     RunRecord,
     finish,
     finished_metrics,
@@ -37,13 +42,14 @@ from edgedetr.distill.training.run_page import RunPage
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.sample_sheet import draw_samples
 from edgedetr.distill.training.sampling import training_sizes
+from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.training.trackers import Tracked, require_trackers
 from edgedetr.distill.training.unlabelled import least_batch
 from edgedetr.distill.weights.foundation import open_foundation
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from edgedetr.distill.config import DataConfig, DistillConfig, MethodConfig, StudentConfig
     from edgedetr.distill.data import Dataset
@@ -150,10 +156,7 @@ def _train(
     asked = teacher if needs_teacher(methods) else None
     sizes = training_sizes(sampling, student.spec.input_hw)
     check_inputs(student, asked, splits, least_batch(batch_size, sampling), sizes)
-    kept, resumed = out / "quantization.json", (out / STATE).is_file()
-    student = quantized_student(
-        student, sections.qat, train_split, kept, calibrate, resumed=resumed
-    )
+    student = quantized_student(student, sections.qat, train_split, out, calibrate)
 
     foundation = open_foundation(taught.foundation) if taught.foundation else None
     freeze_stages(student.network, sections.optimizer.frozen_stages)
@@ -167,8 +170,10 @@ def _train(
 
     seen = asked.spec if asked else None
     report_inputs(student.spec, seen)
-    loader = training_loader(sampling, sections.loop, train_split, student.spec, seen)
+    views = taught.cache.views_in_use
+    loader = training_loader(sampling, sections.loop, train_split, student.spec, seen, views)
     fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
+    read_answers(taught.cache, sampling, trainee, loader, identity.sources, sections.loop.epochs)
     page = RunPage(out, record.settings, record.command, sections.loop.epochs * len(loader))
     loop = TrainingLoop(
         out=out,
@@ -184,6 +189,7 @@ def _train(
         watchers=(page, *_trackers(record, out), *watchers),
     )
     metrics = loop.train(loader) | _counted_frames(loader)
+    report_answers(trainee.teacher_memory)
     if accelerator.is_main_process:
         finish(out, loop.averaged, metrics, record, identity.sources)
         page.finish()
@@ -210,6 +216,41 @@ def _counted_frames(loader: TrainingLoader) -> dict[str, float]:
         "skipped_pictures": float(len(loader.skipped)),
     }
     return {name: count for name, count in counts.items() if count}
+
+
+def cache(config: DistillConfig, say: Callable[[str], None]) -> None:
+    """Fill the cache of a config with every answer of the teacher's that its run will ask for.
+
+    What is there already stays; a build that was killed goes on behind its last whole shard.
+
+    Args:
+        config: The run's settings, with ``teacher_cache.path``.
+        say: Is given a line of what is there, needed and to be waited for, before that begins.
+
+    Raises:
+        ArtifactError: If the cache is of another teacher, other images or another augmentation, or
+            the teacher or other weights are missing.
+        DataError: If a label or an image is wrong.
+        OSError: If the disk is full; what was written stays.
+    """
+    taught, sampling = config.teacher_config, config.data
+    check_names(config.student, taught.checkpoint)
+    splits = train_split, _ = open_splits(sampling)
+    sources = identity_of(config.record(), config.weights, *splits).sources
+    torch.manual_seed(config.seed)
+    student, teacher = open_models(config.student, taught, sampling.classes)
+    assert teacher is not None  # noqa: S101 - a cache is refused without one
+    report_inputs(student.spec, teacher.spec)
+    teacher.network.to(Accelerator().device)
+    views = taught.cache.views_in_use
+    loader = training_loader(
+        sampling, config.schedule, train_split, student.spec, teacher.spec, views
+    )
+    memory = TeacherMemory(teacher, student.spec)
+    memory.store = loader.data.answers = open_cache(
+        taught.cache, sampling, student.spec, teacher, sources
+    )
+    fill_cache(loader, memory, config.schedule, say)
 
 
 def draw(config: DistillConfig, path: Path) -> None:

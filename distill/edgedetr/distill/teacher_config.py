@@ -1,11 +1,11 @@
-"""Settings of a run's teacher: its names of the classes, and its input."""
+"""Settings of a run's teacher: its names of the classes, its input, and where its answers lie."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgedetr.distill.config_ranges import check_sides
+from edgedetr.distill.config_ranges import MOST_STEPS, check_range, check_sides
 from edgedetr.runtime.settings import nearest
 from edgedetr.runtime.spec import ModelSpec
 
@@ -44,6 +44,30 @@ class TeacherInputConfig:
 
 
 @dataclass(frozen=True)
+class TeacherCacheConfig:
+    """The answers of the teacher on disk, which training reads instead of asking it.
+
+    Attributes:
+        path: Their folder; empty asks the teacher at each step.
+        views: How many pictures augmentation makes of each image; epochs take them in turn. The
+            same ones in every run: runs of other seeds, methods and students read the same answers.
+        precision: How features are stored; ``fp32`` takes twice the room.
+    """
+
+    path: str = ""
+    views: int = 4
+    precision: Literal["fp16", "fp32"] = "fp16"
+
+    def __post_init__(self) -> None:
+        check_range("teacher_cache.views", self.views, 1, MOST_STEPS)
+
+    @property
+    def views_in_use(self) -> int:
+        """How many views an image has; 0 without a cache, where each epoch makes a new one."""
+        return self.views if self.path else 0
+
+
+@dataclass(frozen=True)
 class TeacherConfig:
     """The teacher of a run, as `DistillConfig` names it.
 
@@ -53,12 +77,14 @@ class TeacherConfig:
             class of the teacher's where there is none.
         input: Its input.
         foundation: The vision backbone whose features are taught; empty for a run without one.
+        cache: Where its answers lie on disk.
     """
 
     checkpoint: str
     class_names: tuple[tuple[str, ...], ...]
     input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
     foundation: str = ""
+    cache: TeacherCacheConfig = field(default_factory=TeacherCacheConfig)
 
 
 def check_normalization(

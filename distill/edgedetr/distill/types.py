@@ -13,6 +13,8 @@ from typing_extensions import TypeVar
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
 
 @dataclass(frozen=True, eq=False)
 class Queries:
@@ -32,6 +34,19 @@ class Queries:
 
 
 @dataclass(frozen=True, eq=False)
+class Proposals:
+    """What an encoder's cells propose as queries.
+
+    Attributes:
+        content: Projected cells, (B, P, D).
+        boxes: cxcywh in [0, 1] of the network input, (B, P, 4).
+    """
+
+    content: Tensor
+    boxes: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Memory:
     """What the encoder of a query detector hands to its decoder.
 
@@ -43,6 +58,8 @@ class Memory:
         decoder_inputs: Further inputs of the family's decoder, the same for every image.
         frame: Where boxes of another model's input lie in this one's, see `into_frame`; those of
             ``own`` are in the other's then. None where both see the same.
+        proposals: What the model chose its queries from, without gradient; None where the family
+            has nothing of it to reuse, or the memory was read from a cache.
     """
 
     tokens: Tensor
@@ -51,6 +68,7 @@ class Memory:
     own: Queries
     decoder_inputs: Mapping[str, Any]
     frame: Tensor | None = None
+    proposals: Proposals | None = None
 
     @property
     def levels(self) -> tuple[Tensor, ...]:
@@ -148,6 +166,24 @@ class TeacherView:
 
 
 @dataclass(frozen=True, eq=False)
+class TeacherAnswer:
+    """What a cache on disk holds of a teacher for one augmented picture.
+
+    Attributes:
+        key: Hash of the pixels that the teacher sees.
+        item: Which picture of the split it is; empty where its pixels alone say so.
+        features: What `Features.tensors` gives of the picture alone; None where it is missing.
+        detections: Logits (Q, K) and boxes (Q, 4) of a picture without labels; None for others, and
+            where they are missing.
+    """
+
+    key: bytes
+    item: str
+    features: tuple[NDArray[Any], ...] | None
+    detections: tuple[NDArray[Any], ...] | None
+
+
+@dataclass(frozen=True, eq=False)
 class DetrOutputs:
     """The outputs of a decoder, layer by layer.
 
@@ -238,6 +274,7 @@ class Targets:
         labelled: False for a frame without labels, which only a teacher teaches.
         source_hw: Height and width of the source image, in pixels.
         view: The same picture as the teacher sees it; None where it sees the same pixels.
+        answer: What a cache holds of the teacher for it; None in training without one.
     """
 
     labels: Tensor
@@ -248,6 +285,7 @@ class Targets:
     labelled: bool = True
     source_hw: tuple[int, int] | None = None
     view: TeacherView | None = None
+    answer: TeacherAnswer | None = None
 
     def to(self, device: torch.device) -> Targets:
         """Move the tensors."""

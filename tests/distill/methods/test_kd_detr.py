@@ -109,7 +109,7 @@ def test_both_sets_of_points_share_one_decoder_call_of_each_model(pair, asked, i
     batch = batch_of(*pair, images, targets)  # type: ignore[call-arg]
     assert batch.teacher_memory.own.boxes.shape[1] == 60
     kd_detr.build(Settings(), *pair)(batch)
-    assert asked == [(2 * 30, 2)] * 2
+    assert asked == [(2 * 21, 2)] * 2
 
 
 def test_points_without_weight_are_not_decoded(pair, asked, images, targets):

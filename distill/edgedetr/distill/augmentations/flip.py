@@ -20,9 +20,17 @@ PROBABILITY = 0.5
 
 
 def apply(picture: Picture, rng: np.random.Generator, _: Material) -> Picture:
+    """Mirror left and right, or not."""
+    return mirrored(picture) if mirrors(rng) else picture
+
+
+def mirrors(rng: np.random.Generator) -> bool:
+    """Choose whether to mirror."""
+    return bool(rng.random() < PROBABILITY)
+
+
+def mirrored(picture: Picture) -> Picture:
     """Mirror left and right."""
-    if rng.random() >= PROBABILITY:
-        return picture
     targets = picture.targets
     return Picture(
         functional.horizontal_flip(picture.pixels),

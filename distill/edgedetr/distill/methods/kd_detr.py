@@ -82,14 +82,14 @@ class Settings(DecoderLossSettings):
         general_weight: Factor of the losses at random queries; at 0 there are none.
         point_share: How many points of each kind a step has, as a share of the number of the
             teacher's queries. The paper's 1 takes all of them; less draws some at each step, which
-            makes a step cheaper: what a step adds is proportional to it.
+            makes a step cheaper: what the decoders add to one is proportional to it.
         general_boxes: How random queries are drawn, see `random_queries`.
     """
 
     layers: Literal["paired", "final"] = "final"
     specific_weight: float = 1.0
     general_weight: float = 1.0
-    point_share: float = 0.5
+    point_share: float = 0.35
     general_boxes: RandomBoxes = "mixed"
 
     @override

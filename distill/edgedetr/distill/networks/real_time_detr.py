@@ -18,12 +18,20 @@ from edgedetr.distill.networks.criterion import real_time_detr_loss
 from edgedetr.distill.networks.decoder_hook import (
     decoder_call,
     inverse_sigmoid,
+    outputs_of,
     require_cells,
     self_attention_mask,
 )
-from edgedetr.distill.networks.layer_losses import overlaps
 from edgedetr.distill.networks.query_fade import query_fade
-from edgedetr.distill.types import DetrOutputs, Losses, Memory, Queries, Regions, Targets
+from edgedetr.distill.types import (
+    DetrOutputs,
+    Losses,
+    Memory,
+    Proposals,
+    Queries,
+    Regions,
+    Targets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,16 +70,16 @@ def training_pass(
 ) -> tuple[Losses, Memory]:
     """Return the model's own weighted losses, and the memory they came from."""
     labels = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
-    with decoder_call(model.model.decoder) as captured:
+    with _selection(model) as cells, decoder_call(model.model.decoder) as captured:
         outputs = model(pixel_values=images, labels=labels)
-    return outputs.loss_dict, _memory(model, captured)
+    return outputs.loss_dict, _memory(model, captured, cells)
 
 
 def encode(model: PreTrainedModel, images: Tensor) -> Memory:
     """Run backbone and encoder on (B, 3, H, W); the decoder does not run."""
-    with decoder_call(model.model.decoder, stop=True) as captured:
+    with _selection(model) as cells, decoder_call(model.model.decoder, stop=True) as captured:
         model(pixel_values=images)
-    return _memory(model, captured)
+    return _memory(model, captured, cells)
 
 
 def width(model: PreTrainedModel) -> int:
@@ -105,22 +113,29 @@ def place_content(model: PreTrainedModel, memory: Memory, boxes: Tensor) -> Tens
     gets the content of that cell. The cell under a box's centre is mostly another one. Nearest is
     the largest generalized IoU.
     """
-    core = model.model
-    anchors, inside = core.generate_anchors(
-        memory.spatial_shapes, device=boxes.device, dtype=memory.tokens.dtype
-    )
-    cells: Tensor = core.enc_output(inside.to(memory.tokens.dtype) * memory.tokens)
-    proposals = (core.enc_bbox_head(cells) + anchors).sigmoid()
-    at_once = max(1, PAIRS_AT_ONCE // (boxes.shape[1] * proposals.shape[1]))
-    nearest = torch.cat(
-        [
-            overlaps(own.unsqueeze(2), others.unsqueeze(1))[1].argmax(-1)
-            for own, others in zip(
-                torch.split(boxes, at_once), torch.split(proposals, at_once), strict=True
-            )
-        ]
-    )
-    return cells.gather(1, nearest.unsqueeze(-1).expand(-1, -1, cells.shape[-1]))
+    found = memory.proposals
+    if found is None:
+        core, tokens = model.model, memory.tokens
+        _, inside = _anchors(model, memory.spatial_shapes, tokens)
+        content = core.enc_output(inside.to(tokens.dtype) * tokens)
+        found = _proposals(model, content, core.enc_bbox_head(content), memory.spatial_shapes)
+    nearest = nearest_boxes(boxes, found.boxes).unsqueeze(-1)
+    return found.content.gather(1, nearest.expand(-1, -1, found.content.shape[-1]))
+
+
+def nearest_boxes(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return which of others (B, P, 4) has the largest generalized IoU with each box (B, Q, 4).
+
+    Args:
+        boxes: cxcywh in [0, 1].
+        others: Likewise.
+
+    Returns:
+        Indices (B, Q).
+    """
+    at_once = max(1, PAIRS_AT_ONCE // max(1, boxes.shape[1] * others.shape[1]))
+    pairs = zip(torch.split(boxes, at_once), torch.split(others, at_once), strict=True)
+    return torch.cat([_overlap_of_all(one, other).argmax(-1) for one, other in pairs])
 
 
 def decode(model: PreTrainedModel, memory: Memory, queries: Queries) -> DetrOutputs:
@@ -178,8 +193,65 @@ def _outputs_of_every_layer(decoder: PreTrainedModel) -> Iterator[None]:
         decoder.training = before
 
 
-def _memory(model: PreTrainedModel, captured: dict[str, Any]) -> Memory:
-    """Sort a captured call; denoising queries, which come first, are no queries of the model's."""
+def _overlap_of_all(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return the generalized IoU of all pairs of boxes (B, Q, 4) and others (B, P, 4), (B, Q, P).
+
+    As `overlaps`, coordinate by coordinate, so that nothing larger than the result is made.
+    """
+    low, high, area = _sides(boxes.unsqueeze(2))
+    other_low, other_high, other_area = _sides(others.unsqueeze(1))
+    shared, hull = torch.ones((), device=boxes.device), torch.ones((), device=boxes.device)
+    for axis in (0, 1):
+        inner = torch.minimum(high[axis], other_high[axis])
+        shared = inner.sub_(torch.maximum(low[axis], other_low[axis])).clamp_(min=0).mul_(shared)
+        outer = torch.maximum(high[axis], other_high[axis])
+        hull = outer.sub_(torch.minimum(low[axis], other_low[axis])).mul_(hull)
+    union = (area + other_area).sub_(shared)
+    return shared.div_(union).sub_((hull - union).div_(hull))
+
+
+def _sides(boxes: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
+    """Return lower and upper edges, of x and of y, and the area of boxes (..., 4)."""
+    low = boxes[..., :2] - boxes[..., 2:] / 2
+    high, area = low + boxes[..., 2:], boxes[..., 2] * boxes[..., 3]
+    return low.unbind(-1), high.unbind(-1), area
+
+
+@contextmanager
+def _selection(model: PreTrainedModel) -> Iterator[list[Any]]:
+    """Collect the projected cells, and then what the box head makes of them, inside the block."""
+    core = model.model
+    with outputs_of(core.enc_output) as cells, outputs_of(core.enc_bbox_head) as boxes:
+        found: list[Any] = []
+        yield found
+        found += [cells[0].detach(), boxes[0].detach()]
+
+
+def _proposals(
+    model: PreTrainedModel, content: Tensor, offsets: Tensor, shapes: Sequence[tuple[int, int]]
+) -> Proposals:
+    """Return the proposals of projected cells (B, P, D) with their box offsets (B, P, 4)."""
+    anchors, _ = _anchors(model, shapes, content)
+    return Proposals(content, (offsets + anchors).sigmoid())
+
+
+def _anchors(
+    model: PreTrainedModel, shapes: Sequence[tuple[int, int]], like: Tensor
+) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = model.model.generate_anchors(
+        tuple(shapes), device=like.device, dtype=like.dtype
+    )
+    return found
+
+
+def _memory(model: PreTrainedModel, captured: dict[str, Any], cells: Sequence[Tensor]) -> Memory:
+    """Sort a captured call; denoising queries, which come first, are no queries of the model's.
+
+    Args:
+        model: What called its decoder.
+        captured: The call.
+        cells: What `_selection` collected.
+    """
     rest = dict(captured)
     tokens = rest.pop("encoder_hidden_states")
     content = rest.pop("inputs_embeds")[:, -model.config.num_queries :]
@@ -188,4 +260,6 @@ def _memory(model: PreTrainedModel, captured: dict[str, Any]) -> Memory:
     shapes = tuple((int(h), int(w)) for h, w in rest["spatial_shapes_list"])
     mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=tokens.device)
-    return Memory(tokens, shapes, mask, Queries(content, boxes, valid), rest)
+    projected, offsets = cells
+    own, proposals = Queries(content, boxes, valid), _proposals(model, projected, offsets, shapes)
+    return Memory(tokens, shapes, mask, own, rest, proposals=proposals)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.data import Dataset
     from edgedetr.distill.optimizer_config import ScheduleConfig
     from edgedetr.distill.picture import Picture
+    from edgedetr.distill.training.sampling import Item
     from edgedetr.distill.training.unlabelled import Order
     from edgedetr.distill.types import Targets
     from edgedetr.runtime.spec import ModelSpec
@@ -74,16 +75,19 @@ class TrainingLoader:
 
     Attributes:
         data: The training split.
+        workers: Loader processes.
         skipped: What is wrong with each picture that was skipped, one line each.
     """
 
     def __init__(
         self, data: TrainingInputs, order: Order, workers: int, most_skipped: int = 0
     ) -> None:
-        self.data, self._order, self._most_skipped = data, order, most_skipped
+        self.data, self.workers, self.most_skipped = data, workers, most_skipped
+        self._order = order
         self.skipped: list[str] = []
+        self._attempts = _Attempts(data)
         self._batches = DataLoader(
-            _Attempts(data),
+            self._attempts,
             batch_sampler=order,
             num_workers=workers,
             collate_fn=_collated,
@@ -100,12 +104,24 @@ class TrainingLoader:
         """Whether images of one size and their mirror images are all that it loads."""
         return self.data.only_mirrors and self._order.has_one_size
 
-    def pictures(self, epoch: int) -> Iterator[Picture]:
-        """Give the augmented pictures of an epoch, in their order, before normalisation."""
+    def items(self, epoch: int) -> Iterator[Item]:
+        """Give the items of an epoch, in their order."""
         self._order.epoch, self._order.done = epoch, 0
         for batch in self._order:
-            for item in batch:
-                yield self.data.picture(item)
+            yield from batch
+
+    def pictures(self, epoch: int) -> Iterator[Picture]:
+        """Give the augmented pictures of an epoch, in their order, before normalisation."""
+        yield from map(self.data.picture, self.items(epoch))
+
+    def loaded(self, item: Item) -> tuple[Tensor, Targets]:
+        """Load one picture, or that in its place; raises DataError or OSError."""
+        found = self._attempts[item]
+        if isinstance(found, Exception):
+            raise found
+        image, targets, skipped = found
+        self._note(skipped)
+        return image, targets
 
     def batches(self, epoch: int, done: int = 0) -> Iterator[tuple[Tensor, list[Targets]]]:
         """Load one epoch but for its first ``done`` batches; raises DataError or OSError."""
@@ -125,8 +141,8 @@ class TrainingLoader:
             if problem in self.skipped:
                 continue
             self.skipped.append(problem)
-            if len(self.skipped) > self._most_skipped:
-                raise DataError(_too_many(problem, self._most_skipped))
+            if len(self.skipped) > self.most_skipped:
+                raise DataError(_too_many(problem, self.most_skipped))
             tqdm.write(f"skipped: {problem}", file=sys.stderr)
 
 
@@ -145,6 +161,7 @@ def training_loader(
     split: Dataset,
     spec: ModelSpec,
     teacher: ModelSpec | None = None,
+    views: int = 0,
 ) -> TrainingLoader:
     """Make the loader of a run, and report how many of its frames have no labels.
 
@@ -154,6 +171,7 @@ def training_loader(
         split: To train on; frames without labels come from the folder that ``data`` names.
         spec: The student's.
         teacher: The teacher's, in training with one.
+        views: How many pictures an image has, see `TrainingInputs`.
 
     Raises:
         DataError: If an image must be read for its size, and cannot be, or the folder holds none.
@@ -182,7 +200,7 @@ def training_loader(
             f"{inputs.unlabelled} frames of {data.unlabelled} have no labels: {count} of each "
             f"batch of {schedule.batch_size}"
         )
-    images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from)
+    images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from, views)
     return TrainingLoader(images, order, data.workers, data.most_skipped)
 
 

@@ -142,6 +142,8 @@ class TrainingLoop:
                     preemption.act()
 
     def _save(self, done: Progress) -> None:
+        if self.state.trainee.teacher_memory is not None:
+            self.state.trainee.teacher_memory.flush()
         if self.accelerator.is_main_process:
             keep_older_states(self.out, self.schedule.keep_states - 1)
             self.state.save(self.state_path, done)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgedetr.distill.model import Model
 from edgedetr.distill.networks.fake_quantization import Quantization, quantization_from_json
 from edgedetr.distill.networks.reparameterize import reparameterize
+from edgedetr.distill.training.run_folder import STATE
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import read_text, write_text
 
@@ -42,10 +43,8 @@ def quantized_student(
     student: Model,
     config: QatConfig,
     dataset: Dataset,
-    kept: Path,
+    out: Path,
     calibrate: Calibrate,
-    *,
-    resumed: bool,
 ) -> Model:
     """Return the student, its layers merged as in its export, with its quantization.
 
@@ -55,18 +54,18 @@ def quantized_student(
         student: The trained student, on the CPU.
         config: What to quantize, and from how many frames to take the ranges of activations.
         dataset: The training split.
-        kept: JSON file of the run's quantization.
+        out: Folder of the run; a run that goes on has its quantization there.
         calibrate: Calibrates the student where its export rounds.
-        resumed: Whether a run goes on that has written ``kept``.
 
     Raises:
         UsageError: If nobody gave a `Calibrate`, or the config names no node.
-        ArtifactError: If ``kept`` is damaged.
+        ArtifactError: If the quantization of a run that goes on is damaged.
     """
     if not config.enabled:
         return student
     reparameterize(student.network)
-    if resumed and kept.is_file():
+    kept = out / "quantization.json"
+    if (out / STATE).is_file() and kept.is_file():
         try:
             text = read_text(kept)
         except ValueError as error:

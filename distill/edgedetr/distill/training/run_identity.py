@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FREE = ("data.workers", "data.most_skipped", "save_every_steps", "keep_states")
 """Settings that change no weight; ``eval_every`` is one while no best student is kept."""
 PLACES = (
-    *("data.root", "data.unlabelled", "teacher", "foundation"),
+    *("data.root", "data.unlabelled", "teacher", "teacher_cache.path", "foundation"),
     *("student.init", "student.backbone_weights"),
 )
 """Settings that say where a file lies; what counts is what it holds."""

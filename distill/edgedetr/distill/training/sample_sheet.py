@@ -49,7 +49,8 @@ def draw_samples(config: DistillConfig, split: Dataset, path: Path) -> None:
     """
     student = config.student
     spec = ModelSpec(student.input_hw, config.data.classes, resize=student.resize)
-    loader = training_loader(config.data, config.schedule, split, spec)
+    views = config.teacher_cache.views_in_use
+    loader = training_loader(config.data, config.schedule, split, spec, views=views)
     samples = chain.from_iterable(loader.pictures(epoch) for epoch in count())
     cells = [drawn(picture, config.data.classes) for picture in islice(samples, SAMPLES)]
     rows, columns = (max(cell.shape[axis] for cell in cells) for axis in (0, 1))

@@ -29,12 +29,14 @@ class Item(NamedTuple):
         image: Its index in the split.
         repeat: How often the epoch has had it before.
         scale: Share of its sides that it gets.
+        mirrored: Whether it is mirrored where it is only mirrored; None leaves that to chance.
     """
 
     epoch: int
     image: int
     repeat: int = 0
     scale: float = 1.0
+    mirrored: bool | None = None
 
 
 class EpochOrder:

@@ -1,0 +1,155 @@
+"""Measure what reading a teacher's answers from disk saves, at the demo's shapes with ``strong``.
+
+    python benchmarks/teacher_cache.py
+
+Whole steps of training, loading included, are timed in turn, round after round: with the live
+teacher, with its answers in a cache that is filled, with a teacher whose features cost nothing
+(those of one batch lie in memory), and without any distillation, which no cache can be faster than.
+All see the same pictures. A round takes as many steps of each as the data set has batches; gains
+are in steps a second over the live teacher, the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import click
+import torch
+from typing_extensions import override
+
+from edgedetr.bench.result_file import ROOT, result_option, write_result
+from edgedetr.distill.config import load_config
+from edgedetr.distill.synth.writer import write_synth
+from edgedetr.distill.training.answer_cache import fill_cache, open_cache
+from edgedetr.distill.training.distillation_model import trainee_of
+from edgedetr.distill.training.loader import TrainingLoader, open_split, training_loader
+from edgedetr.distill.training.models import inherited, open_student
+from edgedetr.distill.training.teacher_cache import TeacherMemory
+from edgedetr.distill.weights.checkpoint import load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgedetr.distill.config import DistillConfig
+    from edgedetr.distill.model import Model
+    from edgedetr.distill.training.distillation_model import Trainee
+    from edgedetr.distill.types import Features, Targets
+
+CONFIG = ROOT / "distill" / "configs" / "synth.toml"
+FRAMES = 100
+"""Rendered frames, of which 80 are trained on: five batches."""
+VIEWS = 2
+WANTED = 1.6
+
+MEASURES = (
+    "distill/edgedetr/distill/training/teacher_cache.py",
+    "distill/edgedetr/distill/training/answer_store.py",
+    "distill/edgedetr/distill/training/answer_cache.py",
+    "distill/edgedetr/distill/training/training_inputs.py",
+    "distill/configs/synth.toml",
+)
+"""What makes these figures: once it changes, they are stale."""
+
+
+@click.command()
+@result_option(__file__)
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
+@click.option("--methods", default="clock", show_default=True, metavar="NAME,NAME,...")
+def main(out: Path, rounds: int, methods: str) -> None:
+    """Time the ways of each method; write the figures and print them."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_synth(Path(folder) / "data", FRAMES, 0, 2)
+        for name in methods.split(","):
+            settings = [f"data.root={folder}/data", "data.augment=strong", f"methods=['{name}']"]
+            settings += [f"teacher_cache.path={folder}/{name}", f"teacher_cache.views={VIEWS}"]
+            teacher = ROOT / "distill" / "checkpoints" / "synth_teacher.safetensors"
+            config = load_config(CONFIG, [*settings, f"teacher={teacher}", f"epochs={rounds + 1}"])
+            found[name] = ways_of(config, rounds)
+    report = {"methods": found, "rounds": rounds, "workers": 0, "wanted_at_least": WANTED}
+    write_result(out, report, MEASURES)
+    for name, row in found.items():
+        print(
+            f"{name}: live {row['live_ms']:.0f} ms a step; steps a second over that: cache "
+            f"{row['cache_gain']:.2f} (wanted {WANTED}), features for nothing "
+            f"{row['free_gain']:.2f}, no distillation {row['alone_gain']:.2f}"
+        )
+
+
+def ways_of(config: DistillConfig, rounds: int) -> dict[str, Any]:
+    """Time the steps of a config in each way; milliseconds of a step, and gains over live."""
+    torch.manual_seed(config.seed)
+    teacher = load_model(config.teacher)
+    teacher.network.requires_grad_(requires_grad=False)
+    ways = {name: _way(config, teacher) for name in ("live", "cache", "free")}
+    ways["alone"] = _way(replace(config, methods=("none",)), teacher)
+    loader, trainee, memory = ways["cache"]
+    sources = {"teacher": "of the demo", "data.train_split: pixels of images": "rendered"}
+    spec, about = trainee.student.spec, config.teacher_cache
+    store = memory.store = loader.data.answers = open_cache(
+        about, config.data, spec, teacher, sources
+    )
+    lines: list[str] = []
+    fill_cache(loader, memory, config.schedule, lines.append)
+    ways["free"][1].teacher_memory = _FreeTeacher(teacher, spec)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for round_ in range(rounds + 1):
+        for name, (loader, trainee, _) in ways.items():
+            seconds = _epoch(loader, trainee, round_)
+            if round_:
+                times[name].append(1e3 * seconds / len(loader))
+    gains = {
+        f"{name}_gain": median(a / b for a, b in zip(times["live"], times[name], strict=True))
+        for name in ("cache", "free", "alone")
+    }
+    steps = {f"{name}_ms": median(found) for name, found in times.items()}
+    return steps | gains | {"cache_bytes": store.bytes_on_disk, "said": lines[1:]}
+
+
+class _FreeTeacher(TeacherMemory):
+    """A teacher that costs nothing: it gives every batch the features of its first one."""
+
+    first: Features | None = None
+
+    @override
+    def __call__(self, images: torch.Tensor, targets: Sequence[Targets] = ()) -> Features:
+        """Return the features of some batch."""
+        if self.first is None:
+            self.first = self.ask(images, targets)
+        return self.first
+
+
+def _way(config: DistillConfig, teacher: Model) -> tuple[TrainingLoader, Trainee, TeacherMemory]:
+    """Return a fresh student with what it trains on, and its teacher's memory."""
+    data = config.data
+    student = inherited(open_student(config.student, data.classes), teacher, config.student)
+    trainee = trainee_of(config.method_configs, student, teacher)
+    memory = TeacherMemory(teacher, student.spec)
+    if trainee.teacher_memory is not None:
+        trainee.teacher_memory = memory
+    split = open_split(data, data.train_split)
+    loader = training_loader(data, config.schedule, split, student.spec, teacher.spec, VIEWS)
+    loader.data.read()
+    return loader, trainee.train(), memory
+
+
+def _epoch(loader: TrainingLoader, trainee: Trainee, epoch: int) -> float:
+    """Take the steps of an epoch; return the seconds they took, with loading."""
+    optimizer = torch.optim.AdamW(trainee.parameters(), lr=1e-4)
+    started = perf_counter()
+    for images, targets in loader.batches(epoch):
+        detection, distillation = trainee(images, targets)
+        loss = torch.stack([*detection.values(), *distillation.values()]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizer.step()
+    return perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
