@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HUB_ERRORS: tuple[type[Exception], ...] = (*errors.HfHubHTTPError.__bases__, ValueError)
 """What a download raises: the errors of the hub's HTTP library, of files, of names."""
 
-UNREADABLE = (*HUB_ERRORS, KeyError, TypeError, RuntimeError)
+UNREADABLE: tuple[type[Exception], ...] = (*HUB_ERRORS, KeyError, TypeError, RuntimeError)
 """What reading a file of a repository raises besides, where it is damaged or of another kind."""
 
 
