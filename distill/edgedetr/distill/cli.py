@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -155,6 +156,11 @@ def distill() -> None:
     is_flag=True,
     help="Do not train; draw 16 augmented samples to OUT/samples.png, or to OUT if it is a .png.",
 )
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Write a trace of 5 steps, OUT/trace.json, for chrome://tracing or ui.perfetto.dev.",
+)
 @click.pass_obj
 def train(
     calibrate: Calibrate,
@@ -163,6 +169,7 @@ def train(
     out: Path | None,
     *,
     dry_run: bool,
+    profile: bool,
 ) -> None:
     """Train the student that CONFIG describes. An interrupted run resumes at its last state."""
     from edgedetr.distill.config import load_config
@@ -178,7 +185,9 @@ def train(
         click.echo(f"{path}: what the run trains on first; nothing was trained")
         return
     command = command_line()
-    metrics = run(load_config(config, overrides), out, command, calibrate)
+    metrics = run(load_config(config, overrides), out, command, calibrate, is_profiled=profile)
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first process of the run speaks
     found = (
         f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on the validation split, trained in "
         f"{metrics['seconds']:.0f} s"

@@ -17,6 +17,7 @@ from edgedetr.distill.config_ranges import (
 )
 from edgedetr.distill.methods import method, needs_foundation
 from edgedetr.distill.optimizer_config import LATER, OptimizerConfig, ScheduleConfig
+from edgedetr.distill.step_config import StepConfig
 from edgedetr.distill.teacher_config import (
     TeacherConfig,
     TeacherInputConfig,
@@ -224,6 +225,7 @@ class DistillConfig:
         student: The model to train.
         optimizer: How it is trained.
         qat: Whether it is trained for INT8.
+        train: How a step computes.
         teacher: Checkpoint of the teacher, a folder of transformers or a name of the hub; empty for
             a method that needs none.
         teacher_input: Its input, where it is to be another than it was trained with.
@@ -251,6 +253,7 @@ class DistillConfig:
     student: StudentConfig = StudentConfig()
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     qat: QatConfig = QatConfig()
+    train: StepConfig = StepConfig()
     teacher: str = ""
     teacher_input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
     foundation: str = ""
@@ -284,6 +287,20 @@ class DistillConfig:
                 "qat.enabled fine-tunes a trained student; name its checkpoint in student.init"
             )
         check_class_map(self.class_map, self.data.classes)
+        self._check_passes()
+
+    def _check_passes(self) -> None:
+        """Refuse passes one after another where something needs the gradient of a whole batch."""
+        if self.train.accumulate == 1:
+            return
+        held = [config.name for config in self.method_configs if config.share > 0]
+        if held:
+            raise ValueError(
+                f"method.{held[0]}.share is measured on the gradient of a whole batch: set it to 0 "
+                "or train.accumulate to 1"
+            )
+        least = self.train.accumulate
+        check_range("batch_size with train.accumulate", self.batch_size, least, MOST_STEPS)
 
     def _check_schedule(self) -> None:
         for name in ("epochs", "batch_size", "eval_every", "keep_states"):
@@ -337,6 +354,8 @@ class DistillConfig:
         values = asdict(self)
         if not self.qat.enabled:
             del values["qat"]
+        if self.train == StepConfig():
+            del values["train"]
         defaults = asdict(DistillConfig(DataConfig(self.data.root)))
         for section, names in _LATER.items():
             table, default = (x[section] if section else x for x in (values, defaults))

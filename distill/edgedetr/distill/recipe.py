@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 
-from edgedetr.distill.evaluation.predict import evaluate
+from edgedetr.distill.evaluation.predict import evaluate_together
+from edgedetr.distill.networks.synced_norm import sync_batch_norms
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.best_student import BestStudent
@@ -22,6 +23,7 @@ from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.optimizer import freeze_stages, optimizer_of
 from edgedetr.distill.training.preflight import check_inputs, check_names
+from edgedetr.distill.training.processes import processes_of_run
 from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
 from edgedetr.distill.training.run_folder import (
     STATE,
@@ -35,6 +37,8 @@ from edgedetr.distill.training.run_identity import identity_of
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.sample_sheet import draw_samples
 from edgedetr.distill.training.sampling import training_sizes
+from edgedetr.distill.training.speed import set_up
+from edgedetr.distill.training.step import TrainingStep
 from edgedetr.distill.training.unlabelled import least_batch
 from edgedetr.distill.weights.foundation import open_foundation
 
@@ -49,7 +53,9 @@ if TYPE_CHECKING:
         StudentConfig,
     )
     from edgedetr.distill.optimizer_config import OptimizerConfig, ScheduleConfig
+    from edgedetr.distill.step_config import StepConfig
     from edgedetr.distill.teacher_config import TeacherConfig
+    from edgedetr.distill.training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Sections:
         objective: The distillation methods, whose losses add up.
         optimizer: Of the optimizer, the learning rate and the moving average.
         loop: Of the epochs and batches.
+        step: Of how a step computes.
     """
 
     data: DataConfig
@@ -73,6 +80,7 @@ class Sections:
     objective: tuple[MethodConfig, ...]
     optimizer: OptimizerConfig
     loop: ScheduleConfig
+    step: StepConfig
 
 
 def train(
@@ -80,6 +88,8 @@ def train(
     out: str | os.PathLike[str],
     command: str,
     calibrate: Calibrate = uncalibrated,
+    *,
+    is_profiled: bool = False,
 ) -> dict[str, float]:
     """Train the student that a config describes.
 
@@ -96,6 +106,7 @@ def train(
         out: Folder of the run.
         command: The command that the manifest records.
         calibrate: Calibrates a student that is trained for INT8.
+        is_profiled: Whether to write a trace of some steps, ``trace.json``.
 
     Returns:
         COCO AP and AP50 on the validation split (NaN where it holds no object; null in the files),
@@ -116,24 +127,32 @@ def train(
         objective=config.method_configs,
         optimizer=config.optimizer,
         loop=config.schedule,
+        step=config.train,
     )
     validation = f"{config.data.val_split} of {config.data.root}"
     record = RunRecord(config.record(), config.weights, validation, command)
-    with only_run_in(Path(out)):
-        return _train(sections, record, Path(out), calibrate)
+    with processes_of_run() as processes, ExitStack() as stack:
+        processes.from_main(lambda: stack.enter_context(only_run_in(Path(out))))
+        return _train(sections, record, Path(out), calibrate, processes, is_profiled=is_profiled)
 
 
 def _train(
-    sections: Sections, record: RunRecord, out: Path, calibrate: Calibrate
+    sections: Sections,
+    record: RunRecord,
+    out: Path,
+    calibrate: Calibrate,
+    processes: Processes,
+    *,
+    is_profiled: bool,
 ) -> dict[str, float]:
     check_names(sections.student, sections.teacher.checkpoint)
     splits = train_split, val_split = open_splits(sections.data)
     identity = identity_of(record.settings, record.weights, *splits)
-    finished = finished_metrics(out, identity)
+    finished = processes.from_main(lambda: finished_metrics(out, identity))
     if finished is not None:
         return finished
 
-    accelerator = Accelerator()
+    accelerator, share, passes = processes.accelerator, processes.share, sections.step.accumulate
     batch_size, seed = sections.loop.batch_size, sections.loop.seed
     torch.manual_seed(seed)
     taught, methods, sampling = sections.teacher, sections.objective, sections.data
@@ -142,7 +161,8 @@ def _train(
     student = inherited(student, teacher, sections.student)
     asked = teacher if needs_teacher(methods) else None
     sizes = training_sizes(sampling, student.spec.input_hw)
-    check_inputs(student, asked, splits, least_batch(batch_size, sampling), sizes)
+    least = least_batch(batch_size, sampling) // (share.count * passes)
+    check_inputs(student, asked, splits, max(1, least), sizes)
     kept, resumed = out / "quantization.json", (out / STATE).is_file()
     student = quantized_student(
         student, sections.qat, train_split, kept, calibrate, resumed=resumed
@@ -151,34 +171,46 @@ def _train(
     foundation = open_foundation(taught.foundation) if taught.foundation else None
     freeze_stages(student.network, sections.optimizer.frozen_stages)
     trainee = trainee_of(methods, student, teacher, foundation, sampling.unlabelled_score)
+    if share.count > 1:
+        sync_batch_norms(trainee)
     rates = sections.optimizer.for_batches_of(batch_size)
     optimizer = optimizer_of(trainee, rates)
     average = MovingAverage(student.network, rates.ema_decay, rates.ema_warmup_steps)
     for network in (average, *(m.network for m in (teacher, foundation) if m is not None)):
         network.to(accelerator.device)
+    trainee.to(accelerator.device)
+    set_up(student.network, teacher.network if teacher else None, sections.step)
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
 
     seen = asked.spec if asked else None
     report_inputs(student.spec, seen)
-    loader = training_loader(sampling, sections.loop, train_split, student.spec, seen)
+    loader = training_loader(
+        *(sampling, sections.loop, train_split, student.spec, seen, share, passes),
+        stay_pixels=accelerator.device.type != "cpu",
+    )
     fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
     save = partial(save_student, record=record)
+    scaler = torch.amp.GradScaler(
+        accelerator.device.type, enabled=sections.step.precision == "fp16"
+    )
+    state = RunState(trainee, average, optimizer, identity, sections.loop.epochs, scaler)
     loop = TrainingLoop(
         out=out,
         schedule=sections.loop,
         optimizer_config=rates,
-        accelerator=accelerator,
-        prepared=prepared,
-        state=RunState(trainee, average, optimizer, identity, sections.loop.epochs),
+        processes=processes,
+        step=TrainingStep(processes, prepared, state, sections.step, rates.clip_norm),
+        state=state,
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
-        evaluate=partial(evaluate, batch_size=batch_size),
+        evaluate=partial(evaluate_together, batch_size=batch_size, processes=processes),
         best=BestStudent(out, sections.loop.best_metric, sections.loop.patience, save),
+        is_profiled=is_profiled,
     )
     metrics = loop.train(loader)
     if loader.data.unlabelled:
         metrics["unlabelled_frames"] = float(loader.data.unlabelled)
-    if accelerator.is_main_process:
+    if processes.is_main:
         finish(out, loop.averaged, metrics, record, identity.sources)
     return metrics
 

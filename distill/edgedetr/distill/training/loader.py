@@ -17,11 +17,11 @@ from typing_extensions import override
 
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.training.network_inputs import NetworkInputs
-from edgedetr.distill.training.sampling import EpochOrder, repeat_factors
+from edgedetr.distill.training.sampling import ALONE, EpochOrder, Share, repeat_factors
 from edgedetr.distill.training.training_inputs import TrainingInputs
 from edgedetr.distill.training.unlabelled import MixedOrder, unlabelled_count, with_unlabelled
 from edgedetr.distill.training.worker_processes import end_with_parent, leave_sigterm_to
-from edgedetr.runtime.errors import EdgeDetrError
+from edgedetr.runtime.errors import EdgeDetrError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,6 +109,10 @@ def training_loader(
     split: Dataset,
     spec: ModelSpec,
     teacher: ModelSpec | None = None,
+    share: Share = ALONE,
+    passes: int = 1,
+    *,
+    stay_pixels: bool = False,
 ) -> TrainingLoader:
     """Make the loader of a run, and report how many of its frames have no labels.
 
@@ -118,14 +122,20 @@ def training_loader(
         split: To train on; frames without labels come from the folder that ``data`` names.
         spec: The student's.
         teacher: The teacher's, in training with one.
+        share: What this process takes of each batch.
+        passes: In how many passes it takes that.
+        stay_pixels: Whether images stay uint8, to be normalised on their device.
 
     Raises:
+        UsageError: If a batch has too few images for the processes and their passes.
         DataError: If an image must be read for its size, and cannot be, or the folder holds none.
     """
     plain_from = None
     if data.no_aug_epochs:
         plain_from = schedule.epochs - data.no_aug_epochs
-    inputs = NetworkInputs(with_unlabelled(split, data), spec, data.rectangular, teacher)
+    inputs = NetworkInputs(
+        with_unlabelled(split, data), spec, data.rectangular, teacher, stay_pixels=stay_pixels
+    )
     count = unlabelled_count(schedule.batch_size, data.unlabelled_share) if inputs.unlabelled else 0
     factors = None
     if data.repeat_threshold:
@@ -134,19 +144,41 @@ def training_loader(
         len(split),
         schedule.batch_size - count,
         schedule.seed,
+        share=share,
         factors=factors,
         groups=inputs.groups if data.rectangular else None,
         scales=data.scales,
         plain_from=plain_from,
     )
     if inputs.unlabelled:
-        order = MixedOrder(order, len(split), inputs.unlabelled, count, schedule.seed)
+        order = MixedOrder(order, len(split), inputs.unlabelled, count, schedule.seed, share)
         tqdm.write(
             f"{inputs.unlabelled} frames of {data.unlabelled} have no labels: {count} of each "
             f"batch of {schedule.batch_size}"
         )
+    require_images(order.least_images, share, passes)
     images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from)
     return TrainingLoader(images, order, data.workers)
+
+
+def require_images(images: int, share: Share, passes: int) -> None:
+    """Refuse batches of which a process, or a pass, would get no image.
+
+    Args:
+        images: Of one kind, with labels or without, in the smallest batch.
+        share: What a process takes.
+        passes: In how many passes it takes that.
+
+    Raises:
+        UsageError: If there are too few.
+    """
+    wanted = share.count * passes
+    if images < wanted:
+        raise UsageError(
+            f"a batch has {images} images of a kind (with labels or without) for {share.count} "
+            f"processes and {passes} passes each, wanted at least {wanted}; raise batch_size or "
+            "data.unlabelled_share, or lower train.accumulate or the number of processes"
+        )
 
 
 @contextmanager

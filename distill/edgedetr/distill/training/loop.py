@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import defaultdict
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
@@ -17,25 +15,43 @@ from edgedetr.distill.training.loader import one_line_of_workers
 from edgedetr.distill.training.optimizer import learning_rate_factor, set_learning_rate
 from edgedetr.distill.training.preemption import noted_sigterm
 from edgedetr.distill.training.preflight import capped_warmup
+from edgedetr.distill.training.profiling import traced
 from edgedetr.distill.training.run_folder import STATE, keep_older_states
 from edgedetr.distill.training.run_log import RunLog
 from edgedetr.distill.training.run_state import Progress
+from edgedetr.distill.training.silent_log import SilentLog
 from edgedetr.runtime.errors import EdgeDetrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from accelerate import Accelerator
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from edgedetr.distill.model import Model
     from edgedetr.distill.optimizer_config import OptimizerConfig, ScheduleConfig
     from edgedetr.distill.training.best_student import BestStudent
     from edgedetr.distill.training.loader import TrainingLoader
     from edgedetr.distill.training.network_inputs import NetworkInputs
+    from edgedetr.distill.training.processes import Processes
     from edgedetr.distill.training.run_state import RunState
-    from edgedetr.distill.types import Losses, Targets
+    from edgedetr.distill.training.step import TrainingStep
+    from edgedetr.distill.types import Targets
+
+
+@dataclass(frozen=True, eq=False)
+class SharedBatch:
+    """What one process has of a batch, and what it knows of the others.
+
+    Attributes:
+        images: Its images.
+        targets: Their truth.
+        everyone: The truth of the images of each process.
+    """
+
+    images: Tensor
+    targets: list[Targets]
+    everyone: list[list[Targets]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,26 +61,28 @@ class TrainingLoop:
     Attributes:
         out: Folder of the run.
         schedule: How many epochs, and when the student is evaluated.
-        optimizer_config: The learning rate over the run, and the largest norm of a gradient.
-        accelerator: Holds the device.
-        prepared: The trainee, as the accelerator has prepared it.
+        optimizer_config: The learning rate over the run.
+        processes: The processes of the run.
+        step: Takes a step.
         state: What changes from step to step.
         averaged: The student with the moving average of its weights: what is evaluated.
         validation: The validation split at network size.
         evaluate: Measures a model on it.
         best: Keeps the best student, and ends a run that gets no better.
+        is_profiled: Whether some steps are traced.
     """
 
     out: Path
     schedule: ScheduleConfig
     optimizer_config: OptimizerConfig
-    accelerator: Accelerator
-    prepared: nn.Module
+    processes: Processes
+    step: TrainingStep
     state: RunState
     averaged: Model
     validation: NetworkInputs
     evaluate: Callable[[Model, NetworkInputs], dict[str, float]]
     best: BestStudent
+    is_profiled: bool = False
 
     @property
     def state_path(self) -> Path:
@@ -79,21 +97,23 @@ class TrainingLoop:
             DataError: If an image cannot be read.
         """
         schedule, steps = self.schedule, len(loader)
-        done = self.state.load(self.state_path) if self.state_path.is_file() else Progress(0)
+        resumes = self.processes.from_main(self.state_path.is_file)
+        done = self.state.load(self.state_path) if resumes else Progress(0)
         started, total = time.perf_counter(), schedule.epochs * steps
-        device = self.accelerator.device
+        device = self.processes.accelerator.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         metrics: dict[str, float] = {}
         self._read(loader)
         rates = capped_warmup(total, self.optimizer_config)
-        self.prepared.train()
+        self.step.prepared.train()
         with (
             one_line_of_workers(),
-            closing(RunLog(self.out, done.epochs, steps, done.steps)) as log,
+            closing(self._log(done, steps)) as log,
             tqdm(
                 total=total, initial=done.epochs * steps + done.steps, unit="step", disable=None
             ) as bar,
+            traced(self.out if self.is_profiled and self.processes.is_main else None) as tell,
         ):
             last = done.epochs - 1
             if done.epochs and schedule.is_evaluated(last) and last not in log.evaluations:
@@ -101,45 +121,59 @@ class TrainingLoop:
             for epoch in range(done.epochs, schedule.epochs):
                 if self.best.is_over(log.evaluations):
                     break
-                self._epoch(loader, done, epoch, rates, log, bar)
+                self._epoch(loader, done, epoch, rates, log, bar, tell)
                 if schedule.is_evaluated(epoch):
                     metrics = self._evaluate(epoch, steps, log)
-            metrics = self.best.take_up(self.averaged, log.evaluations) or metrics
+            best = self.processes.from_main(
+                lambda: self.best.take_up(self.averaged, log.evaluations)
+            )
+            metrics = best or metrics
         metrics = metrics or self._measure()
         metrics |= {"seconds": time.perf_counter() - started}
         if device.type == "cuda":
             metrics["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
         return metrics
 
-    def _epoch(
+    def _log(self, done: Progress, steps: int) -> RunLog | SilentLog:
+        """Return the run's log; only the first process writes one."""
+        log = self.processes.is_main and RunLog(self.out, done.epochs, steps, done.steps)
+        evaluations = self.processes.from_main(lambda: log.evaluations if log else {})
+        return log or SilentLog(evaluations)
+
+    def _epoch(  # noqa: PLR0913, PLR0917 - what the run passes on
         self,
         loader: TrainingLoader,
         done: Progress,
         epoch: int,
         rates: OptimizerConfig,
-        log: RunLog,
+        log: RunLog | SilentLog,
         bar: tqdm[NoReturn],
+        tell: Callable[[], None],
     ) -> None:
         """Take the steps of an epoch that are left, and write states."""
         steps, every = len(loader), self.schedule.save_every_steps
         skipped = done.steps if epoch == done.epochs else 0
         with noted_sigterm() as preemption:
-            for step, batch in enumerate(loader.batches(epoch, skipped), epoch * steps + skipped):
+            batches = self._together(loader.batches(epoch, skipped))
+            for step, batch in enumerate(batches, epoch * steps + skipped):
                 begun = time.perf_counter()
-                terms = self._step(*batch, step, self.schedule.epochs * steps, rates)
+                terms = self._step(batch, step, self.schedule.epochs * steps, rates)
+                tell()
                 log.step(step, epoch, terms | {"seconds": time.perf_counter() - begun})
                 bar.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
                 bar.update()
                 is_last = step + 1 == (epoch + 1) * steps
                 is_due = every > 0 and (step + 1) % every == 0
-                if is_last or is_due or preemption.came:
+                is_ended = any(self.processes.every(preemption.came))
+                if is_last or is_due or is_ended:
                     self._save(Progress(*divmod(step + 1, steps)))
-                if preemption.came:
+                if is_ended:
+                    self.processes.every(None)  # the state is written before any of them ends
                     tqdm.write(f"{self.state_path}: written at SIGTERM, after step {step + 1}")
                     preemption.act()
 
     def _save(self, done: Progress) -> None:
-        if self.accelerator.is_main_process:
+        if self.processes.is_main:
             keep_older_states(self.out, self.schedule.keep_states - 1)
             self.state.save(self.state_path, done)
 
@@ -152,39 +186,39 @@ class TrainingLoop:
             batches = loader.data.mirrored_too(self.schedule.batch_size)
             memory.fill(batches, 2 * len(loader.data))
 
+    def _together(self, batches: Iterator[tuple[Tensor, list[Targets]]]) -> Iterator[SharedBatch]:
+        """Give this process's share of each batch, once every process has its own.
+
+        What one of them cannot load ends all of them.
+        """
+        if self.processes.share.count == 1:
+            for images, targets in batches:
+                yield SharedBatch(images, targets, [targets])
+            return
+        own: list[tuple[Tensor, list[Targets]] | None] = [None]
+
+        def loaded() -> list[Targets] | None:
+            own[0] = batch = next(batches, None)
+            return batch and [replace(t, view=None, picture=None) for t in batch[1]]
+
+        while True:
+            everyone = self.processes.every_of(loaded)
+            if own[0] is None:
+                return
+            yield SharedBatch(*own[0], [targets or [] for targets in everyone])
+
     def _step(
-        self,
-        images: Tensor,
-        targets: list[Targets],
-        step: int,
-        steps: int,
-        rates: OptimizerConfig,
+        self, batch: SharedBatch, step: int, steps: int, rates: OptimizerConfig
     ) -> dict[str, float]:
         """Take one optimizer step; return the summed and the single terms."""
-        torch.manual_seed(self.schedule.seed * 1_000_003 + step)
-        optimizer = self.state.optimizer
         factor = learning_rate_factor(step, steps, rates)
-        set_learning_rate(optimizer, factor)
-        device = self.accelerator.device
-        moved = [t.to(device) for t in targets]
+        set_learning_rate(self.state.optimizer, factor)
+        seed = self.schedule.seed * 1_000_003 + step
         try:
-            detection, distillation = self.prepared(images.to(device), moved)
+            terms = self.step.take(batch.images, batch.targets, batch.everyone, seed)
         except NotFiniteError as error:
-            raise self._diverged(step, error.names, targets) from error
-        loss = torch.stack([*detection.values(), *distillation.values()]).sum()
-        terms = _summary(detection, distillation)
-        if not math.isfinite(terms["loss"]):
-            wrong = [k for k, v in terms.items() if not math.isfinite(v) and k != "loss"]
-            raise self._diverged(step, ", ".join(wrong), targets)
-        optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = self.accelerator.clip_grad_norm_(parameters, rates.clip_norm)
-        if not torch.isfinite(norm):
-            raise self._diverged(step, "gradient", targets)
-        optimizer.step()
-        self.state.average.update(self.state.trainee.network)
-        unlabelled = sum(not t.labelled for t in targets)
+            raise self._diverged(step, error.names, batch.targets) from error
+        unlabelled = sum(not t.labelled for some in batch.everyone for t in some)
         terms |= {"unlabelled": float(unlabelled)} if unlabelled else {}
         return terms | {"lr": rates.learning_rate * factor}
 
@@ -195,10 +229,12 @@ class TrainingLoop:
             f"{', '.join(t.frame_id for t in targets)}; {kept}lower optimizer.learning_rate"
         )
 
-    def _evaluate(self, epoch: int, steps_per_epoch: int, log: RunLog) -> dict[str, float]:
+    def _evaluate(
+        self, epoch: int, steps_per_epoch: int, log: RunLog | SilentLog
+    ) -> dict[str, float]:
         """Evaluate the student after an epoch; log the figures and print them."""
         metrics = self._measure()
-        if self.accelerator.is_main_process:
+        if self.processes.is_main:
             self.best.take(self.averaged, metrics, log.evaluations)
         log.evaluation((epoch + 1) * steps_per_epoch, epoch, metrics)
         tqdm.write(f"epoch {epoch + 1}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f}")
@@ -212,13 +248,3 @@ class TrainingLoop:
                 f"the student's {error.names} are not finite on the validation split; lower "
                 "optimizer.learning_rate"
             ) from error
-
-
-def _summary(detection: Losses, distillation: dict[str, Tensor]) -> dict[str, float]:
-    """Name the terms as the log does, and sum everything to ``loss``."""
-    sums: dict[str, float] = defaultdict(float)
-    names = [*(term.log_name for term in detection), *distillation]
-    values = torch.stack([*detection.values(), *distillation.values()]).detach().cpu().tolist()
-    for name, value in zip(names, values, strict=True):
-        sums[name] += value
-    return {"loss": sum(values), **sums}
