@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
@@ -113,7 +114,7 @@ def processes_of_run() -> Iterator[Processes]:
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=TIMEOUT),
             # an image without objects leaves parts of a network without gradient
-            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
+            DistributedDataParallelKwargs(find_unused_parameters=True),
         ],
     )
     if accelerator.distributed_type not in _PARALLEL:
@@ -129,6 +130,8 @@ def processes_of_run() -> Iterator[Processes]:
     host = distributed.new_group(backend="gloo", timeout=TIMEOUT)
     sums = RankSums(distributed.new_group(timeout=TIMEOUT), host)
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Grad strides do not match")  # channels last
         if share.index:
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
             stack.enter_context(redirect_stdout(nowhere))
