@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from edgedetr.distill.config import StudentConfig
 from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.recipe import train
+from edgedetr.distill.training.optimizer import parameter_groups
 from edgedetr.distill.training.processes import Processes, processes_of_run
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.sampling import ALONE
@@ -25,20 +26,23 @@ from edgedetr.runtime.errors import DataError, EdgeDetrError
 
 HW = (64, 96)
 PAIRS = {
-    "query detectors, their normalisers and noise": (
-        *("d_fine", "edge-micro", "d_fine"),
-        *(("clock",), {"clock": {"box_noise": 0.4, "label_noise": 0.2}}),
+    "denoising and target queries with noise": (
+        *("dino", "dino", ("clock",)),
+        *({"clock": {"box_noise": 0.4, "label_noise": 0.2}}, 4),
     ),
-    "random queries and a focal loss": ("dab_detr", "edge-tiny", "dab_detr", ("kd_detr",), {}),
-    "two stages and the queue of a contrast": (
-        *("faster_rcnn", "edge-tiny", "faster_rcnn"),
-        *(("g_detkd",), {"g_detkd": {"queue": 40}}),
+    "random queries, and batch norms of a stage that trains": (
+        *("dab_detr", "dab_detr", ("kd_detr",), {}, 2),
     ),
-    "a dense detector and relations of objects, held to a share": (
-        *("fcos", "edge-tiny", "retinanet"),
-        *(("fgd", "drkd"), {"fgd": {"share": 0.1}}),
+    "the queue of a contrast": (
+        *("dab_detr", "faster_rcnn", ("g_detkd",), {"g_detkd": {"queue": 40}}, 3),
+    ),
+    "relations of objects, and a method held to a share": (
+        *("fcos", "retinanet", ("fgd", "drkd"), {"fgd": {"share": 0.1}}, 4),
     ),
 }
+"""Student, teacher, methods and their settings, and stages of the backbone that stay as they are:
+one batch norm after the other makes much of a rounding where a level has a few cells."""
+
 
 
 def _port():
@@ -96,6 +100,10 @@ def run(started):
     return finish
 
 
+def _descent(trainee, config):
+    return torch.optim.SGD(parameter_groups(trainee, config))
+
+
 def _log(out, kind="step"):
     lines = (out / "log.jsonl").read_text().splitlines()
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
@@ -103,15 +111,17 @@ def _log(out, kind="step"):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_two_processes_log_the_losses_of_one_with_the_same_batches(
-    config, run, tmp_path, make_model, name
+    config, run, tmp_path, make_model, monkeypatch, name
 ):
-    family, preset, teaching, methods, settings = PAIRS[name]
+    """Steepest descent moves weights by their gradients; Adam would by the signs of rounding."""
+    monkeypatch.setattr("edgedetr.distill.recipe.optimizer_of", _descent)
+    family, teaching, methods, settings, frozen = PAIRS[name]
     teacher = tmp_path / "teacher.safetensors"
     save_model(teacher, make_model(teaching, seed=4), command="a test")
     config = replace(
         config,
-        student=StudentConfig(family=family, preset=preset, input_hw=HW),
-        optimizer=OptimizerConfig(learning_rate=2e-6, warmup_steps=0),
+        student=StudentConfig(family=family, input_hw=HW),
+        optimizer=OptimizerConfig(learning_rate=2e-4, warmup_steps=0, frozen_stages=frozen),
         teacher=str(teacher),
         methods=methods,
         method=settings,

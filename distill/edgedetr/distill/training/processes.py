@@ -32,12 +32,11 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others before it gives up."""
 
-_PARALLEL = (
-    DistributedType.NO,
-    DistributedType.MULTI_CPU,
-    DistributedType.MULTI_GPU,
-)
-"""What this project's training is tested with."""
+_PARALLEL = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+"""Every process holds the whole model."""
+
+_SPLIT = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+"""What Accelerate may be told in its environment, and leaves out where it cannot do it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +107,9 @@ def processes_of_run() -> Iterator[Processes]:
         UsageError: If they were started to split the model in another way than by images.
         EdgeDetrError: If another process ended meanwhile.
     """
+    wanted = [n for n in _SPLIT if os.environ.get(f"ACCELERATE_USE_{n}", "").lower() == "true"]
+    if wanted:
+        raise _split(wanted[0])
     # a machine without an accelerator counts as one process where Accelerate is not told so
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
@@ -118,11 +120,7 @@ def processes_of_run() -> Iterator[Processes]:
         ],
     )
     if accelerator.distributed_type not in _PARALLEL:
-        raise UsageError(
-            f"{accelerator.distributed_type.value} is not supported: the processes of a run split "
-            "its batches, and each holds the whole model; use accelerate launch --multi_gpu, or "
-            "--cpu, or torchrun"
-        )
+        raise _split(accelerator.distributed_type.value)
     share = Share(accelerator.process_index, accelerator.num_processes)
     if share.count == 1:
         yield Processes(accelerator, share)
@@ -138,6 +136,13 @@ def processes_of_run() -> Iterator[Processes]:
             stack.enter_context(redirect_stderr(nowhere))
         stack.enter_context(_lost_process())
         yield Processes(accelerator, share, sums, host)
+
+
+def _split(kind: str) -> UsageError:
+    return UsageError(
+        f"{kind} is not supported: the processes of a run split its batches, and each holds the "
+        "whole model; use accelerate launch --multi_gpu, or --cpu, or torchrun"
+    )
 
 
 @contextmanager
