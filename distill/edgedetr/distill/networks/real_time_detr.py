@@ -22,6 +22,7 @@ from edgedetr.distill.networks.decoder_hook import (
     require_cells,
     self_attention_mask,
 )
+from edgedetr.distill.networks.denoising import drawn_for_whole_batch
 from edgedetr.distill.networks.query_fade import query_fade
 from edgedetr.distill.types import (
     DetrOutputs,
@@ -70,7 +71,11 @@ def training_pass(
 ) -> tuple[Losses, Memory]:
     """Return the model's own weighted losses, and the memory they came from."""
     labels = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
-    with _selection(model) as cells, decoder_call(model.model.decoder) as captured:
+    with (
+        _selection(model) as cells,
+        decoder_call(model.model.decoder) as captured,
+        drawn_for_whole_batch(model.model),
+    ):
         outputs = model(pixel_values=images, labels=labels)
     return outputs.loss_dict, _memory(model, captured, cells)
 
@@ -260,5 +265,6 @@ def _memory(model: PreTrainedModel, captured: dict[str, Any], cells: Sequence[Te
     shapes = tuple((int(h), int(w)) for h, w in rest["spatial_shapes_list"])
     mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=tokens.device)
-    own, proposals = Queries(content, boxes, valid), _proposals(model, *cells, shapes)
+    projected, offsets = cells
+    own, proposals = Queries(content, boxes, valid), _proposals(model, projected, offsets, shapes)
     return Memory(tokens, shapes, mask, own, rest, proposals=proposals)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from typing_extensions import override
 
 from edgedetr.distill.types import TeacherAnswer
 from edgedetr.runtime.errors import ArtifactError
@@ -84,6 +85,7 @@ class AnswerStore:
         _check_header(self.folder, header)
         self._scan()
 
+    @override
     def __getstate__(self) -> dict[str, Any]:
         """Leave open files behind: a process opens its own."""
         return self.__dict__ | {"_open": {}}
@@ -264,7 +266,8 @@ def _check_header(folder: Path, header: Mapping[str, str]) -> None:
     path = folder / HEADER
     if not path.is_file():
         inside = folder.iterdir() if folder.is_dir() else ()
-        others = [p.name for p in inside if not p.name.endswith(UNFINISHED)]
+        # another process may have written the header meanwhile
+        others = [p.name for p in inside if not p.name.endswith((UNFINISHED, HEADER))]
         if others:
             raise ArtifactError(
                 f"{folder} is no teacher cache: it has no {HEADER}, and holds {others[0]}; name an "
