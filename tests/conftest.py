@@ -272,3 +272,30 @@ def fake_cuda() -> type[FakeCuda]:
 def orin(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a GPU of compute capability 8.7."""
     monkeypatch.setattr(ctypes, "CDLL", lambda _: FakeCuda())
+
+
+@pytest.fixture
+def device_record(tmp_path):
+    """Writes the record of models that a device ran; returns its path."""
+    from edgedetr.runtime.cuda.device import CudaDevice
+    from edgedetr.runtime.device_check.agreement import Agreement
+    from edgedetr.runtime.device_check.measure import EngineCheck, Pace
+    from edgedetr.runtime.device_check.model_check import ModelCheck
+    from edgedetr.runtime.device_check.record import make_record, write_record
+    from edgedetr.runtime.files import sha256
+    from edgedetr.runtime.package.private_key import load_private_key
+    from edgedetr.runtime.timing import Latency
+
+    def write(*models, folder=tmp_path, lost=0, key=None, beside=(), simulated=False):
+        latency, agreed = Latency(2, 3.0, 4.0, 5.0, 6.0, 7.0), Agreement(2, 3, lost)
+        check = EngineCheck("tensorrt", None, True, True, 9.5, latency, latency, 1, agreed)
+        hashes = {f"models/{p.name}": sha256(p) for p in beside}
+        names = {f"models/{m.name}": sha256(m) for m in models}
+        checks = [ModelCheck(n, h, "", None, (), check, hashes) for n, h in names.items()]
+        device = None if simulated else CudaDevice("Orin", "8.7")
+        made = make_record(tmp_path / "m.tar", device, checks, Pace(2, 30.0), {}, "edgedetr")
+        path = folder / "device.json"
+        write_record(made, path, load_private_key(key) if key else None)
+        return path
+
+    return write

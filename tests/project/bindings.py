@@ -22,6 +22,7 @@ CLASSES = (
     "BuilderFlag",
     "ComputeCapability",
     "DataType",
+    "DeviceType",
     "EngineInspector",
     "EngineInvalidityDiagnostics",
     "EngineValidity",

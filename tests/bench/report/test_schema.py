@@ -94,6 +94,12 @@ def test_a_bare_student(run: Path, kitti_root: Path) -> None:
     assert list(problems(values, SCHEMA)) == []
 
 
+def test_a_record_of_a_device(run: Path, device_record: Any) -> None:
+    device_record(run / "student.onnx", folder=run, simulated=True)
+    write_report(run, DataChoice())
+    assert list(problems(read(run), SCHEMA)) == []
+
+
 def test_frames_without_an_object(run: Path, kitti_root: Path) -> None:
     for path in (kitti_root / "training/label_2").iterdir():
         path.write_text("")

@@ -22,9 +22,10 @@ KINDS = {
     "Cast": "CAST",
 }
 TYPES = {1: "FLOAT", 10: "HALF", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL"}
-FLAGS = "DEBUG REFIT VERSION_COMPATIBLE STRIP_PLAN TF32 DISABLE_TIMING_CACHE"
+FLAGS = "DEBUG GPU_FALLBACK REFIT VERSION_COMPATIBLE STRIP_PLAN TF32 DISABLE_TIMING_CACHE"
 WEAK_FLAGS = "FP16 INT8 BF16 FP8 OBEY_PRECISION_CONSTRAINTS"
 CONFIG = {"hardware_compatibility_level", "profiling_verbosity", "progress_monitor"}
+CONFIG |= {"default_device_type", "DLA_core"}
 
 
 class Strict:
@@ -161,6 +162,10 @@ class Builder(Strict):
     def _log(self, severity, message):
         self._logger.log(self._logger.Severity[severity], message)
 
+    @property
+    def num_DLA_cores(self):  # noqa: N802 - the name of the bindings
+        return self.world.dla_cores
+
     def create_network(self, flags=0):
         self.world.network = Network(flags)
         return self.world.network
@@ -248,7 +253,7 @@ def fake_tensorrt(version, *, monitored=True, fails="", unread=None, starts=True
     """
     seen = named(flags=set(), pools={}, profiles=[], cache=None, config=None, network=None)
     seen.__dict__.update(version=version, fails=fails, unread=unread, starts=starts, plugins=False)
-    seen.interrupt = interrupt
+    seen.interrupt, seen.dla_cores = interrupt, 0
     seen.inspected_characters = None
     seen.inspected = []
     trt: Any = types.ModuleType("tensorrt")
@@ -261,6 +266,7 @@ def fake_tensorrt(version, *, monitored=True, fails="", unread=None, starts=True
     trt.NetworkDefinitionCreationFlag = one_of("NetworkDefinitionCreationFlag", creation)
     trt.MemoryPoolType = one_of("MemoryPoolType", "WORKSPACE TACTIC_DRAM")
     trt.ProfilingVerbosity = one_of("ProfilingVerbosity", "LAYER_NAMES_ONLY NONE DETAILED")
+    trt.DeviceType = one_of("DeviceType", "GPU DLA")
     trt.HardwareCompatibilityLevel = one_of("HardwareCompatibilityLevel", "NONE AMPERE_PLUS")
     trt.LayerInformationFormat = one_of("LayerInformationFormat", "ONELINE JSON")
     severities = one_of("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE")

@@ -3,7 +3,10 @@
 import json
 from typing import Any
 
+import onnx
 import pytest
+from onnx import TensorProto
+from onnx.external_data_helper import set_external_data
 
 from edgedetr.export.package.write import Contents, package
 from edgedetr.graph.checksum import model_sha256
@@ -127,3 +130,21 @@ def refuses(tmp_path):
         assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
     return check
+
+
+@pytest.fixture
+def weights_beside():
+    """Writes the same model with its weights in a file of its own; returns both."""
+
+    def write(path, folder):
+        folder.mkdir()
+        weights = f"{path.stem}.bin"
+        made = folder / path.name
+        model = onnx.load(path)
+        for tensor in model.graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT and tensor.dims:
+                set_external_data(tensor, weights)
+        onnx.save(model, made)
+        return made, folder / weights
+
+    return write

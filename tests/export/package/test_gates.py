@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx.external_data_helper import set_external_data
 
 from edgedetr.export.package.write import Contents, package
 from edgedetr.export.transforms.stored_ranges import RANGES_KEY
@@ -136,19 +135,6 @@ def test_random_weights_of_the_same_size_are_not_what_was_measured(refuses, fp32
     refuses(r"report\.json does not contain m\.onnx as it is now", [fp32], report=path)
 
 
-def with_weights_beside(path, folder):
-    """Write the same model with its weights in a file of its own; return both."""
-    folder.mkdir()
-    weights = f"{path.stem}.bin"
-    made = folder / path.name
-    model = onnx.load(path)
-    for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and tensor.dims:
-            set_external_data(tensor, weights)
-    onnx.save(model, made)
-    return made, folder / weights
-
-
 def change(weights):
     """Flip a bit of the weights."""
     data = bytearray(weights.read_bytes())
@@ -158,10 +144,10 @@ def change(weights):
 
 @pytest.mark.parametrize("what", ["report", "verify", "calibration", "coverage"])
 def test_weights_that_changed_after_a_check(  # noqa: PLR0913, PLR0917 - fixtures
-    what, refuses, fp32, int8, report, stats, tmp_path
+    what, refuses, fp32, int8, report, stats, weights_beside, tmp_path
 ):
-    source, source_weights = with_weights_beside(fp32, tmp_path / "fp32")
-    model, weights = with_weights_beside(int8, tmp_path / "int8")
+    source, source_weights = weights_beside(fp32, tmp_path / "fp32")
+    model, weights = weights_beside(int8, tmp_path / "int8")
     values = json.loads(stats.read_text()) | {"model_sha256": model_sha256(source)}
     stats.write_text(json.dumps(values), encoding="utf-8")
     quantized_with(model, source, stats)
@@ -189,9 +175,9 @@ def test_weights_that_changed_after_a_check(  # noqa: PLR0913, PLR0917 - fixture
     refuses(messages[what], [model], **given)
 
 
-def test_an_engine_of_a_model_whose_weights_changed(refuses, fp32, tmp_path):
+def test_an_engine_of_a_model_whose_weights_changed(refuses, fp32, weights_beside, tmp_path):
     """Built from an ONNX file and the weights beside it; both are its parents."""
-    model, weights = with_weights_beside(fp32, tmp_path / "fp32")
+    model, weights = weights_beside(fp32, tmp_path / "fp32")
     engine = tmp_path / "m.engine"
     engine.write_bytes(b"engine")
     spec = ModelSpec((8, 16), ("Car", "Pedestrian"))

@@ -10,6 +10,7 @@ import pytest
 from edgedetr.runtime.commands.device import build_in_process
 from edgedetr.runtime.cuda import device
 from edgedetr.runtime.cuda.device import CudaDevice
+from edgedetr.runtime.device_check.record import read_record
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import ModelSpec
@@ -34,7 +35,10 @@ def test_without_a_gpu_it_is_one_line(edgedetr, tiny_onnx, images, tmp_path, mon
     out = tmp_path / "check.json"
     status, printed, err = edgedetr("device", "check", tiny_onnx(), "--images", images, "-o", out)
     assert (status, printed) == (1, "")
-    assert err == "edgedetr: CUDA finds no GPU here; check the device that the model is for\n"
+    assert err == (
+        "edgedetr: CUDA finds no GPU here; check the device that the model is for, or rehearse "
+        "with --simulate\n"
+    )
     assert not out.exists()
 
 
@@ -59,6 +63,27 @@ def test_an_engine_is_checked(fakes, edgedetr, tiny_engine, tiny_onnx, images, t
     assert found["pace"] == {"frames": 4, "rate_hz": 1000.0}
     assert found["models"][0]["check"]["layers"]["types"] == {"FP32": 1}
     assert found["command"].startswith("edgedetr device check ")
+
+
+def test_a_rehearsal_is_signed_and_is_no_proof(edgedetr, tiny_onnx, images, tmp_path):
+    out, key = tmp_path / "check.json", tmp_path / "device.key"
+    assert edgedetr("package", "keygen", key)[0] == 0
+    command = ("device", "check", tiny_onnx(), "--images", images, "-o", out, "--frames", 2)
+    status, printed, err = edgedetr(*command, "--rate", 1000, "--simulate", "--key", key)
+    assert (status, err) == (0, "device check\n")
+    assert "passed; p50 " in printed
+    found, signed_by = read_record(out)
+    assert (found.simulated, found.device.name) == (True, "simulated")
+    assert len(signed_by) == 64
+
+
+def test_a_signature_goes_beside_no_input(edgedetr, tiny_onnx, images, tmp_path):
+    key = tmp_path / "check.json.sig"
+    assert edgedetr("package", "keygen", key)[0] == 0
+    command = ("device", "check", tiny_onnx(), "--images", images, "-o", tmp_path / "check.json")
+    kept = key.read_bytes()
+    assert edgedetr(*command, "--simulate", "--key", key)[0] == 2
+    assert key.read_bytes() == kept
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ TINY = {
     "context_bytes": 1000,
     "host_code": False,
     "plugin": None,
+    "profile": [1, 1, 4],
 }
 
 
@@ -171,6 +172,11 @@ class _Engine:
 
     def get_tensor_dtype(self, name):
         return DataType[self._tensors[name][0]]
+
+    def get_tensor_profile_shape(self, name, profile_index):
+        assert profile_index == 0
+        shape = self._plan["inputs"][name][1]
+        return [[size if d == -1 else d for d in shape] for size in self._plan["profile"]]
 
     def create_execution_context(self):
         gpu = self._library.gpu

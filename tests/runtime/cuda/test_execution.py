@@ -56,12 +56,17 @@ def test_an_engine_that_is_not_what_its_spec_says_is_refused(opened, gpu, engine
     gpu.check_clean()
 
 
-def test_a_free_batch_is_fixed_to_one(opened, answer):
-    session = opened(
-        inputs={"images": ["FLOAT", [-1, 3, 8, 16]]},
-        outputs={"logits": ["FLOAT", [-1, 2, 2]], "boxes": ["FLOAT", [-1, 2, 4]]},
-    )
-    assert answer(session, 1) == WHITE
+FREE_BATCH = {
+    "inputs": {"images": ["FLOAT", [-1, 3, 8, 16]]},
+    "outputs": {"logits": ["FLOAT", [-1, 2, 2]], "boxes": ["FLOAT", [-1, 2, 4]]},
+}
+
+
+def test_a_free_batch_is_fixed_to_the_usual_one(opened, answer):
+    assert answer(opened(**FREE_BATCH), 1) == WHITE
+    session = opened(**FREE_BATCH, profile=[1, 3, 4])
+    assert session.images.shape == (3, 3, 8, 16)
+    assert [a.shape for a in session.infer()] == [(3, 2, 2), (3, 2, 4)]
 
 
 def test_each_row_of_a_batch_has_its_own_answer(opened):

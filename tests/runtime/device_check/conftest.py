@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -9,14 +10,37 @@ import pytest
 
 from edgedetr.runtime.cuda import device
 from edgedetr.runtime.cuda.device import CudaDevice
+from edgedetr.runtime.cuda.engine_layers import EngineLayers
+from edgedetr.runtime.device_check.agreement import Agreement
+from edgedetr.runtime.device_check.measure import EngineCheck
+from edgedetr.runtime.device_check.model_check import ModelCheck
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import ModelSpec
+from edgedetr.runtime.timing import Latency
 
+LATENCY = Latency(2, 3.0, 4.0, 5.0, 6.0, 7.0)
+ENGINE_LAYERS = EngineLayers({"INT8": 3, "FP16": 1}, {"INT8": 2}, ("conv",), (), 1, 0)
 SPEC = ModelSpec((8, 16), ("Car", "Pedestrian"))
 LAYERS = [
     {"Name": "conv", "Inputs": [{"Format/Datatype": "Half"}], "Outputs": [{"Datatype": "Float"}]},
     {"Name": "add", "Inputs": [{"Format/Datatype": "Float"}], "Outputs": []},
 ]
+
+
+@pytest.fixture
+def model_check():
+    """Make what came of a model that may ship, of the precision that its name says."""
+
+    def make(name, p99_ms=5.0, precision=None):
+        precision = name if precision is None else precision
+        layers = ENGINE_LAYERS if precision in {"", "int8"} else None
+        paced, agreed = replace(LATENCY, p99_ms=p99_ms), Agreement(2, 3, 0)
+        check = EngineCheck(
+            "tensorrt 10.3.0, Orin", layers, True, False, 9.5, LATENCY, paced, 1, agreed
+        )
+        return ModelCheck(name, "a", precision, None, (), check)
+
+    return make
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ def test_an_engine_that_agrees(inspected, engine_beside_onnx, frames, gpu):
     assert found.layers.types == {"FP32": 2, "FP16": 1}
     assert found.cuda_graph
     assert found.frame_kernel
+    assert found.memory_mib is not None
     assert found.memory_mib >= 0
     assert (found.unpaced.samples, found.paced.samples, len(shown)) == (5, 5, 10)
     assert 0 <= found.misses <= 5

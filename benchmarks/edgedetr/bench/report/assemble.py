@@ -97,8 +97,9 @@ def write_report(
         facts = _open_data(folder, data, class_names)
         light = _Light()
         measured = measure(detectors, facts.dataset, facts.frames, light.add)
-        has_teacher = teacher_path is not None
-        models = _models(paths, measured, facts, light.brightness, has_teacher=has_teacher)
+        models = _models(
+            paths, measured, facts, light.brightness, has_teacher=teacher_path is not None
+        )
     missing = folder.missing + left_out
     if teacher_path is None:
         missing.append(
@@ -115,17 +116,22 @@ def write_report(
         made_by=folder.config,
         parity=folder.parity,
         coverage=folder.coverage,
+        devices=folder.devices,
         origins=folder.origins,
         machine=machine_facts(),
         versions=package_versions(),
         command=command,
         missing=tuple(missing),
     )
+    _write(run, report, facts, class_names)
+    return report
+
+
+def _write(run: Path, report: Report, facts: _Data, class_names: Sequence[str]) -> None:
     pictures = draw_frames(facts.dataset, facts.frames, report.models, model_styles(report))
     html = page(report, pictures, draw_errors(facts.dataset, report), class_names)
     write_text(run / "report.json", json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n")
     write_text(run / "report.html", html)
-    return report
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgedetr.bench.report.devices import DeviceRun
     from edgedetr.bench.report.error_kinds import ErrorKinds
     from edgedetr.bench.report.intervals import Interval
     from edgedetr.bench.report.reliability import Reliability
@@ -215,6 +216,7 @@ class Report:
         made_by: Settings of the training run, or None.
         parity: Every parity check that lies in the run's folder.
         coverage: Every search for INT8 coverage that lies in the run's folder.
+        devices: What devices found of the models, by the records in the run's folder.
         origins: Every manifest that lies in the run's folder.
         machine: What it was measured on.
         versions: ``name==version`` of the packages that measured.
@@ -231,6 +233,7 @@ class Report:
     made_by: dict[str, Any] | None
     parity: tuple[ParityResult, ...]
     coverage: tuple[CoverageRecord, ...]
+    devices: tuple[DeviceRun, ...]
     origins: tuple[Origin, ...]
     machine: dict[str, str | float]
     versions: tuple[str, ...]
@@ -256,6 +259,7 @@ class Report:
             "models": [_model_dict(m) for m in self.models],
             "parity": [asdict(p) for p in self.parity],
             "coverage": [asdict(c) for c in self.coverage],
+            "devices": [asdict(d) for d in self.devices],
             "data": asdict(self.data),
             "worst_frames": [asdict(w) for w in self.worst_frames],
             "training": _last_evaluation(self.training),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgedetr.bench.report.agreement import MIN_IOU, MIN_SCORE
 from edgedetr.bench.report.coverage import coverage_section
+from edgedetr.bench.report.devices import device_rows
 from edgedetr.bench.report.figures import (
     latency_charts,
     model_styles,
@@ -65,6 +66,7 @@ def page(
         reliability=reliability_charts(report),
         latency=latency_charts(report),
         coverage=[coverage_section(record) for record in report.coverage if record.curve],
+        devices=device_rows(report.devices),
         pictures=pictures,
         worst=worst,
         min_score=MIN_SCORE,

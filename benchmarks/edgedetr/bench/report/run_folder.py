@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.bench.report.contents import LogRecord, Origin, ParityResult, TrainingLog
+from edgedetr.bench.report.devices import read_devices
 from edgedetr.export.search.coverage_record import read_coverage
 from edgedetr.export.verify.record import read_verify_record
 from edgedetr.graph.checksum import model_sha256
@@ -17,6 +18,7 @@ from edgedetr.runtime.manifest import manifest_path, read_manifest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.bench.report.devices import DeviceRun
     from edgedetr.export.search.coverage_record import CoverageRecord
 
 _PLACE = {"kind", "step", "epoch"}
@@ -34,6 +36,7 @@ class RunFolder:
         training: Its log, or None.
         parity: Every ``verify.*.json``.
         coverage: Every ``*.coverage.json``.
+        devices: What every ``device*.json`` says of the models.
         origins: Every manifest.
     """
 
@@ -43,6 +46,7 @@ class RunFolder:
     training: TrainingLog | None
     parity: tuple[ParityResult, ...]
     coverage: tuple[CoverageRecord, ...]
+    devices: tuple[DeviceRun, ...]
     origins: tuple[Origin, ...]
 
     @property
@@ -80,6 +84,7 @@ def read_run_folder(path: Path) -> RunFolder:
         training=_read_log(path / "log.jsonl"),
         parity=tuple(_read_parity(p) for p in sorted(path.glob("verify.*.json"))),
         coverage=tuple(_read_coverage(p) for p in sorted(path.glob("*.coverage.json"))),
+        devices=read_devices(path),
         origins=origins,
     )
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--hardware-compatible", is_flag=True, help="Let every GPU from 8.0 up but Tegra's run it."
 )
+@click.option("--dla", is_flag=True, help="Run on a Jetson's DLA what it can; FP16 models only.")
 @click.option("--tf32", is_flag=True, help="Let FP32 products use TF32: faster, less exact.")
 def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -60,6 +61,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     timing_cache: Path | None,
     version_compatible: bool,
     hardware_compatible: bool,
+    dla: bool,
     tf32: bool,
 ) -> None:
     """Build a TensorRT engine from MODEL; its types are those of the ONNX graph."""
@@ -75,6 +77,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
         timing_cache=timing_cache,
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
+        dla=dla,
         tf32=tf32,
     )
     output = output or beside(model, ".engine")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import click
 
 from edgedetr.runtime.commands.options import (
     PATH,
+    ask_passphrase,
     beside,
     command_line,
     require_apart,
@@ -70,6 +70,13 @@ def package() -> None:
 @click.option("--calibration", type=PATH, help="Stats of calib collect for an INT8 model.")
 @click.option("--engine", "engines", type=PATH, multiple=True, help="Engine of MODEL; repeatable.")
 @click.option("--report", type=PATH, help="The report.json of edgedetr report.")
+@click.option(
+    "--device-check",
+    "device_checks",
+    type=PATH,
+    multiple=True,
+    help="Record of edgedetr device check, with its signature beside it; repeatable.",
+)
 @click.option("--license", "licenses", type=PATH, multiple=True, help="Licence text; repeatable.")
 @spec_option
 @click.option("--golden-frame", type=PATH, help="Image for the self-test; generated if not given.")
@@ -88,6 +95,7 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
     calibration: Path | None,
     engines: tuple[Path, ...],
     report: Path | None,
+    device_checks: tuple[Path, ...],
     licenses: tuple[Path, ...],
     spec: ModelSpec | None,
     golden_frame: Path | None,
@@ -111,6 +119,7 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
         references=references,
         calibration=calibration,
         report=report,
+        device_checks=device_checks,
         licenses=licenses,
         counter=_seconds_since_1970() if counter is None else counter,
         policy=policy,
@@ -119,7 +128,7 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
     require_apart([output], [*contents.inputs, key, golden_frame])
     if golden_frame:
         contents = replace(contents, frame=read_image(golden_frame))
-    made = run(contents, output, key, command_line(), _ask)
+    made = run(contents, output, key, command_line(), ask_passphrase)
     for gate in made.gates:
         click.echo(gate, err=True)
     size_mib = sum(f.size for f in made.files) / 2**20
@@ -137,8 +146,9 @@ def keygen(key: Path, passphrase: bool, ecdsa: bool) -> None:
 
     The passphrase is read from EDGEDETR_KEY_PASSPHRASE if that is set.
     """
-    from edgedetr.export.package.keys import PASSPHRASE_VARIABLE, public_path
     from edgedetr.export.package.keys import keygen as run
+    from edgedetr.export.package.keys import public_path
+    from edgedetr.runtime.package.private_key import PASSPHRASE_VARIABLE
 
     secret = os.environ.get(PASSPHRASE_VARIABLE, "")
     if passphrase and not secret:
@@ -159,7 +169,7 @@ def sign(path: Path, key: Path, output: Path | None) -> None:
     from edgedetr.export.package.model_signing import sign_package
 
     output = output or beside(path, f"{path.suffix}.sig")
-    sign_package(path, key, output, _ask)
+    sign_package(path, key, output, ask_passphrase)
     click.echo(printable(f"{output}: signature of {path} by OpenSSF Model Signing"))
 
 
@@ -218,11 +228,3 @@ def _gates_again(opened: Package, policy: Path | None) -> tuple[str, ...]:
 
 def _seconds_since_1970() -> int:
     return int(datetime.now(timezone.utc).timestamp())
-
-
-def _ask() -> str:
-    """Prompt for a passphrase on a terminal; return an empty one elsewhere."""
-    if not sys.stdin.isatty():
-        return ""
-    answer: str = click.prompt("Passphrase", hide_input=True, err=True)
-    return answer

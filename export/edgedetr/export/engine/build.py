@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.export.engine.builders import version_of
+from edgedetr.export.engine.dla import check_dla
 from edgedetr.export.engine.log import EngineLog, OnStep, make_logger, make_monitor
 from edgedetr.export.engine.precision import Precision, network_precision
 from edgedetr.export.engine.timing_cache import cache_key, save_cache, start_cache
@@ -74,6 +75,10 @@ class EngineBuild:
     def precision(self) -> Precision:
         """Count the types of the network's layers."""
         return network_precision(self._network)
+
+    def check_dla(self, precision: Precision) -> None:
+        """Require a DLA that can run something of the network; see `check_dla`."""
+        check_dla(self._builder, version_of(self._trt), precision, self._path)
 
     def check_ends(self, spec: ModelSpec) -> None:
         """Refuse a network whose image, logits or boxes are not float32, or labels not int32.

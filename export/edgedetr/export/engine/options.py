@@ -27,6 +27,7 @@ class EngineOptions:
         timing_cache: File of the times that kernels took, read and extended.
         version_compatible: Let later versions of the library run the engine.
         hardware_compatible: Let every GPU of compute capability 8.0 and later run it.
+        dla: Place on the first DLA of a Jetson what it can run.
         tf32: Let FP32 products round their operands to 10 bits of mantissa, which is faster.
     """
 
@@ -36,6 +37,7 @@ class EngineOptions:
     timing_cache: Path | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False
+    dla: bool = False
     tf32: bool = False
 
     def __post_init__(self) -> None:
@@ -48,6 +50,11 @@ class EngineOptions:
         if self.batch and not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
             found = ",".join(map(str, self.batch))
             raise UsageError(f"--batch {found}: wanted MIN,OPT,MAX with 1 <= MIN <= OPT <= MAX")
+        if self.dla and self.batch:
+            raise UsageError(
+                "a DLA takes no dynamic batch; leave out --dla, or export with a static one: "
+                "edgedetr export onnx --batch N"
+            )
 
 
 def batch_from_text(text: str) -> tuple[int, int, int]:

@@ -6,7 +6,6 @@ import os
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePrivateKey,
@@ -19,23 +18,15 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
 )
 
 from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.files import read_bytes
+from edgedetr.runtime.package.private_key import load_any_private_key
 from edgedetr.runtime.package.signing import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-
-PASSPHRASE_VARIABLE = "EDGEDETR_KEY_PASSPHRASE"  # noqa: S105 - a name
-"""Environment variable that holds the passphrase of a private key."""
-
-_MAX_KEY_BYTES = 1 << 14
 
 
 def public_path(key: Path) -> Path:
@@ -77,23 +68,6 @@ def keygen(path: Path, passphrase: str = "", *, ecdsa: bool = False) -> str:
     return sha256(public).hexdigest()
 
 
-def load_private_key(path: Path, ask: Callable[[], str] = str) -> Ed25519PrivateKey:
-    """Read what `keygen` wrote.
-
-    Args:
-        path: The private key.
-        ask: Called for the passphrase where the key has one and the environment names none.
-
-    Raises:
-        ArtifactError: If it is missing, no such key, readable by others, or the passphrase is
-            wrong.
-    """
-    key = _load(path, ask)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ArtifactError(f"{path} is no Ed25519 key; make one: edgedetr package keygen")
-    return key
-
-
 def load_ecdsa_key(path: Path, ask: Callable[[], str] = str) -> EllipticCurvePrivateKey:
     """Read what `keygen` wrote for OpenSSF Model Signing; arguments as of `load_private_key`.
 
@@ -101,38 +75,12 @@ def load_ecdsa_key(path: Path, ask: Callable[[], str] = str) -> EllipticCurvePri
         ArtifactError: If it is missing, no such key, readable by others, or the passphrase is
             wrong.
     """
-    key = _load(path, ask)
+    key = load_any_private_key(path, ask)
     if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
         raise ArtifactError(
             f"{path} is no ECDSA key over P-256; make one: edgedetr package keygen --ecdsa"
         )
     return key
-
-
-def _load(path: Path, ask: Callable[[], str]) -> PrivateKeyTypes:
-    """Read a private key of any kind."""
-    try:
-        mode = path.stat().st_mode & 0o777
-        data = read_bytes(path, _MAX_KEY_BYTES)
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot read the private key: {error.strerror}") from error
-    except ValueError as error:
-        raise ArtifactError(f"{path}: not a private key in PEM: {error}") from error
-    if os.name == "posix" and mode & 0o077:
-        raise ArtifactError(
-            f"{path} is readable by others (mode {mode:04o}); run: chmod 600 {path}"
-        )
-    encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in data
-    passphrase = (os.environ.get(PASSPHRASE_VARIABLE) or ask()) if encrypted else ""
-    try:
-        return load_pem_private_key(data, passphrase.encode() or None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        problem = (
-            f"the passphrase is wrong; set {PASSPHRASE_VARIABLE}, or type it when prompted"
-            if encrypted
-            else "not a private key in PEM; make one: edgedetr package keygen"
-        )
-        raise ArtifactError(f"{path}: {problem}") from error
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

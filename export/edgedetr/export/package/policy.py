@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from edgedetr.export.package.chain import reached
 from edgedetr.runtime.errors import GateError
+from edgedetr.runtime.package.signing import fingerprint, load_public_key
 from edgedetr.runtime.settings import load_settings
 
 if TYPE_CHECKING:
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
     from edgedetr.export.package.candidate import Candidate
     from edgedetr.export.package.chain import Start
+    from edgedetr.export.package.device_checks import DeviceProof
     from edgedetr.export.verify.record import VerifyRecord
     from edgedetr.runtime.package.reader import Precision
 
-Required = Literal["accuracy", "checkpoint", "engine"]
+Required = Literal["accuracy", "checkpoint", "device", "engine"]
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,10 @@ class Policy:
 
     Attributes:
         require: Gates that must be there: ``accuracy``, a report.json of every model;
-            ``checkpoint``, a chain from a checkpoint for every model and no import; ``engine``, a
-            report about every engine.
+            ``checkpoint``, a chain from a checkpoint for every model and no import; ``device``, a
+            device that ran every model and engine; ``engine``, a report about every engine.
+        device_keys: Public keys, relative to the policy, of which one must have signed every record
+            of a device; empty for any or none.
         min_calibration_frames: Least number of frames that INT8 was calibrated on.
         fp32: What reports about FP32 models must fulfil.
         fp16: Likewise of FP16.
@@ -89,6 +93,7 @@ class Policy:
     """
 
     require: tuple[Required, ...] = ()
+    device_keys: tuple[str, ...] = ()
     min_calibration_frames: int = 0
     fp32: ReportPolicy = field(default_factory=ReportPolicy)
     fp16: ReportPolicy = field(default_factory=ReportPolicy)
@@ -106,6 +111,7 @@ class Evidence:
         engines: File name and hash of each engine.
         calibration_frames: Frames of the calibration; None where there was none.
         has_accuracy: Whether a report.json tells of every model.
+        devices: What devices proved.
     """
 
     models: Sequence[Candidate]
@@ -114,6 +120,7 @@ class Evidence:
     engines: Mapping[str, str]
     calibration_frames: int | None
     has_accuracy: bool
+    devices: Sequence[DeviceProof]
 
 
 def read_policy(path: Path) -> Policy:
@@ -137,11 +144,13 @@ def check_policy(policy: Policy, source: Path, evidence: Evidence) -> str:
         A line that says so.
 
     Raises:
+        ArtifactError: If a key that the policy names is missing or none.
         GateError: With the first demand that is not fulfilled.
     """
     for required in get_args(Required):
         if required in policy.require and (missing := _missing(required, evidence)):
             raise GateError(f"{source} requires {required}: {missing}")
+    _check_signers(policy, source, evidence.devices)
     frames, least = evidence.calibration_frames, policy.min_calibration_frames
     if frames is not None and frames < least:
         raise GateError(
@@ -157,6 +166,17 @@ def check_policy(policy: Policy, source: Path, evidence: Evidence) -> str:
     return f"policy {source.name} is fulfilled"
 
 
+def _check_signers(policy: Policy, source: Path, devices: Sequence[DeviceProof]) -> None:
+    keys = [load_public_key(source.parent / name) for name in policy.device_keys]
+    known = {fingerprint(key) for key in keys}
+    for proof in devices:
+        if known and proof.signed_by not in known:
+            raise GateError(
+                f"{source}: {proof.name} is signed by {proof.signed_by[:16] or 'nobody'}, wanted "
+                f"one of {', '.join(policy.device_keys)}; run edgedetr device check with --key"
+            )
+
+
 def _missing(required: Required, evidence: Evidence) -> str:
     """Return what of a required gate is missing, and what makes it; empty where nothing is."""
     if required == "accuracy":
@@ -166,6 +186,11 @@ def _missing(required: Required, evidence: Evidence) -> str:
         checked = reached(begins, evidence.verdicts)
         names = [m.path.name for m in evidence.models if m.sha256 not in checked]
         return f"{names[0]} comes from an import; distil and export it" if names else ""
+    if required == "device":
+        shown = {sha256 for proof in evidence.devices for sha256 in proof.shown}
+        packed = {m.path.name: m.parts[0] for m in evidence.models} | dict(evidence.engines)
+        names = [name for name, found in packed.items() if found not in shown]
+        return f"no device ran {names[0]}; give its record with --device-check" if names else ""
     known = {v.candidate_sha256 for v in evidence.verdicts}
     names = [name for name, found in evidence.engines.items() if found not in known]
     return f"{names[0]} has no report; run edgedetr verify MODEL.onnx {names[0]}" if names else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edgedetr.export.package.candidate import read_candidate
 from edgedetr.export.package.chain import CHAIN, Chain, check_chain, checkpoints
+from edgedetr.export.package.device_checks import DEVICES, device_proof
 from edgedetr.export.package.gates import (
     CALIBRATION,
     CalibrationDigest,
@@ -24,6 +25,7 @@ from edgedetr.runtime.settings import settings_from_dict
 
 if TYPE_CHECKING:
     from edgedetr.export.package.candidate import Candidate
+    from edgedetr.export.package.device_checks import DeviceProof
     from edgedetr.runtime.package.reader import Package
 
 T = TypeVar("T")
@@ -63,6 +65,7 @@ def recheck(opened: Package, policy: Path) -> tuple[str, ...]:
         check_quantized(models, digest.sha256 if digest else "", CALIBRATION, None)
         if ACCURACY in files:
             check_report(_copied(opened, ACCURACY, folder), models)
+        proofs = _device_proofs(opened, models, engines, folder)
     evidence = Evidence(
         models=models,
         verdicts=verdicts,
@@ -70,8 +73,9 @@ def recheck(opened: Package, policy: Path) -> tuple[str, ...]:
         engines=engines,
         calibration_frames=digest.frames if digest else None,
         has_accuracy=ACCURACY in files,
+        devices=proofs,
     )
-    return (*lines, check_policy(rules, policy, evidence))
+    return (*lines, *(proof.line for proof in proofs), check_policy(rules, policy, evidence))
 
 
 def _models(opened: Package) -> list[Candidate]:
@@ -96,6 +100,15 @@ def _engines(opened: Package, models: list[Candidate]) -> dict[str, str]:
     for name in engines:
         check_engine(opened.model_path(name), models)
     return {Path(name).name: hashes[name] for name in engines}
+
+
+def _device_proofs(
+    opened: Package, models: list[Candidate], engines: dict[str, str], folder: Path
+) -> list[DeviceProof]:
+    """Read the records of devices again, each beside its signature."""
+    names = [f.name for f in opened.manifest.files if f.name.startswith(DEVICES)]
+    paths = [_copied(opened, name, folder) for name in names]
+    return [device_proof(p, models, engines) for p in paths if p.suffix != ".sig"]
 
 
 def _copied(opened: Package, name: str, folder: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgedetr.export.package.candidate import read_candidate
 from edgedetr.export.package.chain import CHAIN, Chain, chain_starts, check_chain
+from edgedetr.export.package.device_checks import device_proof, proof_files
 from edgedetr.export.package.documents import documents
 from edgedetr.export.package.facts import LICENSES, OWN_LICENSE
 from edgedetr.export.package.gates import (
@@ -25,7 +26,6 @@ from edgedetr.export.package.gates import (
     digest_of,
 )
 from edgedetr.export.package.golden import golden_answers
-from edgedetr.export.package.keys import load_private_key
 from edgedetr.export.package.policy import Evidence, check_policy, read_policy
 from edgedetr.export.package.report_record import ACCURACY
 from edgedetr.export.search.coverage_record import coverage_path
@@ -37,6 +37,7 @@ from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.files import atomic_path, is_same_file, sha256, unfinished_folder
 from edgedetr.runtime.manifest import manifest_path, versions_of
 from edgedetr.runtime.package.archive import TAR_END, check_name, padding, tar_header
+from edgedetr.runtime.package.private_key import load_private_key
 from edgedetr.runtime.package.reader import (
     FORMAT,
     FRAME,
@@ -82,6 +83,7 @@ class Contents:
         calibration: The stats that INT8 models were quantized with.
         report: The ``report.json`` of ``edgedetr report``.
         licenses: Texts to pack beside this project's own.
+        device_checks: Records of ``edgedetr device check``; signatures lie beside them.
         frame: RGB image of the self-test, uint8 (H, W, 3); generated if not given.
         counter: Place among the packages of one maker: vehicles refuse a lower one than they have
             accepted.
@@ -96,6 +98,7 @@ class Contents:
     calibration: Path | None = None
     report: Path | None = None
     licenses: tuple[Path, ...] = ()
+    device_checks: tuple[Path, ...] = ()
     frame: NDArray[np.uint8] | None = None
     counter: int = 0
     policy: Path | None = None
@@ -103,7 +106,8 @@ class Contents:
     @property
     def inputs(self) -> tuple[Path, ...]:
         """Every file that is given."""
-        several = (self.models, self.engines, self.parity, self.references, self.licenses)
+        reports = (*self.parity, *self.device_checks)
+        several = (self.models, self.engines, reports, self.references, self.licenses)
         single = (self.calibration, self.report, self.policy)
         return tuple(p for group in (*several, single) for p in group if p is not None)
 
@@ -186,7 +190,8 @@ def _add_checks(
     files: dict[str, Path | bytes], contents: Contents, models: Sequence[Candidate]
 ) -> tuple[str, ...]:
     """Check the gates and add what they are known by; return a line for each."""
-    judged = (*contents.parity, contents.calibration, contents.report)
+    records = proof_files(contents.device_checks)
+    judged = (*contents.parity, contents.calibration, contents.report, *records.values())
     before = {p: sha256(p) for p in judged if p and p.is_file()}  # the gates read them later
     references = [read_candidate(path, contents.spec) for path in contents.references]
     verdicts = [read_verify_record(path) for path in contents.parity]
@@ -205,9 +210,12 @@ def _add_checks(
         check_report(contents.report, models)
         _add(files, ACCURACY, _seen(contents.report, before))
         gates += (f"accuracy in {contents.report.name}",)
-    for model in models:
-        if model.precision == "int8":
-            gates += (_add_coverage(files, model, verdicts),)
+    int8 = [m for m in models if m.precision == "int8"]
+    gates += tuple(_add_coverage(files, model, verdicts) for model in int8)
+    proofs = [device_proof(path, models, engines) for path in contents.device_checks]
+    gates += tuple(proof.line for proof in proofs)
+    for place, record in records.items():
+        _add(files, place, _seen(record, before))
     if contents.policy:
         evidence = Evidence(
             models=models,
@@ -216,6 +224,7 @@ def _add_checks(
             engines=engines,
             calibration_frames=stats.frames if stats else None,
             has_accuracy=contents.report is not None,
+            devices=proofs,
         )
         gates += (check_policy(read_policy(contents.policy), contents.policy, evidence),)
     return gates

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from functools import partial
@@ -10,12 +9,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, Number, command_line, require_apart
+from edgedetr.runtime.commands.options import (
+    PATH,
+    Number,
+    ask_passphrase,
+    command_line,
+    require_apart,
+)
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgedetr.runtime.cuda.device import CudaDevice
     from edgedetr.runtime.device_check.engines import Build
 
 PROGRAM = "from edgedetr.runtime.cli import main; main()"
@@ -38,6 +44,12 @@ def device() -> None:
 )
 @click.option("--frames", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--rate", "rate_hz", type=Number(0.001, 1000), default=30.0, show_default=True)
+@click.option("--key", type=PATH, help="Private key to sign the record with, as OUTPUT.sig.")
+@click.option(
+    "--simulate",
+    is_flag=True,
+    help="Rehearse without a GPU, in ONNX Runtime; no gate takes such a record.",
+)
 @click.pass_context
 def check(  # noqa: PLR0913, PLR0917 - one argument per option
     context: click.Context,
@@ -49,6 +61,8 @@ def check(  # noqa: PLR0913, PLR0917 - one argument per option
     engines: Path | None,
     frames: int,
     rate_hz: float,
+    key: Path | None,
+    simulate: bool,
 ) -> None:
     """Run MODEL's engines on this device's GPU and record what works and how fast.
 
@@ -56,19 +70,20 @@ def check(  # noqa: PLR0913, PLR0917 - one argument per option
     export engine is installed. FRAMES are timed one after another, and as many at RATE per second.
     The exit status is 1 if an engine must not ship, or there is no GPU.
     """
-    from edgedetr.runtime.cuda.device import find_device
+    from edgedetr.runtime.device_check.checking import Place, check_model
     from edgedetr.runtime.device_check.engines import models_of
     from edgedetr.runtime.device_check.measure import Pace
-    from edgedetr.runtime.device_check.record import check_model, describe, record
+    from edgedetr.runtime.device_check.model_check import describe
+    from edgedetr.runtime.device_check.record import make_record, write_record
     from edgedetr.runtime.device_check.system import temperatures_c
-    from edgedetr.runtime.errors import BackendError, GateError
-    from edgedetr.runtime.files import write_text
+    from edgedetr.runtime.errors import GateError
     from edgedetr.runtime.images import list_images, read_frames
+    from edgedetr.runtime.package.detached_signature import signature_path
+    from edgedetr.runtime.package.private_key import load_private_key
 
-    require_apart([output], [model, public_key])
-    gpu = find_device()
-    if gpu is None:
-        raise BackendError("CUDA finds no GPU here; check the device that the model is for")
+    require_apart([output, signature_path(output)], [model, public_key, key])
+    gpu = None if simulate else _gpu()
+    signer = load_private_key(key, ask_passphrase) if key else None
     state = engines or output.absolute().parent / "engines"
     pace, before_c = Pace(frames, rate_hz), temperatures_c()
     with models_of(model, public_key, require_signature=not allow_unsigned) as models:
@@ -79,17 +94,30 @@ def check(  # noqa: PLR0913, PLR0917 - one argument per option
                 check_model,
                 frames=pictures,
                 pace=pace,
-                state=state,
-                build=_builder(context),
+                place=Place(state, _builder(context), simulate),
                 on_frame=lambda: bar.update(1),
             )
             checks = [one_check(m) for m in models]
-    found = record(model, gpu, checks, pace, before_c, command_line())
-    write_text(output, json.dumps(found, indent=2, allow_nan=False) + "\n")
-    for one in checks:
+    found = make_record(model, gpu, checks, pace, before_c, command_line())
+    write_record(found, output, signer)
+    for one in found.models:
         click.echo(printable(describe(one)))
-    if found["verdict"] != "passed":
-        raise GateError(f"{model}: device check failed on {gpu.name}; {output} has the reasons")
+    if found.verdict != "passed":
+        place = gpu.name if gpu else "this CPU"
+        raise GateError(f"{model}: device check failed on {place}; {output} has the reasons")
+
+
+def _gpu() -> CudaDevice:
+    from edgedetr.runtime.cuda.device import find_device
+    from edgedetr.runtime.errors import BackendError
+
+    found = find_device()
+    if found is None:
+        raise BackendError(
+            "CUDA finds no GPU here; check the device that the model is for, or rehearse with "
+            "--simulate"
+        )
+    return found
 
 
 def _builder(context: click.Context) -> Build | None:

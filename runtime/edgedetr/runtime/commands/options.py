@@ -203,3 +203,11 @@ def require_apart(
     for output in outputs:
         if output is not None and is_same_file(output, *there):
             raise UsageError(f"{output} is an input of the same command; choose another output")
+
+
+def ask_passphrase() -> str:
+    """Prompt for the passphrase of a key on a terminal; return an empty one elsewhere."""
+    if not sys.stdin.isatty():
+        return ""
+    answer: str = click.prompt("Passphrase", hide_input=True, err=True)
+    return answer

@@ -104,13 +104,15 @@ class Execution:
     def _described(
         self, spec: ModelSpec
     ) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, tuple[str, tuple[int, ...]]]]:
-        """Check the inputs, fix a free batch to one image, and describe inputs and outputs."""
+        """Check the inputs, fix a free batch to the usual one, and describe inputs and outputs."""
         trt, engine = self._trt, self._engine
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = {n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT}
         if spec.input_name in inputs:
             batch = self._context.get_tensor_shape(spec.input_name)[0]
-            batch = max(1, batch)  # -1 where it is free
+            if batch < 0:  # free: what the builder was told is usual
+                _, usual, _ = engine.get_tensor_profile_shape(spec.input_name, 0)
+                batch = usual[0]
             self._log.clear()  # what came of the next line is read below
             self._context.set_input_shape(spec.input_name, (batch, 3, *spec.input_hw))
         found = {n: (self._type(n), tuple(self._context.get_tensor_shape(n))) for n in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -35,12 +35,15 @@ class Model:
         path: An ONNX file or an engine.
         source: Of an engine, the ONNX file that it was built from; None where that is not there.
         precision: What the package says that it is; empty for a file.
+        beside: Of a package, the SHA-256 of each file that belongs to it, by name: weights in
+            other files, its manifest.
     """
 
     name: str
     path: Path
     source: Path | None = None
     precision: str = ""
+    beside: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,14 @@ def models_of(
     """
     if path.is_dir() or path.suffix == ".tar":
         with read_package(path, public_key, require_signature=require_signature) as package:
+            hashes = {f.name: f.sha256 for f in package.manifest.files}
             yield [
                 Model(
                     m.name,
                     package.model_path(m.name),
                     package.model_path(m.source) if m.source else None,
                     m.precision,
+                    {name: hashes[name] for name in m.companions},
                 )
                 for m in package.manifest.models
             ]
@@ -110,6 +115,21 @@ def engine_of(model: Model, state: Path, build: Build | None) -> Engine:
     start_ns = perf_counter_ns()
     build(model.path, made, state / "timing.cache")
     return Engine(made, model.path, (perf_counter_ns() - start_ns) / 1e9)
+
+
+def onnx_of(model: Model) -> Path:
+    """Return the ONNX file of a model, also of an engine.
+
+    Raises:
+        ArtifactError: If it is an engine and that is not there.
+    """
+    path = model.source if model.path.suffix == ".engine" else model.path
+    if path is None:
+        raise ArtifactError(
+            f"{model.name}: the ONNX file that it was built from is not beside it; a rehearsal "
+            "runs that"
+        )
+    return path
 
 
 def _fits(engine: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.runtime.backend_lookup import backend
-from edgedetr.runtime.cuda.engine_layers import engine_layers
+from edgedetr.runtime.cuda.engine_layers import EngineLayers, engine_layers
 from edgedetr.runtime.cuda.engine_session import check_fit, open_engine
 from edgedetr.runtime.cuda.preflight import builder_of, runs_host_code
 from edgedetr.runtime.cuda.trt_log import TrtLog
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.runtime.cuda.context import PrimaryContext
-    from edgedetr.runtime.cuda.engine_layers import EngineLayers
     from edgedetr.runtime.device_check.engines import Engine
     from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
@@ -53,7 +52,7 @@ class EngineCheck:
         layers: What they compute in; None where the inspector lists no types.
         cuda_graph: Whether a frame is one launch of a CUDA graph whose outputs were checked.
         frame_kernel: Whether frames are preprocessed on the GPU, to the bits of the CPU.
-        memory_mib: Memory of the device that it took.
+        memory_mib: Memory of the device that it took; None in a rehearsal.
         unpaced: Latency of frames one after another, from uint8 frame to detections.
         paced: Latency at the rate, from the time at which a frame was due.
         misses: Frames at the rate that were not done within one period.
@@ -64,7 +63,7 @@ class EngineCheck:
     layers: EngineLayers | None
     cuda_graph: bool
     frame_kernel: bool
-    memory_mib: float
+    memory_mib: float | None
     unpaced: Latency
     paced: Latency
     misses: int
@@ -98,20 +97,9 @@ def check_engine_runs(
     session = open_engine(path, None, library)
     with Detector(session, THRESHOLD - MARGIN) as detector, old_objects_kept():
         taken = free_before - _free_bytes(drv, context)
-        found: dict[int, Detections] = {}
-
-        def run(index: int) -> None:
-            place = index % len(frames)
-            found[place] = detector.detect(frames[place])
-
-        single_stream(run, max(_WARM_UP_FRAMES, len(frames)))  # each frame once at least
-        unpaced_ns = single_stream(run, pace.frames, on_frame=on_frame)
-        paced_ns = constant_stream(run, pace.frames, pace.rate_hz, on_frame=on_frame)
+        found, unpaced_ns, paced_ns = _timed(detector, frames, pace, on_frame)
         has_graph, has_kernel = session.has_graph, session.feed is not None
-    compared = None
-    if engine.source:
-        wanted = _reference(engine.source, manifest.spec, frames)
-        compared = agreement(wanted, [found[i] for i in range(len(frames))])
+    wanted = _reference(engine.source, manifest.spec, frames) if engine.source else None
     return EngineCheck(
         runs_on=session.runs_on,
         layers=layers,
@@ -120,9 +108,54 @@ def check_engine_runs(
         memory_mib=round(taken / 2**20, 2),
         unpaced=latency_from_samples(unpaced_ns),
         paced=latency_from_samples(paced_ns),
-        misses=sum(latency_ns > 1e9 / pace.rate_hz for latency_ns in paced_ns),
-        agreement=compared,
+        misses=_late(paced_ns, pace),
+        agreement=None if wanted is None else agreement(wanted, found),
     )
+
+
+def rehearse(
+    path: Path, frames: Sequence[Frame], pace: Pace, on_frame: Callable[[], object]
+) -> EngineCheck:
+    """Run an ONNX file in ONNX Runtime on the CPU as an engine would run on the device.
+
+    Raises:
+        ArtifactError: If the file is damaged or holds no spec.
+    """
+    session: Session = backend("onnxruntime").open_session(path, None)
+    runs_on, spec = session.runs_on, session.spec
+    with Detector(session, THRESHOLD - MARGIN) as detector, old_objects_kept():
+        found, unpaced_ns, paced_ns = _timed(detector, frames, pace, on_frame)
+    return EngineCheck(
+        runs_on=runs_on,
+        layers=None,
+        cuda_graph=False,
+        frame_kernel=False,
+        memory_mib=None,
+        unpaced=latency_from_samples(unpaced_ns),
+        paced=latency_from_samples(paced_ns),
+        misses=_late(paced_ns, pace),
+        agreement=agreement(_reference(path, spec, frames), found),
+    )
+
+
+def _timed(
+    detector: Detector, frames: Sequence[Frame], pace: Pace, on_frame: Callable[[], object]
+) -> tuple[list[Detections], list[int], list[int]]:
+    """Return what was found in each frame; durations in ns one after another, and at the rate."""
+    found: dict[int, Detections] = {}
+
+    def run(index: int) -> None:
+        place = index % len(frames)
+        found[place] = detector.detect(frames[place])
+
+    single_stream(run, max(_WARM_UP_FRAMES, len(frames)))  # each frame once at least
+    unpaced_ns = single_stream(run, pace.frames, on_frame=on_frame)
+    paced_ns = constant_stream(run, pace.frames, pace.rate_hz, on_frame=on_frame)
+    return [found[i] for i in range(len(frames))], unpaced_ns, paced_ns
+
+
+def _late(paced_ns: Sequence[int], pace: Pace) -> int:
+    return sum(latency_ns > 1e9 / pace.rate_hz for latency_ns in paced_ns)
 
 
 def _reference(path: Path, spec: ModelSpec, frames: Sequence[Frame]) -> list[Detections]:

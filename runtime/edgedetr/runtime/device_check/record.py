@@ -1,160 +1,154 @@
-"""Check every engine of a model on this device, and record it for the gates of a package."""
+"""The record of a device check: written on the device, read by the gates of a package.
+
+Its figures are read, its verdict is computed again: a file that says other than its own figures is
+refused.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
+from edgedetr.runtime.cuda.device import CudaDevice
 from edgedetr.runtime.device_check import system
-from edgedetr.runtime.device_check.engines import Engine, engine_of
-from edgedetr.runtime.device_check.measure import EngineCheck, check_engine_runs
-from edgedetr.runtime.errors import EdgeDetrError
-from edgedetr.runtime.files import sha256
+from edgedetr.runtime.device_check.judgement import (
+    fastest,
+    passed,
+    problems_of,
+    without_slow_int8,
+)
+from edgedetr.runtime.device_check.measure import Pace
+from edgedetr.runtime.device_check.model_check import ModelCheck
+from edgedetr.runtime.errors import ArtifactError, SettingsError
+from edgedetr.runtime.files import read_json, write_text
 from edgedetr.runtime.machine import machine_facts
-from edgedetr.runtime.printable import counted
+from edgedetr.runtime.package.detached_signature import (
+    signature_path,
+    signer_of,
+    write_signature,
+)
+from edgedetr.runtime.settings import settings_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from edgedetr.runtime.cuda.device import CudaDevice
-    from edgedetr.runtime.device_check.engines import Build, Model
-    from edgedetr.runtime.device_check.measure import Pace
-    from edgedetr.runtime.types import Frame
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-FORMAT = "edgedetr-device-check-1"
+Format = Literal["edgedetr-device-check-2"]
+MOST_BYTES = 4 << 20
+"""The most bytes that a record may have."""
 
 
 @dataclass(frozen=True)
-class ModelCheck:
-    """What came of one model.
+class DeviceCheckRecord:
+    """What a device ran, how fast, and what it is; `docs/deploy-jetson.md` explains each key."""
 
-    Attributes:
-        name: Its name in the package, or that of the file.
-        sha256: Hash of the ONNX file or engine that was checked.
-        precision: What the package says that it is; empty for a file.
-        build_s: How long its engine was built, in seconds; None where that was there before.
-        problems: Why it must not ship for this device, a line each; none if it may.
-        check: What was measured; None where the engine did not run.
-    """
+    format: Format
+    verdict: Literal["passed", "failed"]
+    simulated: bool
+    model: str
+    fastest: str | None
+    models: tuple[ModelCheck, ...]
+    pace: Pace
+    device: CudaDevice
+    jetpack: str | None
+    libraries: dict[str, Any]
+    groups: dict[str, Any]
+    power_mode: str | None
+    clocks_mhz: dict[str, Any]
+    memory_mib: dict[str, Any]
+    temperatures_c: dict[str, Any]
+    machine: dict[str, Any]
+    command: str
 
-    name: str
-    sha256: str
-    precision: str
-    build_s: float | None
-    problems: tuple[str, ...]
-    check: EngineCheck | None
-
-
-def check_model(
-    model: Model,
-    frames: Sequence[Frame],
-    pace: Pace,
-    *,
-    state: Path,
-    build: Build | None,
-    on_frame: Callable[[], object] = lambda: None,
-) -> ModelCheck:
-    """Check the engine of one model; what fails becomes a problem of the record.
-
-    Args:
-        model: The model; an ONNX file is built first.
-        frames: Real frames.
-        pace: How much to time.
-        state: Folder that keeps what is built.
-        build: What builds, see `engine_of`.
-        on_frame: Called after every timed frame.
-    """
-    built: Engine | None = None
-    check: EngineCheck | None = None
-    try:
-        built = engine_of(model, state, build)
-        check = check_engine_runs(built, frames, pace, on_frame)
-        problems = _problems(check, model.precision)
-    except EdgeDetrError as error:
-        problems = (str(error),)
-    build_s = built.build_s if built else None
-    return ModelCheck(
-        model.name, sha256(model.path), model.precision, build_s, tuple(problems), check
-    )
+    def __post_init__(self) -> None:
+        judged = _judged(self.models, simulated=self.simulated)
+        for model, other in zip(self.models, judged, strict=True):
+            if model.problems != other.problems:
+                raise ValueError(f"what it says of {model.name} is not what its figures say")
+        if (self.verdict == "passed") != passed(judged) or self.fastest != fastest(judged):
+            raise ValueError(f"the verdict {self.verdict!r} is not what its figures say")
 
 
-def _problems(check: EngineCheck, precision: str) -> tuple[str, ...]:
-    """Return why an engine that runs must not ship."""
-    problems = []
-    if check.agreement is None:
-        problems.append("there is no ONNX file to compare with; put the one it was built from here")
-    elif not check.agreement.holds:
-        lost, all_of_them = check.agreement.lost, check.agreement.detections
-        problems.append(
-            f"{lost} of {counted(all_of_them, 'detection')} differ from the ONNX file, wanted at "
-            "most a tenth of at least one"
-        )
-    types = check.layers.computes_in if check.layers else {}
-    if types and precision not in {"", *(t.lower() for t in types)}:
-        listed = ", ".join(types)
-        problems.append(f"nothing in the engine computes in {precision}, only in {listed}")
-    return tuple(problems)
-
-
-def record(
+def make_record(
     path: Path,
-    device: CudaDevice,
+    device: CudaDevice | None,
     checks: Sequence[ModelCheck],
     pace: Pace,
     before_c: dict[str, float],
     command: str,
-) -> dict[str, Any]:
-    """Make the record, plain values for JSON; `docs/deploy-jetson.md` explains its keys.
+) -> DeviceCheckRecord:
+    """Judge all models of a check together and add what this machine is.
 
     Args:
         path: The file or package that was checked.
-        device: The GPU.
+        device: The GPU; None where it was rehearsed on the CPU.
         checks: One for each model.
         pace: How much was timed.
         before_c: Temperatures before the first frame, in degrees Celsius.
         command: The command line.
     """
-    return {
-        "format": FORMAT,
-        "verdict": "passed" if checks and not any(c.problems for c in checks) else "failed",
-        "model": path.name,
-        "fastest": fastest(checks),
-        "models": [asdict(c) for c in checks],
-        "pace": asdict(pace),
-        "device": asdict(device),
-        "jetpack": system.jetpack_release(),
-        "libraries": system.library_versions(),
-        "groups": system.group_membership(),
-        "power_mode": system.power_mode(),
-        "clocks_mhz": {name: list(pair) for name, pair in system.clocks_mhz().items()},
-        "memory_mib": system.memory_mib(),
-        "temperatures_c": {"before": before_c, "after": system.temperatures_c()},
-        "machine": machine_facts("on the GPU"),
-        "command": command,
-    }
-
-
-def fastest(checks: Sequence[ModelCheck]) -> str | None:
-    """Name the model with the lowest p99 at the rate among those without a problem."""
-    good = {c.name: c.check.paced.p99_ms for c in checks if c.check and not c.problems}
-    return min(good, key=lambda name: good[name]) if good else None
-
-
-def describe(check: ModelCheck) -> str:
-    """Return what came of a model in one line."""
-    found = check.check
-    problems = "; ".join(check.problems)
-    if found is None:
-        return f"{check.name}: {problems}"
-    layers = found.layers.describe() if found.layers else "not listed"
-    return (
-        f"{check.name}: {problems or 'passed'}; p50 {found.unpaced.p50_ms:.2f}, paced p99 "
-        f"{found.paced.p99_ms:.2f}, p99.9 {found.paced.p999_ms:.2f} ms, "
-        f"{found.misses} of {counted(found.paced.samples, 'frame')} late; layers: {layers}; "
-        f"CUDA graph {_yes(found.cuda_graph)}, frame kernel {_yes(found.frame_kernel)}"
+    simulated = device is None
+    judged = _judged(checks, simulated=simulated)
+    return DeviceCheckRecord(
+        format="edgedetr-device-check-2",
+        verdict="passed" if passed(judged) else "failed",
+        simulated=simulated,
+        model=path.name,
+        fastest=fastest(judged),
+        models=tuple(judged),
+        pace=pace,
+        device=device or CudaDevice("simulated", "0.0"),
+        jetpack=system.jetpack_release(),
+        libraries=system.library_versions(),
+        groups=system.group_membership(),
+        power_mode=system.power_mode(),
+        clocks_mhz={name: list(pair) for name, pair in system.clocks_mhz().items()},
+        memory_mib=system.memory_mib(),
+        temperatures_c={"before": before_c, "after": system.temperatures_c()},
+        machine=machine_facts("ONNX Runtime, CPU" if simulated else "on the GPU"),
+        command=command,
     )
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+def write_record(record: DeviceCheckRecord, path: Path, key: Ed25519PrivateKey | None) -> None:
+    """Write a record as JSON, and with a key its signature beside it; an old one is removed."""
+    text = json.dumps(asdict(record), indent=2, allow_nan=False) + "\n"
+    signature_path(path).unlink(missing_ok=True)
+    write_text(path, text)
+    if key:
+        write_signature(path, text.encode(), key)
+
+
+def read_record(path: Path) -> tuple[DeviceCheckRecord, str]:
+    """Read a record, and the fingerprint of who signed it, empty where nobody did.
+
+    Raises:
+        ArtifactError: If it is missing, damaged or none, its signature is of other bytes, or it
+            says other than its figures.
+    """
+    try:
+        found = settings_from_dict(DeviceCheckRecord, read_json(path, MOST_BYTES), str(path))
+    except (OSError, ValueError, SettingsError) as error:
+        raise ArtifactError(
+            f"{path} is no record of edgedetr device check: {error}; check the device again"
+        ) from error
+    return found, signer_of(path, MOST_BYTES)
+
+
+def _judged(checks: Sequence[ModelCheck], *, simulated: bool) -> list[ModelCheck]:
+    """Judge models by their figures; one that did not run keeps the reason.
+
+    What a rehearsal takes on a CPU says nothing of the device, so that INT8 may be slow there.
+    """
+    judged = [
+        replace(c, problems=problems_of(c.check, c.precision)) if c.check else _not_run(c)
+        for c in checks
+    ]
+    return judged if simulated else without_slow_int8(judged)
+
+
+def _not_run(check: ModelCheck) -> ModelCheck:
+    return check if check.problems else replace(check, problems=("it did not run",))

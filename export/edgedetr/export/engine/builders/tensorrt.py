@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgedetr.export.engine.dla import use_dla
 from edgedetr.runtime.cuda.device import TEGRA, find_device
 from edgedetr.runtime.errors import ArtifactError, UsageError
 
@@ -45,8 +46,10 @@ def targets(trt: Any, options: EngineOptions) -> tuple[str, ...]:  # noqa: ANN40
 
 
 def configure(trt: Any, config: Any, options: EngineOptions) -> None:  # noqa: ANN401
-    """Set the compatible modes."""
+    """Set the compatible modes and the DLA."""
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.dla:
+        use_dla(trt, config)

@@ -32,6 +32,11 @@ def check(options: EngineOptions) -> None:
             "an engine of tensorrt_rtx runs with the version that built it and no other; leave "
             "out --version-compatible and build again for each version"
         )
+    if options.dla:
+        raise UsageError(
+            "tensorrt_rtx builds for GPUs alone; leave out --dla, or take --backend tensorrt on a "
+            "Jetson that has a DLA"
+        )
     if options.hardware_compatible:
         raise UsageError(
             "tensorrt_rtx has no hardware-compatible mode; leave out --hardware-compatible and "
