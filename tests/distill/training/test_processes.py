@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import time
 from dataclasses import replace
-from multiprocessing import get_context
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+from safetensors.numpy import load_file
 
 from edgedetr.distill.config import StudentConfig
+from edgedetr.distill.dataset_shards import write_shards
 from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.recipe import train
+from edgedetr.distill.teacher_config import TeacherCacheConfig
+from edgedetr.distill.training import network_inputs
+from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.optimizer import parameter_groups
 from edgedetr.distill.training.processes import Processes, processes_of_run
+from edgedetr.distill.training.qat import uncalibrated
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.sampling import ALONE
 from edgedetr.distill.weights.checkpoint import save_model
-from edgedetr.runtime.errors import DataError, EdgeDetrError
+from edgedetr.runtime.errors import DataError
 
 HW = (64, 96)
 PAIRS = {
@@ -30,9 +33,7 @@ PAIRS = {
         *("dino", "dino", ("clock",)),
         *({"clock": {"box_noise": 0.4, "label_noise": 0.2}}, 4),
     ),
-    "random queries, and batch norms of a stage that trains": (
-        *("dab_detr", "dab_detr", ("kd_detr",), {}, 2),
-    ),
+    "random queries": ("dab_detr", "dab_detr", ("kd_detr",), {}, 3),
     "the queue of a contrast": (
         *("dab_detr", "faster_rcnn", ("g_detkd",), {"g_detkd": {"queue": 40}}, 3),
     ),
@@ -41,62 +42,7 @@ PAIRS = {
     ),
 }
 """Student, teacher, methods and their settings, and stages of the backbone that stay as they are:
-one batch norm after the other makes much of a rounding where a level has a few cells."""
-
-
-def _port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _joined(rank, count, port, errors, function, arguments):
-    torch.set_num_threads(1)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-    if count > 1:
-        os.environ |= {key: str(value) for key, value in (ranks | address).items()}
-    try:
-        function(*arguments)
-    except EdgeDetrError as error:
-        errors.put((rank, str(error)))
-        raise SystemExit(1) from None
-
-
-@pytest.fixture
-def started():
-    """Starts a function in processes of one run; returns them, and a queue of their errors."""
-    context = get_context("fork")
-    running = []
-
-    def start(count, function, *arguments):
-        port, errors = _port(), context.SimpleQueue()
-        some = [
-            context.Process(target=_joined, args=(i, count, port, errors, function, arguments))
-            for i in range(count)
-        ]
-        running.extend(some)
-        for process in some:
-            process.start()
-        return some, errors
-
-    yield start
-    for process in running:
-        process.kill()
-
-
-@pytest.fixture
-def run(started):
-    """Runs a function in processes of one run to the end; returns their exit statuses."""
-
-    def finish(count, function, *arguments):
-        some, _ = started(count, function, *arguments)
-        for process in some:
-            process.join(100)
-        return [process.exitcode for process in some]
-
-    return finish
+batch norms of grey frames and a few cells make much of a rounding, in one process too."""
 
 
 def _descent(trainee, config):
@@ -110,7 +56,7 @@ def _log(out, kind="step"):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_two_processes_log_the_losses_of_one_with_the_same_batches(
-    config, run, tmp_path, make_model, monkeypatch, name
+    config, run_of_processes, tmp_path, make_model, monkeypatch, name
 ):
     """Steepest descent moves weights by their gradients; Adam would by the signs of rounding."""
     monkeypatch.setattr("edgedetr.distill.recipe.optimizer_of", _descent)
@@ -129,8 +75,8 @@ def test_two_processes_log_the_losses_of_one_with_the_same_batches(
         eval_every=20,
     )
 
-    assert run(1, train, config, tmp_path / "one", "a test") == [0]
-    assert run(2, train, config, tmp_path / "two", "a test") == [0, 0]
+    assert run_of_processes(1, train, config, tmp_path / "one", "a test") == [0]
+    assert run_of_processes(2, train, config, tmp_path / "two", "a test") == [0, 0]
 
     one, two = _log(tmp_path / "one"), _log(tmp_path / "two")
     assert len(one) == len(two) == 20
@@ -158,9 +104,9 @@ def _evaluate_twice(config, path, out):
 
 
 def test_an_evaluation_by_two_processes_gives_each_the_figures_of_one(
-    config, run, tmp_path, teacher
+    config, run_of_processes, tmp_path, teacher
 ):
-    assert run(2, _evaluate_twice, config, teacher, tmp_path) == [0, 0]
+    assert run_of_processes(2, _evaluate_twice, config, teacher, tmp_path) == [0, 0]
 
     (first, alone), (second, _) = (
         json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)
@@ -191,13 +137,13 @@ def _killed_in_epoch_3(config, out):
 
 
 def test_a_killed_process_ends_the_run_in_one_line_and_it_goes_on_as_one(
-    config, started, run, tmp_path
+    config, started, run_of_processes, tmp_path
 ):
     config = replace(config, batch_size=4, epochs=4, eval_every=4)
     some, errors = started(2, _killed_in_epoch_3, config, tmp_path / "killed")
     begun = time.monotonic()
     for process in some:
-        process.join(100)
+        process.join(300)
 
     assert time.monotonic() - begun < 90
     assert [process.exitcode for process in some] == [1, -signal.SIGKILL]
@@ -206,8 +152,8 @@ def test_a_killed_process_ends_the_run_in_one_line_and_it_goes_on_as_one(
     assert errors.empty()
     assert line.startswith("another process of this run ended")
     assert "start the same command again" in line
-    assert run(2, train, config, tmp_path / "killed", "a test") == [0, 0]
-    assert run(2, train, config, tmp_path / "whole", "a test") == [0, 0]
+    assert run_of_processes(2, train, config, tmp_path / "killed", "a test") == [0, 0]
+    assert run_of_processes(2, train, config, tmp_path / "whole", "a test") == [0, 0]
     killed, whole = (
         (tmp_path / name / "student.safetensors").read_bytes() for name in ("killed", "whole")
     )
@@ -215,13 +161,13 @@ def test_a_killed_process_ends_the_run_in_one_line_and_it_goes_on_as_one(
     assert [r["step"] for r in _log(tmp_path / "killed")] == [0, 1, 2, 3]
 
 
-def test_a_state_of_two_processes_goes_on_with_one(config, run, started, tmp_path):
+def test_a_state_of_two_processes_goes_on_with_one(config, run_of_processes, started, tmp_path):
     config = replace(config, batch_size=4, epochs=4, eval_every=4)
     some, _ = started(2, _killed_in_epoch_3, config, tmp_path)
     for process in some:
-        process.join(100)
+        process.join(300)
 
-    assert run(1, train, config, tmp_path, "a test") == [0]
+    assert run_of_processes(1, train, config, tmp_path, "a test") == [0]
 
     assert [r["step"] for r in _log(tmp_path)] == [0, 1, 2, 3]
 
@@ -241,7 +187,7 @@ def _fails_in(index):
 def test_what_fails_in_one_process_ends_all_and_is_said_once(started, index):
     some, errors = started(2, _fails_in, index)
     for process in some:
-        process.join(100)
+        process.join(300)
 
     assert [process.exitcode for process in some] == [1, 1]
     assert errors.get() == (index, "image 7 is damaged")
@@ -261,7 +207,7 @@ def test_a_split_of_the_model_is_refused(monkeypatch, started):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     some, errors = started(2, _fails_in, 5)
     for process in some:
-        process.join(100)
+        process.join(300)
 
     assert [process.exitcode for process in some] == [1, 1]
     assert errors.get()[1].startswith("FSDP is not supported: the processes of a run split")
@@ -270,7 +216,79 @@ def test_a_split_of_the_model_is_refused(monkeypatch, started):
 def test_fewer_images_than_processes_are_refused(config, started, tmp_path):
     some, errors = started(2, train, replace(config, batch_size=1), tmp_path, "a test")
     for process in some:
-        process.join(100)
+        process.join(300)
 
     assert [process.exitcode for process in some] == [1, 1]
     assert "a batch has 1 images of a kind" in errors.get()[1]
+
+
+class _Killed:
+    """Kills the first process of a run at its third step; leaves a file in each that it follows."""
+
+    def __init__(self, out, *, kills):
+        self.out, self.kills = out, kills
+
+    def start(self, _):
+        (self.out / f"followed-{os.environ['RANK']}").touch()
+
+    def step(self, step, *_):
+        if self.kills and step == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def evaluation(self, *_): ...
+
+    def close(self): ...
+
+
+def _answers(folder):
+    """Return how many answers lie in a cache, and how many pictures they are for."""
+    keys = [bytes(key) for path in folder.glob("answers-*") for key in load_file(path)["keys"]]
+    return len(keys), len(set(keys))
+
+
+@pytest.fixture
+def config_of_shards(config, kitti, teacher, tmp_path):
+    """Settings of eight steps on the frames in tar shards, with a teacher."""
+    write_shards(kitti, tmp_path / "shards", "kitti", 1)
+    data = replace(config.data, root=str(tmp_path / "shards"), format="shards", augment="strong")
+    taught = replace(config, data=data, teacher=str(teacher), methods=("clock",))
+    return replace(taught, save_every_steps=1, epochs=4)
+
+
+def test_two_processes_share_shards_and_a_cache_skip_a_picture_and_go_on(
+    config_of_shards, run_of_processes, tmp_path, monkeypatch, capfd
+):
+    """Four pictures with two views, of which one breaks; killed after the state of two steps."""
+    monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
+    read, seen = NetworkInputs.__getitem__, []
+
+    def broken(self, index):
+        seen.append(index)
+        if index == 2 and seen.count(2) > 1:
+            raise DataError("third.png: not a whole PNG")
+        return read(self, index)
+
+    monkeypatch.setattr(NetworkInputs, "__getitem__", broken)
+    for name in ("whole", "killed"):
+        out, cache = tmp_path / name, TeacherCacheConfig(str(tmp_path / f"{name}-cache"), views=2)
+        run = replace(config_of_shards, teacher_cache=cache)
+        if name == "killed":
+            ended = run_of_processes(
+                2, train, run, out, "a test", uncalibrated, [_Killed(tmp_path, kills=True)]
+            )
+            assert ended == [-signal.SIGKILL, 1]
+            capfd.readouterr()
+        followers = [_Killed(tmp_path, kills=False)]
+        assert run_of_processes(2, train, run, out, "a test", uncalibrated, followers) == [0, 0]
+
+    students = [(tmp_path / n / "student.safetensors").read_bytes() for n in ("whole", "killed")]
+    assert students[0] == students[1]
+    for name in ("whole", "killed"):
+        assert [r["step"] for r in _log(tmp_path / name)] == list(range(8))
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())["metrics"]
+        assert metrics["skipped_pictures"] == 1
+        assert _answers(tmp_path / f"{name}-cache") == (6, 6)
+    assert [path.name for path in tmp_path.glob("followed-*")] == ["followed-0"]
+    said = capfd.readouterr()
+    assert said.err.count("skipped: third.png: not a whole PNG") == 1
+    assert "answers were read" in said.out

@@ -100,10 +100,10 @@ def compile_backbones(networks: Sequence[nn.Module]) -> None:
     try:
         torch.compile(torch.nn.functional.relu)(torch.zeros(8, device=device) - 1)
     except Exception as error:
-        reason = str(error).strip().splitlines()
+        said = str(error).strip() or type(error).__name__
         tqdm.write(
-            f"train.compile: torch.compile does not work here ({reason[0] if reason else error!r});"
-            " nothing is compiled",
+            f"train.compile: torch.compile does not work here ({said.splitlines()[0]}); nothing is "
+            "compiled",
             file=sys.stderr,
         )
         return
