@@ -1,29 +1,33 @@
 # The pipeline as files: make knows what is stale, so only stale stages run again.
 #
 #   make distill export report                                 rendered road scenes, minutes on a CPU
-#   make distill export report CONFIG=kitti DATA=/path/to/kitti    a data set; FORMAT=yolo, bdd100k, ...
-#                                                                  where CONFIG or the folder does not say
+#   make distill export report CONFIG=kitti DATA=/path/to/data     a data set of any format; FORMAT=yolo,
+#                                                                  coco, ... where several may be meant
+#   TEACHER is CONFIG's unless it is set: a checkpoint or a name of the hub
 
 PYTHON  ?= python3
 CONFIG  ?= synth
 DATA    ?= data/synth
 RUN     ?= runs/$(CONFIG)
-TEACHER ?= distill/checkpoints/synth_teacher.safetensors
+FILE    := distill/configs/$(CONFIG).toml
+VALUE    = $(shell sed -n 's/^$(1) *= *"\([^"]*\)".*/\1/p' $(FILE))
+TEACHER ?= $(call VALUE,teacher)
 FRAMES  ?= 900
-FORMAT  ?=
+FORMAT  ?= $(or $(call VALUE,format),$(if $(filter-out data/synth,$(DATA)),auto))
 TRAIN   ?=
 VEHICLE_BASE ?= $(if $(and $(L4T),$(REGISTRY)),$(REGISTRY)/nvidia/l4t-jetpack:$(L4T))
 
 BIN     := .venv/bin
 E       := $(BIN)/edgedetr
-SET     := --data $(DATA) $(if $(FORMAT),--format $(FORMAT))
+SET     := --data $(DATA) $(if $(filter-out auto,$(FORMAT)),--format $(FORMAT))
 STUDENT := $(RUN)/student
 DEMO    := CONFIG=synth RUN=$(or $(DEMO_RUN),runs/demo)
+TAUGHT  := $(if $(TEACHER),$(RUN)/teacher.onnx)
 GATES   := $(RUN)/verify.onnx.json $(RUN)/verify.fp16.json $(RUN)/int8.tried
 
 # A process of its own for each: TensorRT's builder, once loaded, has crashed what ran after it. The
 # longest first; docstrings runs the examples in the code.
-TESTS   := project export distill runtime bench docstrings calib graph pages device
+TESTS   := distill export project runtime bench docstrings calib graph pages device
 JOBS    ?= 2
 
 .PHONY: help setup pycuda demo distill export report test lint types check clean \
@@ -58,7 +62,7 @@ ifeq ($(FRAMES)$(if $(TRAIN),shortened),900)
 endif
 
 distill: $(STUDENT).safetensors  ## Train the student of CONFIG on DATA
-export: $(GATES) $(RUN)/teacher.onnx  ## ONNX, FP16 and INT8, checked; fails with a report where a gate does not pass
+export: $(GATES) $(TAUGHT)  ## ONNX, FP16 and INT8, checked; fails with a report where a gate does not pass
 	@$(E) report $(RUN) --check || { $(MAKE) --no-print-directory report; exit 1; }
 report: $(RUN)/report.html  ## Accuracy and latency beside the teacher's; fails where a gate did
 	@$(E) report $(RUN) --check
@@ -70,14 +74,14 @@ ifeq ($(DATA),data/synth)
 $(STUDENT).safetensors: data/synth/synth.json
 endif
 
-$(STUDENT).safetensors: distill/configs/$(CONFIG).toml $(TEACHER) | setup
+$(STUDENT).safetensors: $(FILE) $(wildcard $(TEACHER)) | setup
 	$(E) distill train $< --out $(RUN) --set data.root=$(DATA) $(if $(FORMAT),--set data.format=$(FORMAT)) --set teacher=$(TEACHER) $(TRAIN)
 
 $(STUDENT).onnx: $(STUDENT).safetensors
 	$(E) export onnx $< -o $@
 
-$(RUN)/teacher.onnx: $(TEACHER) | setup
-	$(E) export onnx $< -o $@
+$(RUN)/teacher.onnx: $(wildcard $(TEACHER)) | setup
+	$(E) export onnx $(TEACHER) -o $@
 
 $(STUDENT).calib.json: $(STUDENT).onnx
 	$(E) calib collect $< $(SET) -o $@
@@ -102,7 +106,7 @@ $(RUN)/int8.tried: $(STUDENT).onnx $(STUDENT).calib.json
 	test ! -e $(STUDENT).int8.onnx || $(E) verify $< $(STUDENT).int8.onnx $(SET) --json $(RUN)/verify.int8.json || test -s $(RUN)/verify.int8.json
 	@touch $@
 
-$(RUN)/report.html: $(RUN)/teacher.onnx $(GATES)
+$(RUN)/report.html: $(TAUGHT) $(GATES)
 	$(E) report $(RUN) $(SET)
 
 wheel-runtime: setup  ## Build the vehicle's wheel into dist/

@@ -1,6 +1,6 @@
-"""Write the measured sections of README.md and docs/distillation.md from benchmarks/results.
+"""Write the measured sections of README.md and pages of docs from benchmarks/results.
 
-python benchmarks/measured_sections.py          # rewrite both
+python benchmarks/measured_sections.py          # rewrite them
 python benchmarks/measured_sections.py --check  # exit status 1 when one is out of date
 
 Stale figures are refused, see `edgedetr.bench.result_file`.
@@ -19,6 +19,7 @@ from demo_section import demo_section
 from edgedetr.bench.result_file import age, printable
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.files import write_text
+from peers.section import peers_section
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -30,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    for name, section in {"README.md": of_readme, "docs/distillation.md": of_distillation}.items():
+    for name, section in SECTIONS.items():
         before = (ROOT / name).read_text(encoding="utf-8")
         after = SECTION.sub(lambda found, s=section: f"{found[1]}{s()}{found[2]}", before)  # type: ignore[misc]
         if arguments.check and before != after:
@@ -277,6 +278,41 @@ def _by(hw: list[int]) -> str:
 
 def _machine(found: dict[str, Any]) -> str:
     return f"{found['machine']['processor']}, {found['machine']['cores']} cores"
+
+
+def of_benchmarks() -> str:
+    """Return the section of the page about peers."""
+    return "\n".join(peers_section(result("peer_ratios")))
+
+
+def of_security() -> str:
+    """Return the section of docs/security.md: a long stream, and runs that were killed."""
+    soak, kills = result("soak"), result("training_kills")
+    frames, after = soak["frames"] + soak["unreadable"], kills["kills"] - kills["before_an_epoch"]
+    wrong = soak["wrong"] + soak["submitted_wrong"] + soak["swaps_wrong"]
+    return "\n".join(
+        [
+            f"- {frames:,} frames of a stream with {soak['swaps']} swaps, "
+            f"{soak['refused_swaps']} files that are no model, {soak['unreadable']:,} damaged",
+            f"  pictures and clients that trouble the metrics port{age(soak)}: {wrong} wrong",
+            f"  results, {soak['failed']} lost frames, memory {soak['grown_mb']:+.1f} MB "
+            f"(limit {soak['limit_mb']:.0f}), open files",
+            f"  {soak['files_before']:.0f} before and {soak['files_after']:.0f} after.",
+            f"- {kills['kills']} kills of a training at random moments{age(kills)}, {after} with",
+            f"  a saved state: {kills['equal']} of {kills['runs']} runs end with the bytes",
+            "  of the one that nobody killed.",
+            "",
+        ]
+    )
+
+
+SECTIONS = {
+    "README.md": of_readme,
+    "docs/distillation.md": of_distillation,
+    "docs/benchmarks.md": of_benchmarks,
+    "docs/security.md": of_security,
+}
+"""The pages that hold a measured section, and what writes it."""
 
 
 if __name__ == "__main__":

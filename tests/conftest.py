@@ -87,6 +87,35 @@ def _make_model(
     return model
 
 
+@pytest.fixture(scope="session")
+def settled_model(make_model: Callable[..., Model]) -> Callable[..., Model]:
+    """Makes a `make_model` whose batch norms have seen a few images.
+
+    Fresh ones would let every feature vanish, and then all queries tie.
+    """
+
+    def make(*arguments: Any, **choices: Any) -> Model:
+        import torch
+
+        from edgedetr.export.transforms.textures import textured_frames
+        from edgedetr.runtime.preprocess import Preprocessor
+
+        model = make_model(*arguments, **choices)
+        images = torch.zeros(8, 3, *model.spec.input_hw)
+        frames = textured_frames(model.spec.input_hw, len(images))
+        for image, frame in zip(images, frames, strict=True):
+            Preprocessor(model.spec)(frame, image.numpy())
+        for module in model.network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.train()
+                module.momentum = None
+        model.predict(images)
+        model.network.eval()
+        return model
+
+    return make
+
+
 FOREIGN: dict[str, dict[str, Any]] = json.loads((ROOT / "tests/foreign_detectors.json").read_text())
 """Of each family of transformers two sizes: names of its classes, and the options of its config."""
 LABELS = {0: "N/A", 1: "person", 2: "car", 3: "N/A", 4: "bus"}

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from edgedetr.distill.cli import distill
 from edgedetr.distill.config import load_config
-from edgedetr.distill.recipes import recipe_path, recipes, summary
+from edgedetr.distill.recipes import recipe_path, recipe_text, recipes, summary
 from edgedetr.runtime.errors import UsageError
 
 
@@ -35,6 +35,13 @@ def test_the_command_lists_and_prints_them():
     assert "A compact student for KITTI" in kitti
     printed = CliRunner().invoke(distill, ["recipes", "kitti"]).output
     assert printed == recipes()["kitti"].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "no/such.toml", "binary.toml"])
+def test_what_is_no_config_is_not_printed(tmp_path, path):
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not a readable config"):
+        recipe_text(tmp_path / path)
 
 
 def test_a_recipe_is_trained_by_its_name(tmp_path, monkeypatch):

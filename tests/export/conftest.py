@@ -18,7 +18,6 @@ from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.transforms.textures import textured_frames
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import write_manifest
-from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec, spec_from_json
 
 if TYPE_CHECKING:
@@ -31,32 +30,6 @@ if TYPE_CHECKING:
 def few_channels(monkeypatch):
     """Lets convolutions of the small graphs of these tests into INT8, however few channels."""
     monkeypatch.setattr("edgedetr.calib.placement.FEW_CHANNELS", 0)
-
-
-@pytest.fixture(scope="session")
-def settled_model(make_model):
-    """Makes a `make_model` whose batch norms have seen a few images.
-
-    Fresh ones would let every feature vanish, and then all queries tie.
-    """
-
-    def make(*arguments, **choices):
-        import torch
-
-        model = make_model(*arguments, **choices)
-        images = torch.zeros(8, 3, *model.spec.input_hw)
-        frames = textured_frames(model.spec.input_hw, len(images))
-        for image, frame in zip(images, frames, strict=True):
-            Preprocessor(model.spec)(frame, image.numpy())
-        for module in model.network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.train()
-                module.momentum = None
-        model.predict(images)
-        model.network.eval()
-        return model
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,15 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edgedetr.graph.checksum import external_files, model_files, model_sha256, nodes_of, tensors_of
+from edgedetr.graph.checksum import (
+    MOST_BYTES,
+    MOST_EXTERNAL_BYTES,
+    external_files,
+    model_files,
+    model_sha256,
+    nodes_of,
+    tensors_of,
+)
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import sha256
 
@@ -46,6 +54,17 @@ def test_external_data_that_is_gone(external):
     (external.parent / "weights.bin").unlink()
     with pytest.raises(ArtifactError, match=r"has weights in .*weights\.bin, which is missing"):
         model_sha256(external)
+
+
+def test_giant_files_are_not_read(external, tmp_path):
+    with (external.parent / "weights.bin").open("r+b") as file:
+        file.truncate(MOST_EXTERNAL_BYTES + 1)
+    with pytest.raises(ArtifactError, match=r"has 4294967297 bytes in other files, wanted at most"):
+        model_files(external)
+    giant = tmp_path / "giant.onnx"
+    with giant.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    assert external_files(giant) == ()
 
 
 @pytest.mark.parametrize("location", ["/etc/passwd", "../m.onnx", "a/../../m.onnx"])

@@ -3,7 +3,7 @@
 import onnx
 import pytest
 
-from edgedetr.graph.checksum import external_files
+from edgedetr.graph.checksum import MOST_BYTES, external_files
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
@@ -15,6 +15,16 @@ def test_a_missing_and_a_cut_file_are_refused(tiny_onnx, tmp_path):
     path = tiny_onnx()
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ArtifactError, match="not a whole ONNX model"):
+        load_onnx(path)
+
+
+def test_a_giant_file_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "giant.onnx"
+    with path.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    with pytest.raises(
+        ArtifactError, match="has 2147483649 bytes, wanted an ONNX model of at most"
+    ):
         load_onnx(path)
 
 

@@ -77,7 +77,7 @@ FITTING = {
     ),
 }
 """What suits a parameter, by its name: files of the scene, or texts."""
-WRITTEN = frozenset({"html", "json_path", "out", "output", "video"})
+WRITTEN = frozenset({"figures", "html", "json_path", "out", "output", "video"})
 """Names of parameters that name what is written."""
 LONG = {"rate_hz": ("500", "1000"), "workers": ("1",)}
 """All that is offered where other values that are right take minutes."""

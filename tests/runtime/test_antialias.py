@@ -37,6 +37,26 @@ def test_it_resizes_as_torchvision_does(made_hw):
     np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_mean_of_thousands_of_pixels_is_exact():
+    """Its weights are so fine that single precision would not hold the sum."""
+    image = np.random.default_rng(0).integers(0, 256, (2, 9000, 3), np.uint8)
+    pixels, weights, unit = triangle_table(9000, 2)
+    assert int(weights.sum(1).max()) * 255 >= 1 << 24
+    wanted = (weights[0][:, None] * image[0, pixels[0]].astype(np.int64)).sum(0)
+    ours = AntialiasedResize((2, 9000), (2, 2))(image)
+    assert ours[0, 0].tolist() == ((wanted + (1 << (unit - 1))) >> unit).tolist()
+
+
+def test_a_second_image_of_the_same_size():
+    resize = AntialiasedResize((8, 12), (3, 5))
+    black, white = np.zeros((8, 12, 3), np.uint8), np.full((8, 12, 3), 255, np.uint8)
+    assert (resize(white) == 255).all()
+    assert (resize(black) == 0).all()
+    odd = np.zeros((8, 24, 3), np.uint8)[:, ::2]
+    odd[:] = 255
+    assert (resize(odd) == 255).all()
+
+
 @pytest.mark.parametrize("made_hw", SIZES)
 def test_it_resizes_nearly_as_pil_does(made_hw):
     image_module = pytest.importorskip("PIL.Image")

@@ -11,6 +11,8 @@ import pytest
 from edgedetr.runtime.files import (
     UNFINISHED,
     atomic_path,
+    files_with,
+    in_any_case,
     is_same_file,
     output_to_itself,
     read_json,
@@ -181,3 +183,20 @@ def test_json_with_the_largest_whole_number_is_read(tmp_path):
 def test_the_root_is_no_file_to_write():
     with pytest.raises(IsADirectoryError, match="Is a directory: '/'"):
         write_text("/", "text")
+
+
+def test_a_suffix_has_any_case_and_a_file_that_is_there_goes_first(tmp_path):
+    (tmp_path / "a.JPG").touch()
+    for name in ("a.jpg", "a.JPG", "a.Jpg"):
+        assert in_any_case(tmp_path / name) == tmp_path / "a.JPG"
+    (tmp_path / "a.jpg").touch()
+    assert in_any_case(tmp_path / "a.jpg") == tmp_path / "a.jpg"
+    for missing in ("b.jpg", "a", "b" * 400 + ".jpg"):
+        assert in_any_case(tmp_path / missing) == tmp_path / missing
+
+
+def test_files_of_a_suffix_are_listed_in_any_case_without_hidden_ones(tmp_path):
+    for name in ("b.TXT", "a.txt", ".c.txt", "d.text"):
+        (tmp_path / name).touch()
+    assert files_with(tmp_path, ".txt") == [tmp_path / "a.txt", tmp_path / "b.TXT"]
+    assert files_with(tmp_path / "nothing", ".txt") == []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import runpy
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -166,3 +169,49 @@ def test_node_does_not_start_without_a_model(ros, tmp_path, monkeypatch):
     monkeypatch.setattr(ros, "parameters", {"model": str(tmp_path / "none.onnx")})
     with pytest.raises(ArtifactError, match="missing"):
         ros2.make_node()
+
+
+def launched(monkeypatch, **given):
+    """Read the launch file with stand-ins for launch; return its command with these arguments."""
+    made: dict[str, Any] = {}
+    launch, actions, substitutions = (
+        ModuleType(n) for n in ("launch", "launch.actions", "launch.substitutions")
+    )
+    launch.LaunchDescription = list  # type: ignore[attr-defined]
+
+    def declare(name, *, default_value, description):
+        assert description.endswith(".")
+        made.setdefault("arguments", {})[name] = given.get(name, default_value)
+
+    actions.DeclareLaunchArgument = declare  # type: ignore[attr-defined]
+    actions.ExecuteProcess = lambda **named: made.update(named)  # type: ignore[attr-defined]
+    substitutions.LaunchConfiguration = lambda name: (name,)  # type: ignore[attr-defined]
+    for module in (launch, actions, substitutions):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    file = Path(__file__).parents[2] / "runtime" / "edgedetr_launch.py"
+    runpy.run_path(str(file))["generate_launch_description"]()
+
+    def text(part):
+        if isinstance(part, tuple):
+            return made["arguments"][part[0]]
+        return part if isinstance(part, str) else "".join(map(text, part))
+
+    assert (made["respawn"], made["respawn_delay"]) == (True, 2.0)
+    return [text(part) for part in made["cmd"]]
+
+
+def test_the_launch_file_starts_the_node(monkeypatch):
+    command = launched(monkeypatch, model="m.tar", image="/front/image_raw", name="front")
+    assert command[:4] == ["python3", "-m", "edgedetr.runtime.ros2", "--ros-args"]
+    rest = command[4:]
+    pairs = list(zip(rest[::2], rest[1::2], strict=True))
+    assert [v for flag, v in pairs if flag == "-r"] == [
+        "image:=/front/image_raw",
+        "detections:=detections",
+        "__node:=front",
+    ]
+    assert ("-p", "model:=m.tar") in pairs
+    source = inspect.getsource(ros2.make_node)
+    for flag, text in pairs:
+        if flag == "-p":  # the node knows the parameter
+            assert f'"{text.partition(":=")[0]}"' in source

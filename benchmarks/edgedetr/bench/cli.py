@@ -14,6 +14,7 @@ from edgedetr.runtime.commands.options import (
     model_options,
     require_apart,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import counted, printable
 
@@ -55,7 +56,7 @@ def latency(
     report = measure_latency(model, images, frames, threads, opening=opening, command=command)
     write_text(out, json.dumps(report.to_dict(), indent=2) + "\n")
     whole = report.end_to_end
-    click.echo(
+    echo(
         f"{printable(model.name)}: {counted(frames, 'frame')}, "
         f"session p50 {report.floor_ms:.2f} ms; end to end p50 {whole.p50_ms:.2f}, "
         f"p90 {whole.p90_ms:.2f}, p99 {whole.p99_ms:.2f} ms; "
@@ -95,7 +96,7 @@ def automotive(
     how: dict[str, Any] = {"reference": reference, "opening": opening, "command": command_line()}
     report = measure_automotive(model, images, plan, **how)
     write_text(output, json.dumps(report.to_dict(), indent=2) + "\n")
-    click.echo(report.describe())
+    echo(report.describe())
     if not report.accuracy.holds:
         lost = f"{report.accuracy.lost} of {report.accuracy.detections}"
         raise GateError(
@@ -141,17 +142,17 @@ def report(  # noqa: PLR0913, PLR0917 - one argument per option
     if out and not compare:
         raise UsageError("--json goes with --compare; a report writes RUN/report.json")
     if compare:
-        click.echo(_compared(*compare, out))
+        echo(_compared(*compare, out))
         return
     if schema:
-        click.echo(_schema(), nl=False)
+        echo(_schema(), nl=False)
         return
     if run is None:
         raise UsageError("no run is given; wanted edgedetr report RUN, or --compare OLD NEW")
     verdict = _verdict(run) if check else _written(run, (data, kind, frames), teacher)
     if not verdict.holds:
         raise GateError(f"{run}: {verdict.word}: {' '.join(verdict.reasons)}")
-    click.echo(printable(" ".join([f"{run}: {verdict.word}.", *verdict.reasons])))
+    echo(printable(" ".join([f"{run}: {verdict.word}.", *verdict.reasons])))
 
 
 @click.command()
@@ -159,7 +160,7 @@ def report(  # noqa: PLR0913, PLR0917 - one argument per option
 @click.argument("budgets", type=PATH)
 @click.option("--json", "out", type=PATH, help="Write the broken budgets to this file, too.")
 def gate(report_json: Path, budgets: Path, out: Path | None) -> None:
-    """Judge REPORT, a report.json, by the BUDGETS in a TOML file; print each that is broken.
+    """Check REPORT, a report.json, against the BUDGETS in a TOML file; print those broken.
 
     The exit status is 1 if one is.
     """
@@ -174,11 +175,11 @@ def gate(report_json: Path, budgets: Path, out: Path | None) -> None:
         values = {"report": str(report_json), "budgets": str(budgets), "broken": broken}
         write_text(out, json.dumps(values, indent=2) + "\n")
     for text in broken:
-        click.echo(text)
+        echo(text)
     if broken:
         raise GateError(f"{report_json}: {counted(len(broken), 'budget')} of {budgets} broken")
     held = sum(map(len, agreed.models.values()))
-    click.echo(printable(f"{report_json}: {counted(held, 'budget')} of figures held"))
+    echo(printable(f"{report_json}: {counted(held, 'budget')} of figures held"))
 
 
 def _compared(old: Path, new: Path, out: Path | None) -> str:
@@ -216,10 +217,10 @@ def _written(
 
     data, kind, frames = choice
     found = write_report(run, DataChoice(data, frames, kind), teacher, command_line())
-    click.echo(as_text(found))
+    echo(as_text(found))
     for text in found.missing:
-        click.echo(text)
-    click.echo(printable(f"Open {run / 'report.html'}"))
+        echo(text)
+    echo(printable(f"Open {run / 'report.html'}"))
     return found.verdict
 
 

@@ -15,6 +15,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import printable
 
@@ -78,15 +79,15 @@ def collect(  # noqa: PLR0913, PLR0917 - one argument per option
     stats = collection.collect(model, chosen, spec, cast("Method", method), percentile, variety)
     stats.write(output)
     if method in COST:
-        click.echo(
+        echo(
             f"Warning: method {method} broke the best box in {COST[method]} unseen images of a "
             "compact DETR, mse in 1; use mse unless you measured it on yours",
             err=True,
         )
     if variety.warning():
-        click.echo(f"Warning: {variety.warning()}", err=True)
+        echo(f"Warning: {variety.warning()}", err=True)
     counted = f"{len(stats.ranges)} activations over {stats.frames} of {found} frames"
-    click.echo(printable(f"{output}: {counted}, method {method}"))
+    echo(printable(f"{output}: {counted}, method {method}"))
 
 
 @calib.command()
@@ -128,7 +129,7 @@ def digest(  # noqa: PLR0913, PLR0917 - one argument per option
     noted = digest_frames(model, chosen, spec, threshold)
     noted.write(output)
     objects = sum(noted.class_counts)
-    click.echo(printable(f"{output}: {noted.frames} of {found} frames, {objects} objects"))
+    echo(printable(f"{output}: {noted.frames} of {found} frames, {objects} objects"))
 
 
 def _frames(

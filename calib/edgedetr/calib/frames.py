@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.files import in_any_case
 from edgedetr.runtime.images import read_image
 from edgedetr.runtime.kitti import image_paths
 
@@ -58,5 +59,5 @@ def kitti_images(root: str | os.PathLike[str]) -> list[Path]:
     Raises:
         DataError: If the folder is missing or the split names a frame that has no image.
     """
-    has_split = (Path(root) / "ImageSets" / "train.txt").is_file()
+    has_split = in_any_case(Path(root) / "ImageSets" / "train.txt").is_file()
     return list(image_paths(root, "train" if has_split else "all").values())

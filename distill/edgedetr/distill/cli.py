@@ -14,7 +14,8 @@ from edgedetr.distill.commands.evaluate import evaluate
 from edgedetr.distill.commands.runs import runs
 from edgedetr.distill.commands.shards import shards
 from edgedetr.distill.commands.tune import tune
-from edgedetr.runtime.commands.options import PATH, command_line, format_option
+from edgedetr.runtime.commands.options import PATH, command_line, format_option, require_apart
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
@@ -65,7 +66,7 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 
     rendered = write_synth(out, frames, seed, workers)
     state = "rendered" if rendered else "up to date:"
-    click.echo(printable(f"{out}: {state} {frames} frames, seed {seed}"))
+    echo(printable(f"{out}: {state} {frames} frames, seed {seed}"))
 
 
 @data.command()
@@ -76,20 +77,21 @@ def synth(out: Path, frames: int, seed: int, workers: int) -> None:
 def check(root: Path, kind: str | None, decode: bool, out: Path | None) -> int:
     """Count the objects of the data set ROOT, and list bad labels and images.
 
-    Problems of the most frequent kind come first; of each kind the first ten are shown.
+    The most frequent kind of problem comes first; the first ten of each kind are shown.
     """
     from edgedetr.distill.dataset_survey import DIFFICULTIES, survey
 
+    require_apart([out], [])
     found = survey(root, kind, decode=decode)
     if out:
         write_text(out, json.dumps(found.as_dict(), indent=2) + "\n")
     _show_problems(found)
     for name, count in sorted(found.classes.items()):
-        click.echo(f"{printable(name):16}{count:8}")
+        echo(f"{printable(name):16}{count:8}")
     for name in DIFFICULTIES:
         if found.difficulty:
-            click.echo(f"{name:16}{found.difficulty[name]:8}")
-    click.echo(printable(f"{root}: {found.summary()}"))
+            echo(f"{name:16}{found.difficulty[name]:8}")
+    echo(printable(f"{root}: {found.summary()}"))
     return 1 if found.problems else 0
 
 
@@ -97,12 +99,12 @@ def _show_problems(found: Survey) -> None:
     """Print the first problems of each kind, and the notes."""
     for what, problems in found.problems_by_kind():
         for line in problems[:MOST_SHOWN]:
-            click.echo(printable(line), err=True)
+            echo(printable(line), err=True)
         if len(problems) > MOST_SHOWN:
             more = f"and {len(problems) - MOST_SHOWN} more like it: {what}"
-            click.echo(printable(more), err=True)
+            echo(printable(more), err=True)
     for line in found.notes:
-        click.echo(printable(line), err=True)
+        echo(printable(line), err=True)
 
 
 @data.command()
@@ -111,7 +113,7 @@ def _show_problems(found: Survey) -> None:
 @click.option("--to", required=True, metavar="NAME", help="Format to write.")
 @format_option
 def convert(root: Path, out: Path, to: str, kind: str | None) -> None:
-    """Write the data set ROOT in another format into the new folder OUT, and say what that loses.
+    """Write the data set ROOT in another format into the new folder OUT, and list what is lost.
 
     Boxes stay where they are to a ten-thousandth of a pixel. Images are hard links, or copies where
     the file system has none.
@@ -120,9 +122,9 @@ def convert(root: Path, out: Path, to: str, kind: str | None) -> None:
 
     found = run(root, out, to, kind)
     for line in found.lines():
-        click.echo(printable(line), err=True)
+        echo(printable(line), err=True)
     splits = ", ".join(f"{split} {count}" for split, count in found.frames.items())
-    click.echo(printable(f"{out}: {to}, frames: {splits}; {found.objects} objects"))
+    echo(printable(f"{out}: {to}, frames: {splits}; {found.objects} objects"))
 
 
 @data.command()
@@ -140,8 +142,9 @@ def view(root: Path, output: Path, kind: str | None, frames: int) -> None:
     """Write a page with frames of the data set ROOT, its boxes, counts, sizes and problems."""
     from edgedetr.distill.dataset_page import write_page
 
+    require_apart([output], [])
     found = write_page(root, output, kind, frames)
-    click.echo(printable(f"{output}: {found.summary()}"))
+    echo(printable(f"{output}: {found.summary()}"))
 
 
 def _calibrate(*arguments: object) -> Quantization:
@@ -198,7 +201,7 @@ def train(  # noqa: PLR0913 - one argument per option
             raise UsageError(f"{out}: wanted a folder, or a name that ends in .png")
         path = out if out.suffix.lower() == ".png" else out / "samples.png"
         draw(load_config(config, overrides), path)
-        click.echo(f"{path}: what the run trains on first; nothing was trained")
+        echo(f"{path}: what the run trains on first; nothing was trained")
         return
     watchers = (StepTrace(out),) if profile else ()
     command = command_line()
@@ -209,20 +212,20 @@ def train(  # noqa: PLR0913 - one argument per option
         f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on the validation split, trained in "
         f"{metrics['seconds']:.0f} s"
     )
-    click.echo(printable(f"{out / 'student.safetensors'}: {found}"))
+    echo(printable(f"{out / 'student.safetensors'}: {found}"))
 
 
 @distill.command()
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
     """List the recipes that train takes by name; with NAME, print that one."""
-    from edgedetr.distill.recipes import recipe_path, recipes, summary
+    from edgedetr.distill.recipes import recipe_path, recipe_text, recipes, summary
 
     if name:
-        click.echo(recipe_path(Path(name)).read_text(encoding="utf-8"), nl=False)
+        echo(recipe_text(recipe_path(Path(name))), nl=False)
         return
     for found, path in recipes().items():
-        click.echo(f"{found:24}{summary(path)}")
+        echo(f"{found:24}{summary(path)}")
 
 
 @distill.command()
@@ -274,9 +277,9 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     names = tuple(name.strip() for name in arms.split(","))
     plan = Plan(load_config(config, overrides), names, seeds, out)
     command = command_line()
-    found = run(plan, json_path or out / "comparison.json", command, click.echo, calibrate)
-    click.echo(as_text(found))
-    click.echo(printable(f"Open {out / 'comparison.html'}"))
+    found = run(plan, json_path or out / "comparison.json", command, echo, calibrate)
+    echo(as_text(found))
+    echo(printable(f"Open {out / 'comparison.html'}"))
 
 
 @click.command("import")
@@ -299,23 +302,26 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     show_default="the preprocessor's",
 )
 def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, int] | None) -> None:
-    """Import the detector or backbone SOURCE, with the answers that it has in its own library.
+    """Import the detector or backbone SOURCE, with the outputs that it has in its own library.
 
-    SOURCE is a name of the Hugging Face hub, a folder with config.json, preprocessor_config.json
-    and model.safetensors, or a safetensors file of RT-DETRv4. The checkpoint works in every
-    command: as a teacher, as a start, to export, to verify and to detect. A backbone (resnet50,
-    torchvision:resnet50, a name or folder of timm) is for student.backbone_weights.
+    SOURCE is a name of the Hugging Face hub, a detector of torchvision by its name
+    (torchvision:fcos_resnet50_fpn), a folder with config.json, preprocessor_config.json and
+    model.safetensors, or a safetensors file of RT-DETRv4 or torchvision. The checkpoint works in
+    every command: as a teacher, as a start, to export, to verify and to detect. A backbone
+    (resnet50, torchvision:resnet50, a name or folder of timm) is for student.backbone_weights.
     """
     from edgedetr.distill.weights.importing import import_model
     from edgedetr.distill.weights.source_backbone import import_backbone, is_backbone
     from edgedetr.distill.weights.source_place import source_place
 
     place = source_place(source)
+    read = [*place.glob("*config.json"), *place.glob("model*.safetensors")]
+    require_apart([output], read if place.is_dir() else [place])
     if is_backbone(place):
         if query_fade or input_hw:
             raise UsageError(f"{source} is a backbone; leave out --query-fade and --input-hw")
         kind = import_backbone(place, output, name=source)
-        click.echo(f"{output}: backbone {kind}; name it in student.backbone_weights")
+        echo(f"{output}: backbone {kind}; name it in student.backbone_weights")
         return
     model = import_model(
         place,
@@ -327,7 +333,7 @@ def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, in
     )
     millions = sum(p.numel() for p in model.network.parameters()) / 1e6
     height, width = model.spec.input_hw
-    click.echo(
+    echo(
         f"{output}: {model.family}, {millions:.1f} M parameters, {len(model.spec.class_names)} "
         f"classes, input {height} x {width} ({model.spec.resize})"
     )

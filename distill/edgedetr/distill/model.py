@@ -214,14 +214,14 @@ class Model:
             scale, shift = frame.repeat_interleave(counts, 0)[:, None].chunk(2, -1)
             moved = (outputs.boxes - shift.repeat(1, 1, 2)) / scale.repeat(1, 1, 2)
             outputs = replace(outputs, boxes=moved)
-        if self.class_map:
+        if self.rows:
             found = outputs.logits
             outputs = replace(
                 outputs,
-                logits=self.class_map.of_softmax(found),
-                deltas=self.class_map.of_boxes(outputs.deltas, found),
-                boxes=self.class_map.of_boxes(outputs.boxes, found),
-                known=self.class_map.known,
+                logits=self.rows.of_softmax(found),
+                deltas=self.rows.of_boxes(outputs.deltas, found),
+                boxes=self.rows.of_boxes(outputs.boxes, found),
+                known=self.rows.known,
             )
         return outputs
 

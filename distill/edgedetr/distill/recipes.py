@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.files import read_text
 from edgedetr.runtime.settings import nearest
 
 
@@ -35,10 +36,22 @@ def recipe_path(config: Path) -> Path:
     return found[config.name]
 
 
+def recipe_text(path: Path) -> str:
+    """Read a config.
+
+    Raises:
+        UsageError: If it cannot be read, or is no text of a config's size.
+    """
+    try:
+        return read_text(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a readable config: {error}") from error
+
+
 def summary(path: Path) -> str:
     """Return the first sentences of a recipe: its comment up to the first empty one."""
     words: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in recipe_text(path).splitlines():
         text = line.removeprefix("#").strip()
         if not line.startswith("#") or not text:
             break

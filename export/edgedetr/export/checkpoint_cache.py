@@ -11,8 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import click
-
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.hub import cache_folder
 from edgedetr.runtime.printable import printable
@@ -39,7 +38,7 @@ def exported(checkpoint: Path) -> Path:
     output = entry / f"{checkpoint.stem}.onnx"
     if _is_sound(output, hashed):
         return output
-    click.echo(printable(f"edgedetr: {checkpoint} is exported to {output}, once"), err=True)
+    echo(printable(f"edgedetr: {checkpoint} is exported to {output}, once"), err=True)
     entry.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(UNFINISHED, ".", entry.parent) as folder:
         _export(checkpoint, Path(folder) / "made" / output.name)

@@ -105,8 +105,6 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
             build.check_ends(spec)
             precision = build.precision()
             check_claims(claimed, precision.macs, path.name)
-            if options.dla:
-                build.check_dla(precision)
             compiled = build.compile(options, stops, on_step)
             notes = (*_lost(compiled.layers, precision, claimed, path.name), *compiled.notes)
         finally:

@@ -51,14 +51,22 @@ def joined_sha256(own: str, weights: Sequence[tuple[str, str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+MOST_BYTES = 2 << 30
+"""Largest ONNX file: protobuf has no larger ones."""
+MOST_EXTERNAL_BYTES = 4 << 30
+"""Most that the files of a model's external data have together, as in a package."""
+
+
 def external_files(path: Path) -> tuple[str, ...]:
     """Name the files that hold weights of an ONNX model, relative to its folder, sorted.
 
     What is no ONNX model names none.
 
     Raises:
-        ArtifactError: If one is missing or lies outside of the folder.
+        ArtifactError: If one is missing or lies outside of the folder, or they are too large.
     """
+    if path.stat().st_size > MOST_BYTES:
+        return ()
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError:
@@ -78,6 +86,11 @@ def external_files(path: Path) -> tuple[str, ...]:
             raise ArtifactError(
                 f"{path} has weights in {path.parent / name}, which is missing; put it there"
             )
+    size = sum((path.parent / name).stat().st_size for name in names)
+    if size > MOST_EXTERNAL_BYTES:
+        raise ArtifactError(
+            f"{path} has {size} bytes in other files, wanted at most {MOST_EXTERNAL_BYTES}"
+        )
     return tuple(sorted(names))
 
 

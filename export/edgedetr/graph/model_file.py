@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 from google.protobuf.message import DecodeError
 
+from edgedetr.graph.checksum import MOST_BYTES, external_files
 from edgedetr.graph.wiring import replace_items
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.spec import METADATA_KEY, ModelSpec, no_spec, spec_from_json
@@ -34,10 +35,15 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     Constants that are listed among the inputs, as old exporters do, are constants only.
 
     Raises:
-        ArtifactError: If the file is missing, damaged or breaks the ONNX standard.
+        ArtifactError: If the file is missing, damaged or too large, or breaks the ONNX standard.
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; wanted an ONNX model")
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise ArtifactError(
+            f"{path} has {size} bytes, wanted an ONNX model of at most {MOST_BYTES}"
+        )
+    external_files(path)
     try:
         model = onnx.load(path, format="protobuf")  # whatever its name ends with
         onnx.checker.check_model(model)

@@ -15,6 +15,7 @@ from edgedetr.runtime import __version__
 from edgedetr.runtime.commands.detect import detect
 from edgedetr.runtime.commands.device import device
 from edgedetr.runtime.commands.health import health
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.commands.run import run
 from edgedetr.runtime.commands.signals import end_by_signal, ended_in_order
 from edgedetr.runtime.errors import EdgeDetrError
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
 MOST_MESSAGE = 2000
 """Characters of an error's message at most; it may hold a whole argument."""
 _PATH = (
-    ("data", "data check ROOT", "is the data set in order?"),
-    ("distill", "distill train CONFIG", "teach the student"),
-    ("export", "export onnx CHECKPOINT", "to ONNX; then fp16 or qdq (INT8)"),
-    ("verify", "verify REFERENCE CANDIDATE", "does it still find the same?"),
-    ("report", "report RUN", "the students beside their teacher"),
-    ("package", "package MODEL", "signed, for the vehicle"),
-    ("detect", "detect MODEL --images FOLDER", "in images"),
-    ("run", "run MODEL --source CAMERA", "on a stream"),
+    ("data", "data check ROOT", "check labels and images"),
+    ("distill", "distill train CONFIG", "train the student"),
+    ("export", "export onnx CHECKPOINT", "export it; then fp16 or qdq (INT8)"),
+    ("verify", "verify REFERENCE CANDIDATE", "check that it still detects the same"),
+    ("report", "report RUN", "compare the students with their teacher"),
+    ("package", "package MODEL", "pack and sign it for the vehicle"),
+    ("detect", "detect MODEL --images FOLDER", "detect objects in images"),
+    ("run", "run MODEL --source CAMERA", "detect objects in a stream"),
 )
 """From data to the vehicle: command that must be installed, what to type, what for."""
 
@@ -115,11 +116,11 @@ def _status() -> int:
     except SystemExit as ended:
         result = ended.code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        echo(error.format_message())
         result = error.exit_code
     except (click.Abort, click.ClickException, EdgeDetrError, OSError) as error:
         text, result = _known(error)
-        click.echo(f"edgedetr: {shortened(printable(text), MOST_MESSAGE)}", err=True)
+        echo(f"edgedetr: {shortened(printable(text), MOST_MESSAGE)}", err=True)
     return result if isinstance(result, int) else 0
 
 

@@ -109,7 +109,8 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ValueError("it is no regular file")
     with Path(path).open("rb") as file:
-        data = file.read(most + 1)
+        size = os.fstat(file.fileno()).st_size or most  # what the system makes up has none
+        data = file.read(min(size, most) + 1)
     if len(data) > most:
         raise ValueError(f"it is larger than {most / 2**20:g} MiB")
     return data
@@ -123,6 +124,26 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT_BYTES) -> str:
         OSError: If it cannot be read.
     """
     return read_bytes(path, most).decode("utf-8-sig")
+
+
+def in_any_case(path: Path) -> Path:
+    """Return a file, or where it is missing, the one whose suffix has another case.
+
+    Cameras and Windows write ``.JPG`` and ``.TXT`` where labels and lists say ``.jpg``, ``.txt``.
+    """
+    if os.path.isfile(path):  # noqa: PTH113 - Path raises where a name is too long
+        return path
+    suffixes = (path.suffix.lower(), path.suffix.upper())
+    others = [path.with_suffix(suffix) for suffix in suffixes if suffix != path.suffix]
+    return next((other for other in others if os.path.isfile(other)), path)  # noqa: PTH113
+
+
+def files_with(folder: Path, suffix: str) -> list[Path]:
+    """List a folder's files of a suffix, in upper or lower case, by name; not the hidden ones."""
+    if not folder.is_dir():
+        return []
+    named = (p for p in folder.iterdir() if p.suffix.lower() == suffix and p.name[0] != ".")
+    return sorted(named)
 
 
 def without_nan(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold

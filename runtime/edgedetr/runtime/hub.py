@@ -8,20 +8,26 @@ from pathlib import Path
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILE_SUFFIX = re.compile(r"\.[A-Za-z]\w*")
+TORCHVISION = "torchvision:"
+"""What a name of torchvision's begins with."""
 CONFIG = "config.json"
 
 
 def is_foreign(source: str | os.PathLike[str]) -> bool:
-    """Tell whether a source is a folder of transformers, or else a name of the hub.
+    """Tell whether a source is a folder of transformers, or a name of the hub or of torchvision.
 
     What ends like a file, and whatever exists under its name, is none.
 
     >>> is_foreign("ustc-community/dfine-large-coco"), is_foreign("runs/student.onnx")
     (True, False)
+    >>> is_foreign("torchvision:fcos_resnet50_fpn")
+    True
     """
     path = Path(source)
     if path.exists():
         return (path / CONFIG).is_file()
+    if os.fspath(source).startswith(TORCHVISION):
+        return True
     is_file = FILE_SUFFIX.fullmatch(path.suffix) is not None
     return NAME.fullmatch(os.fspath(source)) is not None and not is_file
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import DataError, UsageError
-from edgedetr.runtime.files import read_text
+from edgedetr.runtime.files import files_with, in_any_case, read_text
 from edgedetr.runtime.images import list_images
 from edgedetr.runtime.settings import nearest
 
@@ -28,9 +28,9 @@ def image_paths(root: str | os.PathLike[str], split: str) -> dict[str, Path]:
     found = _images_by_frame(root / "training" / "image_2")
     if split == "all":
         return found
-    listing = root / "ImageSets" / f"{split}.txt"
+    listing = in_any_case(root / "ImageSets" / f"{split}.txt")
     if not listing.is_file():
-        have = sorted(p.stem for p in listing.parent.glob("[!.]*.txt"))
+        have = [p.stem for p in files_with(listing.parent, ".txt")]
         raise DataError(
             f"{listing}: no such list; wanted one frame name a line for the split {split!r}"
             f"{nearest(split, ['all', *have])}"
@@ -92,6 +92,6 @@ def check_folder(folder: Path, replaced: Collection[str] = ()) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; choose a folder for the results")
-    others = sorted({path.stem for path in folder.glob("*.txt")} - set(replaced))
+    others = sorted({path.stem for path in files_with(folder, ".txt")} - set(replaced))
     if others:
         raise UsageError(f"{folder} holds other results ({others[0]}.txt); choose another folder")

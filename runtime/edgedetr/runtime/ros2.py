@@ -5,8 +5,9 @@
     python -m edgedetr.runtime.ros2 --ros-args -p model:=student.onnx -r image:=/camera/image
 
 Parameters: ``model`` (file or package), ``threshold``, ``public_key`` and ``state`` (for packages),
-``backend`` (empty: chosen). Topics: ``image``, ``detections``. Only the newest image waits: what a
-busy detector cannot take is dropped by the subscription.
+``backend`` (empty: chosen). Topics: ``image``, ``detections``; the checkout's launch file
+``runtime/edgedetr_launch.py`` sets them. Only the newest image waits: what a busy detector cannot
+take is dropped by the subscription.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from edgedetr.runtime.conversions.coco import to_coco
 from edgedetr.runtime.conversions.kitti import to_kitti
 from edgedetr.runtime.conversions.yolo import to_yolo
 from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.files import MOST_TEXT_BYTES
 from edgedetr.runtime.kitti import check_folder, result_path
 
 if TYPE_CHECKING:
@@ -71,9 +72,10 @@ def _check_no_labels(path: Path, columns: int) -> None:
     """Stop where a file has as many columns as labels, which have no score."""
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        if any(len(line.split()) == columns for line in lines):
-            raise UsageError(f"{path} holds labels, not results; choose another folder for --out")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = file.read(MOST_TEXT_BYTES).splitlines()
+    if any(len(line.split()) == columns for line in lines):
+        raise UsageError(f"{path} holds labels, not results; choose another folder for --out")
 
 
 class _Kitti:

@@ -36,3 +36,10 @@ def test_a_report_of_the_command_is_read(reported_run):
     record = read_report(reported_run / "report.json")
     assert list(record.models) == ["teacher", "student", "student.int8"]
     assert record.teacher()["ap50"] == 1
+
+
+def test_texts_of_a_report_stay_on_their_line(report_json):
+    processor = {"processor": "CPU\nall fine", "cores": 2}
+    record = read_report(report_json(student="s\n\x1b[2Jall fine", machine=processor))
+    assert "s \\x1b[2Jall fine" in record.models
+    assert record.machine == "CPU all fine, 2 cores"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgedetr.distill.data import open_dataset
+from edgedetr.distill.data.citypersons import read
 from edgedetr.distill.dataset_survey import survey
 
 if TYPE_CHECKING:
@@ -57,3 +58,16 @@ def test_a_bad_box_is_named(
     (problem,) = survey(folder(tmp_path, write_image, [person(), entry])).problems
     assert "objects[1]: " in problem
     assert message in problem
+
+
+def test_citypersons_own_reader_has_the_same_boxes(tmp_path: Path, write_image: Write) -> None:
+    annotation: Any = pytest.importorskip("cityscapesscripts.helpers.annotation")
+    labels: Any = pytest.importorskip("cityscapesscripts.helpers.labels_cityPersons")
+    given = [person(label) for label in labels.name2labelCp]
+    root = folder(tmp_path, write_image, [*given])
+    theirs = annotation.Annotation(annotation.CsObjectType.BBOX2D)
+    theirs.fromJsonFile(str(next(root.glob("gtBboxCityPersons/**/*.json"))))
+    (frame,) = read(root, "val").frames
+    assert [list(obj.box) for obj in frame.objects] == [obj.bbox_amodal for obj in theirs.objects]
+    ignored = [labels.name2labelCp[obj.label].ignoreInEval for obj in theirs.objects]
+    assert [obj.is_ignored for obj in frame.objects] == ignored

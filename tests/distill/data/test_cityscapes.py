@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edgedetr.distill.data import open_dataset
-from edgedetr.distill.data.cityscapes import CLASSES
+from edgedetr.distill.data.cityscapes import CLASSES, read
 from edgedetr.distill.dataset_survey import survey
 from edgedetr.runtime.errors import DataError
 
@@ -74,3 +74,22 @@ def test_the_classes_are_those_that_cityscapes_tells_apart() -> None:
     """Held to Cityscapes' own table of labels."""
     labels: Any = pytest.importorskip("cityscapesscripts.helpers.labels", exc_type=ImportError)
     assert {row.name for row in labels.labels if row.hasInstances} == set(CLASSES)
+
+
+def test_cityscapes_own_reader_has_the_same_outer_boxes(tmp_path: Path, write_image: Write) -> None:
+    annotation: Any = pytest.importorskip("cityscapesscripts.helpers.annotation")
+    bus = {"label": "bus", "polygon": [[60, 5], [90, 7], [75, 33.5]]}
+    root = folder(tmp_path, write_image, [CAR, bus, {**CAR, "deleted": 1}])
+    theirs = annotation.Annotation(annotation.CsObjectType.POLY)
+    theirs.fromJsonFile(str(next(root.glob("gtFine/**/*.json"))))
+    wanted = [
+        (
+            obj.label,
+            (*map(min, zip(*obj.polygon, strict=True)), *map(max, zip(*obj.polygon, strict=True))),
+        )
+        for obj in theirs.objects
+        if not obj.deleted
+    ]
+    (frame,) = read(root, "train").frames
+    assert [(obj.name, obj.box) for obj in frame.objects] == wanted
+    assert frame.hw == (theirs.imgHeight, theirs.imgWidth)

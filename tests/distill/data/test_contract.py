@@ -142,6 +142,25 @@ def test_classes_that_are_not_there_are_refused(kind: str, tmp_path: Path, scene
         open_dataset(kind, root, "train", ("zebra",))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_suffixes_in_upper_case_are_those_in_lower_case(
+    kind: str, tmp_path: Path, scenes: Scenes
+) -> None:
+    root = tmp_path / "set"
+    _, classes = written(kind, root, scenes)
+    before = {split: open_dataset(kind, root, split, classes) for split in ("train", "val", "all")}
+    for path in [path for path in root.rglob("*") if path.suffix in {".png", ".txt", ".xml"}]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    assert formats_of(root) == [kind]
+    assert survey(root).problems == []
+    for split, wanted in before.items():
+        found = open_dataset("auto", root, split, classes)
+        assert found.ids == wanted.ids
+        assert [p.suffix for p in split_images(root, split)] == [".PNG"] * len(wanted)
+        assert [t.boxes.tolist() for t in found.truths] == [t.boxes.tolist() for t in wanted.truths]
+        assert found[0].frame.image.shape == (80, 100, 3)
+
+
 def test_an_unknown_format_suggests_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="no 'yol' in data; did you mean 'yolo'"):
         open_dataset("yol", tmp_path, "train", ("car",))

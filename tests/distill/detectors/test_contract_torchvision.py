@@ -30,7 +30,7 @@ def from_torchvision(model, image):
     network.score_thresh = scores.flatten().topk(301).values[-1]
     counts = [x.shape[2] * x.shape[3] * model.anchor_kinds for x in levels]
     outputs = {k: v.split(counts, 1) for k, v in outputs.items()}
-    anchors = list(network.anchor_generator.on(levels).split(counts))
+    anchors = list(network.anchor_generator.on(levels, HW).split(counts))
     return network.postprocess_detections(outputs, [anchors], [HW])[0]
 
 
@@ -49,7 +49,7 @@ def test_cells_in_ignored_areas_have_no_class_loss_but_objects_there_do(
 
     left = [(0.25, 0.5, 0.5, 1.0)]
     with torch.no_grad():
-        anchors = model.network.anchor_generator.on(model.encode(images[:1]).levels)
+        anchors = model.network.anchor_generator.on(model.encode(images[:1]).levels, HW)
     middle = (anchors[:, 0] + anchors[:, 2]) / 2
     small = (anchors[:, 2] - anchors[:, 0]) < 16
     inside, outside = small & (middle < 40), small & (middle > 56)
@@ -103,22 +103,3 @@ def test_regions_are_the_most_certain_predictions(family, make_model, images):
     for regions, predicted in zip(found.boxes, boxes, strict=True):
         best = box_convert(predicted[0], "cxcywh", "xyxy")
         torch.testing.assert_close(regions[0], best, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_training_on_two_images_lowers_the_loss(family, make_model, images, targets):
-    model = make_model(family)
-    model.network.train()
-    optimizer = torch.optim.AdamW(model.network.parameters(), 1e-3)
-    images = images.contiguous(memory_format=torch.channels_last)
-    totals = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for _ in range(15):
-            losses, _ = model.training_pass(images, targets)
-            total = torch.stack(list(losses.values())).sum()
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
-            totals.append(total.item())
-    assert sum(totals[-3:]) < 0.5 * sum(totals[:3])

@@ -6,7 +6,7 @@ from edgedetr.distill.detectors import retinanet
 def test_a_cell_has_three_sizes_and_three_ratios(make_model):
     network = make_model("retinanet").network
     assert retinanet.anchor_kinds(network) == 9
-    anchors = network.anchor_generator.on([torch.zeros(1, 1, 1, 1)] * 5)[:9]
+    anchors = network.anchor_generator.on([torch.zeros(1, 1, 1, 1)] * 5, (8, 8))[:9]
     sizes = (anchors[:, 2:] - anchors[:, :2]).tolist()
     # height over width is 1/2, 1 and 2; the smallest square is two strides of 4 pixels
     assert {(w < h) - (w > h) for w, h in sizes} == {-1, 0, 1}

@@ -1,5 +1,7 @@
 """The counts of a few frames, worked out by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,15 @@ def test_nothing_is_nothing():
     assert clear([]) == clear([frame([], [], [])])
     assert identity([]).hits == 0
     assert hota([]).hits.tolist() == [0.0] * 19
+
+
+def test_memory_is_for_pairs_that_meet_not_for_all():
+    """3000 objects, each followed by a track of its own: all pairs would be 1.4 GB."""
+    frames = [frame([k], [k], [[0.7]]) for k in range(3000)]
+    tracemalloc.start()
+    followed, same = hota(frames), identity(frames)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+    assert (same.hits, same.misses, same.alarms) == (3000, 0, 0)
+    assert followed.association[0] == pytest.approx(3000)

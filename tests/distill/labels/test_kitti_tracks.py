@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from edgedetr.distill.labels import kitti_tracks
 from edgedetr.distill.labels.kitti_tracks import read_tracks
 from edgedetr.runtime.errors import DataError
 
@@ -39,6 +40,17 @@ def test_bad_lines_are_named(tmp_path, text, message):
     path = tmp_path / "0000.txt"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
+        read_tracks(path)
+
+
+def test_a_frame_has_so_many_boxes_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(kitti_tracks, "MOST_BOXES", 2)
+    path = tmp_path / "0000.txt"
+    lines = [ROW.replace(" 12 ", f" {track} ") for track in range(3)]
+    path.write_text("\n".join(lines[:2]), encoding="utf-8")
+    assert len(read_tracks(path)) == 2
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(DataError, match="frame 3 has 3 boxes, wanted at most 2"):
         read_tracks(path)
 
 

@@ -33,6 +33,20 @@ def test_an_image_is_linked_and_copied_where_no_link_can_be(tmp_path, monkeypatc
     assert not (tmp_path / "two" / "a.png").samefile(source)
 
 
+def test_a_full_disk_names_the_copy(tmp_path, monkeypatch):
+    def no_link(*_):
+        raise OSError(18, os.strerror(18))
+
+    def full(source, _):
+        raise OSError(28, os.strerror(28), str(source))
+
+    monkeypatch.setattr("edgedetr.distill.labels.writing.os.link", no_link)
+    monkeypatch.setattr("edgedetr.distill.labels.writing.shutil.copyfile", full)
+    target = tmp_path / "new" / "a.png"
+    with pytest.raises(OSError, match=r"No space left on device: '.*new/a\.png'"):
+        place_image(tmp_path / "old.png", target)
+
+
 def test_names_that_would_share_a_file_are_refused():
     frames = [CheckedFrame(Path(f"{folder}/a.png"), "a", (1, 1), []) for folder in "xy"]
     require_own_names(frames[:1])

@@ -19,7 +19,7 @@ def test_the_published_backbones_have_five_levels_of_the_right_strides():
 def test_anchors_lie_at_the_true_strides():
     anchors = PyramidAnchors(4, [2.0], [0.5, 2.0])
     levels = [torch.zeros(1, 1, -(-96 // s), -(-64 // s)) for s in (4, 8, 16, 32, 64)]
-    boxes = anchors.on(levels)
+    boxes = anchors.on(levels, (96, 64))
     assert len(boxes) == 2 * (24 * 16 + 12 * 8 + 6 * 4 + 3 * 2 + 2 * 1)
     assert boxes[:3].tolist() == [[-6, -3, 6, 3], [-3, -6, 3, 6], [-2, -3, 10, 3]]
     assert boxes[-4:].tolist() == [  # 3 rows of stride 32 become 2 of stride 64

@@ -29,6 +29,7 @@ def _errors(targets, out):
             (found * weights[rows]).sum().backward()
         pairs = [(found, wanted[rows])]
         for mine, theirs in zip(network.parameters(), alone.parameters(), strict=True):
+            assert mine.grad is not None
             pairs.append((processes.sums.total(mine.grad), theirs.grad))
         pairs += zip(network.buffers(), alone.buffers(), strict=True)
     off = [(a - b).abs().max().item() for a, b in pairs]

@@ -2,7 +2,8 @@ import pytest
 import torch
 from transformers import YolosConfig, YolosForObjectDetection
 
-from edgedetr.distill.networks.transformers_model import config_from, network_from
+from edgedetr.distill.networks import transformers_model
+from edgedetr.distill.networks.transformers_model import bounded, config_from, network_from
 from edgedetr.runtime.errors import ArtifactError
 
 OPTIONS = {
@@ -49,3 +50,46 @@ def test_tensors_of_another_shape_are_refused():
 def test_a_value_that_transformers_refuses_is_named():
     with pytest.raises(ArtifactError, match=r"transformers refuses .*num_detection_tokens"):
         config_from(YolosConfig, {"num_detection_tokens": "many"}, 3)
+
+
+@pytest.mark.parametrize("given", [None, {}])
+@pytest.mark.parametrize(
+    "options", [{"hidden_act": "__import__('os')"}, {"num_attention_heads": 0}]
+)
+def test_what_no_network_can_be_made_of_is_one_line(options, given):
+    with pytest.raises(ArtifactError, match=r"cannot make a Yolos\w+ of its config \(") as caught:
+        network(given, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [0, -5])
+def test_no_queries_are_refused(count):
+    with pytest.raises(ArtifactError, match=f"num_detection_tokens = {count}, wanted 1 or more"):
+        network(num_detection_tokens=count)
+
+
+def test_giant_inputs_are_refused():
+    with pytest.raises(ArtifactError, match=r"image_size = .*1000000.*, wanted at most 16384"):
+        network(image_size=[32, 10**6])
+
+
+@pytest.mark.parametrize("options", [{"hidden_size": 10**7}, {"num_detection_tokens": 10**9}])
+def test_a_network_that_dwarfs_its_weights_is_not_made(options):
+    given = network().state_dict()
+    with pytest.raises(ArtifactError, match=r"asks for a network of \d+ parameters and more"):
+        network(given, **options)
+
+
+def test_a_network_has_so_many_tensors_and_no_more(monkeypatch):
+    monkeypatch.setattr(transformers_model, "MOST_TENSORS", 30)
+    given = network().state_dict()
+    with pytest.raises(ArtifactError, match="asks for a network"):
+        network(given, num_hidden_layers=10**6)
+
+
+def test_the_bound_ends_with_its_block():
+    with bounded(1):
+        torch.nn.Linear(10, 10)
+    torch.nn.Linear(1000, 1001)
+    with pytest.raises(ArtifactError, match="its weights are 1;"), bounded(1):
+        torch.nn.Linear(1000, 1001)

@@ -1,11 +1,13 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from edgedetr.distill.weights.checkpoint import load_model, save_model
+from edgedetr.distill.weights.importing import import_model
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 from edgedetr.runtime.plugins import names
@@ -103,3 +105,15 @@ def test_a_changed_file_does_not_match_its_manifest(tmp_path, make_model):
     manifest_path(path).write_text("{}", encoding="utf-8")
     with pytest.raises(ArtifactError, match="not a manifest"):
         read_manifest(path)
+
+
+def test_an_architecture_that_dwarfs_its_file_is_refused(tmp_path, foreign):
+    path = tmp_path / "m.safetensors"
+    model = import_model(foreign(), path)
+    own = model.architecture
+    assert own
+    config = {**own.config, "decoder_ffn_dim": 10**8}
+    hostile = replace(model, architecture=replace(own, config=config))
+    save_model(path, hostile, command="a test")
+    with pytest.raises(ArtifactError, match=r"its config asks for a network of \d+ parameters"):
+        load_model(path)

@@ -36,3 +36,13 @@ def test_a_damaged_processor_is_one_line(tmp_path):
     source = beside(tmp_path, image_mean=[0.5, 0.5], image_std=[1, 1])
     with pytest.raises(ArtifactError, match=r"preprocessor_config\.json: not a readable"):
         normalization_of(source)
+
+
+def test_what_was_brought_says_it_without_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEDETR_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", None)
+    place = tmp_path / "hub" / "timm" / "resnet18.tv_in1k"
+    place.mkdir(parents=True)
+    content = {"pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]}}
+    (place / "config.json").write_text(json.dumps(content))
+    assert normalization_of("resnet18") == ((0.1, 0.2, 0.3), (1, 2, 3))

@@ -53,7 +53,9 @@ def test_a_backbone_is_imported_and_a_student_starts_from_it(
         x = source.maxpool(source.relu(source.bn1(source.conv1(images))))
         wanted = source.layer4(source.layer3(source.layer2(source.layer1(x))))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
-    with pytest.raises(ArtifactError, match=r"is a backbone alone; name it in student\.backbone"):
+    with pytest.raises(
+        ArtifactError, match=r"is a backbone alone, no detector; name it in student\.backbone"
+    ):
         load_model(path)
 
 

@@ -1,10 +1,13 @@
 """Names of the traced graph say where a node belongs; what cannot be traced says why."""
 
+from dataclasses import replace
+
 import onnx
 import pytest
 
 pytest.importorskip("torch")
 
+from edgedetr.distill.model import Architecture
 from edgedetr.export.transforms.trace import trace
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
@@ -32,3 +35,14 @@ def test_a_size_that_the_network_cannot_read_is_named(make_model, tmp_path, inpu
     with pytest.raises(ArtifactError, match=message):
         trace(model, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_foreign_network_that_cannot_run_says_so(make_model, tmp_path, monkeypatch):
+    model = replace(make_model("d_fine", "edge-micro"), architecture=Architecture({}, 2))
+    monkeypatch.setattr(type(model.network), "forward", fails)
+    with pytest.raises(ArtifactError, match=r"cannot run at .*: k out of range; import it again"):
+        trace(model, tmp_path / "m.onnx")
+
+
+def fails(*_args, **_options):
+    raise RuntimeError("k out of range\nin line 3")

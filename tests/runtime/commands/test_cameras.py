@@ -75,6 +75,14 @@ def test_a_port_for_each_camera():
     assert CameraOptions(1, None, None, False, HealthOptions()).of_each(2)[1].out is None
 
 
+@pytest.mark.parametrize("video", [".", ""])
+def test_a_folder_is_no_video_of_several_cameras(edgedetr, tiny_onnx, folders, video):
+    sources = ("--source", folders[0], "--source", folders[1])
+    code, _, error = edgedetr("run", tiny_onnx(), *sources, "--video", video)
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert "--video . is a folder; name an MP4 file" in error
+
+
 def test_ports_end(edgedetr, tiny_onnx, folders):
     sources = ("--source", folders[0], "--source", folders[1])
     code, _, error = edgedetr("run", tiny_onnx(), *sources, "--metrics-port", 65_535)

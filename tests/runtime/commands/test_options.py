@@ -73,3 +73,33 @@ def test_no_command_writes_over_what_it_reads(tmp_path, monkeypatch, arguments):
     result = CliRunner().invoke(edgedetr, arguments)
     assert isinstance(result.exception, UsageError)
     assert model.read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "kitti", "--labels", "in", "--detections", "o", "--json", "in/0.txt"],
+        ["evaluate", "data", "--data", "o", "--detections", "in", "--json", "in/0.txt"],
+        ["evaluate", "tracks", "--labels", "o", "--tracks", "in", "--json", "other.txt"],
+        ["data", "check", "in", "--json", "in/sub/0.PNG"],
+        ["data", "view", "in", "-o", "in/0.txt"],
+        ["verify", "a.onnx", "b.onnx", "--images", "in", "--html", "in/sub/0.PNG"],
+        ["calib", "collect", "a.onnx", "--images", "in", "-o", "in/sub/0.PNG"],
+        ["bench", "latency", "a.onnx", "--images", "in", "--json", "in/../in/0.txt"],
+        ["import", "hub", "-o", "hub/model.safetensors"],
+        ["import", "hub", "-o", "hub/config.json"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_writes_over_a_file_of_a_folder_that_it_reads(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/0.txt", "in/sub/0.PNG", "hub/model.safetensors", "hub/config.json"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{}")
+    (tmp_path / "hub" / "preprocessor_config.json").touch()
+    (tmp_path / "other.txt").symlink_to(tmp_path / "in" / "0.txt")
+    result = CliRunner().invoke(edgedetr, arguments)
+    assert isinstance(result.exception, UsageError), result.exception
+    assert "is an input of the same command" in str(result.exception)
+    assert (tmp_path / arguments[-1]).read_bytes() == b"{}"

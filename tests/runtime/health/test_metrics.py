@@ -56,6 +56,16 @@ def test_port_is_free_again_and_taken_ports_are_told():
         check(f"http://127.0.0.1:{port}")
 
 
+@pytest.mark.parametrize("address", [f"{'a' * 70}.x", "a..b", "256.1.1.1"])
+def test_an_address_that_is_none_is_one_line(address):
+    with (
+        pytest.raises(UsageError, match=r"port 0 of .* is not available: ") as error,
+        served(HealthMonitor(1), 0, address),
+    ):
+        pass
+    assert "\n" not in str(error.value)
+
+
 def test_other_programs_and_wrong_addresses_are_told():
     class Quiet(http.server.SimpleHTTPRequestHandler):
         @override

@@ -84,3 +84,28 @@ def test_a_size_that_the_header_does_not_say_is_refused(tmp_path: Path) -> None:
     for read in (read_image, image_hw):
         with pytest.raises(DataError, match=r"later\.jpg"):
             read(path)
+
+
+def test_a_file_of_far_more_data_than_pixels_is_not_decoded(tmp_path: Path) -> None:
+    """Both would be decoded, in minutes: thousands of scans, and bytes behind the pixels."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    whole, many = tmp_path / "whole.jpg", tmp_path / "many.jpg"
+    whole.write_bytes(data[:-2] + 20 * scan + data[-2:])
+    assert read_image(whole).shape == (64, 64, 3)
+    many.write_bytes(data[:-2] + 60 * scan + data[-2:])
+    pixels = b"".join(b"\0" + bytes(3 * 64) for _ in range(64))
+    padded = tmp_path / "padded.png"
+    noise = zlib.compress(pixels + np.random.default_rng(0).bytes(200_000))
+    head = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", noise), (b"IEND", b""))
+    padded.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in chunks))
+    for path in (many, padded):
+        with pytest.raises(DataError, match="of far more data than pixels"):
+            read_image(path)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))

@@ -1,6 +1,7 @@
 """A vehicle does not go back to an older package, signed or not."""
 
 import json
+import os
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
@@ -64,9 +65,23 @@ def test_a_damaged_state_refuses(tmp_path, text):
     assert (tmp_path / STATE).read_text(encoding="utf-8") == text
 
 
-def test_a_state_that_cannot_be_written_to_closes_what_was_opened(tmp_path):
+@pytest.mark.parametrize("kind", ["file", "pipe", "loop"])
+def test_a_state_that_is_no_folder_keeps_nothing_out_and_says_so(tmp_path, kind):
     state = tmp_path / "state"
-    state.write_bytes(b"")
+    {"file": Path.touch, "pipe": os.mkfifo, "loop": lambda p: p.symlink_to(p)}[kind](state)
+    with pytest.raises(ArtifactError, match="state is no folder, so nothing keeps out older"):
+        CounterKeeper(state).check(99, PACKAGE, is_trusted=True)
+
+
+def test_a_state_that_leads_nowhere_refuses(tmp_path):
+    (tmp_path / STATE).symlink_to(tmp_path / "nothing")
+    with pytest.raises(ArtifactError, match="does not hold the lowest counter"):
+        CounterKeeper(tmp_path).check(99, PACKAGE, is_trusted=True)
+
+
+def test_a_state_that_cannot_be_written_to_closes_what_was_opened(tmp_path):
+    state = tmp_path / "file" / "state"
+    state.parent.write_bytes(b"")
     keeper, closed = CounterKeeper(state), []
     keeper.check(1, PACKAGE, is_trusted=True)
     with pytest.raises(ArtifactError, match="state must be a folder that can be written to"):

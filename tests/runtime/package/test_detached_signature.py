@@ -1,11 +1,12 @@
 """Signatures beside a file."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from edgedetr.export.package.keys import keygen
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.package.detached_signature import (
     signature_path,
     signer_of,
@@ -51,3 +52,8 @@ def test_a_file_that_is_too_large(signed):
     path, _ = signed
     with pytest.raises(ArtifactError, match="is no signature"):
         signer_of(path, 4)
+
+
+def test_a_path_without_a_name_has_no_signature():
+    with pytest.raises(UsageError, match=r"\. is no file; name one"):
+        signature_path(Path())

@@ -7,7 +7,8 @@ import pytest
 
 from edgedetr.runtime import Detections
 from edgedetr.runtime.errors import UsageError
-from edgedetr.runtime.stream.tracking import LOST_NS, Tracker
+from edgedetr.runtime.stream import tracking
+from edgedetr.runtime.stream.tracking import LEAST_PERIOD_NS, LOST_NS, Tracker
 
 PERIOD_NS = 33_000_000
 
@@ -65,6 +66,35 @@ def test_a_weak_detection_continues_a_track_and_starts_none(tracker):
 def test_an_empty_frame_is_no_trouble(tracker):
     assert tracker.update(found(), 0).tolist() == []
     assert tracker.update(found((1, 0, 0.9)), PERIOD_NS).tolist() == [1]
+
+
+@pytest.mark.parametrize("period_ns", [-1, 0, 1, LEAST_PERIOD_NS - 1])
+def test_a_period_that_takes_ever_more_steps_is_refused(period_ns):
+    with pytest.raises(UsageError, match=f"the period is {period_ns} ns, give at least 1000000"):
+        Tracker(period_ns)
+
+
+def test_a_gap_has_so_many_steps_and_no_more(monkeypatch):
+    pytest.importorskip("edgefirst.tracker")
+    steps: list[int] = []
+
+    def step(*given):
+        steps.append(given[-1])
+        return [None]
+
+    monkeypatch.setattr(tracking, "_step", step)
+    quickest = Tracker(LEAST_PERIOD_NS)
+    for time_ns in (0, 2**64 - 1):
+        quickest.update(found((100, 0, 0.9)), time_ns)
+    assert len(steps) == 2 + LOST_NS // LEAST_PERIOD_NS - 1
+
+
+@pytest.mark.parametrize("time_ns", [-1, 2**64, 10**400])
+def test_a_time_that_is_none_is_refused_and_changes_nothing(tracker, time_ns):
+    tracker.update(found((100, 0, 0.9)), 0)
+    with pytest.raises(UsageError, match="cannot be tracked; give times from 0 to 2"):
+        tracker.update(found((100, 0, 0.9)), time_ns)
+    assert tracker.update(found((110, 0, 0.9)), PERIOD_NS).tolist() == [1]
 
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch):

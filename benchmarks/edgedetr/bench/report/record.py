@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgedetr.bench.report.contents import TEACHER
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
+from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     import os
@@ -51,11 +52,11 @@ def read_report(path: str | os.PathLike[str]) -> ReportRecord:
         data, machine = values["data"], values["machine"]
         return ReportRecord(
             str(path),
-            str(values["verdict"]),
-            {str(model["name"]): dict(_figures(model)) for model in values["models"]},
+            printable(str(values["verdict"])),
+            {printable(str(model["name"])): dict(_figures(model)) for model in values["models"]},
             int(data["frames"]),
-            f"{data['root']} ({data['format']}, {data['split']})",
-            f"{machine['processor']}, {machine['cores']} cores",
+            printable(f"{data['root']} ({data['format']}, {data['split']})"),
+            printable(f"{machine['processor']}, {machine['cores']} cores"),
         )
     except OSError as error:
         raise ArtifactError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.commands.options import PATH, format_option, require_apart
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
 
@@ -36,18 +37,19 @@ def kitti(labels: Path, detections: Path, out: Path | None) -> None:
     """Compute KITTI's AP11 and AP40 of 2-D boxes, over the frames that have a result file."""
     from edgedetr.distill.evaluation.kitti import CLASSES, DIFFICULTIES, evaluate_kitti
 
+    require_apart([out], [])
     start = perf_counter_ns()
     scores = evaluate_kitti(labels, detections)
     seconds = (perf_counter_ns() - start) / 1e9
     if out:
         write_text(out, json.dumps({**scores.as_dict(), "seconds": seconds}))
-    click.echo(f"{'per cent':16}{''.join(f'{name:>10}' for name in DIFFICULTIES)}")
+    echo(f"{'per cent':16}{''.join(f'{name:>10}' for name in DIFFICULTIES)}")
     for rule, table in (("AP11", scores.ap11), ("AP40", scores.ap40)):
         for name, row in zip(CLASSES, table, strict=True):
-            click.echo(f"{rule} {name:11}{''.join(_figure(value, 10) for value in row)}")
+            echo(f"{rule} {name:11}{''.join(_figure(value, 10) for value in row)}")
     for note in scores.notes:
-        click.echo(note, err=True)
-    click.echo(f"{scores.frames} frames, {scores.detections} detections, {seconds:.1f} s")
+        echo(printable(note), err=True)
+    echo(f"{scores.frames} frames, {scores.detections} detections, {seconds:.1f} s")
 
 
 @evaluate.command()
@@ -77,6 +79,7 @@ def of_data(root: Path, kind: str | None, split: str, detections: Path, out: Pat
     """Compute COCO's AP of results in any format against labels in any format."""
     from edgedetr.distill.evaluation.saved import evaluate_saved
 
+    require_apart([out], [detections])
     scores = evaluate_saved(root, detections, split, kind)
     if out:
         write_text(out, json.dumps(scores.as_dict()))
@@ -95,27 +98,28 @@ def tracks(labels: Path, tracks: Path, out: Path | None) -> None:
     """
     from edgedetr.distill.evaluation.tracks import evaluate_tracks
 
+    require_apart([out], [])
     scores = evaluate_tracks(labels, tracks)
     if out:
         write_text(out, json.dumps(scores.as_dict()))
     shown = ("hota", "det_a", "ass_a", "mota", "motp", "idf1")
     heads = ("HOTA", "DetA", "AssA", "MOTA", "MOTP", "IDF1")
     counts = ("hits", "misses", "alarms", "switches")
-    click.echo(f"{'':12}{''.join(f'{head:>10}' for head in (*heads, *counts))}")
+    echo(f"{'':12}{''.join(f'{head:>10}' for head in (*heads, *counts))}")
     for name, part in scores.classes.items():
         figures = "".join(_figure(getattr(part, key), 10) for key in shown)
         numbers = "".join(f"{getattr(part, key):10}" for key in counts)
-        click.echo(f"{name:12}{figures}{numbers}")
+        echo(f"{name:12}{figures}{numbers}")
     for note in scores.notes:
-        click.echo(printable(note), err=True)
+        echo(printable(note), err=True)
 
 
 def _show_coco(scores: CocoScores) -> None:
     """Print AP and AP50 by class."""
-    click.echo(f"{'':16}{'AP':>8}{'AP50':>8}")
+    echo(f"{'':16}{'AP':>8}{'AP50':>8}")
     rows = zip(scores.class_names, scores.ap_by_class, scores.ap50_by_class, strict=True)
     for name, ap, ap50 in (*rows, ("mean", scores.ap, scores.ap50)):
-        click.echo(f"{name:16}{_figure(ap, 8)}{_figure(ap50, 8)}")
+        echo(f"{name:16}{_figure(ap, 8)}{_figure(ap50, 8)}")
 
 
 def _figure(value: float, width: int) -> str:

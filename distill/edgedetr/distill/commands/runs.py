@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
 
@@ -21,7 +22,7 @@ SORTS = ("date", "name", "state", "steps", "ap")
     type=click.Choice(SORTS),
     default="date",
     show_default=True,
-    help="By what; the newest, the furthest and the best come first.",
+    help="Sort key; the newest, furthest or best run comes first.",
 )
 @click.option("--json", "out", type=PATH, help="Write the figures to this file.")
 def runs(folder: Path, sort: str, out: Path | None) -> None:
@@ -32,7 +33,7 @@ def runs(folder: Path, sort: str, out: Path | None) -> None:
     if out:
         write_text(out, json.dumps([run.as_dict() for run in found], indent=1) + "\n")
     for line in as_text(found):
-        click.echo(line)
+        echo(line)
     for run in found:
         if run.problem:
-            click.echo(printable(f"{run.folder}: {run.problem}"), err=True)
+            echo(printable(f"{run.folder}: {run.problem}"), err=True)

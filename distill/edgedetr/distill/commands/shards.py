@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.commands.options import PATH, format_option
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 1 << 16),
     default=128,
     show_default=True,
-    help="Pictures of a shard, in MiB.",
+    help="Size of the pictures in a shard, in MiB.",
 )
 @format_option
 def shards(root: Path, out: str, shard_mib: int, kind: str | None) -> None:
@@ -33,6 +34,6 @@ def shards(root: Path, out: str, shard_mib: int, kind: str | None) -> None:
 
     found = write_shards(root, out, kind, shard_mib << 20)
     for line in found.lines():
-        click.echo(printable(line), err=True)
+        echo(printable(line), err=True)
     splits = ", ".join(f"{split} {count}" for split, count in found.frames.items())
-    click.echo(printable(f"{out}: shards, frames: {splits}; {found.objects} objects"))
+    echo(printable(f"{out}: shards, frames: {splits}; {found.objects} objects"))

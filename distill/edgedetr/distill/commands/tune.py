@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.commands.options import PATH, command_line
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import counted, printable
 
@@ -41,8 +42,8 @@ def tune(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: Pa
 
     out = out or Path("runs") / f"tune-{config.stem}"
     settings = load_config(config, overrides)
-    found = run(settings, out, command_line(), lambda line: click.echo(printable(line)), calibrate)
-    click.echo(
+    found = run(settings, out, command_line(), lambda line: echo(printable(line)), calibrate)
+    echo(
         printable(
             f"{found.path}: {settings.tune.metric} {found.value:.4f}, the best of "
             f"{counted(found.trials, 'trial')}; {found.pruned} ended early, {found.failed} failed"

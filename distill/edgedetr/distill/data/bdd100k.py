@@ -32,7 +32,7 @@ from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import is_hidden, read_label_json
 from edgedetr.distill.labels.writing import image_name, place_image, require_own_names, rounded
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.files import in_any_case, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -197,7 +197,7 @@ def _frame(
             continue
         if obj:
             objects.append(obj)
-    return LabelledFrame(folder / name, place, hw, objects, Path(name).stem)
+    return LabelledFrame(in_any_case(folder / name), place, hw, objects, Path(name).stem)
 
 
 def _size(size: Any) -> tuple[int, int] | None:  # noqa: ANN401

@@ -28,7 +28,7 @@ from edgedetr.distill.labels.kitti_files import (
     ParsedLabels,
     parse_labels,
 )
-from edgedetr.distill.labels.label_files import is_hidden, read_label_text
+from edgedetr.distill.labels.label_files import read_label_text
 from edgedetr.distill.labels.writing import (
     decimal,
     one_word_names,
@@ -37,7 +37,7 @@ from edgedetr.distill.labels.writing import (
 )
 from edgedetr.runtime.boxes import clip
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.files import files_with, in_any_case, write_text
 from edgedetr.runtime.images import image_hw, read_image, read_sound_image
 from edgedetr.runtime.kitti import NO_IMAGE, image_paths
 from edgedetr.runtime.types import Frame
@@ -116,7 +116,7 @@ def open_dataset(
 
 def label_path(root: str | os.PathLike[str], name: str) -> Path:
     """Return where the labels of a frame lie."""
-    return Path(root) / "training" / "label_2" / f"{name}.txt"
+    return in_any_case(Path(root) / "training" / "label_2" / f"{name}.txt")
 
 
 def is_here(root: Path) -> bool:
@@ -126,7 +126,8 @@ def is_here(root: Path) -> bool:
 
 def splits(root: Path) -> tuple[str, ...]:
     """List the splits of which there is a list."""
-    return tuple(s for s in ("train", "val") if (root / "ImageSets" / f"{s}.txt").is_file())
+    listed = {path.stem for path in files_with(root / "ImageSets", ".txt")}
+    return tuple(split for split in ("train", "val") if split in listed)
 
 
 def images(root: Path, split: str) -> list[Path]:
@@ -207,9 +208,7 @@ def survey(root: Path, *, decode: bool = False) -> Survey:
     """
     images = image_paths(root, "all")
     found = Survey()
-    for listing in sorted((root / "ImageSets").glob("*.txt")):
-        if is_hidden(listing):
-            continue
+    for listing in files_with(root / "ImageSets", ".txt"):
         lines = read_label_text(listing).splitlines()
         for number, line in enumerate(lines, 1):
             if line.strip() and line.strip() not in images:

@@ -25,7 +25,7 @@ from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import read_label_json
 from edgedetr.distill.labels.writing import image_name, place_image, require_own_names, rounded
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.files import in_any_case, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -180,7 +180,9 @@ def _split_rows(
                 f"{place}: object_ann[{index}]: no sample_data has the token {short(token)}"
             )
     images = ((token, image) for token, image in frames.items() if image)
-    return [(root / name, str(place), hw, objects[token]) for token, (name, hw) in images]
+    return [
+        (in_any_case(root / name), str(place), hw, objects[token]) for token, (name, hw) in images
+    ]
 
 
 def _table(path: Path) -> Sequence[Any]:

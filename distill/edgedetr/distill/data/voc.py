@@ -28,7 +28,7 @@ from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import read_label_text
 from edgedetr.distill.labels.writing import decimal, image_name, place_image, require_own_names
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.files import files_with, in_any_case, write_text
 from edgedetr.runtime.images import list_images
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ SPLITS = ("train", "val")
 
 def is_here(root: Path) -> bool:
     """Tell whether a folder, or one VOC folder in it, has XML annotations."""
-    return any(next((folder / "Annotations").glob("*.xml"), None) for folder in _folders(root))
+    return any(files_with(folder / "Annotations", ".xml") for folder in _folders(root))
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def read(root: Path, split: str) -> LabelSet:
     found = LabelSet(root)
     there = _images(folder, split)
     for name, image in with_bar(there.items(), len(there)):
-        path = folder / "Annotations" / f"{name}.xml"
+        path = _annotation_path(folder, name)
         try:
             hw, objects = _annotation(path)
         except (DataError, ValueError) as error:
@@ -77,7 +77,7 @@ def read(root: Path, split: str) -> LabelSet:
             continue
         found.frames.append(LabelledFrame(image, str(path), hw, objects, name))
     if split == "all":
-        found.notes += lost_images(folder, (folder / "Annotations" / f"{n}.xml" for n in there))
+        found.notes += lost_images(folder, (_annotation_path(folder, name) for name in there))
     found.class_names = tuple(sorted(found.occurring()))
     return found
 
@@ -139,14 +139,18 @@ def _folder(root: Path) -> Path:
 
 
 def _listing(folder: Path, split: str) -> Path:
-    return folder / "ImageSets" / "Main" / f"{split}.txt"
+    return in_any_case(folder / "ImageSets" / "Main" / f"{split}.txt")
+
+
+def _annotation_path(folder: Path, name: str) -> Path:
+    return in_any_case(folder / "Annotations" / f"{name}.xml")
 
 
 def _images(folder: Path, split: str) -> dict[str, Path]:
     """Return a split's images by name: those of its list, or all that have annotations."""
     there = {path.stem: path for path in list_images(folder / "JPEGImages")}
     if split == "all":
-        labelled = {path.stem for path in (folder / "Annotations").glob("[!.]*.xml")}
+        labelled = {path.stem for path in files_with(folder / "Annotations", ".xml")}
         return {name: path for name, path in there.items() if name in labelled}
     listing = _listing(folder, split)
     if not listing.is_file():

@@ -139,7 +139,7 @@ def _images(folder: Path) -> list[Path]:
 
 def _tables(folder: Path) -> list[Path]:
     files = [p for p in sorted((folder / "camera_box").iterdir()) if not is_hidden(p)]
-    found = [path for path in files if path.suffix in {".json", ".parquet"}]
+    found = [path for path in files if path.suffix.lower() in {".json", ".parquet"}]
     if not found:
         raise DataError(f"{folder / 'camera_box'}: no JSON or parquet file of boxes")
     return found
@@ -163,7 +163,7 @@ def _add(
 
 def _rows(table: Path) -> Iterator[tuple[str, Any]]:
     """Yield where each row of a table is, and the row."""
-    rows = _parquet(table) if table.suffix == ".parquet" else read_label_json(table)
+    rows = _parquet(table) if table.suffix.lower() == ".parquet" else read_label_json(table)
     if not isinstance(rows, list):
         raise DataError(f"{table}: not a table of Waymo's boxes; wanted a list of rows")
     for index, row in enumerate(rows):

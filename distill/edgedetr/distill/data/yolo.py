@@ -29,7 +29,7 @@ from edgedetr.distill.labels.keeps import Keeps
 from edgedetr.distill.labels.label_files import is_hidden, read_label_text
 from edgedetr.distill.labels.writing import image_name, place_image, require_own_names
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.files import in_any_case, write_text
 from edgedetr.runtime.images import list_images
 from edgedetr.runtime.images.headers import image_header
 from edgedetr.runtime.printable import counted
@@ -53,7 +53,9 @@ def is_here(root: Path) -> bool:
     if _yaml_path(root) is not None:
         return True
     folders = [root / "labels", *(root / n / "labels" for names in SPLITS.values() for n in names)]
-    return any(next(folder.glob("**/*.txt"), None) for folder in folders if folder.is_dir())
+    return any(
+        next(folder.glob("**/*.[tT][xX][tT]"), None) for folder in folders if folder.is_dir()
+    )
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -205,7 +207,7 @@ def _label_path(image: Path) -> Path:
         if parts[i] == "images":
             parts[i] = "labels"
             break
-    return Path(*parts).with_suffix(".txt")
+    return in_any_case(Path(*parts).with_suffix(".txt"))
 
 
 def _yaml_path(root: Path) -> Path | None:
@@ -300,12 +302,13 @@ def _resolved(base: Path, root: Path, row: str) -> Path:
 
 def _listed(place: Path, root: Path) -> Sequence[Path]:
     """List the images of a folder and those below it, or those that a text file names."""
-    if place.suffix == ".txt":
+    if place.suffix.lower() == ".txt":
         lines = [line.strip() for line in read_label_text(place).splitlines()]
         paths = [Path(line) for line in lines if line]
         return [
-            path if path.is_absolute() else (root if str(path)[:2] != "./" else place.parent) / path
+            in_any_case(path if path.is_absolute() else base / path)
             for path in paths
+            for base in [root if str(path)[:2] != "./" else place.parent]
         ]
     if not place.is_dir():
         raise DataError(f"{place}: no such folder of images; see data.yaml")

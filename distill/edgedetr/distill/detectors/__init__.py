@@ -7,7 +7,8 @@ abilities show in the functions that a file has besides:
   query-aligned distillation between any two families that have it (`QueryDetectorModule`);
 * ``classify_regions`` classifies any boxes (`RegionDetectorModule`);
 * ``cell_outputs`` gives what a dense detector says at its best anchors (`DenseDetectorModule`);
-* ``build_from`` makes the model of a ``config.json`` of transformers (`ImportableModule`).
+* ``build_from`` makes the model of a ``config.json`` of transformers, or the one that torchvision
+  publishes (`ImportableModule`).
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ def detector(family: str) -> DetectorModule:
 
 
 def importable_families() -> list[str]:
-    """Name the families whose weights can be imported."""
+    """Name the families whose weights transformers has."""
     own = [name for name in names(__name__) if name not in MADE_HERE]
     return sorted([*own, *names(imported.__name__)])
 
@@ -209,7 +210,7 @@ def trains(module: DetectorModule) -> bool:
 
 
 def is_importable(module: DetectorModule) -> bool:
-    """Tell whether transformers has a family, so that its weights can be imported."""
+    """Tell whether transformers or torchvision publishes a family, so that it can be imported."""
     return hasattr(module, "build_from")
 
 

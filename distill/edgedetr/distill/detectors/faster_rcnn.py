@@ -43,16 +43,24 @@ from edgedetr.distill.networks.fpn import (
 from edgedetr.distill.networks.precision import in_float32
 from edgedetr.distill.networks.rpn import BatchSampler, RegionProposals
 from edgedetr.distill.networks.static_nms import SILENT, detections
+from edgedetr.distill.networks.torchvision_model import (
+    filled,
+    published_anchors,
+    published_network,
+)
 from edgedetr.distill.types import RegionOutputs, Regions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
+    from edgedetr.distill.networks.fpn import PublishedAnchors
     from edgedetr.distill.types import Losses, Pyramid, Targets
 
 STRIDE = 4
 RATIOS = (0.5, 1.0, 2.0)
+LEAST_SIDE_PX = 1e-2
+"""Boxes with a shorter side are no detections of torchvision's."""
 POOLED = ("0", "1", "2", "3")
 """The levels that regions are pooled from; the coarsest is for proposals alone."""
 
@@ -99,17 +107,8 @@ def build(preset: str, num_classes: int) -> nn.Module:
     """Make a Faster R-CNN with fresh weights."""
     shape = PRESETS[preset]
     pool = MultiScaleRoIAlign(POOLED, 7, 2, canonical_scale=shape.canonical)
-    proposals = RegionProposals(
-        PyramidAnchors(STRIDE, [shape.anchor], RATIOS),
-        RPNHead(shape.width, len(RATIOS)),
-        fg_iou_thresh=0.7,
-        bg_iou_thresh=0.3,
-        batch_size_per_image=shape.sampled // 2,
-        positive_fraction=0.5,
-        pre_nms_top_n={"training": 2 * shape.candidates, "testing": shape.candidates},
-        post_nms_top_n={"training": 2 * shape.candidates, "testing": shape.proposals},
-        nms_thresh=0.7,
-    )
+    anchors = PyramidAnchors(STRIDE, [shape.anchor], RATIOS)
+    proposals = _proposals(anchors, RPNHead(shape.width, len(RATIOS)), shape, shape.proposals)
     heads = RoIHeads(
         pool,
         TwoMLPHead(shape.width * 7**2, shape.hidden),
@@ -130,6 +129,36 @@ def build(preset: str, num_classes: int) -> nn.Module:
     return model
 
 
+def build_from(
+    config: Mapping[str, Any], num_classes: int, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """Make torchvision's own Faster R-CNN, with the anchors and proposals that it has there."""
+    model = published_network(config, 1 + num_classes)
+    theirs, shape = model.rpn, PRESETS["r50"]
+    model.rpn = _proposals(
+        published_anchors(theirs.anchor_generator), theirs.head, shape, shape.candidates
+    )
+    model.rpn.by_level = True
+    return filled(model, tensors)
+
+
+def _proposals(
+    anchors: PublishedAnchors, head: nn.Module, shape: Preset, count: int
+) -> RegionProposals:
+    """Make the first stage, which gives so many proposals outside training."""
+    return RegionProposals(
+        anchors,
+        head,
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=shape.sampled // 2,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": 2 * shape.candidates, "testing": shape.candidates},
+        post_nms_top_n={"training": 2 * shape.candidates, "testing": count},
+        nms_thresh=0.7,
+    )
+
+
 def predict(model: GeneralizedRCNN, images: Tensor) -> tuple[Tensor, Tensor]:
     """Detect in (B, 3, H, W): logits (B, Q, K) and boxes (B, Q, 4), cxcywh in [0, 1]."""
     pyramid = encode(model, images)
@@ -138,9 +167,14 @@ def predict(model: GeneralizedRCNN, images: Tensor) -> tuple[Tensor, Tensor]:
     pooled = pooled_by_selection(model.roi_heads.box_roi_pool, pyramid, proposals)
     outputs = _outputs(model.roi_heads, pooled, proposals.flatten(0, 1), pyramid.hw)
     logits = sigmoid_logits(outputs.logits.softmax(-1)[:, 1:]).reshape(*alive.shape, -1)
+    boxes, is_found = outputs.boxes.reshape(*logits.shape, 4), alive.unsqueeze(-1)
+    if model.rpn.by_level:
+        corners = in_pixels(boxes, pyramid.hw)
+        sides = corners[..., 2:] - corners[..., :2]
+        is_found = is_found & (sides.amin(-1) >= LEAST_SIDE_PX)
     return detections(
-        logits.where(alive.unsqueeze(-1), SILENT),
-        outputs.boxes.reshape(*logits.shape, 4),
+        logits.where(is_found, SILENT),
+        boxes,
         candidates=model.rpn.candidates,
         iou=model.roi_heads.nms_thresh,
         count=model.roi_heads.detections_per_img,
@@ -203,7 +237,7 @@ def classify_regions(
 
 def embedding_width(model: GeneralizedRCNN) -> int:
     """Return the channels of a region's embedding: those of the second stage's last layer."""
-    return int(model.roi_heads.box_head.fc7.out_features)
+    return int(model.roi_heads.box_predictor.cls_score.in_features)
 
 
 def anchor_kinds(model: GeneralizedRCNN) -> int:
@@ -269,6 +303,7 @@ __all__ = [
     "PRESETS",
     "anchor_kinds",
     "build",
+    "build_from",
     "classify_regions",
     "embedding_width",
     "encode",

@@ -7,7 +7,7 @@ for small inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +37,14 @@ from edgedetr.distill.networks.fpn import (
 from edgedetr.distill.networks.layer_losses import SILENT_LOGIT
 from edgedetr.distill.networks.precision import in_float32
 from edgedetr.distill.networks.static_nms import detections
+from edgedetr.distill.networks.torchvision_model import (
+    filled,
+    published_anchors,
+    published_network,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
     from edgedetr.distill.types import CellOutputs, Losses, Pyramid, Regions, Targets
@@ -87,6 +92,16 @@ def build(preset: str, num_classes: int) -> nn.Module:
     return model
 
 
+def build_from(
+    config: Mapping[str, Any], num_classes: int, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """Make torchvision's own FCOS, with the anchors that it has there."""
+    model = published_network(config, num_classes)
+    head = Head(model.backbone.out_channels, 1, num_classes, PRESETS["r50"].depth)
+    model.head, model.anchor_generator = head, published_anchors(model.anchor_generator)
+    return filled(model, tensors)
+
+
 class Head(FCOSHead):  # type: ignore[misc]
     """torchvision's heads, blind in ignored areas."""
 
@@ -132,7 +147,7 @@ def training_pass(
     """Return the focal, box and centerness losses, and the pyramid they came from."""
     pyramid = encode(model, images)
     levels = list(pyramid.levels)
-    anchors = model.anchor_generator.on(levels)
+    anchors = model.anchor_generator.on(levels, pyramid.hw)
     truth = torchvision_targets(targets, pyramid.hw)
     for target in truth:
         target["neutral"] = _inside(anchors, target["ignored"])
@@ -175,7 +190,7 @@ def _scores(outputs: dict[str, Tensor]) -> Tensor:
 
 def _boxes(model: FCOS, pyramid: Pyramid, outputs: dict[str, Tensor]) -> Tensor:
     """Decode every location of every image: xyxy in [0, 1], (B, N, 4)."""
-    anchors = model.anchor_generator.on(pyramid.levels)
+    anchors = model.anchor_generator.on(pyramid.levels, pyramid.hw)
     return in_unit(model.box_coder.decode(outputs["bbox_regression"], anchors), pyramid.hw)
 
 
@@ -189,6 +204,7 @@ __all__ = [
     "PRESETS",
     "anchor_kinds",
     "build",
+    "build_from",
     "cell_outputs",
     "embedding_width",
     "encode",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
@@ -36,9 +36,14 @@ from edgedetr.distill.networks.fpn import (
 )
 from edgedetr.distill.networks.precision import in_float32
 from edgedetr.distill.networks.static_nms import detections
+from edgedetr.distill.networks.torchvision_model import (
+    filled,
+    published_anchors,
+    published_network,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from edgedetr.distill.networks.anchor_heads import TorchvisionTarget
     from edgedetr.distill.types import CellOutputs, Losses, Pyramid, Regions, Targets
@@ -96,6 +101,19 @@ def build(preset: str, num_classes: int) -> nn.Module:
     return model
 
 
+def build_from(
+    config: Mapping[str, Any], num_classes: int, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """Make torchvision's own RetinaNet, with the anchors that it has there."""
+    model = published_network(config, num_classes)
+    theirs, kinds = model.head, len(OCTAVES) * len(RATIOS)
+    model.head = Head(model.backbone.out_channels, kinds, num_classes, PRESETS["r50"].depth)
+    model.head.classification_head = theirs.classification_head
+    model.head.regression_head = theirs.regression_head
+    model.anchor_generator = published_anchors(model.anchor_generator)
+    return filled(model, tensors)
+
+
 class Head(RetinaNetHead):  # type: ignore[misc]
     """torchvision's heads, as deep as wanted and blind in ignored areas."""
 
@@ -144,7 +162,7 @@ def training_pass(
     """Return the focal and the box loss, and the pyramid they came from."""
     pyramid = encode(model, images)
     levels = list(pyramid.levels)
-    anchors = model.anchor_generator.on(levels)
+    anchors = model.anchor_generator.on(levels, pyramid.hw)
     truth = torchvision_targets(targets, pyramid.hw)
     for target in truth:
         target["neutral"] = neutral(anchors, target, model.proposal_matcher)
@@ -180,7 +198,7 @@ def anchor_kinds(model: RetinaNet) -> int:
 def _boxes(model: RetinaNet, pyramid: Pyramid, outputs: dict[str, Tensor]) -> Tensor:
     """Decode every anchor of every image: xyxy in [0, 1], (B, N, 4)."""
     deltas = outputs["bbox_regression"]
-    anchors = model.anchor_generator.on(pyramid.levels).repeat(len(deltas), 1)
+    anchors = model.anchor_generator.on(pyramid.levels, pyramid.hw).repeat(len(deltas), 1)
     boxes = model.box_coder.decode_single(deltas.flatten(0, 1), anchors)
     return in_unit(boxes.reshape(deltas.shape), pyramid.hw)
 
@@ -189,6 +207,7 @@ __all__ = [
     "PRESETS",
     "anchor_kinds",
     "build",
+    "build_from",
     "cell_outputs",
     "embedding_width",
     "encode",

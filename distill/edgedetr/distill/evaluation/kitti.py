@@ -40,9 +40,8 @@ from edgedetr.distill.evaluation.kitti_tables import (
 )
 from edgedetr.distill.labels.kitti_files import KNOWN_CLASSES
 from edgedetr.distill.labels.kitti_files import NEUTRAL as NEUTRAL_TYPES
-from edgedetr.distill.labels.label_files import is_hidden
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.files import without_nan
+from edgedetr.runtime.files import files_with, in_any_case, without_nan
 
 if TYPE_CHECKING:
     import os
@@ -124,7 +123,7 @@ def evaluate_kitti(
     if not labels.is_dir():
         raise DataError(f"{labels}: no such folder; wanted KITTI label files (label_2)")
     paths = _text_files(detections)
-    label_paths = [labels / path.name for path in paths]
+    label_paths = [in_any_case(labels / path.name) for path in paths]
     for path, label in zip(paths, label_paths, strict=True):
         if not label.is_file():
             raise DataError(f"{path}: no labels for this frame; wanted {label}")
@@ -136,7 +135,7 @@ def evaluate_kitti(
             f"{detections}: no detection has a class that is scored ({', '.join(CLASSES)}); found "
             f"{_counted(others)}"
         )
-    left_out = {p.name for p in labels.glob("*.txt") if not is_hidden(p)} - {p.name for p in paths}
+    left_out = {p.stem for p in files_with(labels, ".txt")} - {p.stem for p in paths}
     if left_out:
         note = f"label files without a result file, left out: {len(left_out)}"
         scores = replace(scores, notes=(*scores.notes, note))
@@ -270,7 +269,7 @@ def _counted(types: Counter[str]) -> str:
 def _text_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; wanted KITTI detection files")
-    paths = sorted(path for path in folder.glob("*.txt") if not is_hidden(path))
+    paths = files_with(folder, ".txt")
     if not paths:
         raise DataError(f"{folder}: no *.txt in it; wanted one KITTI detection file for each frame")
     return paths

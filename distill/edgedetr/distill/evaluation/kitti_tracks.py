@@ -48,12 +48,14 @@ def counted_frames(labels: TrackTable, found: TrackTable, name: str) -> list[Tra
     counts = (
         (kinds == own) & (labels.occluded <= MAX_OCCLUSION) & (labels.truncated <= MAX_TRUNCATION)
     )
+    of_labels, of_found = _by_frame(labels.frames), _by_frame(found.frames)
+    none = np.zeros(0, np.int64)
     frames = []
     for number in np.union1d(labels.frames[objects], found.frames[boxes]).tolist():
-        rows = np.flatnonzero(objects & (labels.frames == number))
-        columns = np.flatnonzero(boxes & (found.frames == number))
+        here, there = of_labels.get(number, none), of_found.get(number, none)
+        rows, columns = here[objects[here]], there[boxes[there]]
         overlap = iou(labels.boxes[rows], found.boxes[columns]).astype(np.float64)
-        ignored = labels.boxes[areas & (labels.frames == number)]
+        ignored = labels.boxes[here[areas[here]]]
         kept = ~_neutral(overlap, counts[rows], found.boxes[columns], ignored)
         wanted = counts[rows]
         frames.append(
@@ -64,6 +66,15 @@ def counted_frames(labels: TrackTable, found: TrackTable, name: str) -> list[Tra
             )
         )
     return frames
+
+
+def _by_frame(frames: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """Return the places of the boxes of each frame, in their order."""
+    order = np.argsort(frames, kind="stable")
+    numbers, starts = np.unique(frames[order], return_index=True)
+    return (
+        dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+    )
 
 
 def _neutral(

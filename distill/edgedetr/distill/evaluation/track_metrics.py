@@ -17,11 +17,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    _Indices = tuple[NDArray[np.intp], NDArray[np.intp]]
+    """Rows and columns."""
 
 ALPHAS = 0.05 + 0.05 * np.arange(19)
 """The overlaps at which HOTA counts a hit."""
@@ -101,31 +106,37 @@ class IdentityCounts:
 def hota(frames: Sequence[TrackedFrame]) -> HotaCounts:
     """Count for HOTA: hits are matched so that objects and tracks agree best over all frames."""
     objects, tracks = _numbering(frames)
-    alike = np.zeros((len(objects), len(tracks)))
-    of_object, of_track = np.zeros((len(objects), 1)), np.zeros((1, len(tracks)))
-    for frame in frames:
-        rows, columns = _places(frame, objects, tracks)
-        both = frame.overlap.sum(0)[None, :] + frame.overlap.sum(1)[:, None] - frame.overlap
-        share = np.divide(
-            frame.overlap, both, out=np.zeros_like(frame.overlap), where=both > _EPSILON
-        )
-        alike[np.ix_(rows, columns)] += share
-        of_object[rows] += 1
-        of_track[:, columns] += 1
-    alike = alike / (of_object + of_track - alike)
-    hits = np.zeros((len(ALPHAS), len(objects), len(tracks)))
-    for frame in frames:
-        rows, columns = _places(frame, objects, tracks)
-        g, t = linear_sum_assignment(alike[np.ix_(rows, columns)] * frame.overlap, maximize=True)
-        is_hit = frame.overlap[g, t] >= ALPHAS[:, None] - _EPSILON
-        hits[:, rows[g], columns[t]] += is_hit
-    together = hits / np.maximum(1, of_object + of_track - hits)
-    count = hits.sum((1, 2))
+    places = [_places(frame, objects, tracks) for frame in frames]
+    of_object = np.bincount(_joined([rows for rows, _ in places]), minlength=len(objects))
+    of_track = np.bincount(_joined([columns for _, columns in places]), minlength=len(tracks))
+
+    def of_either(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        return of_object[pairs // len(tracks)] + of_track[pairs % len(tracks)]
+
+    shares = [_shares(frame.overlap) for frame in frames]
+    near = [_where(share > 0) for share in shares]
+    keys = _keys(places, near, len(tracks))
+    pairs, place = np.unique(_joined(keys), return_inverse=True)
+    met = np.concatenate(
+        [np.zeros(0), *(share[at] for share, at in zip(shares, near, strict=True))]
+    )
+    alike = np.bincount(place, met, len(pairs))
+    alike = alike / (of_either(pairs) - alike)
+    matched, is_hit = [], [np.zeros((len(ALPHAS), 0), bool)]
+    for frame, at, key in zip(frames, near, keys, strict=True):
+        worth = np.zeros_like(frame.overlap)
+        worth[at] = alike[np.searchsorted(pairs, key)] * frame.overlap[at]
+        matched.append(linear_sum_assignment(worth, maximize=True))
+        is_hit.append(frame.overlap[matched[-1]] >= ALPHAS[:, None] - _EPSILON)
+    pairs, place = np.unique(_joined(_keys(places, matched, len(tracks))), return_inverse=True)
+    hits = np.stack([np.bincount(place, row, len(pairs)) for row in np.concatenate(is_hit, 1)])
+    together = hits / np.maximum(1, of_either(pairs) - hits)
+    count = hits.sum(1)
     return HotaCounts(
         hits=count,
         misses=of_object.sum() - count,
         alarms=of_track.sum() - count,
-        association=(hits * together).sum((1, 2)),
+        association=(hits * together).sum(1),
     )
 
 
@@ -161,25 +172,69 @@ def clear(frames: Sequence[TrackedFrame]) -> ClearCounts:
 def identity(frames: Sequence[TrackedFrame]) -> IdentityCounts:
     """Count for IDF1: each track stands for one object at most, chosen over the whole sequence."""
     objects, tracks = _numbering(frames)
-    together = np.zeros((len(objects), len(tracks)), np.int64)
-    for frame in frames:
-        rows, columns = _places(frame, objects, tracks)
-        together[np.ix_(rows, columns)] += frame.overlap >= MIN_IOU
-    hits = int(together[linear_sum_assignment(together, maximize=True)].sum())
+    places = [_places(frame, objects, tracks) for frame in frames]
+    near = [_where(frame.overlap >= MIN_IOU) for frame in frames]
+    pairs, times = np.unique(_joined(_keys(places, near, len(tracks))), return_counts=True)
+    hits = _most(pairs // len(tracks), pairs % len(tracks), times, (len(objects), len(tracks)))
     labelled = sum(len(frame.objects) for frame in frames)
     boxes = sum(len(frame.tracks) for frame in frames)
     return IdentityCounts(hits, labelled - hits, boxes - hits)
 
 
+def _most(
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    times: NDArray[np.int64],
+    shape: tuple[int, int],
+) -> int:
+    """Return the largest sum of ``times`` where each row and each column is used once at most.
+
+    Each row has a column of its own beside them, which is worth nothing: so every row finds one.
+    """
+    if not len(times):
+        return 0
+    worst = int(times.max()) + 1
+    own = np.arange(shape[0])
+    costs = np.concatenate([worst - times, np.full(shape[0], worst)])
+    where = (np.concatenate([rows, own]), np.concatenate([columns, shape[1] + own]))
+    graph = csr_array((costs, where), shape=(shape[0], sum(shape)))
+    found = min_weight_full_bipartite_matching(graph)
+    return worst * shape[0] - int(graph[found].sum())
+
+
 def _numbering(frames: Sequence[TrackedFrame]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the numbers of all objects and of all tracks, ascending."""
-    none = np.zeros(0, np.int64)
-    objects = np.unique(np.concatenate([none, *(frame.objects for frame in frames)]))
-    tracks = np.unique(np.concatenate([none, *(frame.tracks for frame in frames)]))
+    objects = np.unique(_joined([frame.objects for frame in frames]))
+    tracks = np.unique(_joined([frame.tracks for frame in frames]))
     return objects, tracks
 
 
-def _places(
-    frame: TrackedFrame, objects: NDArray[np.int64], tracks: NDArray[np.int64]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _places(frame: TrackedFrame, objects: NDArray[np.int64], tracks: NDArray[np.int64]) -> _Indices:
     return np.searchsorted(objects, frame.objects), np.searchsorted(tracks, frame.tracks)
+
+
+def _where(chosen: NDArray[np.bool_]) -> _Indices:
+    rows, columns = np.nonzero(chosen)
+    return rows, columns
+
+
+def _shares(overlap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each overlap's share of what its object and its track overlap with in the frame."""
+    both = overlap.sum(0)[None, :] + overlap.sum(1)[:, None] - overlap
+    shares = np.zeros_like(overlap)
+    np.divide(overlap, both, out=shares, where=both > _EPSILON)
+    return shares
+
+
+def _keys(
+    places: Sequence[_Indices], chosen: Sequence[_Indices], tracks: int
+) -> list[NDArray[np.int64]]:
+    """Return one number for each pair of an object and a track that is chosen in a frame."""
+    return [
+        rows[g].astype(np.int64) * tracks + columns[t]
+        for (rows, columns), (g, t) in zip(places, chosen, strict=True)
+    ]
+
+
+def _joined(parts: Sequence[NDArray[np.int64] | NDArray[np.intp]]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)

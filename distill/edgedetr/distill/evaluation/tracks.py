@@ -14,9 +14,8 @@ from tqdm import tqdm
 from edgedetr.distill.evaluation.kitti_tracks import CLASSES, counted_frames
 from edgedetr.distill.evaluation.track_metrics import ALPHAS, clear, hota, identity
 from edgedetr.distill.labels.kitti_tracks import read_tracks
-from edgedetr.distill.labels.label_files import is_hidden
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.files import without_nan
+from edgedetr.runtime.files import files_with, in_any_case, without_nan
 
 if TYPE_CHECKING:
     import os
@@ -97,7 +96,7 @@ def evaluate_tracks(labels: str | os.PathLike[str], tracks: str | os.PathLike[st
     paths = _sequences(tracks)
     pairs: list[tuple[TrackTable, TrackTable]] = []
     for name, path in tqdm(paths.items(), "sequences", disable=None, leave=False):
-        truth = labels / f"{name}.txt"
+        truth = in_any_case(labels / f"{name}.txt")
         if not truth.is_file():
             raise DataError(f"{path}: no labels of this sequence; wanted {truth}")
         pairs.append((read_tracks(truth), read_tracks(path)))
@@ -110,7 +109,7 @@ def evaluate_tracks(labels: str | os.PathLike[str], tracks: str | os.PathLike[st
             f"{', '.join(sorted(others))}"
         )
     notes = [f"boxes of classes that are not scored: {n} {kind}" for kind, n in others.items()]
-    left_out = {p.stem for p in labels.glob("*.txt") if not is_hidden(p)} - paths.keys()
+    left_out = {path.stem for path in files_with(labels, ".txt")} - paths.keys()
     if left_out:
         notes.append(f"sequences without tracks, left out: {len(left_out)}")
     classes = {
@@ -158,8 +157,7 @@ def _sequences(tracks: Path) -> dict[str, Path]:
     """Return the file of each sequence by its name, in their order."""
     if not tracks.is_dir():
         raise DataError(f"{tracks}: no such folder; wanted tracks as 0000.txt or 0000/{LINES}")
-    files = [path for path in tracks.glob("*.txt") if not is_hidden(path)]
-    found = {path.stem: path for path in files}
+    found = {path.stem: path for path in files_with(tracks, ".txt")}
     for path in tracks.glob(f"*/{LINES}"):
         if path.parent.name in found:
             raise DataError(f"{path}: the sequence has another file, {found[path.parent.name]}")

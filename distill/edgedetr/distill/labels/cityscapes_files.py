@@ -11,7 +11,7 @@ from edgedetr.distill.labels.frames import LabelledFrame, LabelledObject, LabelS
 from edgedetr.distill.labels.label_files import read_label_json
 from edgedetr.distill.labels.writing import place_image, require_own_names
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.files import write_text
+from edgedetr.runtime.files import in_any_case, write_text
 from edgedetr.runtime.images.reading import SUFFIXES
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Kind:
         """Return the image of a label file, whose place is that of the labels."""
         stem = labels.name.removesuffix(f"{self.ending}.json") + IMAGE_ENDING
         folder = root / IMAGES / labels.parent.parent.name / labels.parent.name
-        places = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
+        places = [in_any_case(folder / f"{stem}{suffix}") for suffix in SUFFIXES]
         return next((place for place in places if place.is_file()), places[0])
 
     def read(

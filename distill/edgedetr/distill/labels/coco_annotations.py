@@ -20,6 +20,7 @@ from edgedetr.distill.labels.coco_entries import (
 )
 from edgedetr.distill.labels.label_files import read_label_json
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.files import in_any_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +149,7 @@ def _image(entry: dict[str, Any], folder: Path) -> CocoImage:
         raise ValueError(f"file_name {short(name)}, wanted printable text")
     path = folder / name
     if not is_there(path):  # x/../y leads to y, also where there is no x
-        path = Path(os.path.normpath(path))
+        path = in_any_case(Path(os.path.normpath(path)))
     return CocoImage(path, (whole_number(entry["height"]), whole_number(entry["width"])), [])
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
+MOST = 1 << 63
+"""Ids, sizes and coordinates are smaller: they fit into 64 bits, and products of two are finite."""
 _FLAGS = {"0": False, "1": True, "false": False, "true": True}
 
 
@@ -21,13 +23,16 @@ def whole_number(value: object) -> int:
     >>> whole_number("12"), whole_number(3.0)
     (12, 3)
     """
-    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
-        return int(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = value
+    if (isinstance(value, str) and value.strip().isdecimal() and len(value) < 20) or (
+        isinstance(value, float) and value.is_integer()
+    ):
+        number = int(value)
+    if isinstance(number, bool) or not isinstance(number, int):
         raise ValueError(f"{short(value)}, wanted a whole number")  # noqa: TRY004 - a file's value
-    return value
+    if abs(number) >= MOST:
+        raise ValueError(f"{short(value)}, wanted a number below 2^63")
+    return number
 
 
 def finite_number(value: object) -> float:
@@ -42,6 +47,8 @@ def finite_number(value: object) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{short(value)}, wanted finite numbers")
+    if abs(number) >= MOST:
+        raise ValueError(f"{short(value)}, wanted a number below 2^63")
     return number
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from edgedetr.distill.labels.coco_entries import is_name, short
 from edgedetr.distill.labels.pictures import picture_header, read_sound_picture
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.files import files_with
 from edgedetr.runtime.images.headers import UPRIGHT
 from edgedetr.runtime.printable import counted
 from edgedetr.runtime.settings import nearest
@@ -178,13 +179,13 @@ def lost_images(root: Path, labels: Iterable[Path]) -> list[str]:
 
     Args:
         root: The data set's folder.
-        labels: The label file of each image, whether or not it is there; all of one suffix.
+        labels: The label file of each image, whether or not it is there.
     """
     known = set(labels)
     lost = sorted(
         path
-        for folder, suffix in {(path.parent, path.suffix) for path in known}
-        for path in folder.glob(f"[!.]*{suffix}")
+        for folder, suffix in {(path.parent, path.suffix.lower()) for path in known}
+        for path in files_with(folder, suffix)
         if path not in known and path.name != "classes.txt"
     )
     if not lost:

@@ -38,6 +38,8 @@ PLACE_COLUMNS = 2
 """Frame and track, before the columns of a label."""
 MOST = 1 << 31
 """Frames and tracks have smaller numbers."""
+MOST_BOXES = 2000
+"""In one frame: each is compared with each, and their assignment takes the third power of time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,7 @@ def read_tracks(path: str | os.PathLike[str]) -> TrackTable:
 
     Raises:
         DataError: If the file is missing, a line has a wrong number of columns or a value that is
-            no number, or a track of a class has two boxes in one frame.
+            no number, a track of a class has two boxes in one frame, or that has too many boxes.
     """
     path = Path(path)
     found = _read_lines(path) if path.suffix == ".jsonl" else _read_columns(path)
@@ -80,6 +82,12 @@ def read_tracks(path: str | os.PathLike[str]) -> TrackTable:
         if (frame, track, kind) in seen:
             raise DataError(f"{path}: track {track} ({kind}) has two boxes in frame {frame}")
         seen.add((frame, track, kind))
+    numbers, counts = np.unique(found.frames, return_counts=True)
+    if counts.max(initial=0) > MOST_BOXES:
+        worst = int(counts.argmax())
+        raise DataError(
+            f"{path}: frame {numbers[worst]} has {counts[worst]} boxes, wanted at most {MOST_BOXES}"
+        )
     return found
 
 

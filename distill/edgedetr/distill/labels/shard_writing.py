@@ -12,6 +12,8 @@ from fsspec.core import url_to_fs
 
 from edgedetr.distill.labels.shard_files import LISTING, VERSION, Member, Shard, location
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.files import read_bytes
+from edgedetr.runtime.images.headers import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -94,9 +96,11 @@ def _parts(frames: Sequence[CheckedFrame], most: int) -> Iterator[list[tuple[Che
     size = 0
     for frame in frames:
         try:
-            data = frame.path.read() if isinstance(frame.path, Member) else frame.path.read_bytes()
+            data = _picture(frame.path)
         except OSError as error:
             raise DataError(f"{frame.path}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise DataError(f"{frame.path}: cannot be read: {error}") from error
         part.append((frame, data))
         size += len(data)
         if size >= most:
@@ -104,6 +108,10 @@ def _parts(frames: Sequence[CheckedFrame], most: int) -> Iterator[list[tuple[Che
             part, size = [], 0
     if part:
         yield part
+
+
+def _picture(path: Path | Member) -> bytes:
+    return path.read() if isinstance(path, Member) else read_bytes(path, MOST_BYTES)
 
 
 def _write_shard(out: Path, name: str, part: Sequence[tuple[CheckedFrame, bytes]]) -> Shard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.distill.labels.frames import CheckedFrame
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def decimal(value: float) -> str:
@@ -31,6 +35,16 @@ def rounded(value: float) -> float | int:
     return int(near) if near == int(near) else near
 
 
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; a full disk is told of the copy, and not of its source."""
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
+
+
 def place_image(source: Path, target: Path) -> None:
     """Put an image in place as a hard link; as a copy where that cannot be, as out of a shard."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +54,7 @@ def place_image(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
     except OSError:
-        shutil.copyfile(source, target)
+        _copy(source, target)
 
 
 def image_name(frame: CheckedFrame) -> str:

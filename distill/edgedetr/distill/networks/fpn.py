@@ -84,7 +84,36 @@ def _narrow_resnet(shape: NarrowResNet) -> nn.Module:
     return nn.Sequential(layers)
 
 
-class PyramidAnchors(AnchorGenerator):  # type: ignore[misc]
+class PublishedAnchors(AnchorGenerator):  # type: ignore[misc]
+    """Anchors where torchvision's own models have them: its generator, level by level."""
+
+    def on(self, levels: Sequence[Tensor], hw: tuple[int, int]) -> Tensor:
+        """Return the anchors of all levels in turn, xyxy in pixels of the input, (N, 4).
+
+        Of a level (B, D, H, W) they come row by row, all of a cell together.
+
+        Args:
+            levels: The pyramid.
+            hw: Height and width of the input, in pixels.
+        """
+        self.set_cell_anchors(levels[0].dtype, levels[0].device)
+        grids = [(int(level.shape[-2]), int(level.shape[-1])) for level in levels]
+        return torch.cat(self.grid_anchors(grids, self.strides_on(grids, hw)))
+
+    def strides_on(
+        self, grids: Sequence[tuple[int, int]], hw: tuple[int, int]
+    ) -> list[tuple[int, int]]:
+        """Return the step down and across of each level's cells, in pixels."""
+        return [(hw[0] // rows, hw[1] // columns) for rows, columns in grids]
+
+    @override
+    def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Return `on` once an image, as torchvision's modules want it."""
+        height, width = image_list.tensors.shape[-2:]
+        return [self.on(feature_maps, (height, width))] * len(image_list.image_sizes)
+
+
+class PyramidAnchors(PublishedAnchors):
     """Anchors at the true strides of the levels.
 
     torchvision divides the input's size by the grid's, which misplaces the anchors of a coarse
@@ -105,16 +134,10 @@ class PyramidAnchors(AnchorGenerator):  # type: ignore[misc]
             (tuple(ratios),) * LEVELS,
         )
 
-    def on(self, levels: Sequence[Tensor]) -> Tensor:
-        """Return the anchors of all levels in turn, xyxy in pixels of the input, (N, 4).
-
-        Of a level (B, D, H, W) they come row by row, all of a cell together.
-        """
-        self.set_cell_anchors(levels[0].dtype, levels[0].device)
-        grids = [(int(level.shape[-2]), int(level.shape[-1])) for level in levels]
-        return torch.cat(self.grid_anchors(grids, [(s, s) for s in self.strides]))
-
     @override
-    def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Return `on` once an image, as torchvision's modules want it."""
-        return [self.on(feature_maps)] * len(image_list.image_sizes)
+    def strides_on(
+        self, grids: Sequence[tuple[int, int]], hw: tuple[int, int]
+    ) -> list[tuple[int, int]]:
+        """Return the strides, whatever the input's size."""
+        del grids, hw
+        return [(stride, stride) for stride in self.strides]

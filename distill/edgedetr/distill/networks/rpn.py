@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from edgedetr.distill.types import Pyramid
 
 
+LEAST_SIDE_PX = 1e-3
+"""Boxes with a shorter side are no proposals of torchvision's."""
+
+
 class BatchSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
     """torchvision's sampler, which draws for the whole batch where a pass sees a part of it.
 
@@ -50,7 +54,14 @@ class BatchSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
 
 
 class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]
-    """torchvision's region proposal network; its anchors are `PyramidAnchors`."""
+    """torchvision's region proposal network; its anchors are `PyramidAnchors`.
+
+    Attributes:
+        by_level: Whether the best anchors of each level are looked at, as in torchvision, and not
+            the best of all levels.
+    """
+
+    by_level = False
 
     @property
     def candidates(self) -> int:
@@ -60,8 +71,8 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]
     def propose(self, pyramid: Pyramid) -> tuple[Tensor, Tensor]:
         """Choose proposals in operations of static shape.
 
-        The best `candidates` anchors of all levels together are looked at; boxes suppress one
-        another within their level, as in torchvision.
+        The best `candidates` anchors of all levels together are looked at, or of each level; boxes
+        suppress one another within their level, as in torchvision.
 
         Returns:
             Boxes (B, P, 4), xyxy in pixels, clipped, best first, and which of them are proposals
@@ -72,19 +83,33 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]
         counts = [o.shape[1] * o.shape[2] * o.shape[3] for o in objectness]
         scores, codes = concat_box_prediction_layers(objectness, deltas)
         batch = len(levels[0])
-        anchors = self.anchor_generator.on(levels).repeat(batch, 1)
+        anchors = self.anchor_generator.on(levels, pyramid.hw).repeat(batch, 1)
         boxes = in_unit(self.box_coder.decode_single(codes, anchors), pyramid.hw)
         level_of = torch.cat(
             [torch.full((n,), i, device=boxes.device) for i, n in enumerate(counts)]
         )
-        scores, index = scores.reshape(batch, -1).topk(min(self.candidates, sum(counts)))
-        found = taken(boxes.reshape(batch, -1, 4), index)
-        keep = survivors(found, level_of[index], self.nms_thresh)
+        scores, boxes = scores.reshape(batch, -1), boxes.reshape(batch, -1, 4)
+        if self.by_level:
+            parts = (x.split(counts, dim) for x, dim in ((scores, 1), (boxes, 1), (level_of, 0)))
+            kept = [self._kept(*part) for part in zip(*parts, strict=True)]
+            scores, found, keep = (torch.cat(x, 1) for x in zip(*kept, strict=True))
+            corners = in_pixels(found, pyramid.hw)
+            keep = keep & ((corners[..., 2:] - corners[..., :2]).amin(-1) >= LEAST_SIDE_PX)
+        else:
+            scores, found, keep = self._kept(scores, boxes, level_of)
         order = scores.masked_fill(~keep, -torch.inf).topk(
             min(int(self._post_nms_top_n["testing"]), scores.shape[1])
         )
         chosen = taken(found, order.indices)
         return in_pixels(chosen, pyramid.hw), keep.gather(1, order.indices)
+
+    def _kept(
+        self, scores: Tensor, boxes: Tensor, level_of: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scores and boxes of the best anchors, and which suppression keeps."""
+        best, index = scores.topk(min(self.candidates, scores.shape[1]))
+        found = taken(boxes, index)
+        return best, found, survivors(found, level_of[index], self.nms_thresh)
 
     @override
     def assign_targets_to_anchors(

@@ -19,6 +19,7 @@ from edgedetr.distill.training.teacher_views import teacher_views
 from edgedetr.distill.types import Memory
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
 from edgedetr.distill.weights.imported_cache import local_checkpoint
+from edgedetr.distill.weights.source_backbone import refuse_backbone
 from edgedetr.runtime.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def check_names(student: StudentConfig, teacher: str) -> None:
     Raises:
         UnknownNameError: If there is no such family or preset.
         UsageError: If the family cannot be trained.
-        ArtifactError: If the teacher's checkpoint is missing, or it cannot be imported.
+        ArtifactError: If the teacher's checkpoint is missing, or it cannot be imported, or one of
+            both is a backbone alone.
     """
     module = family_with(student.preset, student.family)
     if not trains(module):
@@ -46,6 +48,7 @@ def check_names(student: StudentConfig, teacher: str) -> None:
             f"{student.family} detects and teaches, and is not trained here; choose another family "
             "for the student"
         )
+    refuse_backbone(student.init)
     if teacher and not local_checkpoint(teacher).is_file():
         raise missing_checkpoint(Path(teacher))
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from edgedetr.distill.training.run_identity import settings_of, source_file
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.errors import ArtifactError, UsageError
-from edgedetr.runtime.files import atomic_path, read_json, without_nan, write_text
+from edgedetr.runtime.files import atomic_path, read_json, read_text, without_nan, write_text
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ STUDENT = "student.safetensors"
 METRICS = "metrics.json"
 STATE = "state.safetensors"
 """What a run writes after each epoch, to resume from."""
+_MOST_OWNER_BYTES = 64
 OLDER_STATES = "state.*.safetensors"
 """The states before it, the newest as ``state.1.safetensors``."""
 BEST = "best.safetensors"
@@ -117,7 +118,7 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        owner = path.read_text(encoding="utf-8").strip()
+        owner = read_text(path, _MOST_OWNER_BYTES).strip()
         raise UsageError(
             f"{path.parent}: another run{f' (process {owner})' * bool(owner)} is using it; "
             "wait for it, or choose another --out"

@@ -15,6 +15,7 @@ from edgedetr.distill.training.unlabelled import hash_of_names
 from edgedetr.distill.weights.checkpoint import missing_checkpoint
 from edgedetr.distill.weights.imported_cache import local_checkpoint
 from edgedetr.distill.weights.pretrained import local_file
+from edgedetr.distill.weights.torchvision_detector import detector_name
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import sha256
 
@@ -159,7 +160,8 @@ def source_file(setting: str, source: str) -> Path:
     Raises:
         ArtifactError: If it is missing.
     """
-    if setting == "foundation" or (setting != "teacher" and not Path(source).is_dir()):
+    is_start = setting != "teacher" and not Path(source).is_dir() and not detector_name(source)
+    if setting == "foundation" or is_start:
         return local_file(source)
     path = local_checkpoint(source)
     if not path.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ from safetensors.torch import save_model as save_weights
 from edgedetr.distill.model import Architecture, Model, new_model
 from edgedetr.distill.networks.fake_quantization import QUANTIZATION_KEY, quantization_from_json
 from edgedetr.distill.networks.reparameterize import is_reparameterized, reparameterize
+from edgedetr.distill.networks.transformers_model import bounded
 from edgedetr.distill.weights.normalization import BACKBONE_KEY
+from edgedetr.distill.weights.resnet_names import is_resnet
 from edgedetr.distill.weights.tensor_file import tensor_path
 from edgedetr.runtime.errors import ArtifactError, SettingsError
 from edgedetr.runtime.manifest import Manifest, versions_of, write_manifest
@@ -34,6 +37,7 @@ MERGED_KEY = "edgedetr.merged"
 ARCHITECTURE_KEY = "edgedetr.architecture"
 """Key of the `Architecture` of an imported model."""
 
+BACKBONE_ALONE = "{} is a backbone alone, no detector; name it in student.backbone_weights"
 PACKAGES = ("edgedetr", "torch", "torchvision", "transformers")
 
 
@@ -93,7 +97,9 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         architecture = _architecture(metadata)
     except (ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{path}: its metadata is damaged: {error}") from error
-    model = new_model(kind.family, kind.preset, spec, architecture)
+    most = path.stat().st_size // 2  # numbers in FP16; an architecture may be hostile
+    with bounded(most) if architecture else nullcontext():
+        model = new_model(kind.family, kind.preset, spec, architecture)
     if QUANTIZATION_KEY in metadata:
         quantization = quantization_from_json(metadata[QUANTIZATION_KEY], str(path))
         model = replace(model, quantization=quantization)
@@ -117,10 +123,11 @@ def _metadata(path: Path) -> Mapping[str, str]:
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
+            names = list(file.keys())
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path} is no readable safetensors file: {error}") from error
-    if BACKBONE_KEY in metadata:
-        raise ArtifactError(f"{path} is a backbone alone; name it in student.backbone_weights")
+    if BACKBONE_KEY in metadata or (MODEL_KEY not in metadata and is_resnet(names)):
+        raise ArtifactError(BACKBONE_ALONE.format(path))
     if METADATA_KEY not in metadata or MODEL_KEY not in metadata:
         raise ArtifactError(
             f"{path} does not say which model it holds; wanted an EdgeDETR checkpoint (edgedetr "

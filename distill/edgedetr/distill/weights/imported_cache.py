@@ -15,11 +15,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from edgedetr.distill.weights.importing import import_model, source_files
+from edgedetr.distill.weights.source_backbone import refuse_backbone
 from edgedetr.distill.weights.source_place import source_place
+from edgedetr.distill.weights.torchvision_detector import detector_name
 from edgedetr.runtime import __version__
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import UNFINISHED, sha256
-from edgedetr.runtime.hub import cache_folder, is_foreign
+from edgedetr.runtime.hub import TORCHVISION, cache_folder, is_foreign
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 
 
@@ -32,7 +34,9 @@ def local_checkpoint(source: str | os.PathLike[str]) -> Path:
     Raises:
         ArtifactError: If a foreign model cannot be imported.
     """
-    return imported(source) if is_foreign(source) else Path(source)
+    text = os.fspath(source)
+    refuse_backbone(text)
+    return imported(text) if is_foreign(text) or detector_name(text) else Path(text)
 
 
 def imported(source: str | os.PathLike[str]) -> Path:
@@ -43,7 +47,9 @@ def imported(source: str | os.PathLike[str]) -> Path:
     Raises:
         ArtifactError: If it cannot be imported.
     """
+    refuse_backbone(os.fspath(source))
     name = Path(os.path.abspath(source)).name  # noqa: PTH100 - a link keeps its own name
+    name = name.removeprefix(TORCHVISION)
     folder = source_place(os.fspath(source))
     hashed = "\n".join([__version__, *(sha256(path) for path in source_files(folder))])
     key = hashlib.sha256(hashed.encode()).hexdigest()[:16]

@@ -22,6 +22,8 @@ from edgedetr.distill.weights.pretrained import (
     load_class_rows,
     load_detector,
 )
+from edgedetr.distill.weights.source_backbone import refuse_backbone
+from edgedetr.distill.weights.torchvision_detector import detector_name
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -56,10 +58,16 @@ def model_from(
     """
     others = names or [()] * len(spec.class_names)
     known = [(own, *some) for own, some in zip(spec.class_names, others, strict=True)]
-    if preset == IMPORTED or Path(source).is_dir():
+    refuse_backbone(source)
+    if preset == IMPORTED or Path(source).is_dir() or detector_name(source):
         source = str(local_checkpoint(source))
     if is_checkpoint(source):
         return _from_checkpoint(source, family, preset, spec, known)
+    if preset == IMPORTED:
+        raise ArtifactError(
+            f"{source} does not say its architecture; name the folder that holds it with its "
+            "config.json, or what edgedetr import made of it"
+        )
     model = new_model(family, preset, spec)
     _fill(model, source, known)
     found = normalization_of(source)

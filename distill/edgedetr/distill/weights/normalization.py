@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
+from edgedetr.distill.weights.hub_errors import HUB_ERRORS
 from edgedetr.distill.weights.resnet_names import hub_name
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
+from edgedetr.runtime.hub import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,13 +97,14 @@ def _channels(values: list[float]) -> Channels:
 def _beside(source: str, name: str) -> Path | None:
     """Return a file of a source; None where there is none."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
 
-    path = Path(source)
+    path, brought = Path(source), cache_folder("hub") / source
+    if not path.exists() and brought.is_dir():
+        path = brought
     if path.exists() or path.suffix == ".safetensors":
         found = (path if path.is_dir() else path.parent) / name
         return found if found.is_file() else None
     try:
         return Path(hf_hub_download(source, name))
-    except (HfHubHTTPError, OSError, ValueError):
+    except HUB_ERRORS:
         return None

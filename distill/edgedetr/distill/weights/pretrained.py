@@ -21,6 +21,7 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from edgedetr.distill.networks.backbones import backbone_of
 from edgedetr.distill.weights.checkpoint import MODEL_KEY
+from edgedetr.distill.weights.hub_errors import HUB_ERRORS, from_hub
 from edgedetr.distill.weights.resnet_names import common_names, hub_name
 from edgedetr.distill.weights.source_config import CONFIG
 from edgedetr.distill.weights.source_tensors import PICKLES, WEIGHTS
@@ -161,7 +162,7 @@ def class_names_of(source: str) -> list[str]:
     try:
         labels = read_json(_config(path, source))["id2label"]
         return [str(labels[str(index)]) for index in range(len(labels))]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (*HUB_ERRORS, KeyError, TypeError):
         return []
 
 
@@ -229,19 +230,13 @@ def local_file(source: str) -> Path:
 def _downloaded(repository: str) -> Path:
     """Return the weights of a hub repository; what the cache holds needs no network."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     brought = cache_folder("hub") / repository / WEIGHTS
     if brought.is_file():
         return brought
-    try:
+    elsewhere = f"download its {WEIGHTS} elsewhere and name the file, or put it into"
+    with from_hub(repository, f"{elsewhere} {brought.parent}"):
         return Path(hf_hub_download(repository, WEIGHTS))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ArtifactError(
-            f"no {WEIGHTS} of hub repository {repository} ({reason}); where there is no network, "
-            f"download it elsewhere and name the file, or put it into {brought.parent}"
-        ) from error
 
 
 def _tensors(source: str) -> dict[str, Tensor]:

@@ -10,11 +10,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from edgedetr.runtime.hub import TORCHVISION
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TORCHVISION = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101))
+BACKBONES = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101))
 """Backbones of torchvision; it publishes pickles, and timm the same weights as safetensors."""
+FIRST = re.compile(
+    r"(?:resnet\.)?(?:layer1\.0\.conv1|encoder\.stages\.0\.layers\.0\.layer\.0\.convolution)\.weight"
+)
+"""A tensor that every ResNet has, and no detector under this name."""
 HEADS = ("fc.", "head.", "classifier.", "last_linear.")
 """What the tensors of a classification head begin with."""
 
@@ -25,8 +31,13 @@ def hub_name(source: str) -> str:
     >>> hub_name("torchvision:resnet50"), hub_name("resnet18"), hub_name("timm/resnet18d.ra2_in1k")
     ('timm/resnet50.tv_in1k', 'timm/resnet18.tv_in1k', 'timm/resnet18d.ra2_in1k')
     """
-    name = source.removeprefix("torchvision:")
-    return f"timm/{name}.tv_in1k" if name in TORCHVISION else source
+    name = source.removeprefix(TORCHVISION)
+    return f"timm/{name}.tv_in1k" if name in BACKBONES else source
+
+
+def is_resnet(names: Iterable[str]) -> bool:
+    """Tell whether the tensors of a file are those of a ResNet alone."""
+    return any(FIRST.fullmatch(name) for name in names)
 
 
 def common_names(names: Iterable[str]) -> dict[str, str]:

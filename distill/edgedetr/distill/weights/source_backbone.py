@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
@@ -12,9 +13,10 @@ from safetensors.torch import save_file
 from transformers import AutoBackbone
 
 from edgedetr.distill.networks.backbones import resnet_config, resnet_d_config
+from edgedetr.distill.weights.checkpoint import BACKBONE_ALONE
 from edgedetr.distill.weights.normalization import BACKBONE_KEY, normalization_of
 from edgedetr.distill.weights.pretrained import load_backbone
-from edgedetr.distill.weights.resnet_names import common_names
+from edgedetr.distill.weights.resnet_names import common_names, hub_name, is_resnet
 from edgedetr.distill.weights.source_config import CONFIG
 from edgedetr.distill.weights.source_tensors import WEIGHTS, require_finite, tensors_of
 from edgedetr.distill.weights.tensor_file import tensor_path
@@ -24,12 +26,6 @@ from edgedetr.runtime.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
-
-FIRST = re.compile(
-    r"(?:resnet\.)?(?:layer1\.0\.conv1|encoder\.stages\.0\.layers\.0\.layer\.0\.convolution)\.weight"
-)
-"""A tensor that every ResNet has, and no detector under this name."""
 
 
 def is_backbone(place: Path) -> bool:
@@ -42,9 +38,20 @@ def is_backbone(place: Path) -> bool:
         return "architecture" in values and "model_type" not in values
     try:
         with safe_open(os.fspath(place), framework="pt") as file:
-            return any(FIRST.fullmatch(name) for name in file.keys())  # noqa: SIM118 - no mapping
+            return is_resnet(file.keys())
     except (SafetensorError, OSError):
         return False
+
+
+def refuse_backbone(source: str) -> None:
+    """Stop where a detector is wanted and a backbone is named, by its name or where it lies.
+
+    Raises:
+        ArtifactError: If it is one.
+    """
+    place = Path(source)
+    if is_backbone(place) if place.exists() else hub_name(source).startswith("timm/"):
+        raise ArtifactError(BACKBONE_ALONE.format(source))
 
 
 def import_backbone(place: Path, output: Path, *, name: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedetr.distill.detectors import importable_families
+from edgedetr.distill.labels.coco_entries import repeated
 from edgedetr.distill.weights.timm_backbone import in_transformers_terms
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.files import read_json
@@ -20,7 +21,7 @@ LEFT_OUT = (
     *("num_labels", "torch_dtype", "transformers_version"),
 )
 """What says nothing about the network, or is said elsewhere."""
-UNNAMED = ("", "n/a")
+UNNAMED = ("", "n/a", "__background__")
 """Labels of rows that stand for no class: COCO's numbers go up to 90, its classes are 80."""
 
 EC_DECODER = "ECTransformer"
@@ -93,7 +94,7 @@ def named_rows(labels: Sequence[str], path: Path) -> tuple[tuple[str, ...], tupl
     """
     rows = tuple(row for row, name in enumerate(labels) if name.strip().lower() not in UNNAMED)
     class_names = tuple(labels[row].strip() for row in rows)
-    twice = sorted({name for name in class_names if class_names.count(name) > 1})
+    twice = repeated(class_names)
     if twice:
         raise ArtifactError(
             f"{path}: id2label has the name {twice[0]!r} twice; name each class once"
@@ -134,3 +135,33 @@ def row_labels(given: object, path: Path) -> list[str]:
             f"from 0 to {len(given) - 1}"
         )
     return [str(given[row]) for row in wanted]
+
+
+def labels_beside(path: Path, rows: int, published: list[str]) -> list[str]:
+    """Return the label of each row of a file's head: of the ``config.json`` beside it.
+
+    Args:
+        path: The file.
+        rows: How many there are.
+        published: The labels where there is no such file, if they are as many.
+
+    Raises:
+        ArtifactError: If the rows have no names, or not as many.
+    """
+    config = path.parent / CONFIG
+    if not config.is_file():
+        if rows == len(published):
+            return published
+        raise ArtifactError(
+            f"{path} has {rows} classes, and only COCO's {len(published)} are known; name them in "
+            f'{config}, like {{"id2label": {{"0": "car", "1": "truck"}}}}'
+        )
+    try:
+        labels = row_labels(read_json(config).get("id2label"), config)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{config}: no readable {CONFIG}: {error}") from error
+    if len(labels) != rows:
+        raise ArtifactError(
+            f"{config}: id2label names {len(labels)} classes, {path.name} has {rows}"
+        )
+    return labels

@@ -13,12 +13,12 @@ from edgedetr.distill.weights.source_config import (
     CONFIG,
     LEFT_OUT,
     NO_EC_VIT,
+    labels_beside,
     named_rows,
-    row_labels,
 )
 from edgedetr.distill.weights.source_tensors import require_finite, tensors_of
+from edgedetr.distill.weights.torchvision_detector import published_name, read_detector
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.files import read_json
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -45,17 +45,20 @@ EC_VIT = "backbone.backbone.register_token"
 def read_file(
     path: Path, *, query_fade: bool = False, input_hw: tuple[int, int] | None = None
 ) -> Model:
-    """Read the model of a safetensors file with RT-DETRv4's names.
+    """Read the model of a safetensors file with the names of torchvision or RT-DETRv4.
 
     Args:
         path: The file. A ``config.json`` beside it may name the classes in ``id2label``.
         query_fade: Whether its predictions get the query fade.
-        input_hw: Height and width of its input, in pixels; None takes `INPUT_HW`.
+        input_hw: Height and width of its input, in pixels; None takes the published model's.
 
     Raises:
         ArtifactError: If the file is damaged, of another architecture, or not whole.
     """
     given = tensors_of(path)
+    name = published_name(given)
+    if name is not None:
+        return read_detector(path, name, given, query_fade=query_fade, input_hw=input_hw)
     _require_rt_detr_v4(path, given)
     try:
         tensors = in_names_of_transformers(given)
@@ -63,7 +66,7 @@ def read_file(
         raise ArtifactError(f"{path}: {error}; bring the file as it was published") from error
     require_finite(tensors, path)
     values, rows = _configuration(path, given)
-    class_names, class_rows = named_rows(_labels(path, rows), path)
+    class_names, class_rows = named_rows(labels_beside(path, rows, COCO), path)
     spec = ModelSpec(input_hw or INPUT_HW, class_names, resize="stretch", antialias=True)
     architecture = Architecture(values, rows, class_rows, query_fade)
     try:
@@ -84,8 +87,9 @@ def _require_rt_detr_v4(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise ArtifactError(f"{path} is of ECDet: {NO_EC_VIT}")
     if STEM not in tensors:
         raise ArtifactError(
-            f"{path} is a single file, and its tensors are neither RT-DETRv4's nor a ResNet's (the "
-            f"first is {min(tensors, default='none')}); bring the folder with {CONFIG} as well"
+            f"{path} is a single file, and its tensors are neither RT-DETRv4's nor those of a "
+            f"detector of torchvision or of a ResNet (the first is {min(tensors, default='none')})"
+            f"; bring the folder with {CONFIG} as well"
         )
     if not any(name.startswith(PROJECTOR) for name in tensors):
         raise ArtifactError(
@@ -113,24 +117,3 @@ def _configuration(path: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str,
     config.reg_scale = float(scale)
     values = {key: v for key, v in config.to_diff_dict().items() if key not in LEFT_OUT}
     return {**values, HEAD_ACTIVATION: "silu"}, len(score)
-
-
-def _labels(path: Path, rows: int) -> list[str]:
-    """Return the label of each row: of the ``config.json`` beside the file, or COCO's."""
-    config = path.parent / CONFIG
-    if not config.is_file():
-        if rows == len(COCO):
-            return COCO
-        raise ArtifactError(
-            f"{path} has {rows} classes, and only COCO's {len(COCO)} are known; name them in "
-            f'{config}, like {{"id2label": {{"0": "car", "1": "truck"}}}}'
-        )
-    try:
-        labels = row_labels(read_json(config).get("id2label"), config)
-    except (OSError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{config}: no readable {CONFIG}: {error}") from error
-    if len(labels) != rows:
-        raise ArtifactError(
-            f"{config}: id2label names {len(labels)} classes, {path.name} has {rows}"
-        )
-    return labels

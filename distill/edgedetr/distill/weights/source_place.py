@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedetr.distill.weights.resnet_names import hub_name
+from edgedetr.distill.networks.torchvision_model import FAMILIES
+from edgedetr.distill.weights.hub_errors import from_hub
+from edgedetr.distill.weights.resnet_names import BACKBONES, hub_name
 from edgedetr.distill.weights.source_config import CONFIG
 from edgedetr.distill.weights.source_preprocessor import PREPROCESSOR
 from edgedetr.distill.weights.source_tensors import INDEX, PICKLES, WEIGHTS
+from edgedetr.distill.weights.torchvision_detector import detector_file, detector_name
 from edgedetr.runtime.errors import ArtifactError
-from edgedetr.runtime.hub import cache_folder, is_foreign
+from edgedetr.runtime.hub import TORCHVISION, cache_folder, is_foreign
 
 NEEDED = (CONFIG, PREPROCESSOR, WEIGHTS, INDEX, "model-*.safetensors")
 """The files of a repository that are downloaded; never a pickle."""
@@ -24,11 +27,19 @@ def source_place(source: str) -> Path:
     Raises:
         ArtifactError: If there is no such folder, and no such name of the hub can be had.
     """
+    published = detector_name(source)
+    if published is not None:
+        return detector_file(published)
     source = hub_name(source)
     path = Path(source)
     if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
         return path
     brought = cache_folder("hub") / source
+    if source.startswith(TORCHVISION) and not path.exists():
+        raise ArtifactError(
+            f"{source} is no model of torchvision that can be imported; those are "
+            f"{', '.join([*FAMILIES, *BACKBONES])}"
+        )
     if is_foreign(source) or (source.startswith("timm/") and not path.exists()):
         return brought if (brought / CONFIG).is_file() else _downloaded(source, brought)
     if path.suffix in PICKLES:
@@ -48,16 +59,8 @@ def source_place(source: str) -> Path:
 def _downloaded(name: str, brought: Path) -> Path:
     """Download what is `NEEDED` of a repository, unless the hub's cache has it."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=list(NEEDED)))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        processor = "" if name.startswith("timm/") else f", {PREPROCESSOR}"
-        raise ArtifactError(
-            f"{name} is no folder here and cannot be had from the hub ({reason}); without a "
-            f"network, bring {CONFIG}{processor} and {WEIGHTS} of "
-            f"https://huggingface.co/{name} and put them into {brought}"
-        ) from error
-    return folder
+    processor = "" if name.startswith("timm/") else f", {PREPROCESSOR}"
+    needed = f"{CONFIG}{processor} and {WEIGHTS} of https://huggingface.co/{name}"
+    with from_hub(name, f"bring {needed} and put them into {brought}"):
+        return Path(snapshot_download(name, allow_patterns=list(NEEDED)))

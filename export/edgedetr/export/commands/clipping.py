@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.commands.options import PATH, beside, require_apart
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -32,4 +33,4 @@ def clipping(model: Path, output: Path | None) -> None:
     graph = clipping_graph(quantized)
     with atomic_path(output) as temporary:
         onnx.save(graph, temporary)
-    click.echo(printable(f"{output}: {len(graph.graph.node)} nodes of {len(quantized.graph.node)}"))
+    echo(printable(f"{output}: {len(graph.graph.node)} nodes of {len(quantized.graph.node)}"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ TARGETS = ("cpp", "deepstream", "triton", "isaac_ros")
 @click.option(
     "--public-key", type=PATH, help="Key of the signer; without it only hashes are checked."
 )
-@click.option("--model", default="", help="Name of the model in PACKAGE for a server; its first.")
+@click.option("--model", default="", help="Model of PACKAGE for a server; default: its first.")
 def deploy(package: Path, target: str, output: Path, public_key: Path | None, model: str) -> None:
     """Write what another program needs to run PACKAGE: a C++ program, or a server's files.
 
@@ -35,7 +36,7 @@ def deploy(package: Path, target: str, output: Path, public_key: Path | None, mo
     with read_package(package, public_key, require_signature=public_key is not None) as opened:
         _write(opened, target, output, model)
     count = sum(path.is_file() for path in output.rglob("*"))
-    click.echo(printable(f"{output}: {count} files for {target}"))
+    echo(printable(f"{output}: {count} files for {target}"))
 
 
 def _write(package: Package, target: str, output: Path, model: str) -> None:

@@ -13,6 +13,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=1024,
     show_default=True,
-    help="Most scratch memory that a layer may take, in MiB.",
+    help="Limit of the scratch memory of a layer, in MiB.",
 )
 @click.option("--timing-cache", type=PATH, help="File of kernel timings; speeds up later builds.")
 @click.option("--version-compatible", is_flag=True, help="Let later TensorRT versions run it.")
 @click.option(
-    "--hardware-compatible", is_flag=True, help="Let every GPU from 8.0 up but Tegra's run it."
+    "--hardware-compatible", is_flag=True, help="Let every GPU from 8.0 up except Tegra's run it."
 )
-@click.option("--dla", is_flag=True, help="Run on a Jetson's DLA what it can; FP16 models only.")
+@click.option("--dla", is_flag=True, help="Place on a Jetson's DLA what it can run; FP16 only.")
 @click.option("--tf32", is_flag=True, help="Let FP32 products use TF32: faster, less exact.")
 def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -94,10 +95,10 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
             on_step=_shown(bar),
         )
     for note in report.notes:
-        click.echo(note, err=True)
+        echo(note, err=True)
     size_mib = output.stat().st_size / 2**20
     weights = "" if report.weights_mib is None else f", of which weights {report.weights_mib:.2f}"
-    click.echo(printable(f"{output}: {report.describe()}; {size_mib:.2f} MiB{weights}"))
+    echo(printable(f"{output}: {report.describe()}; {size_mib:.2f} MiB{weights}"))
 
 
 def _shown(bar: tqdm[None]) -> OnStep:

@@ -15,6 +15,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import printable
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="Images to check these limits on at most, evenly spread over --images.",
+    help="Maximum number of images to check these limits on, evenly spread.",
 )
 def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -62,8 +63,8 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     """Write MODEL as a typed FP16 graph for TensorRT, with FP32 where FP16 is too narrow.
 
     With a limit, the error of each block in FP16 is measured, and the blocks with the largest
-    errors stay in FP32 until 98 % of the detections are surely within the limit. Nothing is written
-    if half of the work in FP32 is not enough.
+    errors stay in FP32 until 98 % of the detections are within the limit with 95 % confidence.
+    Nothing is written if half of the work in FP32 is not enough.
     """
     from edgedetr.distill.data import training_images
     from edgedetr.export.search.fp32_blocks import Request
@@ -85,4 +86,4 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     if data:
         seen = read_spread(training_images(data, kind))
     share = export_fp16(model, output, spec, seen, command_line(), request)
-    click.echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))
+    echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))

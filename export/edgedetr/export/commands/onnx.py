@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.commands.options import PATH, beside, command_line, require_apart
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -73,12 +74,10 @@ def onnx(
         command=command_line(),
     )
     if done.problem:
-        click.echo(f"Not simplified: {done.problem}", err=True)
+        echo(f"Not simplified: {done.problem}", err=True)
     for finding in done.broken:
-        click.echo(f"TensorRT would break it: {finding}", err=True)
+        echo(f"TensorRT would break it: {finding}", err=True)
     if done.moved:
-        click.echo(f"Compared with the checkpoint's own sampling: {done.moved.summary()}", err=True)
+        echo(f"Compared with the checkpoint's own sampling: {done.moved.summary()}", err=True)
     size_mib = output.stat().st_size / 2**20
-    click.echo(
-        printable(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}")
-    )
+    echo(printable(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}"))

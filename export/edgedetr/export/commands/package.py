@@ -17,6 +17,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -130,11 +131,11 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
         contents = replace(contents, frame=read_image(golden_frame))
     made = run(contents, output, key, command_line(), ask_passphrase)
     for gate in made.gates:
-        click.echo(gate, err=True)
+        echo(gate, err=True)
     size_mib = sum(f.size for f in made.files) / 2**20
     signed = f"signed by {made.signed_by[:16]}" if key else "NOT SIGNED: vehicles refuse it"
     size = f"{len(made.files)} files, {size_mib:.2f} MiB, counter {made.counter}"
-    click.echo(printable(f"{output}: {size}, {signed}"))
+    echo(printable(f"{output}: {size}, {signed}"))
 
 
 @package.command()
@@ -154,7 +155,7 @@ def keygen(key: Path, passphrase: bool, ecdsa: bool) -> None:
     if passphrase and not secret:
         secret = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
     name = run(key, secret, ecdsa=ecdsa)
-    click.echo(printable(f"{key} and {public_path(key)}: {name[:16]}"))
+    echo(printable(f"{key} and {public_path(key)}: {name[:16]}"))
 
 
 @package.command()
@@ -170,7 +171,7 @@ def sign(path: Path, key: Path, output: Path | None) -> None:
 
     output = output or beside(path, f"{path.suffix}.sig")
     sign_package(path, key, output, ask_passphrase)
-    click.echo(printable(f"{output}: signature of {path} by OpenSSF Model Signing"))
+    echo(printable(f"{output}: signature of {path} by OpenSSF Model Signing"))
 
 
 @package.command()
@@ -204,17 +205,17 @@ def verify(path: Path, public_key: Path | None, state: Path | None, policy: Path
         gates = _gates_again(opened, policy)
         count, counter = len(opened.manifest.files), opened.manifest.counter
     preprocessing = "bit-exact" if exact else "equal to within one grey level"
-    click.echo(
+    echo(
         printable(
             f"{path}: {count} files match its manifest; counter {counter}; preprocessing here is "
             f"{preprocessing}"
         )
     )
-    click.echo("".join(f"{printable(gate)}\n" for gate in gates), nl=False)
+    echo("".join(f"{printable(gate)}\n" for gate in gates), nl=False)
     if public_key:
-        click.echo("The signature is valid, and each ONNX model finds its golden detections here.")
+        echo("The signature is valid, and each ONNX model finds its golden detections here.")
     else:
-        click.echo("Neither signature nor models were checked; give --public-key", err=True)
+        echo("Neither signature nor models were checked; give --public-key", err=True)
 
 
 def _gates_again(opened: Package, policy: Path | None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import printable
 
@@ -60,7 +61,7 @@ _OPTIONS = ("--gate", "--max-ap-drop", *_LABEL_FREE, *_BESIDE)
 @click.option(
     "--images",
     type=PATH,
-    help="Images to hold limits on, and for --rest fp16 to measure ranges on.",
+    help="Images to check limits on, and for --rest fp16 to measure ranges on.",
 )
 @click.option(
     "--max-score-error",
@@ -76,7 +77,7 @@ _OPTIONS = ("--gate", "--max-ap-drop", *_LABEL_FREE, *_BESIDE)
 @click.option(
     "--min-speedup",
     type=Number(0, min_open=True),
-    help="Write nothing unless INT8 is so many times as fast as FP32 and FP16 in --for.",
+    help="Write nothing unless INT8 is this many times as fast as FP32 and FP16 in --for.",
 )
 @click.option(
     "--max-ap-drop",
@@ -97,7 +98,7 @@ _OPTIONS = ("--gate", "--max-ap-drop", *_LABEL_FREE, *_BESIDE)
 @click.option(
     "--frames",
     type=click.IntRange(1),
-    help="Frames to measure on at most, evenly spread. Default: 500 for --max-ap-drop, else 200.",
+    help="Maximum number of frames, evenly spread. Default: 500 for --max-ap-drop, else 200.",
 )
 def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
@@ -114,10 +115,10 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     frames: int | None,
     **wanted: Any,  # noqa: ANN401 - the limits
 ) -> None:
-    """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for what will run it.
+    """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for the library of --for.
 
-    A MODEL that was trained for INT8 holds its ranges and needs no STATS. With limits the largest
-    part of it that holds them is found, by measuring.
+    A MODEL that was trained for INT8 holds its ranges and needs no STATS. With limits, the
+    largest part of it that stays within them is found by measurement.
     """
     from edgedetr.export.to_fp16 import frames_of
     from edgedetr.export.to_qdq import export_qdq
@@ -135,11 +136,11 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         files = model, stats, output
         chosen = _chosen(option, files, request, include, exclude)
         include, exclude = chosen.include, chosen.exclude
-        click.echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
+        echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
     named = {"--spec": click.get_current_context().meta[SPEC_FILE].name} if spec else {}
     named |= {"--images": images.name} if images else {}
     share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named, target)
-    click.echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))
+    echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))
 
 
 def _search(wanted: dict[str, Any]) -> str:

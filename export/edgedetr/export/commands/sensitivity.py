@@ -14,6 +14,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=500,
     show_default=True,
-    help="Frames to measure on at most, evenly spread.",
+    help="Maximum number of frames to measure on, evenly spread.",
 )
 @spec_option
 @click.option("--json", "out", type=PATH, help="Where to write the figures.")
@@ -64,4 +65,4 @@ def sensitivity(  # noqa: PLR0913, PLR0917 - one argument per option
     if out:
         record = {"model": model.name, "command": command_line(), **found.to_dict()}
         write_text(out, json.dumps(record, indent=1) + "\n")
-    click.echo(found.table())
+    echo(found.table())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import printable
 
@@ -29,9 +30,9 @@ def spec(model: Path, output: Path | None) -> None:
         raise UsageError(f"{output} exists; remove it or name another file")
     draft = draft_spec(model)
     if not output:
-        click.echo(draft.toml(), nl=False)
+        echo(draft.toml(), nl=False)
         return
     write_text(output, draft.toml())
     for key, guess in draft.unsure.items():
-        click.echo(f"unsure about {key}: {guess}", err=True)
-    click.echo(printable(f"{output}: {len(draft.keys)} keys, {len(draft.unsure)} to check"))
+        echo(f"unsure about {key}: {guess}", err=True)
+    echo(printable(f"{output}: {len(draft.keys)} keys, {len(draft.unsure)} to check"))

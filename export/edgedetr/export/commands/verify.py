@@ -15,6 +15,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
+from edgedetr.runtime.commands.output import echo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=400,
     show_default=True,
-    help="Images to compare at most, evenly spread.",
+    help="Maximum number of images to compare, evenly spread.",
 )
 @click.option(
     "--threshold", type=Number(0, 1), default=0.3, show_default=True, help="Lowest score."
@@ -85,12 +86,12 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     Either is a .safetensors checkpoint, an .onnx file of any precision or a TensorRT .engine;
     REFERENCE may be a name of the Hugging Face hub, which is imported first. The limits are those
     of the coarser precision of the two. In FP32 no detection may be lost, however many frames there
-    are. In FP16 and INT8 the share of lost ones is tested: frames are added until it is surely
-    within its limit or surely beyond (each is wrong in at most 5 % of tests), or none are left.
+    are. In FP16 and INT8 the share of lost ones is tested: frames are added until it is within its
+    limit or beyond it with 95 % confidence, or none are left.
 
-    A checkpoint that was trained for INT8 rounds as its INT8 export does where the other is INT8,
-    and else computes in float. Models that take batches are checked row by row, every activation of
-    an ONNX graph for NaN and overflow, and its blocks one by one.
+    A checkpoint that was trained for INT8 rounds like its INT8 export if the other model is INT8,
+    and computes in float otherwise. Models that take batches are checked row by row; every
+    activation of an ONNX graph is checked for NaN and overflow, and its blocks one by one.
     """
     from edgedetr.export.verify import compare
     from edgedetr.export.verify.frames import ImageFiles, gate_images
@@ -115,8 +116,8 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     if html:
         write_text(html, page(report))
     if taps and report.activations and report.activations.blocks:
-        click.echo(report.activations.block_table() + "\n")
-    click.echo(report.table())
+        echo(report.activations.block_table() + "\n")
+    echo(report.table())
     if not report.passed:
         block = report.first_diverging
         where = f"; the first diverging block is {block}" if block else ""

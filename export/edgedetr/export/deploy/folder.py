@@ -33,9 +33,27 @@ def new_folder(output: Path) -> Iterator[Path]:
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write files of these names."""
+    """Write files of these names.
+
+    Raises:
+        ArtifactError: If the folder has one of them.
+    """
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        unused(folder / name).write_text(text, encoding="utf-8")
+
+
+def unused(path: Path) -> Path:
+    """Return a path where nothing lies.
+
+    Raises:
+        ArtifactError: If a file lies there, which came with the model.
+    """
+    if path.exists():
+        raise ArtifactError(
+            f"two files would have the name {path.name}: one of the model's and one of the target; "
+            "store the model's external data under another name, and package it again"
+        )
+    return path
 
 
 def render(target: str, name: str, values: Mapping[str, object], **filters: object) -> str:

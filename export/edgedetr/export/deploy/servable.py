@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from edgedetr.export.deploy.folder import unused
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.manifest import manifest_from_json, manifest_path
 
@@ -68,10 +69,14 @@ class Servable:
         return self.inputs[0].shape[0]
 
     def copy(self, target: Path) -> None:
-        """Copy the model to ``target`` and its external data beside it."""
+        """Copy the model to ``target`` and its external data beside it.
+
+        Raises:
+            ArtifactError: If the data have the name of another file there.
+        """
         shutil.copyfile(self.path, target)
         for companion in self.companions:
-            shutil.copyfile(companion, target.parent / companion.name)
+            shutil.copyfile(companion, unused(target.parent / companion.name))
 
 
 def open_servable(package: Package, name: str = "") -> Servable:

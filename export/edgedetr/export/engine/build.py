@@ -76,10 +76,6 @@ class EngineBuild:
         """Count the types of the network's layers."""
         return network_precision(self._network)
 
-    def check_dla(self, precision: Precision) -> None:
-        """Require a DLA that can run something of the network; see `check_dla`."""
-        check_dla(self._builder, version_of(self._trt), precision, self._path)
-
     def check_ends(self, spec: ModelSpec) -> None:
         """Refuse a network whose image, logits or boxes are not float32, or labels not int32.
 
@@ -111,8 +107,11 @@ class EngineBuild:
 
         Raises:
             ArtifactError: If the builder fails; the message has its last error.
+            UsageError: If a DLA is wanted and there is none, or none that could run the network.
         """
         trt, notes = self._trt, []
+        if options.dla:
+            check_dla(self._builder, version_of(trt), self.precision(), self._path)
         config = self._configuration(options)
         monitor = make_monitor(trt, on_step, stops)
         if monitor is not None:

@@ -57,7 +57,7 @@ def trace(
         sampled_by(deformable_attention, network),
         regions_pooled_by(deformable_attention),
     )
-    sized, traced = _size_named(spec.input_hw), _Constants()
+    sized, traced = _size_named(spec.input_hw, is_foreign=bool(model.architecture)), _Constants()
     with sized, warnings.catch_warnings(), torch.inference_mode(), sampling, pooling, traced:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -75,8 +75,8 @@ def trace(
 
 
 @contextmanager
-def _size_named(input_hw: tuple[int, int]) -> Iterator[None]:
-    """Say at which size a network cannot run, where torch says why."""
+def _size_named(input_hw: tuple[int, int], *, is_foreign: bool) -> Iterator[None]:
+    """Say at which size a network cannot run, where torch says why; or why a foreign one cannot."""
     height, width = input_hw
     if min(input_hw) < LEAST_SIDE_PX:
         raise ArtifactError(
@@ -86,11 +86,14 @@ def _size_named(input_hw: tuple[int, int]) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not any(side % LEAST_SIDE_PX for side in input_hw):
+        if not any(side % LEAST_SIDE_PX for side in input_hw) and not is_foreign:
             raise
+        help_ = "import it again, with its own config.json, or at another --input-hw"
+        if not is_foreign:
+            help_ = "train it with a student.input_hw of multiples of 32"
+        reason = str(error).splitlines()[0]
         raise ArtifactError(
-            f"the network cannot run at {height}x{width} pixels: {str(error).splitlines()[0]}; "
-            "train it with a student.input_hw of multiples of 32"
+            f"the network cannot run at {height}x{width} pixels: {reason}; {help_}"
         ) from error
 
 

@@ -52,12 +52,15 @@ class CameraOptions:
         """Return those of each camera; several have each their own place.
 
         Raises:
-            UsageError: If there are other results, or ports end before the cameras do.
+            UsageError: If there are other results, the video is a folder, or ports end before the
+                cameras do.
         """
         if cameras == 1:
             return [self]
         if self.out:
             check_folder(self.out)
+        if self.video and not self.video.name:
+            raise UsageError(f"--video {self.video} is a folder; name an MP4 file")
         last = (self.watching.metrics_port or 0) + cameras - 1
         if last > _LAST_PORT:
             raise UsageError(

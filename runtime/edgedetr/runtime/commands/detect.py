@@ -15,6 +15,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     threshold_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import counted, printable
 from edgedetr.runtime.save_formats import SAVE_FORMATS
@@ -77,4 +78,4 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
         values = {"frames": latency.samples, "latency_ms": times, "ran_on": ran_on}
         write_text(figures, json.dumps(values, indent=2) + "\n")
     frames = counted(latency.samples, "frame")
-    click.echo(f"{printable(str(out))}: {frames}, p50 {latency.p50_ms:.1f} ms, {ran_on}")
+    echo(f"{printable(str(out))}: {frames}, p50 {latency.p50_ms:.1f} ms, {ran_on}")

@@ -16,6 +16,7 @@ from edgedetr.runtime.commands.options import (
     command_line,
     require_apart,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ PROGRAM = "from edgedetr.runtime.cli import main; main()"
 
 @click.group()
 def device() -> None:
-    """Find out what this device can do."""
+    """Check what models do on this device."""
 
 
 @device.command()
@@ -48,7 +49,7 @@ def device() -> None:
 @click.option(
     "--simulate",
     is_flag=True,
-    help="Rehearse without a GPU, in ONNX Runtime; no gate takes such a record.",
+    help="Rehearse without a GPU, in ONNX Runtime; no gate accepts such a record.",
 )
 @click.pass_context
 def check(  # noqa: PLR0913, PLR0917 - one argument per option
@@ -101,7 +102,7 @@ def check(  # noqa: PLR0913, PLR0917 - one argument per option
     found = make_record(model, gpu, checks, pace, before_c, command_line())
     write_record(found, output, signer)
     for one in found.models:
-        click.echo(printable(describe(one)))
+        echo(printable(describe(one)))
     if found.verdict != "passed":
         place = gpu.name if gpu else "this CPU"
         raise GateError(f"{model}: device check failed on {place}; {output} has the reasons")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from edgedetr.runtime.commands.output import echo
+
 
 @click.command()
 @click.argument("url")
@@ -14,4 +16,4 @@ def health(url: str) -> None:
     """
     from edgedetr.runtime.health.metrics import check
 
-    click.echo(check(url).name)
+    echo(check(url).name)

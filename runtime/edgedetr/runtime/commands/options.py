@@ -73,6 +73,8 @@ class Number(click.FloatRange):
 PATH = _HomePath(path_type=Path)
 """Type of a parameter that names a file or folder; the code that opens it reports errors."""
 
+READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".txt", ".jsonl")
+"""Suffixes of what is read of a folder, images and labels, and of no other command's output."""
 SPEC_FILE = "edgedetr.spec"
 """Key in a command's ``Context.meta`` of the file that ``--spec`` was given."""
 
@@ -192,16 +194,24 @@ def require_apart(
 ) -> None:
     """Refuse to write over what the same command reads, by whatever name, before it does any work.
 
-    A file given as ``--spec`` is such an input, too.
+    A file given as ``--spec`` is such an input, too, and so are images and labels in a folder that
+    any parameter names.
 
     Raises:
         UsageError: If an output is an input.
     """
     context = click.get_current_context(silent=True)
     spec = context.meta.get(SPEC_FILE) if context else None
+    named = context.params.values() if context else ()
+    folders = [path.resolve() for path in named if isinstance(path, Path) and path.is_dir()]
     there = [path for path in (*inputs, spec) if path is not None]
     for output in outputs:
-        if output is not None and is_same_file(output, *there):
+        if output is None:
+            continue
+        is_read = output.suffix.lower() in READ_SUFFIXES and output.is_file()
+        if is_same_file(output, *there) or (
+            is_read and any(output.resolve().is_relative_to(folder) for folder in folders)
+        ):
             raise UsageError(f"{output} is an input of the same command; choose another output")
 
 

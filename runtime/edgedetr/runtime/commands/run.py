@@ -17,6 +17,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     threshold_option,
 )
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.commands.signals import handled
 from edgedetr.runtime.pacing import old_objects_kept
 from edgedetr.runtime.printable import printable
@@ -121,7 +122,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option
 
 
 def _end(model: str, camera: str, summary: StreamSummary) -> None:
-    click.echo(f"{printable(model)}: {camera and f'{camera}: '}{summary.describe()}")
+    echo(f"{printable(model)}: {camera and f'{camera}: '}{summary.describe()}")
 
 
 def _swapped(
@@ -134,4 +135,4 @@ def _swapped(
 
 def _report(text: str) -> None:
     with suppress(OSError):  # standard error is closed; the stream continues
-        click.echo(f"edgedetr: {printable(text)}", err=True)
+        echo(f"edgedetr: {printable(text)}", err=True)

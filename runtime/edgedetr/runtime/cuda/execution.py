@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedetr.runtime.cuda.trt_log import TrtLog
 from edgedetr.runtime.errors import ArtifactError, BackendError
+from edgedetr.runtime.files import read_bytes
 from edgedetr.runtime.spec_checks.tensors import FLOAT, check_inputs, check_outputs
 
 if TYPE_CHECKING:
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.runtime.spec import ModelSpec
+
+
+MOST_ENGINE_BYTES = 8 << 30
+"""Largest engine that is read."""
+
+
+def read_engine(path: Path) -> bytes:
+    """Read the file of an engine.
+
+    Raises:
+        ArtifactError: If it is no regular file, or larger than `MOST_ENGINE_BYTES`.
+    """
+    try:
+        return read_bytes(path, MOST_ENGINE_BYTES)
+    except ValueError as error:
+        raise ArtifactError(f"{path} is no engine: {error}; build it again") from error
 
 
 class Execution:
@@ -44,7 +61,7 @@ class Execution:
         self._runtime = trt.Runtime(self._log.logger)
         if host_code:
             self._runtime.engine_host_code_allowed = True
-        self._engine = self._load(path.read_bytes())
+        self._engine = self._load(read_engine(path))
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise BackendError(

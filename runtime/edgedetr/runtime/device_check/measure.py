@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgedetr.runtime.backend_lookup import backend
 from edgedetr.runtime.cuda.engine_layers import EngineLayers, engine_layers
 from edgedetr.runtime.cuda.engine_session import check_fit, open_engine
+from edgedetr.runtime.cuda.execution import read_engine
 from edgedetr.runtime.cuda.preflight import builder_of, runs_host_code
 from edgedetr.runtime.cuda.trt_log import TrtLog
 from edgedetr.runtime.detector import Detector
@@ -92,7 +93,7 @@ def check_engine_runs(
     trt, drv, context = check_fit(manifest, path, library)
     host_code = runs_host_code(manifest, library)
     with context:
-        layers = engine_layers(trt, TrtLog(trt).logger, path.read_bytes(), host_code=host_code)
+        layers = engine_layers(trt, TrtLog(trt).logger, read_engine(path), host_code=host_code)
     free_before = _free_bytes(drv, context)
     session = open_engine(path, None, library)
     with Detector(session, THRESHOLD - MARGIN) as detector, old_objects_kept():

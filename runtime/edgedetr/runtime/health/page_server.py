@@ -38,9 +38,12 @@ def page_served(
         The port.
 
     Raises:
-        OSError: If the port is not available.
+        OSError: If the port is not available, or the address is none.
     """
-    family, *_, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, *_, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    except UnicodeError as error:  # a name that DNS cannot hold
+        raise OSError(f"{address} is no address: {error}") from error
     with socket.create_server(place[:2], family=family) as listener:
         server = _Server(listener, page, kind)
         thread = Thread(target=server.serve, daemon=True)

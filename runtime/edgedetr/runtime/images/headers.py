@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+MOST_BYTES = 256 << 20
+"""Largest file of an image that is read."""
+MOST_SCANS = 50
+"""Most scans of a JPEG file: encoders write some ten."""
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8"
 UPRIGHT = 1
@@ -31,6 +35,8 @@ _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _APP1, _SCAN, _END = 0xE1, 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The next marker of a scan; stuffed bytes and RST belong to the scan itself."""
+_PIXEL_BYTES, _PNG_SLACK = 8, 1 << 16
+"""Of a PNG file: of a pixel at most, and more than a picture's data have beyond its pixels."""
 _MOST_EXIF = 1 << 16
 
 
@@ -88,23 +94,33 @@ def header_of(data: bytes | IO[bytes]) -> ImageHeader:
 
 
 def is_whole(data: bytes) -> bool:
-    """Return whether a file reaches its end marker; a trailer behind it is ignored."""
+    """Return whether a file reaches its end marker; a trailer behind it is ignored.
+
+    What holds far more than its pixels does not: it would be decoded for minutes.
+    """
     if data.startswith(PNG_MAGIC):
-        return any(kind == b"IEND" for kind, _ in _chunks(BytesIO(data[8:])))
+        height, width = header_of(data).stored_hw
+        chunks = list(_chunks(BytesIO(data[8:])))
+        size = sum(length for kind, length in chunks if kind == b"IDAT")
+        is_bounded = size <= (_PIXEL_BYTES * width + 8) * height + _PNG_SLACK
+        return is_bounded and any(kind == b"IEND" for kind, _ in chunks)
     return data.startswith(JPEG_MAGIC) and jpeg_end(data) >= 0
 
 
 def jpeg_end(data: bytes) -> int:
-    """Return where the end marker of a JPEG file is, behind its scans; -1 where there is none."""
+    """Return where the end marker of a JPEG file is, behind its scans; -1 where there is none.
+
+    A file of more than `MOST_SCANS` has none: each takes as long as a whole picture.
+    """
     if not data.startswith(JPEG_MAGIC):  # a PNG file may hold bytes that look like markers
         return -1
     file = BytesIO(data)
     file.seek(len(JPEG_MAGIC))
-    scanned = False
+    scans = 0
     for marker, length in _segments(file):
-        scanned |= marker == _SCAN
+        scans += marker == _SCAN
         if marker == _END:
-            return file.tell() - 2 if scanned else -1
+            return file.tell() - 2 if 0 < scans <= MOST_SCANS else -1
         file.seek(length, 1)
         if marker == _SCAN:
             found = _MARKER.search(data, file.tell())

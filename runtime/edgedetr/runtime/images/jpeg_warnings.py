@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.images.headers import jpeg_end
+from edgedetr.runtime.files import read_bytes
+from edgedetr.runtime.images.headers import MOST_BYTES, jpeg_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +67,9 @@ def refuse_damaged_jpeg(path: Path, data: bytes | None = None) -> None:
     Raises:
         DataError: If it is damaged; the message gives the decoder's.
         OSError: If it cannot be read.
+        ValueError: If it is too large, or no regular file.
     """
-    data = path.read_bytes() if data is None else data
+    data = read_bytes(path, MOST_BYTES) if data is None else data
     end = jpeg_end(data)
     if end < 0:
         return

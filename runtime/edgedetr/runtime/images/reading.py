@@ -12,7 +12,13 @@ import numpy as np
 
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.files import read_bytes
-from edgedetr.runtime.images.headers import UPRIGHT, header_of, image_header, is_whole
+from edgedetr.runtime.images.headers import (
+    MOST_BYTES,
+    UPRIGHT,
+    header_of,
+    image_header,
+    is_whole,
+)
 from edgedetr.runtime.images.jpeg_scans import ends_early
 from edgedetr.runtime.images.jpeg_warnings import jpeg_warnings, refuse_damaged_jpeg
 from edgedetr.runtime.printable import printable
@@ -26,8 +32,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 """Suffixes of image files, in lower case."""
-MOST_BYTES = 256 << 20
-"""Largest file that is read."""
 MOST_PIXELS = 1 << 27
 """Most pixels that are decoded: a small file may claim billions."""
 MOST_FRAMES = 128
@@ -98,7 +102,8 @@ def decode_image(data: bytes, path: Path) -> NDArray[np.uint8]:
     header = header_of(data)
     if not is_whole(data) or not all(header.stored_hw):
         raise DataError(
-            f"{path}: not a whole PNG or JPEG image ({len(data)} bytes); replace the file"
+            f"{path}: not a whole PNG or JPEG image ({len(data)} bytes), or one of far more data "
+            "than pixels; replace the file"
         )
     height, width = header.stored_hw
     if height * width > MOST_PIXELS:

@@ -112,7 +112,13 @@ class CounterKeeper:
 
 
 def _read(path: Path) -> LowestCounter:
-    if not path.exists():
+    state = path.parent
+    if os.path.lexists(state) and not state.is_dir():
+        raise ArtifactError(
+            f"{state} is no folder, so nothing keeps out older packages; name the vehicle's state "
+            "folder"
+        )
+    if not os.path.lexists(path):
         return LowestCounter("edgedetr-counter-1", 0, "")
     try:
         found = settings_from_dict(LowestCounter, read_json(path, _MAX_BYTES), str(path))

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from edgedetr.runtime.errors import ArtifactError, SettingsError
+from edgedetr.runtime.errors import ArtifactError, SettingsError, UsageError
 from edgedetr.runtime.files import read_bytes, read_json, write_text
 from edgedetr.runtime.package.signing import fingerprint, is_signed_by
 from edgedetr.runtime.settings import settings_from_dict
@@ -33,7 +33,13 @@ class DetachedSignature:
 
 
 def signature_path(path: Path) -> Path:
-    """Return where the signature of a file lies."""
+    """Return where the signature of a file lies.
+
+    Raises:
+        UsageError: If the path has no name, such as ``.`` and ``/``.
+    """
+    if not path.name:
+        raise UsageError(f"{path} is no file; name one")
     return path.with_name(path.name + ".sig")
 
 

@@ -32,6 +32,8 @@ _TIME_LIMITS = [
     *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1000 * SILENCE_S)),
 ]
 _LAST_NUMBER = 999
+_MOST_DIGITS = 20
+"""More than any number has: reading thousands of digits is an error of Python's own."""
 _RETRY_S = 0.02
 _JOIN_S = 2.0
 
@@ -86,7 +88,7 @@ def _opened(text: str, name: str) -> cv2.VideoCapture:
         if text.partition("://")[0].lower() not in SCHEMES:
             raise DataError(f"{name}: wanted a URL of {', '.join(SCHEMES)}")
         return cv2.VideoCapture(text, cv2.CAP_FFMPEG, _TIME_LIMITS)
-    if text.isdecimal() and int(text) > _LAST_NUMBER:
+    if text.isdecimal() and (len(text) > _MOST_DIGITS or int(text) > _LAST_NUMBER):
         raise DataError(f"{name}: cameras have numbers up to {_LAST_NUMBER}")
     return cv2.VideoCapture(int(text) if text.isdecimal() else text)
 

@@ -106,7 +106,7 @@ def _read(recording: Recording, due_ns: int, dropped: int) -> Capture | None:
     """Read the next frame.
 
     Raises:
-        DataError: If there is none because the recording ended early.
+        DataError: If there is none and something was wrong with the recording.
     """
     try:
         found = recording.read()

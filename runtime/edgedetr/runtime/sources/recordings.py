@@ -8,6 +8,7 @@ import cv2
 
 from edgedetr.runtime.errors import DataError
 from edgedetr.runtime.images.reading import MOST_PIXELS, read_image
+from edgedetr.runtime.printable import counted
 from edgedetr.runtime.sources.capture import DEFAULT_RATE_HZ, silence_libraries
 from edgedetr.runtime.sources.video_length import missing_s
 
@@ -30,7 +31,8 @@ class Recording(Protocol):
     """Frames one after another.
 
     Attributes:
-        problem: At the end, what is wrong with it: it ended early; empty if nothing is.
+        problem: At the end, what is wrong with it: it ended early or was damaged on the way; empty
+            if nothing is.
     """
 
     problem: str
@@ -80,7 +82,8 @@ class VideoRecording:
 
     Attributes:
         rate_hz: Its frames per second, on average.
-        problem: At the end: that it held no frame, or fewer than its header counts.
+        problem: At the end: that it held no frame, fewer than its header counts, or some that
+            cannot be decoded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,6 +106,7 @@ class VideoRecording:
         self._frames = max(0.0, self._video.get(cv2.CAP_PROP_FRAME_COUNT))
         self._index = -1
         self._damaged = 0  # frames that lie before the one that is grabbed
+        self._all_damaged = 0
         self._is_grabbed = False
         self._stamp_ns = -1
         self._time_ns = 0
@@ -133,6 +137,7 @@ class VideoRecording:
         self.skip()
         found, image = (False, None) if is_damaged else self._video.retrieve()
         if not found or image is None:
+            self._all_damaged += not is_damaged
             raise DataError(f"{self._path}: frame {self._index} cannot be decoded")
         return f"{self._index:06d}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
@@ -147,6 +152,7 @@ class VideoRecording:
         for damaged in range(0 if self.problem else MOST_DAMAGED):
             if self._video.grab():
                 self._damaged, self._is_grabbed = damaged, True
+                self._all_damaged += damaged
                 self._note_time()
                 return True
         self.problem = self._end()
@@ -161,7 +167,7 @@ class VideoRecording:
         self._stamp_ns = max(0, stamp_ns)
 
     def _end(self) -> str:
-        """Return what is wrong where the end came early."""
+        """Return what is wrong."""
         seen = self._index + 1
         if not seen:
             return f"{self._path}: holds no frame that can be decoded"
@@ -172,4 +178,7 @@ class VideoRecording:
                 f"{self._path}: ends after {seen} of {self._frames:.0f} frames; it is cut off or "
                 "damaged"
             )
+        if self._all_damaged:
+            frames = counted(seen, "frame")
+            return f"{self._path}: damaged; {self._all_damaged} of {frames} cannot be decoded"
         return ""

@@ -47,7 +47,7 @@ def run(  # noqa: PLR0913 - what a run is made of
         StuckError: If the backend did not return.
         BackendError: If it failed on the last frames.
         DataError: If results could not be written to the end, no frame could be read, a camera is
-            lost or a video ends early.
+            lost, or a video ends early or was damaged on the way.
     """
     ended_by = ""
     try:

@@ -17,6 +17,9 @@ NEW_TRACK_SCORE = 0.5
 """Lowest score of a detection that may start a track; lower ones only continue one."""
 LOST_NS = 500_000_000
 """How long a track lives without a detection."""
+LEAST_PERIOD_NS = 1_000_000
+"""Of a source: the steps over a gap are made one by one."""
+_END_NS = 2**64
 
 
 class Tracker:
@@ -27,13 +30,18 @@ class Tracker:
     are made up for: otherwise a fast object would be lost behind a gap.
 
     Args:
-        period_ns: Time between two frames of the source.
+        period_ns: Time between two frames of the source, from `LEAST_PERIOD_NS` on.
 
     Raises:
-        UsageError: If the tracking library is not installed.
+        UsageError: If the period is shorter, or the tracking library is not installed.
     """
 
     def __init__(self, period_ns: int) -> None:
+        if period_ns < LEAST_PERIOD_NS:
+            raise UsageError(
+                f"tracking takes at most {1e9 / LEAST_PERIOD_NS:g} frames per second; the period "
+                f"is {period_ns} ns, give at least {LEAST_PERIOD_NS}"
+            )
         try:
             from edgefirst.tracker import ByteTrack
         except ImportError as error:
@@ -56,7 +64,14 @@ class Tracker:
 
         Returns:
             The number of each detection's track, 0 where none was started; int64 (N,).
+
+        Raises:
+            UsageError: If the time is negative or from 2^64 ns on; no track is changed.
         """
+        if not 0 <= timestamp_ns < _END_NS:
+            raise UsageError(
+                f"a frame of time {timestamp_ns} ns cannot be tracked; give times from 0 to 2^64"
+            )
         ids = np.zeros(len(detections), np.int64)
         for label in set(detections.labels.tolist()) - self._trackers.keys():
             self._trackers[label] = self._new_tracker(

@@ -1,0 +1,1 @@
+"""What EdgeDETR is compared with, one file for each task; `benchmarks/peer_ratios.py` runs them."""
