@@ -13,6 +13,7 @@ import torch
 
 from edgedetr.distill import recipe
 from edgedetr.distill.config import StudentConfig
+from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.step_config import StepConfig
 from edgedetr.distill.training.step import TrainingStep
 
@@ -72,6 +73,29 @@ def test_a_run_in_fp16_goes_on_with_the_scale_of_its_loss(config, tmp_path, monk
     assert resumed == whole > 8.0
     students = [tmp_path / name / "student.safetensors" for name in ("whole", "killed")]
     assert students[0].read_bytes() == students[1].read_bytes()
+
+
+def test_passes_one_after_another_train_as_one(config, teacher, tmp_path):
+    """Two steps of four images at once, and in three passes of one and two; no norm trains."""
+    config = replace(
+        config,
+        optimizer=OptimizerConfig(learning_rate=1e-6, warmup_steps=0, frozen_stages=3),
+        student=StudentConfig(family="dab_detr", preset="edge-tiny", input_hw=(64, 96)),
+        teacher=str(teacher),
+        methods=("clock",),
+        epochs=2,
+        batch_size=4,
+    )
+    found = {}
+    for passes in (1, 3):
+        out = tmp_path / f"{passes}"
+        recipe.train(replace(config, train=StepConfig(accumulate=passes)), out, "a test")
+        found[passes] = _steps(out)
+    for mine, theirs in zip(found[1], found[3], strict=True):
+        assert mine.keys() == theirs.keys()
+        for name, value in _figures(mine):
+            if name != "seconds":
+                assert theirs[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
 
 
 def test_every_weight_that_trains_in_fp32_trains_in_bf16(config, teacher, tmp_path, monkeypatch):
