@@ -1,5 +1,6 @@
 from collections import Counter
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,7 +145,7 @@ def test_batches_over_shards_are_the_rest_where_some_are_done():
 @pytest.mark.parametrize("count", [2, 3])
 def test_the_shares_of_processes_are_the_batches_of_one_in_turn(count):
     """Over shards, with repeats, several sizes and scales, and behind a state in the epoch."""
-    settings = {
+    settings: dict[str, Any] = {
         "factors": np.linspace(1, 2.5, 40),
         "groups": np.arange(40) % 2,
         "scales": (0.5, 1.0),
