@@ -27,7 +27,7 @@ from edgedetr.distill.config import load_config
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.distill.training.answer_cache import fill_cache, open_cache
 from edgedetr.distill.training.distillation_model import trainee_of
-from edgedetr.distill.training.loader import TrainingLoader, open_split, training_loader
+from edgedetr.distill.training.loader import Loading, TrainingLoader, open_split, training_loader
 from edgedetr.distill.training.models import inherited, open_student
 from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.weights.checkpoint import load_model
@@ -91,9 +91,8 @@ def ways_of(config: DistillConfig, rounds: int) -> dict[str, Any]:
     loader, trainee, memory = ways["cache"]
     sources = {"teacher": "of the demo", "data.train_split: pixels of images": "rendered"}
     spec, about = trainee.student.spec, config.teacher_cache
-    store = memory.store = loader.data.answers = open_cache(
-        about, config.data, spec, teacher, sources
-    )
+    memory.store = loader.data.answers = open_cache(about, config.data, spec, teacher, sources)
+    assert memory.store is not None  # noqa: S101 - the config names a folder
     lines: list[str] = []
     fill_cache(loader, memory, config.schedule, lines.append)
     ways["free"][1].teacher_memory = _FreeTeacher(teacher, spec)
@@ -108,7 +107,7 @@ def ways_of(config: DistillConfig, rounds: int) -> dict[str, Any]:
         for name in ("cache", "free", "alone")
     }
     steps = {f"{name}_ms": median(found) for name, found in times.items()}
-    return steps | gains | {"cache_bytes": store.bytes_on_disk, "said": lines[1:]}
+    return steps | gains | {"cache_bytes": memory.store.bytes_on_disk, "said": lines[1:]}
 
 
 class _FreeTeacher(TeacherMemory):
@@ -133,7 +132,8 @@ def _way(config: DistillConfig, teacher: Model) -> tuple[TrainingLoader, Trainee
     if trainee.teacher_memory is not None:
         trainee.teacher_memory = memory
     split = open_split(data, data.train_split)
-    loader = training_loader(data, config.schedule, split, student.spec, teacher.spec, VIEWS)
+    loading = Loading(VIEWS)
+    loader = training_loader(data, config.schedule, split, student.spec, teacher.spec, loading)
     loader.data.read()
     return loader, trainee.train(), memory
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import socket
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from edgedetr.distill.config import DataConfig, DistillConfig, StudentConfig
 from edgedetr.distill.networks import query_fade
 from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.types import Targets
 from edgedetr.distill.weights.checkpoint import save_model
+from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from edgedetr.distill.model import Model
@@ -153,3 +158,62 @@ def teacher(tmp_path: Path, make_model: Callable[..., Model]) -> Path:
     path = tmp_path / "teacher.safetensors"
     save_model(path, make_model(preset="edge-small", seed=4), command="a test")
     return path
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _joined(
+    rank: int, count: int, port: int, errors: Any, function: Callable[..., object], arguments: Any
+) -> None:
+    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    if count > 1:
+        os.environ |= {key: str(value) for key, value in (ranks | address).items()}
+    try:
+        function(*arguments)
+    except EdgeDetrError as error:
+        errors.put((rank, str(error)))
+        raise SystemExit(1) from None
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., tuple[list[Any], Any]]]:
+    """Starts a function in processes of one run; returns them, and a queue of their errors."""
+    context = get_context("fork")
+    running: list[Any] = []
+
+    def start(
+        count: int, function: Callable[..., object], *arguments: object
+    ) -> tuple[list[Any], Any]:
+        port, errors = _port(), context.SimpleQueue()
+        some = [
+            context.Process(target=_joined, args=(i, count, port, errors, function, arguments))
+            for i in range(count)
+        ]
+        running.extend(some)
+        for process in some:
+            process.start()
+        return some, errors
+
+    yield start
+    for process in running:
+        process.kill()
+
+
+@pytest.fixture
+def run_of_processes(started: Callable[..., tuple[list[Any], Any]]) -> Callable[..., list[int]]:
+    """Runs a function in processes of one run to the end; returns their exit statuses."""
+
+    def finish(count: int, function: Callable[..., object], *arguments: object) -> list[int]:
+        some, _ = started(count, function, *arguments)
+        for process in some:
+            process.join(300)
+        return [process.exitcode for process in some]
+
+    return finish

@@ -108,10 +108,10 @@ def stopped_in(step, out, config, monkeypatch):
     """Train until the optimizer step of that number is to be taken."""
     real = TrainingLoop._step
 
-    def stop(self, images, targets, number, *rest):
+    def stop(self, batch, number, *rest):
         if number == step:
             raise KeyboardInterrupt
-        return real(self, images, targets, number, *rest)
+        return real(self, batch, number, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "_step", stop)

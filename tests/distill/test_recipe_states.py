@@ -63,10 +63,10 @@ def interrupted(config, out, monkeypatch, step):
     """Train until that step is to be taken."""
     real = TrainingLoop._step
 
-    def stop(self, images, targets, number, *rest):
+    def stop(self, batch, number, *rest):
         if number == step:
             raise KeyboardInterrupt
-        return real(self, images, targets, number, *rest)
+        return real(self, batch, number, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "_step", stop)
@@ -115,10 +115,10 @@ def test_a_sigterm_writes_a_state_within_the_epoch_and_ends(
     def end():
         raise SystemExit(143)
 
-    def preempted(self, images, targets, number, *rest):
+    def preempted(self, batch, number, *rest):
         if number == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, images, targets, number, *rest)
+        return real(self, batch, number, *rest)
 
     with monkeypatch.context() as patch, handled("SIGTERM", once=False, action=end):
         patch.setattr(TrainingLoop, "_step", preempted)

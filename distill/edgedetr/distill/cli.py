@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,8 +168,13 @@ def distill() -> None:
     is_flag=True,
     help="Do not train; draw 16 augmented samples to OUT/samples.png, or to OUT if it is a .png.",
 )
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Write a trace of 5 steps, OUT/trace.json, for chrome://tracing or ui.perfetto.dev.",
+)
 @click.pass_obj
-def train(
+def train(  # noqa: PLR0913 - one argument per option
     calibrate: Calibrate,
     config: Path,
     overrides: tuple[str, ...],
@@ -176,6 +182,7 @@ def train(
     out: Path | None,
     *,
     dry_run: bool,
+    profile: bool,
 ) -> None:
     """Train the student that CONFIG, a TOML file or the name of a recipe, describes.
 
@@ -185,6 +192,7 @@ def train(
     from edgedetr.distill.recipe import draw
     from edgedetr.distill.recipe import train as run
     from edgedetr.distill.recipes import recipe_path
+    from edgedetr.distill.training.step_trace import StepTrace
 
     config, overrides = recipe_path(config), with_cache(overrides, folder)
     out = out or Path("runs") / config.stem
@@ -195,8 +203,11 @@ def train(
         draw(load_config(config, overrides), path)
         echo(f"{path}: what the run trains on first; nothing was trained")
         return
+    watchers = (StepTrace(out),) if profile else ()
     command = command_line()
-    metrics = run(load_config(config, overrides), out, command, calibrate)
+    metrics = run(load_config(config, overrides), out, command, calibrate, watchers)
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first process of the run speaks
     found = (
         f"AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f} on the validation split, trained in "
         f"{metrics['seconds']:.0f} s"

@@ -17,6 +17,7 @@ from edgedetr.distill.config_ranges import (
 from edgedetr.distill.methods import method, needs_foundation
 from edgedetr.distill.optimizer_config import LATER, OptimizerConfig, ScheduleConfig
 from edgedetr.distill.qat_config import QatConfig
+from edgedetr.distill.step_config import StepConfig, check_passes
 from edgedetr.distill.teacher_config import (
     TeacherCacheConfig,
     TeacherConfig,
@@ -201,6 +202,7 @@ class DistillConfig:
         student: The model to train.
         optimizer: How it is trained.
         qat: Whether it is trained for INT8.
+        train: How a step computes.
         teacher: Checkpoint of the teacher, a folder of transformers or a name of the hub; empty for
             a method that needs none.
         teacher_input: Its input, where it is to be another than it was trained with.
@@ -231,6 +233,7 @@ class DistillConfig:
     student: StudentConfig = StudentConfig()
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     qat: QatConfig = field(default_factory=QatConfig)
+    train: StepConfig = field(default_factory=StepConfig)
     teacher: str = ""
     teacher_input: TeacherInputConfig = field(default_factory=TeacherInputConfig)
     teacher_cache: TeacherCacheConfig = field(default_factory=TeacherCacheConfig)
@@ -269,6 +272,8 @@ class DistillConfig:
                 "qat.enabled fine-tunes a trained student; name its checkpoint in student.init"
             )
         check_class_map(self.class_map, self.data.classes)
+        held = [config.name for config in self.method_configs if config.share > 0]
+        check_passes(self.train, self.batch_size, held)
 
     def _check_schedule(self) -> None:
         for name in ("epochs", "batch_size", "eval_every", "keep_states"):
@@ -326,6 +331,8 @@ class DistillConfig:
         del values["track"], values["tune"]
         if not self.qat.enabled:
             del values["qat"]
+        if self.train == StepConfig():
+            del values["train"]
         defaults = asdict(DistillConfig(DataConfig(self.data.root)))
         for section, names in _LATER.items():
             table, default = (x[section] if section else x for x in (values, defaults))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import Accelerator
 
-from edgedetr.distill.evaluation.predict import evaluate
+from edgedetr.distill.evaluation.predict import evaluate_together
 from edgedetr.distill.evaluation.worst_frames import worst_frames
 from edgedetr.distill.training.adapters import first_batches, fit_adapters
 from edgedetr.distill.training.answer_cache import (
@@ -22,13 +23,14 @@ from edgedetr.distill.training.answer_cache import (
 from edgedetr.distill.training.averaging import MovingAverage
 from edgedetr.distill.training.best_student import BestStudent
 from edgedetr.distill.training.distillation_model import trainee_of
-from edgedetr.distill.training.loader import open_split, open_splits, training_loader
+from edgedetr.distill.training.loader import Loading, open_split, open_splits, training_loader
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.models import open_models, report_inputs
 from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.objective import needs_teacher
 from edgedetr.distill.training.optimizer import freeze_stages, optimizer_of
 from edgedetr.distill.training.preflight import check_inputs, check_names
+from edgedetr.distill.training.processes import processes_of_run
 from edgedetr.distill.training.qat import Calibrate, quantized_student, uncalibrated
 from edgedetr.distill.training.run_folder import (
     RunRecord,
@@ -42,6 +44,8 @@ from edgedetr.distill.training.run_page import RunPage
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.sample_sheet import draw_samples
 from edgedetr.distill.training.sampling import training_sizes
+from edgedetr.distill.training.speed import set_up
+from edgedetr.distill.training.step import TrainingStep, scaler_of
 from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.training.trackers import Tracked, require_trackers
 from edgedetr.distill.training.unlabelled import least_batch
@@ -53,10 +57,13 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.config import DataConfig, DistillConfig, MethodConfig, StudentConfig
     from edgedetr.distill.data import Dataset
+    from edgedetr.distill.model import Model
     from edgedetr.distill.optimizer_config import OptimizerConfig, ScheduleConfig
     from edgedetr.distill.qat_config import QatConfig
+    from edgedetr.distill.step_config import StepConfig
     from edgedetr.distill.teacher_config import TeacherConfig
     from edgedetr.distill.training.loader import TrainingLoader
+    from edgedetr.distill.training.processes import Processes
     from edgedetr.distill.training.run_log import Watcher
     from edgedetr.runtime.types import Detections
 
@@ -73,6 +80,7 @@ class Sections:
         objective: The distillation methods, whose losses add up.
         optimizer: Of the optimizer, the learning rate and the moving average.
         loop: Of the epochs and batches.
+        step: Of how a step computes.
     """
 
     data: DataConfig
@@ -82,6 +90,7 @@ class Sections:
     objective: tuple[MethodConfig, ...]
     optimizer: OptimizerConfig
     loop: ScheduleConfig
+    step: StepConfig
 
 
 def train(
@@ -127,13 +136,15 @@ def train(
         objective=config.method_configs,
         optimizer=config.optimizer,
         loop=config.schedule,
+        step=config.train,
     )
     validation = f"{config.data.val_split} of {config.data.root}"
     record = RunRecord(config.record(), config.weights, validation, command, config.track)
     check_names(sections.student, sections.teacher.checkpoint)
     require_trackers(record.track)
-    with only_run_in(Path(out)):
-        return _train(sections, record, Path(out), calibrate, watchers)
+    with processes_of_run() as processes, ExitStack() as stack:
+        processes.from_main(lambda: stack.enter_context(only_run_in(Path(out))) and None)
+        return _train(sections, record, Path(out), calibrate, watchers, processes)
 
 
 def _train(
@@ -142,20 +153,23 @@ def _train(
     out: Path,
     calibrate: Calibrate,
     watchers: Sequence[Watcher],
+    processes: Processes,
 ) -> dict[str, float]:
     splits = train_split, val_split = open_splits(sections.data)
     identity = identity_of(record.settings, record.weights, *splits)
-    if (finished := finished_metrics(out, identity)) is not None:
+    finished = processes.from_main(lambda: finished_metrics(out, identity))
+    if finished is not None:
         return finished
 
-    accelerator = Accelerator()
-    batch_size, seed = sections.loop.batch_size, sections.loop.seed
-    torch.manual_seed(seed)
     taught, methods, sampling = sections.teacher, sections.objective, sections.data
+    device, batch_size = processes.accelerator.device, sections.loop.batch_size
+    epochs, loading = sections.loop.epochs, _loading(sections, processes)
+    torch.manual_seed(sections.loop.seed)
     student, teacher = open_models(sections.student, taught, sampling.classes)
     asked = teacher if needs_teacher(methods) else None
     sizes = training_sizes(sampling, student.spec.input_hw)
-    check_inputs(student, asked, splits, least_batch(batch_size, sampling), sizes)
+    least = loading.least(least_batch(batch_size, sampling))
+    check_inputs(student, asked, splits, least, sizes)
     student = quantized_student(student, sections.qat, train_split, out, calibrate)
 
     foundation = open_foundation(taught.foundation) if taught.foundation else None
@@ -164,36 +178,49 @@ def _train(
     rates = sections.optimizer.for_batches_of(batch_size)
     optimizer = optimizer_of(trainee, rates)
     average = MovingAverage(student.network, rates.ema_decay, rates.ema_warmup_steps)
-    for network in (average, *(m.network for m in (teacher, foundation) if m is not None)):
-        network.to(accelerator.device)
-    prepared, optimizer = accelerator.prepare(trainee, optimizer)
+    processes.place(trainee, average, *(m.network for m in (teacher, foundation) if m))
+    set_up(student.network, teacher.network if teacher else None, sections.step)
+    prepared, optimizer = processes.prepared(trainee, optimizer)
 
     seen = asked.spec if asked else None
     report_inputs(student.spec, seen)
-    views = taught.cache.views_in_use
-    loader = training_loader(sampling, sections.loop, train_split, student.spec, seen, views)
-    fit_adapters(trainee, first_batches(loader.data, batch_size, accelerator.device))
-    read_answers(taught.cache, sampling, trainee, loader, identity.sources, sections.loop.epochs)
-    page = RunPage(out, record.settings, record.command, sections.loop.epochs * len(loader))
+    loader = training_loader(sampling, sections.loop, train_split, student.spec, seen, loading)
+    fit_adapters(trainee, first_batches(loader.data, batch_size, device))
+    store = open_cache(taught.cache, sampling, student.spec, asked, identity.sources)
+    read_answers(store, trainee, loader, epochs, processes)
+    page = RunPage(out, record.settings, record.command, epochs * len(loader))
+    scaler = scaler_of(sections.step, device)
+    state = RunState(trainee, average, optimizer, identity, epochs, scaler)
     loop = TrainingLoop(
         out=out,
         schedule=sections.loop,
-        optimizer_config=rates,
-        accelerator=accelerator,
-        prepared=prepared,
-        state=RunState(trainee, average, optimizer, identity, sections.loop.epochs),
+        step=TrainingStep(processes, prepared, state, sections.step, rates),
         averaged=replace(student, network=average.module),
         validation=NetworkInputs(val_split, student.spec),
-        evaluate=partial(evaluate, batch_size=batch_size, seen=partial(_show_worst, page)),
+        evaluate=_evaluation(page, batch_size, processes),
         best=_best_student(out, sections.loop, record),
         watchers=(page, *_trackers(record, out), *watchers),
     )
     metrics = loop.train(loader) | _counted_frames(loader)
-    report_answers(trainee.teacher_memory)
-    if accelerator.is_main_process:
+    report_answers(trainee.teacher_memory, loader, processes)
+    if processes.is_main:
         finish(out, loop.averaged, metrics, record, identity.sources)
         page.finish()
     return metrics
+
+
+def _loading(sections: Sections, processes: Processes) -> Loading:
+    views, passes = sections.teacher.cache.views_in_use, sections.step.accumulate
+    on_device = processes.accelerator.device.type != "cpu"
+    return Loading(views, processes.share, passes, stay_pixels=on_device)
+
+
+def _evaluation(
+    page: RunPage, batch_size: int, processes: Processes
+) -> Callable[[Model, NetworkInputs], dict[str, float]]:
+    """Return what measures a model and shows its worst frames on a page."""
+    shown = partial(_show_worst, page)
+    return partial(evaluate_together, batch_size=batch_size, processes=processes, seen=shown)
 
 
 def _best_student(out: Path, schedule: ScheduleConfig, record: RunRecord) -> BestStudent:
@@ -239,17 +266,16 @@ def cache(config: DistillConfig, say: Callable[[str], None]) -> None:
     sources = identity_of(config.record(), config.weights, *splits).sources
     torch.manual_seed(config.seed)
     student, teacher = open_models(config.student, taught, sampling.classes)
+    store = open_cache(taught.cache, sampling, student.spec, teacher, sources)
     assert teacher is not None  # noqa: S101 - a cache is refused without one
     report_inputs(student.spec, teacher.spec)
     teacher.network.to(Accelerator().device)
-    views = taught.cache.views_in_use
+    views = Loading(taught.cache.views_in_use)
     loader = training_loader(
         sampling, config.schedule, train_split, student.spec, teacher.spec, views
     )
     memory = TeacherMemory(teacher, student.spec)
-    memory.store = loader.data.answers = open_cache(
-        taught.cache, sampling, student.spec, teacher, sources
-    )
+    memory.store = loader.data.answers = store
     fill_cache(loader, memory, config.schedule, say)
 
 

@@ -37,10 +37,10 @@ class Watched:
             self.weights[run.out] = {k: v.clone() for k, v in student.items()}
             return train(run, data)
 
-        def watched_step(run, images, targets, *place):
-            seen = [(t.frame_id, t.boxes.tolist()) for t in targets]
+        def watched_step(run, batch, *place):
+            seen = [(t.frame_id, t.boxes.tolist()) for t in batch.targets]
             self.frames.setdefault(run.out, []).append(seen)
-            return step(run, images, targets, *place)
+            return step(run, batch, *place)
 
         patch.setattr(TrainingLoop, "train", watched_train)
         patch.setattr(TrainingLoop, "_step", watched_step)

@@ -11,7 +11,7 @@ from edgedetr.distill.teacher_config import TeacherCacheConfig
 from edgedetr.distill.training import network_inputs
 from edgedetr.distill.training.answer_cache import fill_cache, open_cache, plan_of
 from edgedetr.distill.training.distillation_model import trainee_of
-from edgedetr.distill.training.loader import open_split, training_loader
+from edgedetr.distill.training.loader import Loading, open_split, training_loader
 from edgedetr.distill.training.sampling import Item
 from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.runtime.errors import ArtifactError
@@ -43,7 +43,8 @@ def opened(kitti, tmp_path, make_model):
         teacher.network.eval().requires_grad_(requires_grad=False)
         about = TeacherCacheConfig(str(tmp_path / "cache"), **(cache or {}))
         split = open_split(config, "train")
-        loader = training_loader(config, schedule, split, SPEC, teacher.spec, about.views)
+        views = Loading(about.views)
+        loader = training_loader(config, schedule, split, SPEC, teacher.spec, views)
         memory = TeacherMemory(teacher, SPEC)
         store = open_cache(about, config, SPEC, teacher, SOURCES)
         memory.store = loader.data.answers = store

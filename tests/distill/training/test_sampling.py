@@ -1,4 +1,6 @@
 from collections import Counter
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from edgedetr.distill.data import Truth
 from edgedetr.distill.training.sampling import (
     EpochOrder,
     Item,
+    Share,
     near_order,
     repeat_factors,
     training_sizes,
@@ -137,3 +140,24 @@ def test_batches_over_shards_are_the_rest_where_some_are_done():
     order.done = 40
     assert epoch(order, 2) == whole[40:]
     assert len({item.image for batch in whole for item in batch}) == 992
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_shares_of_processes_are_the_batches_of_one_in_turn(count):
+    """Over shards, with repeats, several sizes and scales, and behind a state in the epoch."""
+    settings: dict[str, Any] = {
+        "factors": np.linspace(1, 2.5, 40),
+        "groups": np.arange(40) % 2,
+        "scales": (0.5, 1.0),
+        "shards": np.arange(40) // 2,
+    }
+    whole = EpochOrder(40, 7, 3, **settings)
+    shares = [EpochOrder(40, 7, 3, share=Share(i, count), **settings) for i in range(count)]
+    for order in (whole, *shares):
+        order.epoch, order.done = 2, 3
+    batches = list(whole)
+    assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == batches
+    assert all(list(share.whole()) == batches for share in shares)
+    assert {len(batch) for share in shares for batch in share} == {7 // count, -(-7 // count)}
+    assert EpochOrder(5, 7, 3).least_images == 5
+    assert whole.least_images == 7

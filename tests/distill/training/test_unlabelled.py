@@ -11,7 +11,7 @@ from edgedetr.distill.config import DataConfig
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.model import Model
 from edgedetr.distill.training.network_inputs import NetworkInputs
-from edgedetr.distill.training.sampling import EpochOrder, Item
+from edgedetr.distill.training.sampling import EpochOrder, Item, Share
 from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.training.training_inputs import TrainingInputs
 from edgedetr.distill.training.unlabelled import (
@@ -77,6 +77,20 @@ def test_every_batch_has_its_share_of_frames_without_labels():
     assert list(order) != first
     many = MixedOrder(EpochOrder(10, 2, 5), first=10, unlabelled=3, count=2, seed=5)
     assert [len(batch) for batch in many] == [4] * 5
+
+
+def test_each_process_has_its_share_of_both_kinds():
+    """Of batches of six labelled images and three without labels, two processes."""
+    whole = MixedOrder(EpochOrder(12, 6, 5), 12, unlabelled=9, count=3, seed=5)
+    shares = [
+        MixedOrder(EpochOrder(12, 6, 5, share=share), 12, 9, 3, 5, share)
+        for share in (Share(0, 2), Share(1, 2))
+    ]
+    for batch, first, second in zip(whole, *shares, strict=True):
+        assert [*first[:3], *second[:3], *first[3:], *second[3:]] == batch
+        assert (len(first), len(second)) == (4, 5)
+    assert list(shares[1].whole()) == list(whole)
+    assert whole.least_images == 3
 
 
 def test_frames_without_labels_have_the_scale_of_their_batch_and_a_resumed_epoch_goes_on():

@@ -17,6 +17,7 @@ from transformers.models.rt_detr.modeling_rt_detr import get_contrastive_denoisi
 from edgedetr.distill.networks.backbones import EDGE_SMALL, EDGE_TINY, R18, R50, R101
 from edgedetr.distill.networks.decoder_hook import decoder_call, self_attention_mask
 from edgedetr.distill.networks.deformable_detr import Shape, config_of, memory_of
+from edgedetr.distill.networks.denoising import of_whole_batch
 from edgedetr.distill.networks.dino import Dino
 from edgedetr.distill.networks.focal_criterion import FocalWeights, Matches, focal_losses
 from edgedetr.distill.networks.layer_losses import SILENT_LOGIT
@@ -104,6 +105,7 @@ def training_pass(model: Dino, images: Tensor, targets: Sequence[Targets]) -> tu
         boxes[:, :, :count],
         noisy.objects,
         matches=noisy.matches,
+        copies=noisy.queries.groups,
         part="denoising",
     )
     return losses, memory
@@ -127,7 +129,7 @@ class DenoisingQueries:
 def denoising_queries(model: Dino, targets: Sequence[Targets]) -> DenoisingQueries | None:
     """Make the contrastive denoising queries of a batch (section 3.3); None without any object."""
     truth = [{"class_labels": t.labels, "boxes": t.boxes} for t in targets]
-    content, boxes, _, about = get_contrastive_denoising_training_group(
+    content, boxes, _, about = of_whole_batch(get_contrastive_denoising_training_group)(
         truth,
         model.config.num_labels,
         model.config.num_queries,

@@ -21,6 +21,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_align
 from torchvision.ops.poolers import LevelMapper
 
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.anchor_heads import (
     encode,
     in_pixels,
@@ -39,7 +40,8 @@ from edgedetr.distill.networks.fpn import (
     PyramidAnchors,
     pyramid_backbone,
 )
-from edgedetr.distill.networks.rpn import RegionProposals
+from edgedetr.distill.networks.precision import in_float32
+from edgedetr.distill.networks.rpn import BatchSampler, RegionProposals
 from edgedetr.distill.networks.static_nms import SILENT, detections
 from edgedetr.distill.networks.torchvision_model import (
     filled,
@@ -120,6 +122,8 @@ def build(preset: str, num_classes: int) -> nn.Module:
         nms_thresh=0.5,
         detections_per_img=100,
     )
+    proposals.fg_bg_sampler = BatchSampler(shape.sampled // 2, 0.5)
+    heads.fg_bg_sampler = BatchSampler(shape.sampled, 0.25)
     backbone = pyramid_backbone(shape.backbone, shape.width, STRIDE)
     model: nn.Module = GeneralizedRCNN(backbone, proposals, heads, nn.Identity())
     return model
@@ -199,9 +203,11 @@ def training_pass(
     proposals, _, labels, deltas = heads.select_training_samples(proposals, truth)
     found = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, sizes)))
     if len(found[0]):
-        classes, boxes = fastrcnn_loss(*found, labels, deltas)
+        classes, boxes = in_float32(fastrcnn_loss)(*found, labels, deltas)
     else:  # the mean over no proposal is not a number
         classes, boxes = (x.sum() for x in found)
+    part = whole_batch.share(len(found[0]))
+    classes, boxes = classes * part, boxes * part
     losses = {**losses, "loss_classifier": classes, "loss_box_reg": boxes}
     return loss_terms(losses), pyramid
 

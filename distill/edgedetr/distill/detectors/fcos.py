@@ -15,6 +15,7 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 from typing_extensions import override
 
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.anchor_heads import (
     best_cells,
     chosen_cells,
@@ -34,6 +35,7 @@ from edgedetr.distill.networks.fpn import (
     pyramid_backbone,
 )
 from edgedetr.distill.networks.layer_losses import SILENT_LOGIT
+from edgedetr.distill.networks.precision import in_float32
 from edgedetr.distill.networks.static_nms import detections
 from edgedetr.distill.networks.torchvision_model import (
     filled,
@@ -122,7 +124,8 @@ class Head(FCOSHead):  # type: ignore[misc]
         losses: dict[str, Tensor] = super().compute_loss(
             targets, {**head_outputs, "cls_logits": logits}, anchors, matched_idxs
         )
-        return losses
+        part = whole_batch.share(sum(int((m >= 0).sum()) for m in matched_idxs), least=1)
+        return {name: loss * part for name, loss in losses.items()}
 
 
 def predict(model: FCOS, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +152,8 @@ def training_pass(
     for target in truth:
         target["neutral"] = _inside(anchors, target["ignored"])
     cells = [level.shape[-2] * level.shape[-1] for level in levels]
-    losses = model.compute_loss(truth, model.head(levels), [anchors] * len(images), cells)
+    compute_loss = in_float32(model.compute_loss)
+    losses = compute_loss(truth, model.head(levels), [anchors] * len(images), cells)
     return loss_terms(losses), pyramid
 
 

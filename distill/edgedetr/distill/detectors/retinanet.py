@@ -15,6 +15,7 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.retinanet import RetinaNetHead
 from typing_extensions import override
 
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.anchor_heads import (
     best_cells,
     chosen_cells,
@@ -33,6 +34,7 @@ from edgedetr.distill.networks.fpn import (
     PyramidAnchors,
     pyramid_backbone,
 )
+from edgedetr.distill.networks.precision import in_float32
 from edgedetr.distill.networks.static_nms import detections
 from edgedetr.distill.networks.torchvision_model import (
     filled,
@@ -137,7 +139,8 @@ class Head(RetinaNetHead):  # type: ignore[misc]
         losses: dict[str, Tensor] = super().compute_loss(
             targets, head_outputs, anchors, matched_idxs
         )
-        return losses
+        part = len(targets) / whole_batch.images(len(targets))
+        return {name: loss * part for name, loss in losses.items()}
 
 
 def predict(model: RetinaNet, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,7 +166,8 @@ def training_pass(
     truth = torchvision_targets(targets, pyramid.hw)
     for target in truth:
         target["neutral"] = neutral(anchors, target, model.proposal_matcher)
-    losses = model.compute_loss(truth, model.head(levels), [anchors] * len(images))
+    compute_loss = in_float32(model.compute_loss)
+    losses = compute_loss(truth, model.head(levels), [anchors] * len(images))
     return loss_terms(losses), pyramid
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,36 +13,61 @@ from edgedetr.distill.networks.finite import require_finite
 from edgedetr.runtime.postprocess import postprocess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from edgedetr.distill.data import Dataset
     from edgedetr.distill.model import Model
     from edgedetr.distill.training.network_inputs import NetworkInputs
+    from edgedetr.distill.training.processes import Processes
     from edgedetr.runtime.types import Detections
 
 
-def evaluate(
+def evaluate_together(
     model: Model,
     inputs: NetworkInputs,
     batch_size: int,
-    seen: Callable[[Dataset, Sequence[Detections]], None] | None = None,
+    processes: Processes,
+    seen: Callable[[Dataset, Sequence[Detections]], None],
 ) -> dict[str, float]:
-    """Return COCO's ``ap`` and ``ap50`` of a model on a split; NaN where it holds no object.
+    """Do as `evaluate`, where several processes have the model, each on other batches.
+
+    The batches are those of one process, and so are the figures.
 
     Args:
         model: The model.
         inputs: The split at network size.
         batch_size: Images a pass.
-        seen: Is given the split and what was detected in each of its frames.
+        processes: The processes of the run.
+        seen: Is given, in the first one, the split and what was detected in each of its frames.
+
+    Raises:
+        NotFiniteError: If an output is not finite.
+    """
+
+    def own() -> dict[int, list[Detections]]:
+        return {start: _detected(model, inputs, start, batch_size) for start in mine}
+
+    def scored() -> dict[str, float]:
+        seen(inputs.dataset, found)
+        return _scored(inputs, found)
+
+    starts = range(0, len(inputs), batch_size)
+    mine = starts[processes.share.index :: processes.share.count]
+    with _prediction(model):
+        parts = processes.every_of(own)
+    by_start = {start: found for part in parts for start, found in part.items()}
+    found = [detections for start in starts for detections in by_start[start]]
+    return processes.from_main(scored)
+
+
+def evaluate(model: Model, inputs: NetworkInputs, batch_size: int) -> dict[str, float]:
+    """Return COCO's ``ap`` and ``ap50`` of a model on a split; NaN where it holds no object.
 
     Raises:
         NotFiniteError: If an output is not finite.
     """
     found = detections_on(model, inputs, batch_size)
-    if seen is not None:
-        seen(inputs.dataset, found)
-    scores = coco_ap(inputs.dataset.truths, found, inputs.dataset.class_names)
-    return {"ap": scores.ap, "ap50": scores.ap50}
+    return _scored(inputs, found)
 
 
 def detections_on(
@@ -59,18 +85,40 @@ def detections_on(
     Raises:
         NotFiniteError: If an output is not finite.
     """
+    with _prediction(model):
+        parts = [
+            _detected(model, inputs, start, batch_size, threshold)
+            for start in range(0, len(inputs), batch_size)
+        ]
+    return [detections for part in parts for detections in part]
+
+
+@contextmanager
+def _prediction(model: Model) -> Iterator[None]:
+    """Let a model predict inside the block, as it does once it is exported."""
     network = model.network
-    device = next(network.parameters()).device
     was_training = network.training
     network.eval()
-    found: list[Detections] = []
     with torch.inference_mode(), simulated(network, model.quantization):
-        for start in range(0, len(inputs), batch_size):
-            items = [inputs[i] for i in range(start, min(start + batch_size, len(inputs)))]
-            images = torch.stack([inputs.normalised(i.pixels) for i in items]).to(device)
-            logits, boxes = model.predict(images)
-            require_finite(logits=logits, boxes=boxes)
-            for item, z, b in zip(items, logits.cpu().numpy(), boxes.cpu().numpy(), strict=True):
-                found.append(postprocess(z, b, item.place, model.spec, threshold))
+        yield
     network.train(was_training)
-    return found
+
+
+def _detected(
+    model: Model, inputs: NetworkInputs, start: int, batch_size: int, threshold: float = 0.0
+) -> list[Detections]:
+    """Detect in one batch of a split."""
+    device = next(model.network.parameters()).device
+    items = [inputs[i] for i in range(start, min(start + batch_size, len(inputs)))]
+    images = torch.stack([inputs.normalised(i.pixels) for i in items]).to(device)
+    logits, boxes = model.predict(images)
+    require_finite(logits=logits, boxes=boxes)
+    return [
+        postprocess(z, b, item.place, model.spec, threshold)
+        for item, z, b in zip(items, logits.cpu().numpy(), boxes.cpu().numpy(), strict=True)
+    ]
+
+
+def _scored(inputs: NetworkInputs, found: list[Detections]) -> dict[str, float]:
+    scores = coco_ap(inputs.dataset.truths, found, inputs.dataset.class_names)
+    return {"ap": scores.ap, "ap50": scores.ap50}

@@ -15,12 +15,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.criterion import IGNORED_SHARE, share_inside
 from edgedetr.distill.types import DetrOutputs, Queries
 
@@ -133,6 +136,10 @@ def target_queries(
     labels = pad_sequence([t.labels for t in targets], batch_first=True)
     boxes = pad_sequence([t.boxes for t in targets], batch_first=True)
     counts = torch.tensor([len(t.labels) for t in targets], device=labels.device)
+    if noise.label > 0 or noise.box > 0:  # it is drawn for the whole batch, in one shape
+        slots = max(whole_batch.sizes([len(t.labels) for t in targets]))
+        more = max(0, slots - labels.shape[1])
+        labels, boxes = F.pad(labels, (0, more)), F.pad(boxes, (0, 0, 0, more))
     if labels.shape[1] == 0:
         labels = labels.new_zeros((len(targets), 1))
         boxes = boxes.new_full((len(targets), 1, 4), 0.5)
@@ -141,8 +148,11 @@ def target_queries(
     labels, valid = labels.repeat(1, groups), valid.repeat(1, groups)
     boxes = boxes.repeat(1, groups, 1)
     if noise.label > 0:
-        other = torch.randint_like(labels, 0, noise.num_classes)
-        noisy = torch.rand(labels.shape, device=labels.device) < noise.label
+        other = whole_batch.drawn(
+            lambda shape: torch.randint(0, noise.num_classes, shape, device=labels.device),
+            labels.shape,
+        )
+        noisy = _uniform(labels.shape, labels.device) < noise.label
         labels = torch.where(noisy, other, labels)
     return SharedQueries(labels, _moved(boxes, noise.box), valid, groups)
 
@@ -157,7 +167,7 @@ def teacher_queries(memory: Memory, count: int | None = None) -> SharedQueries:
     own = memory.own
     content, boxes, valid = own.content.detach(), own.boxes.detach(), own.valid
     if count is not None and count < valid.shape[1]:
-        order = torch.rand(valid.shape, device=valid.device) + ~valid
+        order = _uniform(valid.shape, valid.device) + ~valid
         chosen = order.argsort(1)[:, :count]
         valid = valid.gather(1, chosen)
         content, boxes = (
@@ -189,10 +199,11 @@ def random_queries(
             [_near_boxes(memory, targets, near), _spread_boxes(targets, count - near)], 1
         )
     elif kind == "uniform":
-        centres = torch.rand((*shape, 2), device=device)
+        centres = _uniform((*shape, 2), device)
         boxes = torch.cat([centres, _log_uniform((*shape, 2), device)], -1)
     else:
-        boxes = torch.randn((*shape, 4), device=device).sigmoid()
+        draw = partial(torch.randn, device=device)
+        boxes = whole_batch.drawn(draw, (*shape, 4)).sigmoid()
     return SharedQueries(None, boxes, torch.ones(shape, dtype=torch.bool, device=device))
 
 
@@ -255,7 +266,7 @@ def _near_boxes(memory: Memory, targets: Sequence[Targets], count: int) -> Tenso
         ],
         1,
     )
-    chosen = torch.multinomial(chances, count, replacement=True).unsqueeze(-1)
+    chosen = _chosen(chances, count).unsqueeze(-1)
     boxes = torch.cat([objects, own.boxes.detach()], 1)
     return _moved(boxes.gather(1, chosen.expand(-1, -1, 4)), NEAR_NOISE)
 
@@ -265,30 +276,48 @@ def _spread_boxes(targets: Sequence[Targets], count: int) -> Tensor:
 
     The sizes are stratified: of n boxes each comes from another n-th of the objects, by their area.
     """
-    found = torch.cat([t.boxes for t in targets])[:, 2:]
+    part = whole_batch.current_part()
+    found = torch.cat([t.boxes for t in (part.targets if part else targets)])[:, 2:]
     shape = (len(targets), count)
-    centres = torch.rand((*shape, 2), device=found.device)
+    centres = _uniform((*shape, 2), found.device)
     if len(found) == 0:
         return torch.cat([centres, _log_uniform((*shape, 2), found.device)], -1)
     by_area = found[found.prod(1).argsort()]
-    strata = torch.arange(count, device=found.device) + torch.rand(shape, device=found.device)
+    strata = torch.arange(count, device=found.device) + _uniform(shape, found.device)
     sizes = by_area[(strata * len(found) / max(1, count)).long().clamp(max=len(found) - 1)]
-    sizes = sizes * (SIZE_NOISE * (torch.rand_like(sizes) * 2 - 1)).exp()
+    sizes = sizes * (SIZE_NOISE * (_uniform(sizes.shape, sizes.device) * 2 - 1)).exp()
     return torch.cat([centres, sizes.clamp(MIN_SIZE, 1)], -1)
 
 
 def _log_uniform(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Draw sizes evenly on a logarithmic scale over `RANDOM_SIZES`."""
     low, high = map(math.log, RANDOM_SIZES)
-    return (low + (high - low) * torch.rand(shape, device=device)).exp()
+    return (low + (high - low) * _uniform(shape, device)).exp()
+
+
+def _uniform(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Draw evenly from [0, 1), (B, ...), for the whole batch."""
+    return whole_batch.drawn(partial(torch.rand, device=device), shape)
+
+
+def _chosen(chances: Tensor, count: int) -> Tensor:
+    """Draw ``count`` columns of each row of (B, n) by its chances, (B, count), with replacement."""
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        every = chances.new_ones((shape[0], chances.shape[1]))
+        every[list(part.rows) if part else slice(None)] = chances
+        return torch.multinomial(every, count, replacement=True)
+
+    part = whole_batch.current_part()
+    return whole_batch.drawn(draw, (len(chances), count))
 
 
 def _moved(boxes: Tensor, noise: float) -> Tensor:
     """Move centres by up to ``noise`` half sizes and sizes by up to that share, inside bounds."""
     if noise > 0:
         size = boxes[..., 2:]
-        shift = (torch.rand_like(size) * 2 - 1) * size / 2 * noise
-        growth = 1 + (torch.rand_like(size) * 2 - 1) * noise
+        shift = (_uniform(size.shape, size.device) * 2 - 1) * size / 2 * noise
+        growth = 1 + (_uniform(size.shape, size.device) * 2 - 1) * noise
         boxes = torch.cat([boxes[..., :2] + shift, size * growth], dim=-1)
     return torch.cat([boxes[..., :2].clamp(0, 1), boxes[..., 2:].clamp(MIN_SIZE, 1)], dim=-1)
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from edgedetr.distill.types import Targets
 
+EPSILON = 1e-6
+"""What is added to a variance before it divides."""
+
 
 def cell_weights(targets: Sequence[Targets], mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return foreground and background weight of each cell of one level, (B, H, W) each.
@@ -55,7 +58,7 @@ def standardised(level: Tensor, mask: Tensor) -> Tensor:
     cells = level.flatten(2).transpose(1, 2)  # channels last, as they mostly lie in memory
     centred = cells - shares @ cells
     variance = shares @ centred.square()
-    return (centred * torch.rsqrt(variance + 1e-6)).transpose(1, 2).reshape(level.shape)
+    return (centred * torch.rsqrt(variance + EPSILON)).transpose(1, 2).reshape(level.shape)
 
 
 def _pictures(targets: Sequence[Targets], mask: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
 from edgedetr.distill.class_map import only_known, without_unknown
+from edgedetr.distill.networks import whole_batch
 
 CORNER_TEMPERATURE = 5.0
 """Softens the distributions of edges on both sides, as in D-FINE."""
@@ -109,8 +110,11 @@ def corner_loss(corners: Tensor, teacher_corners: Tensor, weights: Tensor) -> Te
 def weighted(
     losses: Tensor, weights: Tensor, norm: Literal["weights", "sum"] = "weights"
 ) -> Tensor:
-    """Sum losses (N,) times weights (N,), over the summed weights or not; 0 when there is none."""
-    total = weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+    """Sum losses (N,) times weights (N,), over the summed weights or not; 0 when there is none.
+
+    The weights are summed over the whole batch, see `edgedetr.distill.networks.whole_batch`.
+    """
+    total = whole_batch.total(weights.sum()).clamp(min=torch.finfo(weights.dtype).tiny)
     return (weights * losses).sum() / (total if norm == "weights" else 1)
 
 

@@ -12,8 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 from typing_extensions import override
 
-from edgedetr.distill.losses.foreground_mask import standardised
+from edgedetr.distill.losses.foreground_mask import EPSILON, standardised
 from edgedetr.distill.losses.region_pooling import region_features
+from edgedetr.distill.networks import whole_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,12 @@ class Objects:
         return self.valid & (self.valid.sum(1, keepdim=True) > 1)
 
     def standardised(self, features: Tensor) -> Tensor:
-        """Give each feature of (B, N, F) mean 0 and variance 1 over the related objects."""
+        """Give each feature of (B, N, F) mean 0 and variance 1 over the related objects.
+
+        These are the objects of all processes.
+        """
+        if whole_batch.current_part() is not None:
+            return _standardised_over_processes(features, self.related)
         as_level = features.flatten(0, 1).T[None, :, :, None]
         normal = standardised(as_level, self.related.reshape(1, 1, -1, 1))
         return normal[0, :, :, 0].T.view_as(features)
@@ -63,13 +69,32 @@ class Objects:
 
 def objects(targets: Sequence[Targets]) -> Objects:
     """Collect the objects of a batch, at most `MOST` an image; at least one slot."""
-    rows = [t.boxes for t in targets]
-    rows = [b[torch.randperm(len(b), device=b.device)[:MOST]] if len(b) > MOST else b for b in rows]
+    rows = whole_batch.for_every_image(targets, _chosen)
     boxes = pad_sequence(rows, batch_first=True, padding_value=0.5)
     if boxes.shape[1] == 0:
         boxes = boxes.new_full((len(rows), 1, 4), 0.5)
     counts = torch.tensor([len(b) for b in rows], device=boxes.device)
     return Objects(boxes, torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None])
+
+
+def _chosen(targets: Sequence[Targets]) -> list[Tensor]:
+    """Return the boxes of each image, of too many a random choice."""
+    return [
+        t.boxes[torch.randperm(len(t.boxes), device=t.boxes.device)[:MOST]]
+        if len(t.boxes) > MOST
+        else t.boxes
+        for t in targets
+    ]
+
+
+def _standardised_over_processes(features: Tensor, related: Tensor) -> Tensor:
+    """Do as `standardised` with the related objects of all processes."""
+    rows, counted = features.flatten(0, 1), related.flatten().to(features.dtype)
+    sums = whole_batch.summed(torch.cat([counted @ rows, counted.sum()[None]]))
+    count = sums[-1].detach().clamp(min=1)
+    centred = rows - sums[:-1] / count
+    variance = whole_batch.summed(counted @ centred.square()) / count
+    return (centred * torch.rsqrt(variance + EPSILON)).view_as(features)
 
 
 class ObjectRelations(nn.Module):

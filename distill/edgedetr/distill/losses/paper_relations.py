@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from edgedetr.distill.losses.object_relations import BINS, RelationFilter
 from edgedetr.distill.losses.pixel_relations import PixelRelations
+from edgedetr.distill.networks import whole_batch
 
 if TYPE_CHECKING:
     from edgedetr.distill.losses.object_relations import Objects
@@ -69,4 +70,4 @@ def relation_difference(student: Tensor, teacher: Tensor, objects: Objects) -> T
     """Return ``sum_ij (psi_T - psi_S)^2``, a mean over the images with two objects or more."""
     several = objects.related.any(1)
     by_image = (student - teacher).square().sum((1, 2))
-    return (by_image * several).sum() / several.sum().clamp(min=1)
+    return (by_image * several).sum() / whole_batch.total(several.sum()).clamp(min=1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.precision import in_float32
 
 
@@ -54,6 +55,8 @@ class RegionContrast(nn.Module):
     ) -> Tensor:
         """Return the mean loss of the positive regions; in training, queue the teacher's.
 
+        The regions of all processes are negatives of one another, and come into the queue alike.
+
         Args:
             student: The student's embeddings (N, width) and their anchors' kinds (N,).
             target: The teacher's embeddings of the same regions, (N, target_width).
@@ -63,11 +66,12 @@ class RegionContrast(nn.Module):
         """
         own = positive.nonzero().flatten()
         mine = self.projected(*(x[own] for x in student))
-        theirs = F.normalize(target.detach(), dim=1)
+        theirs, first = whole_batch.gathered(F.normalize(target.detach(), dim=1))
+        alike = F.pad(alike, (first, len(theirs) - first - len(target)))
         used = torch.arange(len(self.queue), device=own.device) < self.filled
         loss = info_nce(
             mine @ torch.cat([theirs, self.queue]).T / temperature,
-            own,
+            first + own,
             torch.cat([alike, ~used.expand(len(own), -1)], dim=1),
         )
         if self.training:
@@ -87,6 +91,8 @@ class RegionContrast(nn.Module):
 def info_nce(scores: Tensor, own: Tensor, left_out: Tensor) -> Tensor:
     """Return the mean over rows of ``-log(exp(own) / sum exp(own and negatives))``, at least 0.
 
+    Rows of the whole batch are counted.
+
     Args:
         scores: Of each row's own and of all candidates, (P, M).
         own: The column of each row's own, (P,); it always counts.
@@ -95,4 +101,4 @@ def info_nce(scores: Tensor, own: Tensor, left_out: Tensor) -> Tensor:
     columns = torch.arange(scores.shape[1], device=scores.device)
     left_out = left_out & (columns != own[:, None])
     kept = scores.masked_fill(left_out, -torch.inf)
-    return F.cross_entropy(kept, own, reduction="sum") / max(1, len(own))
+    return F.cross_entropy(kept, own, reduction="sum") / max(1, whole_batch.count(len(own)))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, box_iou
 
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.criterion import IGNORED_SHARE, share_inside
 
 if TYPE_CHECKING:
@@ -59,10 +60,14 @@ def region_samples(boxes: Sequence[Tensor], targets: Sequence[Targets], most: in
     """
     rows, positive = [], []
     first = 0
-    for found, target in zip(boxes, targets, strict=True):
-        is_object, is_background = _assigned(found, target)
-        objects = _drawn(is_object, int(most * POSITIVE_SHARE))
-        background = _drawn(is_background, most - len(objects))
+    assigned = [_assigned(found, target) for found, target in zip(boxes, targets, strict=True)]
+    indices = [[kind.nonzero().flatten() for kind in kinds] for kinds in assigned]
+    orders = whole_batch.permutations(
+        [[len(i) for i in kinds] for kinds in indices], boxes[0].device
+    )
+    for found, (is_object, _), kinds, order in zip(boxes, assigned, indices, orders, strict=True):
+        objects = kinds[0][order[0][: int(most * POSITIVE_SHARE)]]
+        background = kinds[1][order[1][: most - len(objects)]]
         chosen = torch.cat([objects, background])
         rows.append(first + chosen)
         positive.append(is_object[chosen])
@@ -85,9 +90,3 @@ def _assigned(boxes: Tensor, target: Targets) -> tuple[Tensor, Tensor]:
         inside = share_inside(box_convert(boxes, "xyxy", "cxcywh"), target.ignored)
         neither |= inside >= IGNORED_SHARE
     return is_object, ~is_object & ~neither
-
-
-def _drawn(candidates: Tensor, most: int) -> Tensor:
-    """Return the indices of at most ``most`` true entries, in random order."""
-    indices = candidates.nonzero().flatten()
-    return indices[torch.randperm(len(indices), device=indices.device)[:most]]

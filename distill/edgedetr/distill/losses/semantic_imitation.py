@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from edgedetr.distill.losses.region_pooling import region_features
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class SemanticImitation(nn.Module):
         )
         weights = self.level_weights(pooled, target)
         gathered = torch.einsum("ln,lndhw->ndhw", weights, pooled)
-        return (gathered - target).square().sum() / max(1, target.numel())
+        return (gathered - target).square().sum() / max(1, whole_batch.count(target.numel()))
 
     def of_all_levels(self, levels: Sequence[Tensor], boxes: Sequence[Tensor], size: int) -> Tensor:
         """Return the mean over levels of what regions have in them, not adapted, (N, width, s, s).

@@ -39,6 +39,7 @@ from edgedetr.distill.losses.distillation_points import (
 from edgedetr.distill.losses.feature_levels import PairedLevels
 from edgedetr.distill.losses.foreground_mask import standardised
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
@@ -162,5 +163,6 @@ def lcmd(levels: Sequence[LevelPair], settings: Settings) -> Tensor:
             counted = pair.counted[:, None]
             mine, theirs = standardised(mine, counted), standardised(theirs, counted)
         weights = settings.alpha * pair.foreground + settings.beta * pair.background
-        losses.append((weights * (mine - theirs).square().sum(1)).sum((1, 2)).mean())
+        by_image = (weights * (mine - theirs).square().sum(1)).sum((1, 2))
+        losses.append(whole_batch.mean(by_image))
     return torch.stack(losses).sum()

@@ -65,6 +65,7 @@ from edgedetr.distill.losses.paper_relations import (
 )
 from edgedetr.distill.losses.pixel_relations import PixelRelations
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
@@ -271,5 +272,5 @@ def _means(levels: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean of the counted values, 0 where there are none."""
-    return (values * counted).sum() / counted.sum().clamp(min=1)
+    """Return the mean of the counted values of the whole batch, 0 where there are none."""
+    return (values * counted).sum() / whole_batch.total(counted.sum()).clamp(min=1)

@@ -33,6 +33,7 @@ from typing_extensions import override
 
 from edgedetr.distill.losses.feature_levels import LevelPair, PairedLevels
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
@@ -156,9 +157,9 @@ def focal_terms(pair: LevelPair, temperature: float) -> dict[str, Tensor]:
     by_cell = cells * (channels[..., None, None] * difference).sum(1)
     apart = (own_cells - cells).abs().sum((1, 2)) + (own_channels - channels).abs().sum(1)
     return {
-        "foreground": (pair.foreground * by_cell).sum((1, 2)).mean(),
-        "background": (pair.background * by_cell).sum((1, 2)).mean(),
-        "attention": apart.mean(),
+        "foreground": whole_batch.mean((pair.foreground * by_cell).sum((1, 2))),
+        "background": whole_batch.mean((pair.background * by_cell).sum((1, 2))),
+        "attention": whole_batch.mean(apart),
     }
 
 
@@ -167,8 +168,7 @@ def global_term(pair: LevelPair, student: nn.Module, teacher: nn.Module) -> Tens
     """Return the unweighted squared difference of one level after the context blocks."""
     counted = pair.counted
     difference = student(pair.student, counted) - teacher(pair.teacher, counted)
-    term: Tensor = (counted * difference.square().sum(1)).sum((1, 2)).mean()
-    return term
+    return whole_batch.mean((counted * difference.square().sum(1)).sum((1, 2)))
 
 
 def attention(level: Tensor, counted: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from edgedetr.distill.losses.feature_levels import resampled
 from edgedetr.distill.losses.foreground_mask import cell_weights
 from edgedetr.distill.losses.least_squares import LeastSquares
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.precision import in_float32
 from edgedetr.distill.networks.rescaling import Rescaling
 
@@ -119,4 +120,4 @@ def direction_loss(adapter: nn.Module, level: Tensor, target: Tensor, counted: T
         counted: (B, H, W).
     """
     off = 1 - F.cosine_similarity(adapter(level), target, dim=1)
-    return (off * counted).sum() / counted.sum().clamp(min=1)
+    return (off * counted).sum() / whole_batch.total(counted.sum()).clamp(min=1)

@@ -39,6 +39,7 @@ from edgedetr.distill.losses.region_contrast import RegionContrast
 from edgedetr.distill.losses.region_sampling import region_samples
 from edgedetr.distill.losses.semantic_imitation import SemanticImitation
 from edgedetr.distill.methods import DistillationMethod
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.precision import in_float32
 from edgedetr.distill.weights.inheritance import inherit
 
@@ -184,7 +185,7 @@ def prediction_terms(student: RegionOutputs, teacher: RegionOutputs) -> tuple[Te
     Classes that the teacher does not know count as background in ``class``.
     """
     logits, deltas = teacher.logits.detach(), teacher.deltas.detach()
-    count = max(1, len(logits))
+    count = max(1, whole_batch.count(len(logits)))
     mine, theirs = (
         without_unknown(x, teacher.known).log_softmax(-1) for x in (student.logits, logits)
     )

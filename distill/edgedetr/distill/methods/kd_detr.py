@@ -197,7 +197,7 @@ class CellKdDetr(DistillationMethod):
         found = self.student.cell_outputs(batch.memory, PROPOSALS)
         with torch.no_grad():
             kept = [
-                nms(boxes, logits.amax(-1), OVERLAP)
+                nms(boxes.float(), logits.amax(-1).float(), OVERLAP)
                 for boxes, logits in zip(found.boxes, found.logits, strict=True)
             ]
             proposals = [b[rows].detach() for b, rows in zip(found.boxes, kept, strict=True)]

@@ -8,6 +8,7 @@ initial head with the corners of the first layer, which leaves inner layers with
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,16 +20,20 @@ from torchvision.ops import box_convert
 from transformers.loss.loss_deimv2 import Deimv2Loss
 from typing_extensions import override
 
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.finite import require_finite
 from edgedetr.distill.networks.layer_losses import (
+    CORNER_TEMPERATURE,
     SILENT_LOGIT,
     Layers,
     Matches,
     denoising_matches,
     hungarian_matches,
     layer_losses,
+    overlaps,
     truth_of,
 )
+from edgedetr.distill.networks.precision import in_float32
 from edgedetr.distill.types import Losses, LossTerm, Part
 
 IGNORED_SHARE = 0.5
@@ -55,6 +60,54 @@ class Deimv2Criterion(Deimv2Loss):  # type: ignore[misc]
         """Return the matchability-aware loss of (B, Q, K) logits outside the ignored areas."""
         outputs = silence_ignored(outputs, targets, indices)
         return super().loss_labels_mal(outputs, targets, indices, *rest)
+
+    @override
+    def get_loss(
+        self, loss: str, outputs: Any, targets: Any, indices: Any, num_boxes: float
+    ) -> Any:
+        """Return a loss, divided by the boxes of the whole batch."""
+        if whole_batch.current_part() is not None:
+            own = [len(t["class_labels"]) for t in targets]
+            copies = round(num_boxes / max(1, sum(own)))
+            num_boxes = copies * sum(whole_batch.sizes(own))
+            if self.use_dense_one_to_one and loss != "mal":
+                num_boxes = whole_batch.count(sum(len(rows) for rows, _ in indices))
+        return super().get_loss(loss, outputs, targets, indices, max(1.0, num_boxes))
+
+    @override
+    def loss_local(self, outputs: Any, targets: Any, indices: Any, *rest: Any) -> Any:
+        """Return the losses of the distributions of edges."""
+        losses = super().loss_local(outputs, targets, indices, *rest)
+        if whole_batch.current_part() is not None and "loss_ddf" in losses:
+            losses["loss_ddf"] = self._distilled_from_last(outputs, targets, indices)
+        return losses
+
+    def _distilled_from_last(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Labels,
+        indices: Sequence[tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """Return transformers' loss of a part of a batch, with the means of the whole batch."""
+        own, target = (
+            outputs[k].reshape(*outputs[k].shape[:-1], 4, -1)
+            for k in ("pred_corners", "teacher_corners")
+        )
+        chosen = self._get_source_permutation_idx(indices)
+        truth = torch.cat([t["boxes"][i] for t, (_, i) in zip(targets, indices, strict=True)])
+        iou, _ = overlaps(outputs["pred_boxes"][chosen].detach(), truth)
+        weights = outputs["teacher_logits"].detach().sigmoid().amax(-1)
+        weights[chosen] = iou.to(weights.dtype)
+        matched = torch.zeros_like(weights, dtype=torch.bool)
+        matched[chosen] = True
+        p, q = ((x / CORNER_TEMPERATURE).log_softmax(-1) for x in (own, target.detach()))
+        kl = (q.exp() * (q - p)).sum(-1).sum(-1) * weights * CORNER_TEMPERATURE**2
+        loss, factors = kl.new_zeros(()), 0.0
+        for some in (matched, ~matched):
+            number = 4 * whole_batch.count(int(some.sum()))
+            loss = loss + kl[some].sum() / max(1, number) * math.sqrt(number)
+            factors += math.sqrt(number)
+        return loss / factors
 
 
 def silence_ignored(
@@ -162,7 +215,7 @@ def _stacked_losses(
 ) -> Losses:
     """Return RT-DETR's or D-FINE's losses."""
     truth = truth_of(labels)
-    num_boxes = max(1, len(truth.labels))
+    num_boxes = max(1, sum(whole_batch.sizes(truth.sizes)))
     layers = _stacked(normal, encoder)
     matches = hungarian_matches(layers.logits.detach(), layers.boxes.detach(), truth, config)
     silent = _silent(layers, matches, labels)
@@ -229,7 +282,8 @@ def _deimv2_losses(
         outputs["dn_auxiliary_outputs"] = _layers(*denoising)
         outputs["denoising_meta_values"] = meta
     criterion = Deimv2Criterion(config).to(encoder["logits"].device)
-    return terms_from_names(criterion(outputs, labels), len(inner))
+    losses = in_float32(criterion.forward)(outputs, labels)
+    return terms_from_names(losses, len(inner))
 
 
 def terms_from_names(losses: Mapping[str, Tensor], inner: int) -> Losses:

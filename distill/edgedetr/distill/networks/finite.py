@@ -32,6 +32,7 @@ def require_finite(**tensors: Tensor) -> None:
     """
     if torch.onnx.is_in_onnx_export():
         return
-    wrong = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
+    wrong = [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]
     if wrong:
         raise NotFiniteError(", ".join(wrong))

@@ -16,6 +16,7 @@ from transformers.loss.loss_deformable_detr import (
 )
 from typing_extensions import override
 
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.criterion import silence_ignored
 from edgedetr.distill.networks.finite import require_finite
 from edgedetr.distill.networks.precision import in_float32
@@ -62,15 +63,33 @@ class FocalCriterion(DeformableDetrImageLoss):  # type: ignore[misc]
         weights: Factors of terms and costs.
         matches: Which query belongs to which object, where that is known already, as with
             denoising queries; the Hungarian matcher finds out when None.
+        num_boxes: What the terms are divided by.
     """
 
     def __init__(
-        self, num_classes: int, weights: FocalWeights, matches: Matches | None = None
+        self,
+        num_classes: int,
+        weights: FocalWeights,
+        matches: Matches | None = None,
+        num_boxes: float = 1.0,
     ) -> None:
         matcher: Any = DeformableDetrHungarianMatcher(weights.label_cost, weights.l1, weights.giou)
         if matches is not None:
             matcher = _Known(matches)
         super().__init__(matcher, num_classes, ALPHA, ["labels", "boxes"])
+        self.num_boxes = num_boxes
+
+    @override
+    def forward(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
+        """Return the losses of all layers; transformers' own counts the boxes of one device."""
+        losses: dict[str, Tensor] = {}
+        for index, layer in enumerate([outputs, *outputs["auxiliary_outputs"]]):
+            indices = self.matcher(layer, targets)
+            end = f"_{index - 1}" if index else ""
+            for loss in self.losses:
+                found = self.get_loss(loss, layer, targets, indices, self.num_boxes)
+                losses |= {f"{name}{end}": value for name, value in found.items()}
+        return losses
 
     @override
     def loss_labels(self, outputs: Any, targets: Any, indices: Any, num_boxes: float) -> Any:
@@ -91,13 +110,14 @@ class _Known:
 
 
 @in_float32
-def focal_losses(
+def focal_losses(  # noqa: PLR0913 - one argument per choice
     weights: FocalWeights,
     logits: Tensor,
     boxes: Tensor,
     targets: Sequence[Targets],
     *,
     matches: Matches | None = None,
+    copies: int = 1,
     part: Part = "decoder",
 ) -> Losses:
     """Return the weighted terms of every decoder layer.
@@ -109,17 +129,20 @@ def focal_losses(
         targets: The truth of each image; it may hold more objects than there are queries, or none.
         matches: Which query belongs to which object, in all layers alike; each layer is matched by
             itself when None.
+        copies: How often ``targets`` has each object of an image.
         part: Whose predictions these are, see `LossTerm`.
 
     Returns:
         ``loss_ce``, ``loss_bbox`` and ``loss_giou`` of every layer. Each is divided by the number
-        of objects of the batch, averaged over processes and at least 1.
+        of objects of the whole batch, at least 1.
 
     Raises:
         NotFiniteError: If logits or boxes are not finite.
     """
     require_finite(logits=logits, boxes=boxes)
-    criterion = FocalCriterion(logits.shape[-1], weights, matches)
+    own = [len(t.labels) // copies for t in targets]
+    num_boxes = float(max(1, copies * sum(whole_batch.sizes(own))))
+    criterion = FocalCriterion(logits.shape[-1], weights, matches, num_boxes)
     truth = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
     *inner, last = (
         {"logits": z, "pred_boxes": b}

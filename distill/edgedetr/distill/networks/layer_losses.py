@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 from transformers.loss.loss_d_fine import weighting_function
 
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
@@ -76,10 +77,13 @@ class Matches:
     Attributes:
         rows: Index among the B * Q predictions of a layer, (L, N).
         objects: Index among the objects of the batch, (L, N).
+        whole: How many matches a layer has in the whole batch, see
+            `edgedetr.distill.networks.whole_batch`.
     """
 
     rows: Tensor
     objects: Tensor
+    whole: int
 
 
 def truth_of(targets: Sequence[Mapping[str, Tensor]]) -> Truth:
@@ -135,7 +139,9 @@ def hungarian_matches(logits: Tensor, boxes: Tensor, truth: Truth, config: Any) 
         )
         for side, starts in enumerate(([i * queries for i in range(len(firsts))], firsts))
     )
-    return Matches(*(torch.from_numpy(x).to(logits.device) for x in (rows, objects)))
+    found, known = (torch.from_numpy(x).to(logits.device) for x in (rows, objects))
+    whole = sum(min(size, queries) for size in whole_batch.sizes(truth.sizes))
+    return Matches(found, known, whole)
 
 
 def denoising_matches(meta: Mapping[str, Any], truth: Truth, layers: int) -> Matches:
@@ -152,7 +158,8 @@ def denoising_matches(meta: Mapping[str, Any], truth: Truth, layers: int) -> Mat
         (torch.arange(size, device=device) + first).repeat(meta["dn_num_group"])
         for size, first in zip(truth.sizes, truth.firsts, strict=True)
     ]
-    return Matches(*(torch.cat(x).expand(layers, -1) for x in (rows, objects)))
+    whole = meta["dn_num_group"] * sum(whole_batch.sizes(truth.sizes))
+    return Matches(torch.cat(rows).expand(layers, -1), torch.cat(objects).expand(layers, -1), whole)
 
 
 @in_float32
@@ -192,7 +199,7 @@ def layer_losses(
         depth = len(layers.corners)
         losses |= _corner_losses(
             layers,
-            Matches(matches.rows[-depth:], matches.objects[-depth:]),
+            Matches(matches.rows[-depth:], matches.objects[-depth:], matches.whole),
             targets[-depth:],
             iou[-depth:].detach(),
             num_boxes,
@@ -249,20 +256,23 @@ def _corner_losses(
     return {
         "loss_fgl": config.weight_loss_fgl * (iou * nll.sum(-1)).sum(1) / num_boxes,
         "loss_ddf": config.weight_loss_ddf
-        * _distilled_from_last(corners, layers.logits[-1], matches.rows, iou),
+        * _distilled_from_last(corners, layers.logits[-1], matches, iou),
     }
 
 
-def _distilled_from_last(corners: Tensor, last_logits: Tensor, rows: Tensor, iou: Tensor) -> Tensor:
+def _distilled_from_last(
+    corners: Tensor, last_logits: Tensor, matches: Matches, iou: Tensor
+) -> Tensor:
     """Return how far each layer's edges are from the last layer's, (E,); of the last 0.
 
     Args:
         corners: (E, B, Q, 4, bins).
         last_logits: Class logits of the last layer, (B, Q, K).
-        rows: Matched predictions, (E, N).
-        iou: With their objects, (E, N).
+        matches: What the predictions stand for.
+        iou: Of the matched ones with their objects, (E, N).
     """
-    batch, (inner, count) = len(last_logits), (len(rows) - 1, rows.shape[1])
+    rows, inner = matches.rows, len(matches.rows) - 1
+    batch, count = whole_batch.images(len(last_logits)), matches.whole
     flat = corners.flatten(1, 2) / CORNER_TEMPERATURE
     target = flat[-1].detach().log_softmax(-1)
     kl = F.kl_div(
@@ -273,7 +283,7 @@ def _distilled_from_last(corners: Tensor, last_logits: Tensor, rows: Tensor, iou
     weights = weights.scatter(1, rows[:-1], iou[:-1].to(weights.dtype))
     matched = torch.zeros_like(weights).scatter(1, rows[:-1], 1.0)
     kl = kl * weights
-    others = kl.shape[1] - count
+    others = batch * last_logits.shape[1] - count
     positive, negative = (4 * count / batch) ** 0.5, (4 * others / batch) ** 0.5
     loss = (kl * matched).sum(1) / max(4 * count, 1) * positive
     loss = loss + (kl * (1 - matched)).sum(1) / max(4 * others, 1) * negative

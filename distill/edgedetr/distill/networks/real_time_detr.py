@@ -22,6 +22,7 @@ from edgedetr.distill.networks.decoder_hook import (
     require_cells,
     self_attention_mask,
 )
+from edgedetr.distill.networks.denoising import drawn_for_whole_batch
 from edgedetr.distill.networks.query_fade import query_fade
 from edgedetr.distill.types import (
     DetrOutputs,
@@ -70,7 +71,11 @@ def training_pass(
 ) -> tuple[Losses, Memory]:
     """Return the model's own weighted losses, and the memory they came from."""
     labels = [{"class_labels": t.labels, "boxes": t.boxes, "ignored": t.ignored} for t in targets]
-    with _selection(model) as cells, decoder_call(model.model.decoder) as captured:
+    with (
+        _selection(model) as cells,
+        decoder_call(model.model.decoder) as captured,
+        drawn_for_whole_batch(model.model),
+    ):
         outputs = model(pixel_values=images, labels=labels)
     return outputs.loss_dict, _memory(model, captured, cells)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from typing_extensions import override
 
+from edgedetr.distill.networks import whole_batch
 from edgedetr.distill.networks.anchor_heads import in_pixels, in_unit, neutral
+from edgedetr.distill.networks.precision import in_float32
 from edgedetr.distill.networks.static_nms import survivors, taken
 
 if TYPE_CHECKING:
@@ -19,6 +22,35 @@ if TYPE_CHECKING:
 
 LEAST_SIDE_PX = 1e-3
 """Boxes with a shorter side are no proposals of torchvision's."""
+
+
+class BatchSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
+    """torchvision's sampler, which draws for the whole batch where a pass sees a part of it.
+
+    Attributes:
+        sampled: How many it chose last.
+    """
+
+    sampled = 0
+
+    @override
+    def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return which of each image's labels, 1, 0 or -1, were drawn as objects and background."""
+        kinds = [[(m >= 1).nonzero().flatten(), (m == 0).nonzero().flatten()] for m in matched_idxs]
+        lengths = [[len(kind) for kind in some] for some in kinds]
+        orders = whole_batch.permutations(lengths, matched_idxs[0].device)
+        objects: list[Tensor] = []
+        background: list[Tensor] = []
+        sampled = 0
+        most = int(self.batch_size_per_image * self.positive_fraction)
+        for matched, (own, other), (first, second) in zip(matched_idxs, kinds, orders, strict=True):
+            chosen = own[first[:most]]
+            rest = other[second[: self.batch_size_per_image - len(chosen)]]
+            sampled += len(chosen) + len(rest)
+            for found, some in ((objects, chosen), (background, rest)):
+                found.append(torch.zeros_like(matched, dtype=torch.uint8).index_fill_(0, some, 1))
+        self.sampled = sampled
+        return objects, background
 
 
 class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]
@@ -92,6 +124,13 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]
         return labels, boxes
 
     @override
+    @in_float32
+    def filter_proposals(self, *arguments: Any, **named: Any) -> Any:
+        """Choose proposals as torchvision does, whose suppression wants one precision."""
+        return super().filter_proposals(*arguments, **named)
+
+    @override
+    @in_float32
     def compute_loss(
         self,
         objectness: Tensor,
@@ -100,9 +139,10 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Return both losses, 0 where no anchor is object or background (the mean of nothing)."""
-        if not any((label >= 0).any() for label in labels):
-            return objectness.sum() * 0, pred_bbox_deltas.sum() * 0
-        losses: tuple[Tensor, Tensor] = super().compute_loss(
-            objectness, pred_bbox_deltas, labels, regression_targets
-        )
-        return losses
+        losses = objectness.sum() * 0, pred_bbox_deltas.sum() * 0
+        if any((label >= 0).any() for label in labels):
+            losses = super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
+        elif whole_batch.current_part():  # the other parts draw for the images of this one too
+            self.fg_bg_sampler(labels)
+        part = whole_batch.share(self.fg_bg_sampler.sampled)
+        return losses[0] * part, losses[1] * part

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.optimizer_config import ScheduleConfig
     from edgedetr.distill.teacher_config import TeacherCacheConfig
     from edgedetr.distill.training.distillation_model import Trainee
+    from edgedetr.distill.training.processes import Processes
     from edgedetr.distill.training.sampling import Item
     from edgedetr.distill.training.teacher_cache import TeacherMemory
     from edgedetr.runtime.spec import ModelSpec
@@ -42,22 +43,24 @@ def open_cache(
     config: TeacherCacheConfig,
     data: DataConfig,
     student: ModelSpec,
-    teacher: Model,
+    teacher: Model | None,
     sources: Mapping[str, str],
-) -> AnswerStore:
-    """Open a run's cache, or begin it.
+) -> AnswerStore | None:
+    """Open a run's cache, or begin it; None where it has none.
 
     Args:
         config: Where it lies, and how exact it is.
         data: How pictures are made.
         student: The input that they are made for.
-        teacher: Whose answers they are.
+        teacher: Whose answers they are; None where none is asked.
         sources: Of the run, see `RunIdentity`.
 
     Raises:
         ArtifactError: If it is of another teacher, other images or another augmentation, or it is
             damaged.
     """
+    if not config.path or teacher is None:
+        return None
     sizes = data.rectangular or (student.input_hw,)
     classes = teacher.class_map.groups if teacher.class_map else "its own"
     seen = teacher.spec
@@ -106,34 +109,43 @@ class CachePlan:
 
 
 def read_answers(
-    config: TeacherCacheConfig,
-    data: DataConfig,
+    store: AnswerStore | None,
     trainee: Trainee,
     loader: TrainingLoader,
-    sources: Mapping[str, str],
     epochs: int,
+    processes: Processes,
 ) -> None:
-    """Let a run read its teacher's answers from the cache of its config, if that names one.
+    """Let a run read its teacher's answers from its cache, if it has one.
 
-    What the run will ask for is said in one line. See `open_cache` for the arguments and errors.
+    What the run will ask for is said in one line.
+
+    Args:
+        store: The cache.
+        trainee: Asks the teacher.
+        loader: Of the run.
+        epochs: How many it has.
+        processes: Of the run.
+
+    Raises:
+        DataError: If no image can be read.
     """
     memory = trainee.teacher_memory
-    if not config.path or memory is None:
+    if store is None or memory is None:
         return
-    memory.store = loader.data.answers = open_cache(
-        config, data, trainee.student.spec, memory.teacher, sources
-    )
-    tqdm.write(f"{config.path}: {plan_of(loader, epochs, memory)}")
+    memory.store = loader.data.answers = store
+    asking = memory
+    tqdm.write(processes.from_main(lambda: f"{store.folder}: {plan_of(loader, epochs, asking)}"))
 
 
-def report_answers(memory: TeacherMemory | None) -> None:
+def report_answers(
+    memory: TeacherMemory | None, loader: TrainingLoader, processes: Processes
+) -> None:
     """Say in one line what a run found in its cache, if it has one; the others lie there now."""
     if memory is None or memory.store is None:
         return
-    asked = memory.read + memory.made
-    tqdm.write(
-        f"{memory.store.folder}: {memory.read} of {asked} answers were read, the others were added"
-    )
+    asked, made = map(sum, zip(*processes.every((loader.given, memory.made)), strict=True))
+    read = f"{asked - made} of {asked} answers were read"
+    tqdm.write(f"{memory.store.folder}: {read}, the others were added")
 
 
 def plan_of(loader: TrainingLoader, epochs: int, memory: TeacherMemory) -> CachePlan:
@@ -228,8 +240,15 @@ class _Batches:
     def __len__(self) -> int:
         return len(self._batches)
 
+    @property
+    def least_images(self) -> int:
+        return min(map(len, self._batches))
+
     def __iter__(self) -> Iterator[list[Item]]:
         return iter(self._batches[self.done :])
+
+    def whole(self) -> Iterator[list[Item]]:
+        return iter(self)
 
 
 def _by_size(loader: TrainingLoader, items: Sequence[Item]) -> dict[tuple[float, int], list[Item]]:

@@ -266,7 +266,8 @@ def _check_header(folder: Path, header: Mapping[str, str]) -> None:
     path = folder / HEADER
     if not path.is_file():
         inside = folder.iterdir() if folder.is_dir() else ()
-        others = [p.name for p in inside if not p.name.endswith(UNFINISHED)]
+        # another process may have written the header meanwhile
+        others = [p.name for p in inside if not p.name.endswith((UNFINISHED, HEADER))]
         if others:
             raise ArtifactError(
                 f"{folder} is no teacher cache: it has no {HEADER}, and holds {others[0]}; name an "

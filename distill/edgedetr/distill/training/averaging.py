@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class MovingAverage(nn.Module):
@@ -31,13 +36,15 @@ class MovingAverage(nn.Module):
         self.updates: Tensor
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self._pairs: list[tuple[Tensor, Tensor]] | None = None
+        self._count: int | None = None  # known here, so that no step waits for the device
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Take in what a network has become, always the same one, in place and on one device."""
         if self._pairs is None:
             self._pairs = list(zip(_tensors(self.module), _tensors(network), strict=True))
-        count = int(self.updates)
+        count = int(self.updates) if self._count is None else self._count
+        self._count = count + 1
         decay = self._decay_after(count)
         averaged, current = zip(*(p for p in self._pairs if p[0].is_floating_point()), strict=True)
         torch._foreach_lerp_(averaged, current, 1 - decay)
@@ -45,6 +52,14 @@ class MovingAverage(nn.Module):
             if not counter.is_floating_point():
                 counter.copy_(seen)
         self.updates += 1
+
+    @override
+    def load_state_dict(
+        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
+    ) -> object:
+        """Take up an average, and how many updates it had."""
+        self._count = None
+        return super().load_state_dict(state_dict, strict, assign)
 
     def _decay_after(self, count: int) -> float:
         if not count:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from edgedetr.distill.networks.fake_quantization import freeze_batch_norms, simulated
+from edgedetr.distill.networks.whole_batch import part_of
+from edgedetr.distill.training.batch_parts import part_with
 from edgedetr.distill.training.objective import distillation_of, needs_teacher
 from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.training.unlabelled import for_distillation, passed
 from edgedetr.distill.types import Batch
+from edgedetr.runtime.preprocess import normalisation_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,9 +91,10 @@ class Trainee(nn.Module):
         Images without labels have no detection loss.
 
         Args:
-            images: Network input (B, 3, H, W).
+            images: Network input (B, 3, H, W), or its uint8 pixels before normalisation.
             targets: The truth of each image.
         """
+        images = self._normalised(images)
         theirs, found = None, list(targets)
         if self.teacher_memory:
             theirs = self.teacher_memory(images, targets)
@@ -97,10 +102,21 @@ class Trainee(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         with simulated(self.network, self.student.quantization):
             detection, memory = passed(self.student, images, targets)
-            return detection, self.distillation(Batch(images, found, memory, theirs), detection)
+            with part_of(part_with(found)):
+                return detection, self.distillation(Batch(images, found, memory, theirs), detection)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """Turn uint8 pixels into the network's float32 input, on their device, as loading does."""
+        if images.dtype != torch.uint8:
+            return images
+        tables = torch.from_numpy(np.stack(normalisation_tables(self.student.spec)))
+        tables = tables.to(images.device, non_blocking=True)
+        planes = zip(tables, images.unbind(1), strict=True)
+        return torch.stack([table[plane.int()] for table, plane in planes], 1)
 
     def encode(self, images: Tensor) -> Features:
         """Return the student's memory or pyramid of (B, 3, H, W), as training computes it."""
+        images = self._normalised(images)
         images = images.contiguous(memory_format=torch.channels_last)
         with simulated(self.network, self.student.quantization):
             return self.student.encode(images)

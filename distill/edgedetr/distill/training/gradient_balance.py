@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from edgedetr.distill.networks.whole_batch import current_part, total
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -77,12 +79,19 @@ class Balance(nn.Module):
 
 
 def gradient_norm(loss: Tensor, memory: Sequence[Tensor]) -> Tensor:
-    """Return the norm of the gradient of a scalar loss at tensors it may depend on."""
+    """Return the norm of the gradient of a scalar loss at tensors it may depend on.
+
+    It is that at the tensors of the whole batch.
+    """
     where = [m for m in memory if m.requires_grad]
     if not where or not loss.requires_grad:
-        return loss.new_zeros(())
+        return _of_whole_batch(loss.new_zeros(()))
     gradients: Sequence[Tensor | None] = torch.autograd.grad(
         loss, where, retain_graph=True, allow_unused=True
     )
     norms = [g.norm() for g in gradients if g is not None]
-    return torch.stack(norms).norm() if norms else loss.new_zeros(())
+    return _of_whole_batch(torch.stack(norms).norm() if norms else loss.new_zeros(()))
+
+
+def _of_whole_batch(norm: Tensor) -> Tensor:
+    return norm if current_part() is None else total(norm.square()).sqrt()

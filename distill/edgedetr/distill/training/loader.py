@@ -6,8 +6,9 @@ import os
 import pickle
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -20,11 +21,11 @@ from typing_extensions import override
 from edgedetr.distill.data import open_dataset
 from edgedetr.distill.labels.shard_files import shards_of
 from edgedetr.distill.training.network_inputs import NetworkInputs
-from edgedetr.distill.training.sampling import EpochOrder, Item, repeat_factors
+from edgedetr.distill.training.sampling import ALONE, EpochOrder, Item, Share, repeat_factors
 from edgedetr.distill.training.training_inputs import TrainingInputs
 from edgedetr.distill.training.unlabelled import MixedOrder, unlabelled_count, with_unlabelled
 from edgedetr.distill.training.worker_processes import end_with_parent, leave_sigterm_to
-from edgedetr.runtime.errors import DataError, EdgeDetrError
+from edgedetr.runtime.errors import DataError, EdgeDetrError, UsageError
 from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
@@ -60,6 +61,30 @@ def open_split(config: DataConfig, split: str) -> Dataset:
     return open_dataset(config.format, config.root, split, config.classes, config.untrained)
 
 
+@dataclass(frozen=True)
+class Loading:
+    """What a process takes of a training split, and how.
+
+    Attributes:
+        views: How many pictures an image has, see `TrainingInputs`.
+        share: What the process takes of each batch.
+        passes: In how many passes it takes that.
+        stay_pixels: Whether images stay uint8, to be normalised on their device.
+    """
+
+    views: int = 0
+    share: Share = ALONE
+    passes: int = 1
+    stay_pixels: bool = False
+
+    def least(self, images: int) -> int:
+        """Return how many of so many images a pass has at least."""
+        return max(1, images // (self.share.count * self.passes))
+
+
+ALL_AT_ONCE = Loading()
+
+
 class TrainingLoader:
     """Loads the batches of each epoch: images (B, 3, H, W) and the targets of each.
 
@@ -76,7 +101,9 @@ class TrainingLoader:
     Attributes:
         data: The training split.
         workers: Loader processes.
+        most_skipped: Pictures that may be skipped in all.
         skipped: What is wrong with each picture that was skipped, one line each.
+        given: How many pictures the batches had.
     """
 
     def __init__(
@@ -85,6 +112,7 @@ class TrainingLoader:
         self.data, self.workers, self.most_skipped = data, workers, most_skipped
         self._order = order
         self.skipped: list[str] = []
+        self.given = 0
         self._attempts = _Attempts(data)
         self._batches = DataLoader(
             self._attempts,
@@ -105,10 +133,9 @@ class TrainingLoader:
         return self.data.only_mirrors and self._order.has_one_size
 
     def items(self, epoch: int) -> Iterator[Item]:
-        """Give the items of an epoch, in their order."""
+        """Give the items of an epoch, in their order, those of all processes."""
         self._order.epoch, self._order.done = epoch, 0
-        for batch in self._order:
-            yield from batch
+        yield from chain.from_iterable(self._order.whole())
 
     def pictures(self, epoch: int) -> Iterator[Picture]:
         """Give the augmented pictures of an epoch, in their order, before normalisation."""
@@ -120,7 +147,7 @@ class TrainingLoader:
         if isinstance(found, Exception):
             raise found
         image, targets, skipped = found
-        self._note(skipped)
+        self.note(skipped)
         return image, targets
 
     def batches(self, epoch: int, done: int = 0) -> Iterator[tuple[Tensor, list[Targets]]]:
@@ -130,12 +157,13 @@ class TrainingLoader:
             if isinstance(batch, Exception):
                 raise batch
             images, targets, skipped = batch
-            self._note(skipped)
+            self.note(skipped)
+            self.given += len(images)
             if isinstance(targets, bytes):
                 targets = list(pickle.loads(targets))  # noqa: S301 - this run's own process wrote it
             yield images, targets
 
-    def _note(self, problems: Iterable[str]) -> None:
+    def note(self, problems: Iterable[str]) -> None:
         """Name pictures that were skipped, each once; raise DataError where they are too many."""
         for problem in problems:
             if problem in self.skipped:
@@ -161,7 +189,7 @@ def training_loader(
     split: Dataset,
     spec: ModelSpec,
     teacher: ModelSpec | None = None,
-    views: int = 0,
+    loading: Loading = ALL_AT_ONCE,
 ) -> TrainingLoader:
     """Make the loader of a run, and report how many of its frames have no labels.
 
@@ -171,15 +199,17 @@ def training_loader(
         split: To train on; frames without labels come from the folder that ``data`` names.
         spec: The student's.
         teacher: The teacher's, in training with one.
-        views: How many pictures an image has, see `TrainingInputs`.
+        loading: What this process takes of it, and how.
 
     Raises:
+        UsageError: If a batch has too few images for the processes and their passes.
         DataError: If an image must be read for its size, and cannot be, or the folder holds none.
     """
-    plain_from = None
+    plain_from, share = None, loading.share
     if data.no_aug_epochs:
         plain_from = schedule.epochs - data.no_aug_epochs
-    inputs = NetworkInputs(with_unlabelled(split, data), spec, data.rectangular, teacher)
+    frames, stay = with_unlabelled(split, data), loading.stay_pixels
+    inputs = NetworkInputs(frames, spec, data.rectangular, teacher, stay_pixels=stay)
     count = unlabelled_count(schedule.batch_size, data.unlabelled_share) if inputs.unlabelled else 0
     factors = None
     if data.repeat_threshold:
@@ -188,6 +218,7 @@ def training_loader(
         len(split),
         schedule.batch_size - count,
         schedule.seed,
+        share=share,
         factors=factors,
         groups=inputs.groups if data.rectangular else None,
         scales=data.scales,
@@ -195,13 +226,34 @@ def training_loader(
         shards=shards_of(split.paths),
     )
     if inputs.unlabelled:
-        order = MixedOrder(order, len(split), inputs.unlabelled, count, schedule.seed)
+        order = MixedOrder(order, len(split), inputs.unlabelled, count, schedule.seed, share)
         tqdm.write(
             f"{inputs.unlabelled} frames of {data.unlabelled} have no labels: {count} of each "
             f"batch of {schedule.batch_size}"
         )
-    images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from, views)
+    require_images(order.least_images, share, loading.passes)
+    images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from, loading.views)
     return TrainingLoader(images, order, data.workers, data.most_skipped)
+
+
+def require_images(images: int, share: Share, passes: int) -> None:
+    """Refuse batches of which a process, or a pass, would get no image.
+
+    Args:
+        images: Of one kind, with labels or without, in the smallest batch.
+        share: What a process takes.
+        passes: In how many passes it takes that.
+
+    Raises:
+        UsageError: If there are too few.
+    """
+    wanted = share.count * passes
+    if images < wanted:
+        raise UsageError(
+            f"a batch has {images} images of a kind (with labels or without) for {share.count} "
+            f"processes and {passes} passes each, wanted at least {wanted}; raise batch_size or "
+            "data.unlabelled_share, or lower train.accumulate or the number of processes"
+        )
 
 
 @contextmanager

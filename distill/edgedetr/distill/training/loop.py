@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from tqdm import tqdm
 
 from edgedetr.distill.networks.finite import NotFiniteError
+from edgedetr.distill.training.batch_parts import without_views
 from edgedetr.distill.training.loader import one_line_of_workers
 from edgedetr.distill.training.optimizer import learning_rate_factor, set_learning_rate
 from edgedetr.distill.training.preemption import noted_sigterm
@@ -20,23 +20,40 @@ from edgedetr.distill.training.preflight import capped_warmup
 from edgedetr.distill.training.run_folder import STATE, keep_older_states
 from edgedetr.distill.training.run_log import RunLog
 from edgedetr.distill.training.run_state import Progress
+from edgedetr.distill.training.silent_log import SilentLog
 from edgedetr.runtime.errors import EdgeDetrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from accelerate import Accelerator
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from edgedetr.distill.model import Model
     from edgedetr.distill.optimizer_config import OptimizerConfig, ScheduleConfig
     from edgedetr.distill.training.best_student import BestStudent
     from edgedetr.distill.training.loader import TrainingLoader
     from edgedetr.distill.training.network_inputs import NetworkInputs
+    from edgedetr.distill.training.processes import Processes
     from edgedetr.distill.training.run_log import Watcher
     from edgedetr.distill.training.run_state import RunState
-    from edgedetr.distill.types import Losses, Targets
+    from edgedetr.distill.training.step import TrainingStep
+    from edgedetr.distill.types import Targets
+
+
+@dataclass(frozen=True, eq=False)
+class SharedBatch:
+    """What one process has of a batch, and what it knows of the others.
+
+    Attributes:
+        images: Its images.
+        targets: Their truth.
+        everyone: The truth of the images of each process.
+    """
+
+    images: Tensor
+    targets: list[Targets]
+    everyone: list[list[Targets]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +63,7 @@ class TrainingLoop:
     Attributes:
         out: Folder of the run.
         schedule: How many epochs, and when the student is evaluated.
-        optimizer_config: The learning rate over the run, and the largest norm of a gradient.
-        accelerator: Holds the device.
-        prepared: The trainee, as the accelerator has prepared it.
-        state: What changes from step to step.
+        step: Takes a step.
         averaged: The student with the moving average of its weights: what is evaluated.
         validation: The validation split at network size.
         evaluate: Measures a model on it.
@@ -59,15 +73,22 @@ class TrainingLoop:
 
     out: Path
     schedule: ScheduleConfig
-    optimizer_config: OptimizerConfig
-    accelerator: Accelerator
-    prepared: nn.Module
-    state: RunState
+    step: TrainingStep
     averaged: Model
     validation: NetworkInputs
     evaluate: Callable[[Model, NetworkInputs], dict[str, float]]
     best: BestStudent
     watchers: Sequence[Watcher] = ()
+
+    @property
+    def processes(self) -> Processes:
+        """The processes of the run."""
+        return self.step.processes
+
+    @property
+    def state(self) -> RunState:
+        """What changes from step to step."""
+        return self.step.state
 
     @property
     def state_path(self) -> Path:
@@ -82,18 +103,19 @@ class TrainingLoop:
             DataError: If an image cannot be read.
         """
         schedule, steps = self.schedule, len(loader)
-        done = self.state.load(self.state_path) if self.state_path.is_file() else Progress(0)
+        resumes = self.processes.from_main(self.state_path.is_file)
+        done = self.state.load(self.state_path) if resumes else Progress(0)
         started, total = time.perf_counter(), schedule.epochs * steps
-        device = self.accelerator.device
+        device = self.processes.accelerator.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         metrics: dict[str, float] = {}
         self._read(loader)
-        rates = capped_warmup(total, self.optimizer_config)
-        self.prepared.train()
+        rates = capped_warmup(total, self.step.rates)
+        self.step.prepared.train()
         with (
             one_line_of_workers(),
-            closing(RunLog(self.out, done.epochs, steps, done.steps, self.watchers)) as log,
+            closing(self._log(done, steps)) as log,
             tqdm(
                 total=total, initial=done.epochs * steps + done.steps, unit="step", disable=None
             ) as bar,
@@ -107,12 +129,26 @@ class TrainingLoop:
                 self._epoch(loader, done, epoch, rates, log, bar)
                 if schedule.is_evaluated(epoch):
                     metrics = self._evaluate(epoch, steps, log)
-            metrics = self.best.take_up(self.averaged, log.evaluations) or metrics
+            best = self.processes.from_main(
+                lambda: self.best.take_up(self.averaged, log.evaluations)
+            )
+            metrics = best or metrics
         metrics = metrics or self._measure()
         metrics |= {"seconds": time.perf_counter() - started}
         if device.type == "cuda":
             metrics["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
         return metrics
+
+    def _log(self, done: Progress, steps: int) -> RunLog | SilentLog:
+        """Return the run's log; only the first process writes one."""
+        own: list[RunLog] = []
+
+        def opened() -> dict[int, dict[str, float]]:
+            own.append(RunLog(self.out, done.epochs, steps, done.steps, self.watchers))
+            return own[0].evaluations
+
+        evaluations = self.processes.from_main(opened)
+        return own[0] if own else SilentLog(evaluations)
 
     def _epoch(
         self,
@@ -120,33 +156,40 @@ class TrainingLoop:
         done: Progress,
         epoch: int,
         rates: OptimizerConfig,
-        log: RunLog,
+        log: RunLog | SilentLog,
         bar: tqdm[NoReturn],
     ) -> None:
         """Take the steps of an epoch that are left, and write states."""
         steps, every = len(loader), self.schedule.save_every_steps
         skipped = done.steps if epoch == done.epochs else 0
         with noted_sigterm() as preemption:
-            for step, batch in enumerate(loader.batches(epoch, skipped), epoch * steps + skipped):
+            batches = self._together(loader, loader.batches(epoch, skipped))
+            for step, batch in enumerate(batches, epoch * steps + skipped):
                 begun = time.perf_counter()
-                terms = self._step(*batch, step, self.schedule.epochs * steps, rates)
+                terms = self._step(batch, step, self.schedule.epochs * steps, rates)
                 log.step(step, epoch, terms | {"seconds": time.perf_counter() - begun})
                 bar.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
                 bar.update()
                 is_last = step + 1 == (epoch + 1) * steps
                 is_due = every > 0 and (step + 1) % every == 0
-                if is_last or is_due or preemption.came:
-                    self._save(Progress(*divmod(step + 1, steps)))
-                if preemption.came:
+                is_ended = any(self.processes.every(preemption.came))
+                if not (is_last or is_due or is_ended):
+                    continue
+                self._save(Progress(*divmod(step + 1, steps)))
+                if any(self.processes.every(preemption.came)):  # it may have come meanwhile
                     tqdm.write(f"{self.state_path}: written at SIGTERM, after step {step + 1}")
                     preemption.act()
 
     def _save(self, done: Progress) -> None:
-        if self.state.trainee.teacher_memory is not None:
-            self.state.trainee.teacher_memory.flush()
-        if self.accelerator.is_main_process:
+        memory = self.state.trainee.teacher_memory
+        if memory is not None and memory.store is not None:
+            self.processes.every_of(memory.flush)  # a state comes with the answers it was made of
+
+        def write() -> None:
             keep_older_states(self.out, self.schedule.keep_states - 1)
             self.state.save(self.state_path, done)
+
+        self.processes.from_main(write)
 
     def _read(self, loader: TrainingLoader) -> None:
         """Read what memory can hold, and each validation image once: a bad one is found at once."""
@@ -157,39 +200,43 @@ class TrainingLoop:
             batches = loader.data.mirrored_too(self.schedule.batch_size)
             memory.fill(batches, 2 * len(loader.data))
 
+    def _together(
+        self, loader: TrainingLoader, batches: Iterator[tuple[Tensor, list[Targets]]]
+    ) -> Iterator[SharedBatch]:
+        """Give this process's share of each batch, once every process has its own.
+
+        What one of them cannot load ends all of them; what one of them skips is noted in all.
+        """
+        if self.processes.share.count == 1:
+            for images, targets in batches:
+                yield SharedBatch(images, targets, [targets])
+            return
+        own: list[tuple[Tensor, list[Targets]] | None] = [None]
+
+        def loaded() -> tuple[list[Targets], tuple[str, ...]]:
+            own[0] = batch = next(batches, None)
+            known = without_views(batch[1], torch.device("cpu")) if batch else []
+            return known, tuple(loader.skipped)
+
+        while True:
+            everyone = self.processes.every_of(loaded)
+            loader.note(chain.from_iterable(skipped for _, skipped in everyone))
+            if own[0] is None:
+                return
+            yield SharedBatch(*own[0], [targets for targets, _ in everyone])
+
     def _step(
-        self,
-        images: Tensor,
-        targets: list[Targets],
-        step: int,
-        steps: int,
-        rates: OptimizerConfig,
+        self, batch: SharedBatch, step: int, steps: int, rates: OptimizerConfig
     ) -> dict[str, float]:
         """Take one optimizer step; return the summed and the single terms."""
-        torch.manual_seed(self.schedule.seed * 1_000_003 + step)
-        optimizer = self.state.optimizer
         factor = learning_rate_factor(step, steps, rates)
-        set_learning_rate(optimizer, factor)
-        device = self.accelerator.device
-        moved = [t.to(device) for t in targets]
+        set_learning_rate(self.state.optimizer, factor)
+        seed = self.schedule.seed * 1_000_003 + step
         try:
-            detection, distillation = self.prepared(images.to(device), moved)
+            terms = self.step.take(batch.images, batch.targets, batch.everyone, seed)
         except NotFiniteError as error:
-            raise self._diverged(step, error.names, targets) from error
-        loss = torch.stack([*detection.values(), *distillation.values()]).sum()
-        terms = _summary(detection, distillation)
-        if not math.isfinite(terms["loss"]):
-            wrong = [k for k, v in terms.items() if not math.isfinite(v) and k != "loss"]
-            raise self._diverged(step, ", ".join(wrong), targets)
-        optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = self.accelerator.clip_grad_norm_(parameters, rates.clip_norm)
-        if not torch.isfinite(norm):
-            raise self._diverged(step, "gradient", targets)
-        optimizer.step()
-        self.state.average.update(self.state.trainee.network)
-        unlabelled = sum(not t.labelled for t in targets)
+            raise self._diverged(step, error.names, batch.targets) from error
+        unlabelled = sum(not t.labelled for some in batch.everyone for t in some)
         terms |= {"unlabelled": float(unlabelled)} if unlabelled else {}
         return terms | {"lr": rates.learning_rate * factor}
 
@@ -200,10 +247,12 @@ class TrainingLoop:
             f"{', '.join(t.frame_id for t in targets)}; {kept}lower optimizer.learning_rate"
         )
 
-    def _evaluate(self, epoch: int, steps_per_epoch: int, log: RunLog) -> dict[str, float]:
+    def _evaluate(
+        self, epoch: int, steps_per_epoch: int, log: RunLog | SilentLog
+    ) -> dict[str, float]:
         """Evaluate the student after an epoch; log the figures and print them."""
         metrics = self._measure()
-        if self.accelerator.is_main_process:
+        if self.processes.is_main:
             self.best.take(self.averaged, metrics, log.evaluations)
         log.evaluation((epoch + 1) * steps_per_epoch, epoch, metrics)
         tqdm.write(f"epoch {epoch + 1}: AP {metrics['ap']:.3f}, AP50 {metrics['ap50']:.3f}")
@@ -217,13 +266,3 @@ class TrainingLoop:
                 f"the student's {error.names} are not finite on the validation split; lower "
                 "optimizer.learning_rate"
             ) from error
-
-
-def _summary(detection: Losses, distillation: dict[str, Tensor]) -> dict[str, float]:
-    """Name the terms as the log does, and sum everything to ``loss``."""
-    sums: dict[str, float] = defaultdict(float)
-    names = [*(term.log_name for term in detection), *distillation]
-    values = torch.stack([*detection.values(), *distillation.values()]).detach().cpu().tolist()
-    for name, value in zip(names, values, strict=True):
-        sums[name] += value
-    return {"loss": sum(values), **sums}

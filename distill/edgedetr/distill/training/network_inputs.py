@@ -71,6 +71,7 @@ class NetworkInputs:
         pad_value: Grey level of areas that no image covers.
         unlabelled: How many of its frames, the last ones, have no labels.
         views: Makes the teacher's input; None where it sees the same pixels.
+        stay_pixels: Whether what training sees stays uint8, to be normalised on its device.
     """
 
     def __init__(
@@ -79,8 +80,11 @@ class NetworkInputs:
         spec: ModelSpec,
         sizes: Sequence[tuple[int, int]] = (),
         teacher: ModelSpec | None = None,
+        *,
+        stay_pixels: bool = False,
     ) -> None:
         self.dataset = dataset
+        self.stay_pixels = stay_pixels
         self.pad_value = spec.pad_value
         self.unlabelled = dataset.unlabelled if isinstance(dataset, MixedFrames) else 0
         self.views = views = teacher_views(spec, teacher)
@@ -169,14 +173,16 @@ class NetworkInputs:
     def finished(self, pixels: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         """Turn augmented pixels into the student's input, and add the teacher's where it differs.
 
+        With ``stay_pixels`` the student's input stays uint8.
+
         Args:
             pixels: uint8 (3, H, W).
             targets: Their truth.
         """
-        if self.views is None:
-            return self.normalised(pixels), targets
-        targets = replace(targets, view=self.views.view(pixels, targets))
-        return self.normalised(self.views.shrunk(pixels)), targets
+        if self.views is not None:
+            targets = replace(targets, view=self.views.view(pixels, targets))
+            pixels = self.views.shrunk(pixels)
+        return pixels if self.stay_pixels else self.normalised(pixels), targets
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Turn uint8 (3, H, W) into the network's float32 input, as the runtime does."""

@@ -28,7 +28,12 @@ class Preemption:
         self.came = True
 
     def act(self) -> None:
-        """Let the signal do what it would have done when it came; return if that is nothing."""
+        """Let the signal do what it would have done when it came; return if that is nothing.
+
+        Where it came to another process of the run, it is sent to this one.
+        """
+        if not self.came:
+            signal.raise_signal(signal.SIGTERM)  # is noted
         self.came = False
         signal.raise_signal(signal.SIGTERM)
 

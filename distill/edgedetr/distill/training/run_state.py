@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.training.run_identity import RunIdentity
 
 _SETTINGS, _SOURCES, _EPOCH, _STEP = "settings", "sources", "epoch", "step"
+_SCALER = "scaler"
 _AWAY = "choose another --out, or remove it to start anew"
 
 
@@ -50,6 +51,7 @@ class RunState:
         optimizer: The optimizer over the trainee.
         identity: What decides the run's result; a state belongs to one run.
         epochs: How many epochs the run has.
+        scaler: Scales the loss in FP16; does nothing otherwise.
     """
 
     trainee: Trainee
@@ -57,6 +59,9 @@ class RunState:
     optimizer: torch.optim.Optimizer
     identity: RunIdentity
     epochs: int
+    scaler: torch.amp.GradScaler = field(
+        default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False)
+    )
 
     def save(self, path: Path, done: Progress) -> None:
         """Write the state after what is done, whole or not at all.
@@ -69,6 +74,7 @@ class RunState:
             tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
         own = {k: v.detach().cpu().clone() for k, v in tensors.items()}
         metadata = {
+            _SCALER: json.dumps(self.scaler.state_dict()),
             _SETTINGS: json.dumps(self.identity.settings),
             _SOURCES: json.dumps(self.identity.sources),
             _EPOCH: str(done.epochs),
@@ -100,6 +106,8 @@ class RunState:
         self.trainee.load_state_dict(_part(tensors, "trainee."))
         self.average.load_state_dict(_part(tensors, "average."))
         self._load_optimizer(_part(tensors, "optimizer."))
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(json.loads(metadata[_SCALER]))
         return done
 
     def _checked(self, path: Path, metadata: Mapping[str, str]) -> Progress:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from torchvision.ops import box_convert
 
-from edgedetr.distill.training.loader import training_loader
+from edgedetr.distill.training.loader import Loading, training_loader
 from edgedetr.runtime.draw import class_colour
 from edgedetr.runtime.files import atomic_path
 from edgedetr.runtime.spec import ModelSpec
@@ -49,8 +49,8 @@ def draw_samples(config: DistillConfig, split: Dataset, path: Path) -> None:
     """
     student = config.student
     spec = ModelSpec(student.input_hw, config.data.classes, resize=student.resize)
-    views = config.teacher_cache.views_in_use
-    loader = training_loader(config.data, config.schedule, split, spec, views=views)
+    views = Loading(config.teacher_cache.views_in_use)
+    loader = training_loader(config.data, config.schedule, split, spec, loading=views)
     samples = chain.from_iterable(loader.pictures(epoch) for epoch in count())
     cells = [drawn(picture, config.data.classes) for picture in islice(samples, SAMPLES)]
     rows, columns = (max(cell.shape[axis] for cell in cells) for axis in (0, 1))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from edgedetr.distill.config import DataConfig
     from edgedetr.distill.data import Truth
 
+T = TypeVar("T")
 
 SHARDS_MIXED = 8
 """Shards whose images an epoch mixes: those of a batch come from about as many."""
@@ -39,13 +41,40 @@ class Item(NamedTuple):
     mirrored: bool | None = None
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch one process takes.
+
+    Attributes:
+        index: Which process it is, counted from 0.
+        count: How many there are.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, items: Sequence[T]) -> list[T]:
+        """Return the part of a sequence; all parts in turn are the whole.
+
+        >>> [Share(i, 2).of("abcde") for i in range(2)]
+        [['a', 'b'], ['c', 'd', 'e']]
+        """
+        first, end = (len(items) * i // self.count for i in (self.index, self.index + 1))
+        return list(items[first:end])
+
+
+ALONE = Share()
+"""The whole of every batch, of the only process."""
+
+
 class EpochOrder:
-    """Yields the items of whole batches in the order of an epoch.
+    """Yields the items of whole batches in the order of an epoch, or one process's share of each.
 
     Args:
         size: Images of the split.
-        batch_size: Images of a batch.
+        batch_size: Images of a batch, over all processes.
         seed: Of the order of every epoch.
+        share: What one process takes of each batch.
         factors: How often an epoch has each image, (N,), at least 1; what is beyond whole numbers
             is a chance. None has each once.
         groups: Which group each image is of, (N,): a batch holds images of one. None is one group.
@@ -65,14 +94,15 @@ class EpochOrder:
         batch_size: int,
         seed: int,
         *,
+        share: Share = ALONE,
         factors: NDArray[np.float64] | None = None,
         groups: NDArray[np.int64] | None = None,
         scales: Sequence[float] = (1.0,),
         plain_from: int | None = None,
         shards: NDArray[np.int64] | None = None,
     ) -> None:
+        self._batch_size, self._seed, self._share = batch_size, seed, share
         self._shards = shards
-        self._batch_size, self._seed = batch_size, seed
         self._scales, self._plain_from = tuple(scales), plain_from
         self._factors = np.ones(size) if factors is None else factors
         groups = np.zeros(size, np.int64) if groups is None else groups
@@ -88,6 +118,10 @@ class EpochOrder:
         return sum(self._batches_of(group) for group in self._groups)
 
     def __iter__(self) -> Iterator[list[Item]]:
+        yield from map(self._share.of, self.whole())
+
+    def whole(self) -> Iterator[list[Item]]:
+        """Yield what all processes together have of each batch."""
         rng = np.random.default_rng([self._seed, self.epoch])
         batches = [batch for group in self._groups for batch in self._drawn(group, rng)]
         if len(self._groups) > 1:
@@ -95,6 +129,12 @@ class EpochOrder:
         scales = self._scales_of(len(batches))
         for pairs, scale in list(zip(batches, scales, strict=True))[self.done :]:
             yield [Item(self.epoch, index, repeat, scale) for index, repeat in pairs]
+
+    @property
+    def least_images(self) -> int:
+        """How many images the smallest batch has: a group may hold fewer than a batch."""
+        images = min(int(self._factors[group].sum() + 1e-6) for group in self._groups)
+        return min(images, self._batch_size)
 
     def _batches_of(self, group: NDArray[np.int64]) -> int:
         whole = int(self._factors[group].sum() + 1e-6) // self._batch_size

@@ -15,13 +15,14 @@ import torch
 from torchvision.ops import box_convert
 
 from edgedetr.distill.data import Sample, Truth
-from edgedetr.distill.training.sampling import Item
+from edgedetr.distill.networks.whole_batch import labelled_part
+from edgedetr.distill.training.sampling import ALONE, Item, Share
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.types import Frame
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -90,9 +91,18 @@ class Order(Protocol):
         """Whether all images of all batches have the same size."""
         ...
 
+    @property
+    def least_images(self) -> int:
+        """How many images of one kind, with labels or without, the smallest batch has."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[list[Item]]: ...
+
+    def whole(self) -> Iterator[list[Item]]:
+        """Give what all processes together have of each batch."""
+        ...
 
 
 class MixedOrder:
@@ -104,17 +114,26 @@ class MixedOrder:
         labelled: The order of the labelled frames, whose batches leave room.
         first: Index of the first frame without labels.
         unlabelled: How many there are.
-        count: How many a batch gets.
+        count: How many a batch gets, over all processes.
         seed: Of their order.
+        share: What one process takes of them.
 
     Attributes:
         epoch: Which epoch comes, counted from 0.
         done: How many of its batches are left out, as they were trained before.
     """
 
-    def __init__(self, labelled: Order, first: int, unlabelled: int, count: int, seed: int) -> None:
+    def __init__(
+        self,
+        labelled: Order,
+        first: int,
+        unlabelled: int,
+        count: int,
+        seed: int,
+        share: Share = ALONE,
+    ) -> None:
         self._labelled, self._first, self._unlabelled = labelled, first, unlabelled
-        self._count, self._seed = count, seed
+        self._count, self._seed, self._share = count, seed, share
         self.epoch = self.done = 0
 
     @property
@@ -122,16 +141,28 @@ class MixedOrder:
         """Whether all images of all batches have the same size."""
         return self._labelled.has_one_size
 
+    @property
+    def least_images(self) -> int:
+        """How many images of one kind, with labels or without, the smallest batch has."""
+        return min(self._count, self._labelled.least_images)
+
     def __len__(self) -> int:
         return len(self._labelled)
 
     def __iter__(self) -> Iterator[list[Item]]:
+        return self._mixed(self._labelled, self._share)
+
+    def whole(self) -> Iterator[list[Item]]:
+        """Yield what all processes together have of each batch."""
+        return self._mixed(self._labelled.whole(), ALONE)
+
+    def _mixed(self, labelled: Iterable[list[Item]], share: Share) -> Iterator[list[Item]]:
         self._labelled.epoch, self._labelled.done = self.epoch, self.done
         rng = np.random.default_rng([self._seed, self.epoch, 1])
         rounds = -(-len(self) * self._count // self._unlabelled)
         order = np.concatenate([rng.permutation(self._unlabelled) for _ in range(rounds)])
-        for step, batch in enumerate(self._labelled, self.done):
-            chosen = order[step * self._count : (step + 1) * self._count].tolist()
+        for step, batch in enumerate(labelled, self.done):
+            chosen = share.of(order[step * self._count : (step + 1) * self._count].tolist())
             scale = batch[0].scale
             yield [*batch, *(Item(self.epoch, self._first + i, scale=scale) for i in chosen)]
 
@@ -182,7 +213,8 @@ def passed(student: Model, images: Tensor, targets: Sequence[Targets]) -> tuple[
     mine, theirs = (
         images[rows].contiguous(memory_format=torch.channels_last) for rows in (labelled, others)
     )
-    losses, memory = student.training_pass(mine, [targets[i] for i in labelled])
+    with labelled_part():
+        losses, memory = student.training_pass(mine, [targets[i] for i in labelled])
     apart = zip(memory.tensors(), student.encode(theirs).tensors(), strict=True)
     order = torch.tensor([*labelled, *others], device=images.device).argsort()
     return losses, memory.with_tensors([torch.cat(parts)[order] for parts in apart])
