@@ -8,9 +8,12 @@ edgedetr-runtime, so it runs in the Python that ``python`` names and is built wi
 starts again two seconds after it ended, which it does where a GPU fails for good.
 """
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess
-from launch.substitutions import LaunchConfiguration
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from launch import LaunchDescription
 
 ARGUMENTS = {
     "model": ("student.onnx", "File or package."),
@@ -30,6 +33,10 @@ PARAMETERS = ("model", "threshold", "public_key", "state", "backend")
 
 def generate_launch_description() -> LaunchDescription:
     """Return the arguments and the node."""
+    from launch import LaunchDescription
+    from launch.actions import DeclareLaunchArgument, ExecuteProcess
+    from launch.substitutions import LaunchConfiguration
+
     value = {name: LaunchConfiguration(name) for name in ARGUMENTS}
     set_parameters = [part for n in PARAMETERS for part in ("-p", [f"{n}:=", value[n]])]
     remapped = {"image": "image", "detections": "detections", "__node": "name"}

@@ -50,7 +50,8 @@ def test_wheel_holds_the_runtime_and_is_small(wheel):
         )
     code = {n for n in files if ".dist-info/" not in n}
     assert all(n.startswith("edgedetr/runtime/") for n in code)
-    sources = {p.relative_to(ROOT / "runtime").as_posix() for p in (ROOT / "runtime").rglob("*.py")}
+    home = ROOT / "runtime"
+    sources = {p.relative_to(home).as_posix() for p in (home / "edgedetr").rglob("*.py")}
     assert sources <= code
     assert sorted(needs) == ["click", "numpy", "opencv-python-headless", "tomli"]
 

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import fsspec
@@ -13,6 +14,7 @@ from edgedetr.distill.labels.shard_files import (
     read_indices,
     read_listing,
     read_range,
+    read_whole,
     shards_of,
     size_of,
 )
@@ -62,6 +64,23 @@ def test_what_cannot_be_reached_is_one_line(url, message):
     with pytest.raises(DataError, match=message) as caught:
         size_of(Path(url))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("offset", "size"), [(0, 10**12), (-1, 3), (10**30, 3), (0, -1)])
+def test_no_part_is_larger_than_a_picture(tmp_path, offset, size):
+    (tmp_path / "a.tar").write_bytes(b"123")
+    with pytest.raises(DataError, match=f"{size} bytes from {offset} on are no picture"):
+        read_range(tmp_path / "a.tar", offset, size)
+
+
+def test_what_never_ends_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "a.tar")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="no regular file; wanted a tar"):
+        read_range(tmp_path / "a.tar", 0, 3)
+    for name in ("a.tar", "zero"):
+        with pytest.raises(DataError, match="cannot be read: it is no regular file"):
+            read_whole(tmp_path / name)
 
 
 def test_a_member_whose_bytes_changed_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgedetr.distill.model import Model
+    from edgedetr.distill.types import Features
 
 DISTILLING = [n for n in names("edgedetr.distill.methods") if method(n).NEEDS_TEACHER]
 PAIRS = [(name, *pair) for name in DISTILLING for pair in supported_pairs(name)]
@@ -29,32 +31,59 @@ SELDOM = ("corners",)
 HELPERS = ("modules",)
 """Terms that train what a method has beside the student."""
 
+IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+"""Two pictures of noise."""
+
+
+class Models:
+    """One student and one teacher of each family, and what they make of `IMAGES`, once."""
+
+    def __init__(self, make_model: Callable[..., Model]) -> None:
+        self._make = make_model
+
+    @cache  # noqa: B019 - it ends with the module
+    def _model(self, family: str, preset: str, seed: int) -> Model:
+        return self._make(family, preset, seed)
+
+    def student(self, family: str) -> Model:
+        """Give the student of a family, without gradients."""
+        model = self._model(family, "edge-tiny", 0)
+        model.network.zero_grad()
+        return model
+
+    def teacher(self, family: str) -> Model:
+        """Give the teacher of a family, without gradients."""
+        model = self._model(family, "edge-small", 1)
+        model.network.zero_grad()
+        return model
+
+    @cache  # noqa: B019
+    def memory(self, family: str) -> Features:
+        """Give what a teacher hands to its decoder."""
+        with torch.no_grad():
+            return self.teacher(family).encode(IMAGES)
+
+    @cache  # noqa: B019
+    def objects(self, family: str) -> list[Targets]:
+        """Give what a student finds."""
+        return found_objects(self.student(family), IMAGES)
+
 
 @pytest.fixture(scope="module")
-def models(make_model: Callable[..., Model]) -> Callable[[str, str], Model]:
-    """Gives one student and one teacher of each family, made once."""
-    made: dict[tuple[str, str], Model] = {}
-
-    def model(family: str, role: str) -> Model:
-        if (family, role) not in made:
-            preset, seed = {"student": ("edge-tiny", 0), "teacher": ("edge-small", 1)}[role]
-            made[family, role] = make_model(family, preset, seed)
-        made[family, role].network.zero_grad()
-        return made[family, role]
-
-    return model
+def models(make_model: Callable[..., Model]) -> Models:
+    """The models of every family."""
+    return Models(make_model)
 
 
 def step(
-    name: str, student: Model, teacher: Model, images: torch.Tensor, targets: Sequence[Targets]
+    name: str, student: str, teacher: str, models: Models, targets: Sequence[Targets]
 ) -> tuple[Distillation, dict[str, Any]]:
     """Build a method and take its terms on a batch, at the second step: queues are filled then."""
     torch.manual_seed(0)
     config = MethodConfig(name, 1.0, 0.0, method(name).Settings())
-    distillation = distillation_of([config], student, teacher)
-    with torch.no_grad():
-        target = teacher.encode(images)
-    batch = Batch(images, targets, student.encode(images), target)
+    pupil = models.student(student)
+    distillation = distillation_of([config], pupil, models.teacher(teacher))
+    batch = Batch(IMAGES, targets, pupil.encode(IMAGES), models.memory(teacher))
     distillation(batch, {})
     return distillation, distillation(batch, {})
 
@@ -75,15 +104,13 @@ def found_objects(pupil: Model, images: torch.Tensor) -> list[Targets]:
 
 
 @every_pair
-def test_each_term_trains_the_student_and_none_the_teacher(
-    name, student, teacher, models, images, targets
-):
-    pupil, master = models(student, "student"), models(teacher, "teacher")
+def test_each_term_trains_the_student_and_none_the_teacher(name, student, teacher, models, targets):
     truth = [
         Targets(torch.cat([a.labels, b.labels]), torch.cat([a.boxes, b.boxes]), b.ignored)
-        for a, b in zip(targets, found_objects(pupil, images), strict=True)
+        for a, b in zip(targets, models.objects(student), strict=True)
     ]
-    distillation, terms = step(name, pupil, master, images, truth)
+    pupil, master = models.student(student), models.teacher(teacher)
+    distillation, terms = step(name, student, teacher, models, truth)
     named: Any = distillation.methods[name]
     assert tuple(terms) == tuple(f"{name}_{term}" for term in named.terms)
     for term, value in terms.items():
@@ -101,11 +128,9 @@ def test_each_term_trains_the_student_and_none_the_teacher(
 
 
 @every_pair
-def test_images_without_objects_give_finite_gradients(
-    name, student, teacher, models, images, make_targets
-):
-    pupil, master = models(student, "student"), models(teacher, "teacher")
-    distillation, terms = step(name, pupil, master, images, [make_targets()] * 2)
+def test_images_without_objects_give_finite_gradients(name, student, teacher, models, make_targets):
+    pupil = models.student(student)
+    distillation, terms = step(name, student, teacher, models, [make_targets()] * 2)
     assert all(value.isfinite() for value in terms.values())
     total = torch.stack([*terms.values()]).sum()
     if total.requires_grad:

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 from typing_extensions import override
 
 from edgedetr.distill.config import StudentConfig
@@ -126,7 +126,7 @@ def hub(foreign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hu
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
-    monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
     monkeypatch.setenv("EDGEDETR_CACHE", str(tmp_path / "cache"))
     yield found
     server.shutdown()

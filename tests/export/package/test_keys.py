@@ -1,5 +1,7 @@
 """Keys that sign: how they are made, kept and refused."""
 
+import pytest
+
 
 def test_keygen(edgedetr, tmp_path):
     path = tmp_path / "k"
@@ -16,6 +18,14 @@ def test_keygen(edgedetr, tmp_path):
     path.unlink()
     assert edgedetr("package", "keygen", path)[0] == 2
     assert not path.exists()
+
+
+@pytest.mark.parametrize("path", [".", "/", ""])
+def test_a_folder_is_no_key(edgedetr, tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    status, _, error = edgedetr("package", "keygen", path)
+    assert (status, "exists; a key is never overwritten" in error) == (2, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_passphrase(edgedetr, fp32, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Public keys that are none, and no library to check with."""
 
+import os
 import subprocess
 import sys
 
@@ -22,6 +23,12 @@ def test_bad_keys(write, package_files, tmp_path):
         key.write_bytes(text)
         with pytest.raises(ArtifactError, match=r"bad\.pub: not a public key in PEM"):
             read_package(path, key)
+
+
+def test_a_key_that_never_ends_is_not_waited_for(write, package_files, tmp_path):
+    os.mkfifo(tmp_path / "bad.pub")
+    with pytest.raises(ArtifactError, match=r"bad\.pub: not a public key in PEM: it is no regular"):
+        read_package(write(package_files()), tmp_path / "bad.pub")
 
 
 def test_a_key_of_another_kind(write, package_files, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgedetr.runtime.commands.options import PATH
+from edgedetr.runtime.commands.output import echo
 from edgedetr.runtime.printable import printable
 
 cache_option = click.option(
@@ -48,4 +49,4 @@ def cache(config: Path, overrides: tuple[str, ...], folder: Path | None) -> None
     if not settings.teacher_cache.path:
         place = Path("runs") / f"{config.stem}-teacher"
         settings = load_config(config, with_cache(overrides, place))
-    run(settings, lambda line: click.echo(printable(line)))
+    run(settings, lambda line: echo(printable(line)))

@@ -23,7 +23,10 @@ import numpy as np
 from fsspec.core import url_to_fs
 from typing_extensions import override
 
+from edgedetr.distill.labels.label_files import MOST_JSON_BYTES
 from edgedetr.runtime.errors import DataError
+from edgedetr.runtime.files import read_bytes
+from edgedetr.runtime.images.headers import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +38,7 @@ T = TypeVar("T")
 
 LISTING = "shards.json"
 VERSION = 1
+MOST_OFFSET = 1 << 62
 READERS = 16
 """Indices and sizes of shards that are read at once."""
 _URL = re.compile(r"((?:[a-z][a-z0-9+]*::)*[a-z][a-z0-9+]+):/+(.*)")
@@ -155,17 +159,34 @@ def is_folder(root: Path) -> bool:
 
 
 def read_whole(path: Path) -> bytes:
-    """Read a small file; raises DataError where it cannot be read."""
-    return _asked(path, lambda fs, name: bytes(fs.cat_file(name)))
+    """Read a listing or an index; raises DataError where it cannot be read, or is too large."""
+    if not is_remote(path):
+        try:
+            return read_bytes(location(path), MOST_JSON_BYTES)
+        except FileNotFoundError as error:
+            raise DataError(f"{location(path)}: no such file") from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"{location(path)}: cannot be read: {error}") from error
+    data = _asked(path, lambda fs, name: bytes(fs.cat_file(name, 0, MOST_JSON_BYTES + 1)))
+    if len(data) > MOST_JSON_BYTES:
+        raise DataError(f"{location(path)}: larger than {MOST_JSON_BYTES >> 20} MiB")
+    return data
 
 
 def read_range(path: Path, offset: int, size: int) -> bytes:
-    """Read a part of a file; raises DataError where it cannot be read, or ends before."""
+    """Read a picture's part of a file; raises DataError where it cannot be read, or ends before."""
+    if not (0 <= offset < MOST_OFFSET and 0 <= size <= MOST_BYTES):
+        raise DataError(
+            f"{path}: {size} bytes from {offset} on are no picture; write the shard again"
+        )
     if is_remote(path):
         data = _asked(path, lambda fs, name: bytes(fs.cat_file(name, offset, offset + size)))
     else:
         try:
-            with Path(location(path)).open("rb", buffering=0) as file:
+            tar = Path(location(path))
+            if tar.exists() and not tar.is_file():  # to open a pipe would wait for who writes it
+                raise DataError(f"{path}: no regular file; wanted a tar")
+            with tar.open("rb", buffering=0) as file:
                 file.seek(offset)
                 data = file.read(size)
         except OSError as error:

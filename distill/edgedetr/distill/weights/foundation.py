@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from edgedetr.distill.types import Pyramid
-from edgedetr.distill.weights.hub_errors import HUB_ERRORS
+from edgedetr.distill.weights.hub_errors import UNREADABLE
 from edgedetr.distill.weights.normalization import FILES, normalization_of
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
@@ -91,7 +91,7 @@ def _loaded(source: str) -> Any:  # noqa: ANN401 - transformers' own class
         network, report = kind.from_pretrained(
             source, config=config, output_loading_info=True, use_safetensors=True
         )
-    except (*HUB_ERRORS, KeyError, RuntimeError) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().partition("\n")[0]
         raise ArtifactError(f"{source} is no vision backbone of transformers: {reason}") from error
     missing = sorted(report["missing_keys"])

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 HUB_ERRORS: tuple[type[Exception], ...] = (*errors.HfHubHTTPError.__bases__, ValueError)
 """What a download raises: the errors of the hub's HTTP library, of files, of names."""
 
+UNREADABLE: tuple[type[Exception], ...] = (*HUB_ERRORS, KeyError, TypeError, RuntimeError)
+"""What reading a file of a repository raises besides, where it is damaged or of another kind."""
+
 
 @contextmanager
 def from_hub(name: str, otherwise: str) -> Iterator[None]:

@@ -21,7 +21,7 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from edgedetr.distill.networks.backbones import backbone_of
 from edgedetr.distill.weights.checkpoint import MODEL_KEY
-from edgedetr.distill.weights.hub_errors import HUB_ERRORS, from_hub
+from edgedetr.distill.weights.hub_errors import UNREADABLE, from_hub
 from edgedetr.distill.weights.resnet_names import common_names, hub_name
 from edgedetr.distill.weights.source_config import CONFIG
 from edgedetr.distill.weights.source_tensors import PICKLES, WEIGHTS
@@ -162,7 +162,7 @@ def class_names_of(source: str) -> list[str]:
     try:
         labels = read_json(_config(path, source))["id2label"]
         return [str(labels[str(index)]) for index in range(len(labels))]
-    except (*HUB_ERRORS, KeyError, TypeError):
+    except UNREADABLE:
         return []
 
 

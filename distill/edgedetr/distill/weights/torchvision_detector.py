@@ -59,7 +59,7 @@ def detector_file(name: str) -> Path:
     path = cache_folder("hub") / "torchvision" / f"{name}.safetensors"
     if path.is_file():
         return path
-    weights = get_model_weights(name).DEFAULT  # type: ignore[attr-defined] - an enum's own
+    weights = get_model_weights(name).DEFAULT
     pickled = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     published = pickled.stem.rpartition("-")[2]
     try:
@@ -123,7 +123,7 @@ def read_detector(
         )
     family = FAMILIES[name]
     columns = _columns(tensors, family, path)
-    categories = list(get_model_weights(name).DEFAULT.meta["categories"])  # type: ignore[attr-defined]
+    categories = list(get_model_weights(name).DEFAULT.meta["categories"])
     labels = labels_beside(path, columns, categories)
     if family == "faster_rcnn":  # its network knows the background apart from its classes
         labels = labels[1:]

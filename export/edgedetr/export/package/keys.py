@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def public_path(key: Path) -> Path:
     """Return where the public half of a private key lies."""
-    return key.with_name(key.name + ".pub")
+    return key.parent / f"{key.name}.pub"
 
 
 def keygen(path: Path, passphrase: str = "", *, ecdsa: bool = False) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.files import read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +34,7 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
             "edgedetr[signature]"
         ) from error
     try:
-        with path.open("rb") as file:
-            key = load_pem_public_key(file.read(_MAX_KEY_BYTES))
+        key = load_pem_public_key(read_bytes(path, _MAX_KEY_BYTES))
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise ArtifactError(f"{path}: not a public key in PEM: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
