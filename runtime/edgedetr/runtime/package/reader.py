@@ -8,6 +8,7 @@
     golden.json         what the self-test compares with, see `edgedetr.runtime.self_test`
     golden.ppm          the frame of the self-test
     models/             ONNX files with their external data, engines, their manifests
+    devices/            what devices found of the models, with signatures
     checks/ licenses/   the reports of the gates, the accuracy, the calibration's digest; licences
 """
 
