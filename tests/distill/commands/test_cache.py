@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from edgedetr.distill.cli import distill
 from edgedetr.distill.config import load_config
-from edgedetr.runtime.errors import SettingsError
+from edgedetr.runtime.errors import SettingsError, UsageError
 
 CONFIG = """
 teacher = "{teacher}"
@@ -72,3 +72,10 @@ def test_a_run_goes_on_only_with_as_many_views(path):
     assert one.record()["teacher_cache"] == {"path": "x", "views": 4, "precision": "fp16"}
     cache = replace(other.teacher_cache, path="x")
     assert replace(other, teacher_cache=cache) == one
+
+
+def test_several_processes_are_refused(path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = CliRunner().invoke(distill, ["cache", str(path)])
+    assert isinstance(done.exception, UsageError)
+    assert "runs in one process; start it without a launcher" in str(done.exception)

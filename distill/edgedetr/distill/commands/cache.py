@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from edgedetr.runtime.commands.options import PATH
 from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import printable
 
 cache_option = click.option(
@@ -40,11 +42,19 @@ def with_cache(overrides: tuple[str, ...], folder: Path | None) -> tuple[str, ..
 def cache(config: Path, overrides: tuple[str, ...], folder: Path | None) -> None:
     """Store the teacher's answers for every picture that CONFIG trains on, for runs to read.
 
-    Says first what that takes. What is there stays: a build that was killed goes on.
+    CONFIG is a TOML file or the name of a recipe. Says first what that takes. What is there stays:
+    a build that was killed goes on.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "edgedetr distill cache runs in one process; start it without a launcher, or let "
+            "training fill the cache"
+        )
     from edgedetr.distill.config import load_config
     from edgedetr.distill.recipe import cache as run
+    from edgedetr.distill.recipes import recipe_path
 
+    config = recipe_path(config)
     settings = load_config(config, with_cache(overrides, folder))
     if not settings.teacher_cache.path:
         place = Path("runs") / f"{config.stem}-teacher"
