@@ -1,7 +1,10 @@
+import pytest
 import torch
 
 from edgedetr.distill.detectors import faster_rcnn
 from edgedetr.distill.networks.anchor_heads import torchvision_targets
+from edgedetr.distill.networks.rpn import BatchSampler
+from edgedetr.distill.networks.torchvision_model import MODEL, published_network
 from edgedetr.distill.types import LossTerm
 
 HW = (64, 96)
@@ -93,3 +96,17 @@ def test_deltas_are_in_the_heads_own_coding(make_model, images):
     # of weight 10: half a width to the right
     torch.testing.assert_close(answers.boxes[0, 0], torch.tensor([0.375, 0.25, 0.625, 0.5]))
     torch.testing.assert_close(answers.boxes[0, 1], boxes[0][0])
+
+
+@pytest.mark.slow
+def test_a_published_network_trains_and_draws_for_the_whole_batch(images, targets):
+    config = {MODEL: "fasterrcnn_resnet50_fpn"}
+    network = faster_rcnn.build_from(config, 3).train()
+    losses, _ = faster_rcnn.training_pass(network, images, targets)
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    before = published_network(config, 4)
+    for name in ("rpn", "roi_heads"):
+        sampler, plain = (getattr(model, name).fg_bg_sampler for model in (network, before))
+        assert isinstance(sampler, BatchSampler)
+        assert vars(sampler).items() >= vars(plain).items()

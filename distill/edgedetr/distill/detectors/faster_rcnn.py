@@ -122,11 +122,11 @@ def build(preset: str, num_classes: int) -> nn.Module:
         nms_thresh=0.5,
         detections_per_img=100,
     )
-    proposals.fg_bg_sampler = BatchSampler(shape.sampled // 2, 0.5)
-    heads.fg_bg_sampler = BatchSampler(shape.sampled, 0.25)
     backbone = pyramid_backbone(shape.backbone, shape.width, STRIDE)
-    model: nn.Module = GeneralizedRCNN(backbone, proposals, heads, nn.Identity())
-    return model
+    model = GeneralizedRCNN(backbone, proposals, heads, nn.Identity())
+    _draw_for_whole_batches(model)
+    network: nn.Module = model
+    return network
 
 
 def build_from(
@@ -139,7 +139,15 @@ def build_from(
         published_anchors(theirs.anchor_generator), theirs.head, shape, shape.candidates
     )
     model.rpn.by_level = True
+    _draw_for_whole_batches(model)
     return filled(model, tensors)
+
+
+def _draw_for_whole_batches(model: GeneralizedRCNN) -> None:
+    """Let both stages draw what they train on for the whole batch, as many as before."""
+    for stage in (model.rpn, model.roi_heads):
+        plain = stage.fg_bg_sampler
+        stage.fg_bg_sampler = BatchSampler(plain.batch_size_per_image, plain.positive_fraction)
 
 
 def _proposals(
