@@ -126,7 +126,7 @@ def test_a_step_of_d_fine_reads_its_device_for_finiteness_matching_and_the_log(
     def counted(plain):
         def reads(self, *arguments, **named):
             caller = Path(sys._getframe(1).f_code.co_filename)
-            if "edgedetr" in caller.parts:
+            if "edgedetr" in caller.parts and "site-packages" not in caller.parts:
                 read.append(caller.name)
             return plain(self, *arguments, **named)
 
