@@ -14,7 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,15 +27,14 @@ from edgedetr.distill.training.objective import distillation_of
 from edgedetr.distill.training.teacher_cache import TeacherMemory
 from edgedetr.distill.types import Targets
 from edgedetr.runtime.spec import ModelSpec
+from peers.rows import in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
 SPEC = ModelSpec(input_hw=(96, 320), class_names=("Car", "Pedestrian", "Cyclist"))
 BATCH = 16
 OBJECTS = 5
-WARM_UP = 2
-"""Rounds that do not count."""
 
 LIMITS = {"clock": 1.15, "kd_detr": 1.15, "g_detkd": 1.35, "drkd": 1.35, "fgd": None}
 """The methods that are measured, and the largest ratio that is wanted."""
@@ -93,7 +91,7 @@ def steps_of(family: str, names: Sequence[str], rounds: int) -> dict[str, dict[s
     student, teacher, images, targets = _material(family)
     trainees = {name: _trainee(name, student, teacher) for name in names}
     alone = _trainee("none", student, teacher)
-    times = timed(
+    times = in_turns(
         {
             "student": lambda: _step(alone, images, targets),
             "teacher": lambda: _forward(teacher, images),
@@ -145,18 +143,6 @@ def _material(family: str) -> tuple[Model, Model, torch.Tensor, list[Targets]]:
 def _trainee(name: str, student: Model, teacher: Model) -> Trainee:
     memory = TeacherMemory(teacher) if method(name).NEEDS_TEACHER else None
     return Trainee(student, distillation_of([_config(name)], student, teacher), memory)
-
-
-def timed(work: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Call everything in turn, round after round; milliseconds of each call that counts."""
-    times: dict[str, list[float]] = {name: [] for name in work}
-    for round_ in range(rounds + WARM_UP):
-        for name, call in work.items():
-            started = perf_counter_ns()
-            call()
-            if round_ >= WARM_UP:
-                times[name].append((perf_counter_ns() - started) / 1e6)
-    return times
 
 
 def _config(name: str) -> MethodConfig:

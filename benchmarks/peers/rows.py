@@ -46,17 +46,8 @@ class Row:
     note: str
 
 
-def timed(
-    task: str, ways: Mapping[str, Callable[[], object]], notes: Mapping[str, str], rounds: int
-) -> list[Row]:
-    """Call each way in turn, round after round, so that a busy machine slows all of them alike.
-
-    Args:
-        task: Name of the task.
-        ways: Name to what does it once; `OURS` among them.
-        notes: Name to a note.
-        rounds: How often each is called.
-    """
+def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Call everything in turn, round after round; milliseconds of each call that counts."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(rounds + WARM_UP):
         for name, call in ways.items():
@@ -64,7 +55,21 @@ def timed(
             call()
             if round_ >= WARM_UP:
                 spent[name].append((perf_counter_ns() - start) / 1e6)
-    rows = []
+    return spent
+
+
+def timed(
+    task: str, ways: Mapping[str, Callable[[], object]], notes: Mapping[str, str], rounds: int
+) -> list[Row]:
+    """Time each way in turns, so that a busy machine slows all of them alike.
+
+    Args:
+        task: Name of the task.
+        ways: Name to what does it once; `OURS` among them.
+        notes: Name to a note.
+        rounds: How often each is called.
+    """
+    spent, rows = in_turns(ways, rounds), []
     for name, times in spent.items():
         ratios = np.divide(times, spent[OURS])
         low, high = np.percentile(ratios, [5, 95]).tolist()

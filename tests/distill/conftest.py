@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState
 from edgedetr.distill.config import DataConfig, DistillConfig, StudentConfig
 from edgedetr.distill.networks import query_fade
 from edgedetr.distill.optimizer_config import OptimizerConfig
+from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.types import Targets
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.errors import EdgeDetrError
@@ -217,3 +218,19 @@ def run_of_processes(started: Callable[..., tuple[list[Any], Any]]) -> Callable[
         return [process.exitcode for process in some]
 
     return finish
+
+
+@pytest.fixture
+def rated(monkeypatch):
+    """Lets evaluations give these AP, in turn, and the last one again and again."""
+
+    def rate(values):
+        left = list(values)
+
+        def measure(_):
+            ap = left.pop(0) if len(left) > 1 else left[0]
+            return {"ap": ap, "ap50": ap}
+
+        monkeypatch.setattr(TrainingLoop, "_measure", measure)
+
+    return rate

@@ -139,29 +139,20 @@ def test_a_sigterm_writes_a_state_within_the_epoch_and_ends(
     assert first.read_bytes() == second.read_bytes()
 
 
-def rated(monkeypatch, values):
-    """Let the evaluations of a run give these AP, in turn, and the last one again and again."""
-    left = list(values)
-
-    def measure(_):
-        ap = left.pop(0) if len(left) > 1 else left[0]
-        return {"ap": ap, "ap50": ap}
-
-    monkeypatch.setattr(TrainingLoop, "_measure", measure)
-
-
 @pytest.mark.slow
-def test_the_best_student_is_what_a_run_leaves_also_after_a_kill(config, tmp_path, monkeypatch):
+def test_the_best_student_is_what_a_run_leaves_also_after_a_kill(
+    config, tmp_path, monkeypatch, rated
+):
     config = replace(config, epochs=4, eval_every=1, best_metric="ap")
-    rated(monkeypatch, [0.1, 0.5, 0.3, 0.2])
+    rated([0.1, 0.5, 0.3, 0.2])
     metrics = recipe.train(config, tmp_path / "whole", "a command")
     assert metrics["ap"] == 0.5
     assert metrics["best_epoch"] == 2
-    rated(monkeypatch, [0.1, 0.5])
+    rated([0.1, 0.5])
     two = replace(config, epochs=4)
     interrupted(two, tmp_path / "killed", monkeypatch, 5)
     assert load_model(tmp_path / "killed" / "best.safetensors").spec.class_names
-    rated(monkeypatch, [0.3, 0.2])
+    rated([0.3, 0.2])
     recipe.train(config, tmp_path / "killed", "a command")
     first, second = (tmp_path / d / "student.safetensors" for d in ("whole", "killed"))
     assert first.read_bytes() == second.read_bytes()
@@ -171,9 +162,9 @@ def test_the_best_student_is_what_a_run_leaves_also_after_a_kill(config, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_run_that_gets_no_better_ends_early(config, tmp_path, monkeypatch):
+def test_a_run_that_gets_no_better_ends_early(config, tmp_path, rated):
     config = replace(config, epochs=9, eval_every=1, best_metric="ap", patience=2)
-    rated(monkeypatch, [0.4, 0.1, 0.2, 0.9])
+    rated([0.4, 0.1, 0.2, 0.9])
     metrics = recipe.train(config, tmp_path / "run", "a command")
     assert metrics["ap"] == 0.4
     assert len(losses(tmp_path / "run")) == 3 * 2

@@ -9,7 +9,6 @@ pytest.importorskip("optuna")
 
 from edgedetr.distill import recipe
 from edgedetr.distill.config import load_config
-from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.tune_config import TuneConfig
 from edgedetr.distill.tuning import check_space, trial_config, tune
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError, SettingsError, UsageError
@@ -28,25 +27,14 @@ def searched(config):
     return replace(config, eval_every=1, tune=TuneConfig(space=SPACE, trials=3, unpruned=1))
 
 
-def rated(monkeypatch, values):
-    """Let the evaluations of all trials give these AP, in turn, and the last again and again."""
-    left = list(values)
-
-    def measure(_):
-        ap = left.pop(0) if len(left) > 1 else left[0]
-        return {"ap": ap, "ap50": ap}
-
-    monkeypatch.setattr(TrainingLoop, "_measure", measure)
-
-
 @pytest.mark.slow
 def test_a_search_goes_on_after_a_kill_prunes_what_is_bad_and_gives_the_best(
-    searched, tmp_path, monkeypatch, interrupt
+    searched, tmp_path, monkeypatch, interrupt, rated
 ):
     """The second trial is killed in its second epoch; the third is worse than both at once."""
     out = tmp_path / "search"
     said: list[str] = []
-    rated(monkeypatch, [0.2, 0.3, 0.3, 0.4])
+    rated([0.2, 0.3, 0.3, 0.4])
     real = recipe.train
 
     def killed(config, folder, command, calibrate, watchers):
@@ -61,7 +49,7 @@ def test_a_search_goes_on_after_a_kill_prunes_what_is_bad_and_gives_the_best(
             tune(config, out, "a command", said.append)
     assert [line.split(":")[0] for line in said] == ["[1/3] trial-000"]
     assert steps(out / "trial-001") == [0, 1, 2, 3]
-    rated(monkeypatch, [0.5, 0.1])
+    rated([0.5, 0.1])
     found = tune(config, out, "a command", said.append)
     assert steps(out / "trial-001") == [0, 1, 2, 3]
     assert len(list((out / "trial-001" / "tensorboard").iterdir())) == 2
@@ -90,11 +78,9 @@ def load_best(config, out, name):
 
 
 @pytest.mark.slow
-def test_a_budget_of_steps_ends_a_search_and_another_config_is_refused(
-    searched, tmp_path, monkeypatch
-):
+def test_a_budget_of_steps_ends_a_search_and_another_config_is_refused(searched, tmp_path, rated):
     said: list[str] = []
-    rated(monkeypatch, [0.2])
+    rated([0.2])
     config = replace(searched, tune=replace(searched.tune, steps=1))
     found = tune(config, tmp_path / "out", "a command", said.append)
     assert found.trials == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgedetr.runtime.errors import ArtifactError, SettingsError, UsageError
 from edgedetr.runtime.files import read_bytes, read_json, write_text
-from edgedetr.runtime.package.signing import fingerprint, is_signed_by
+from edgedetr.runtime.package.signing import fingerprint, is_signed_by, public_key_of_bytes
 from edgedetr.runtime.settings import settings_from_dict
 
 if TYPE_CHECKING:
@@ -64,15 +64,8 @@ def signer_of(path: Path, most: int) -> str:
     if not place.exists():
         return ""
     try:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    except ImportError as error:
-        raise ArtifactError(
-            "a signature cannot be checked without the cryptography library; install "
-            "edgedetr[signature]"
-        ) from error
-    try:
         found = settings_from_dict(DetachedSignature, read_json(place, _MAX_BYTES), str(place))
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(found.public_key))
+        key = public_key_of_bytes(bytes.fromhex(found.public_key))
         signature, data = bytes.fromhex(found.signature), read_bytes(path, most)
     except (OSError, ValueError, SettingsError) as error:
         raise ArtifactError(f"{place} is no signature: {error}; sign {path} again") from error

@@ -24,22 +24,38 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
         ArtifactError: If the file is missing or no such key, or the ``cryptography`` library is not
             installed.
     """
+    kind = _key_class()
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     try:
-        from cryptography.exceptions import UnsupportedAlgorithm
+        key = load_pem_public_key(read_bytes(path, _MAX_KEY_BYTES))
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise ArtifactError(f"{path}: not a public key in PEM: {error}") from error
+    if not isinstance(key, kind):
+        raise ArtifactError(f"{path} is not an Ed25519 key; make one: edgedetr package keygen")
+    return key
+
+
+def public_key_of_bytes(data: bytes) -> Ed25519PublicKey:
+    """Return the public key of these 32 bytes.
+
+    Raises:
+        ArtifactError: If the ``cryptography`` library is not installed.
+        ValueError: If there are more or fewer bytes.
+    """
+    return _key_class().from_public_bytes(data)
+
+
+def _key_class() -> type[Ed25519PublicKey]:
+    try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError as error:
         raise ArtifactError(
             "a signature cannot be checked without the cryptography library; install "
             "edgedetr[signature]"
         ) from error
-    try:
-        key = load_pem_public_key(read_bytes(path, _MAX_KEY_BYTES))
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise ArtifactError(f"{path}: not a public key in PEM: {error}") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise ArtifactError(f"{path} is not an Ed25519 key; make one: edgedetr package keygen")
-    return key
+    return Ed25519PublicKey
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
