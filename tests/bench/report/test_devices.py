@@ -31,6 +31,9 @@ def test_a_rehearsal_is_called_one(run, device_record):
     (row,) = device_rows(read_devices(run))
     assert row[0] == "rehearsal on a CPU, 30 Hz"
     assert row[-1].startswith("2 of 3 detections differ from the ONNX file")
+    device_record(run / "student.onnx", folder=run, simulated=True)
+    (row,) = device_rows(read_devices(run))
+    assert row[-1] == "no proof"
 
 
 def test_a_record_of_other_models_is_refused(run, device_record, tmp_path):

@@ -95,7 +95,7 @@ def device_rows(devices: Sequence[DeviceRun]) -> list[tuple[str, ...]]:
             _ms(model.p999_ms),
             NONE if model.late is None else f"{model.late} of {run.frames}",
             NONE if model.memory_mib is None else f"{model.memory_mib:.0f}",
-            "; ".join(model.problems) or "may ship",
+            "; ".join(model.problems) or ("no proof" if run.simulated else "may ship"),
         )
         for run in devices
         for model in run.models
