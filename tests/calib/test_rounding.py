@@ -104,3 +104,13 @@ def test_a_calibration_without_uint8_ranges_serves_tensorrt_alone(onnx_model: Bu
     assert set(planned(wiring, "tensorrt", None)) == {"x", "r"}
     with pytest.raises(ArtifactError, match="no uint8 range for x, which openvino needs"):
         planned(wiring, "openvino", None)
+
+
+def test_fp8_takes_all_that_calibration_saw(onnx_model: Build) -> None:
+    """448 stands for 5.0, where INT8's 127 stands for 2.54."""
+    wiring = residual(onnx_model)
+    ranges = [TensorRange(name, 2.54, 5.0) for name in wiring.producer]
+    chosen = default_points(points(wiring))
+    plan = roundings(wiring, chosen, ranges, "tensorrt", "fp8")
+    assert {p.grid for p in plan.values()} == {Grid(5.0 / 448, is_float=True)}
+    assert {p.grid.kind for p in plan.values()} == {"fp8"}

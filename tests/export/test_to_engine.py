@@ -6,10 +6,12 @@ import pytest
 
 pytest.importorskip("tensorrt_rtx")
 
+from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine
+from edgedetr.export.transforms.quantize import quantize
 from edgedetr.graph.metadata import set_metadata
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.manifest import manifest_path
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.spec import ModelSpec
@@ -66,3 +68,35 @@ def test_every_family_becomes_engines_of_three_precisions(family, family_files, 
     weights = [report.weights_mib or 0 for report in reports]
     assert weights[0] / weights[1] > 1.8
     assert weights[0] / weights[2] > 1.5  # INT8 weights of few channels are padded
+
+
+def fp8_onnx(onnx_model, path):
+    """Write a convolution of 32 channels in FP8 between two float ones."""
+    model = onnx_model(
+        [
+            ("Conv", "stem", ["images", "v"], "x", {}),
+            ("Conv", "body", ["x", "w"], "z", {}),
+            ("Conv", "head", ["z", "u"], "y", {}),
+        ],
+        {"v": np.ones((32, 3, 1, 1)), "w": np.ones((32, 32, 3, 3)), "u": np.ones((1, 32, 1, 1))},
+        inputs={"images": (1, 3, 8, 16)},
+        outputs=["y"],
+        spec=SPEC,
+        classes=2,
+    )
+    ranges = (TensorRange("x", 2.0, 3.0),)
+    stats = CalibrationStats("net.onnx", "", SPEC, "max", 100.0, 1, "", ranges)
+    onnx.save(quantize(model, stats, precision="fp8"), path)
+
+
+def test_fp8_builds_for_gpus_that_multiply_it_alone(onnx_model, tmp_path):
+    path, output = tmp_path / "net.fp8.onnx", tmp_path / "net.fp8.engine"
+    fp8_onnx(onnx_model, path)
+    options = EngineOptions(compute_capabilities=("8.9", "12.0"))
+    report = export_engine(path, output, options, backend="tensorrt_rtx")
+    assert report.precision.macs["FP8"] == 1
+    assert report.precision.int8 == ("body",)
+    assert report.targets == ("sm_89", "sm_120")
+    for older in (EngineOptions(compute_capabilities=("8.6", "8.9")), EngineOptions()):
+        with pytest.raises(UsageError, match=r"is FP8, which .*sm_86 cannot multiply"):
+            export_engine(path, output, older, backend="tensorrt_rtx")

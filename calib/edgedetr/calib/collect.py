@@ -23,7 +23,7 @@ from edgedetr.calib.stats import CalibrationStats, TensorRange
 from edgedetr.calib.value_ranges import RangeProbe
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.graph.contract import check_contract
-from edgedetr.graph.exact import coarsest_precision, exact_session
+from edgedetr.graph.exact import EIGHT_BITS, coarsest_precision, exact_session
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.graph.subgraph import ending_at
 from edgedetr.runtime.errors import ArtifactError, DataError
@@ -120,7 +120,7 @@ def collect(  # noqa: PLR0913 - one argument per choice
 
 def _tensors(model: onnx.ModelProto, path: Path) -> list[str]:
     """Name what is calibrated; refuse a model in which that is nothing."""
-    if coarsest_precision(model) == "int8":
+    if coarsest_precision(model) in EIGHT_BITS:
         raise ArtifactError(f"{path} is quantized already; calibrate the float32 model")
     tensors = calibration_tensors(model)
     if not tensors:

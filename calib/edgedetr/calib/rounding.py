@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgedetr.calib.placement import concat_inputs, fused_results, residuals
+from edgedetr.graph.fp8 import fp8_scale
 from edgedetr.graph.int8 import Grid, asymmetric_grid, scale_from_amax
 from edgedetr.runtime.errors import ArtifactError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from edgedetr.calib.placement import Point
     from edgedetr.calib.stats import TensorRange
-    from edgedetr.calib.targets import Target
+    from edgedetr.calib.targets import EightBit, Target
     from edgedetr.graph.wiring import Wiring
 
 
@@ -32,7 +33,11 @@ class Rounding:
 
 
 def roundings(
-    wiring: Wiring, chosen: Sequence[Point], ranges: Iterable[TensorRange], target: Target
+    wiring: Wiring,
+    chosen: Sequence[Point],
+    ranges: Iterable[TensorRange],
+    target: Target,
+    precision: EightBit = "int8",
 ) -> dict[str, Rounding]:
     """Plan the roundings of a graph.
 
@@ -41,6 +46,7 @@ def roundings(
         chosen: Its INT8 nodes.
         ranges: What calibration measured.
         target: What the graph is for.
+        precision: To which format; ``fp8`` only where the target is TensorRT.
 
     Raises:
         ArtifactError: If a range is missing.
@@ -60,7 +66,8 @@ def roundings(
     groups = _joined(wiring, chosen)
     return {
         name: Rounding(
-            _grid([known[n] for n in groups.get(name, {name})], target), frozenset(nodes)
+            _grid([known[n] for n in groups.get(name, {name})], target, precision),
+            frozenset(nodes),
         )
         for name, nodes in readers.items()
     }
@@ -91,8 +98,10 @@ def _joined(wiring: Wiring, chosen: Iterable[Point]) -> dict[str, set[str]]:
     return {name: group for group in groups for name in group}
 
 
-def _grid(ranges: Sequence[TensorRange], target: Target) -> Grid:
-    """Return the grid that holds all of these ranges."""
+def _grid(ranges: Sequence[TensorRange], target: Target, precision: EightBit) -> Grid:
+    """Return the grid that holds all of these ranges; FP8 takes all that calibration saw."""
+    if precision == "fp8":
+        return Grid(fp8_scale(max(r.max for r in ranges)), is_float=True)
     if target == "tensorrt":
         return Grid(scale_from_amax(max(r.amax for r in ranges)))
     return asymmetric_grid(min(r.low or 0.0 for r in ranges), max(r.high or 0.0 for r in ranges))

@@ -13,6 +13,12 @@ Scheme = Literal["int8", "uint8"]
 """The type of rounded activations."""
 
 
+EightBit = Literal["int8", "fp8"]
+"""The two formats of eight bits; FP8 is for TensorRT alone."""
+
+EIGHT_BITS: tuple[str, ...] = get_args(EightBit)
+
+
 def scheme_of(target: Target) -> Scheme:
     """Return the type to which activations are rounded for a target."""
     return "int8" if target == "tensorrt" else "uint8"

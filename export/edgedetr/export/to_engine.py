@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from edgedetr.export.engine.build import EngineBuild
 from edgedetr.export.engine.builders import load_builder, version_of
+from edgedetr.export.engine.fp8_targets import check_fp8_targets
 from edgedetr.export.engine.log import EngineLog
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.engine.precision import Precision, check_claims, claims
 from edgedetr.export.engine.stop import postponed
 from edgedetr.graph.checksum import model_files
+from edgedetr.graph.exact import coarsest_precision
 from edgedetr.graph.lint import doubts, refuse_broken
 from edgedetr.graph.metadata import int8_target
 from edgedetr.graph.model_file import load_onnx
@@ -87,7 +89,7 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
 
     Raises:
         ArtifactError: If no builder is installed, the model is damaged, or the builder fails.
-        UsageError: If the builder does not support an option.
+        UsageError: If the builder does not support an option, or a GPU of FP8 cannot multiply it.
         GateError: If TensorRT would break the graph, or the graph or the engine that was built has
             none of the precision that its name promises.
     """
@@ -97,7 +99,7 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     targets = module.targets(trt, options)
     model = load_onnx(path)
     spec = _check_model(model, path, spec, options)
-    claimed = _claimed(path, output)
+    claimed = _claimed(model, path, output)
     log = EngineLog()
     with postponed() as stops:
         try:
@@ -105,6 +107,8 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
             build.check_ends(spec)
             precision = build.precision()
             check_claims(claimed, precision.macs, path.name)
+            if "FP8" in precision.macs:
+                check_fp8_targets(targets, path)
             compiled = build.compile(options, stops, on_step)
             notes = (*_lost(compiled.layers, precision, claimed, path.name), *compiled.notes)
         finally:
@@ -173,10 +177,11 @@ def _lost(
     lost = layers.lost_int8(precision.int8)
     if not lost:
         return []
+    kind = "INT8" if "INT8" in precision.macs else "FP8"
     shown = ", ".join(lost[:SHOWN]) + (", ..." if len(lost) > SHOWN else "")
     return [
-        f"the engine does not compute {len(lost)} of {len(precision.int8)} INT8 products of the "
-        f"graph in INT8: {shown}; export qdq --exclude takes them out"
+        f"the engine does not compute {len(lost)} of {len(precision.int8)} {kind} products of the "
+        f"graph in {kind}: {shown}; export qdq --exclude takes them out"
     ]
 
 
@@ -189,6 +194,8 @@ def _runner(report: EngineReport, options: EngineOptions) -> str:
     return report.builder.replace("==", ">=" if options.version_compatible else "==")
 
 
-def _claimed(path: Path, output: Path) -> set[str]:
+def _claimed(model: onnx.ModelProto, path: Path, output: Path) -> set[str]:
     kind = read_manifest(path).kind if manifest_path(path).is_file() else ""
+    if kind == "qdq" and coarsest_precision(model) == "fp8":
+        kind = "fp8"
     return claims([path.name, output.name], kind)

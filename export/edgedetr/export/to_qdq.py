@@ -13,6 +13,7 @@ from edgedetr.calib.stats import read_stats
 from edgedetr.export.transforms.quantize import quantize, quantized_share, rest_of, with_rest
 from edgedetr.export.transforms.stored_ranges import stored_ranges
 from edgedetr.graph.checksum import model_files
+from edgedetr.graph.fp8 import OLDEST_FP8
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.metadata import set_metadata
 from edgedetr.graph.model_file import check_onnx_name, load_onnx
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.calib.stats import CalibrationStats
-    from edgedetr.calib.targets import Target
+    from edgedetr.calib.targets import EightBit, Target
     from edgedetr.export.transforms.quantize import QuantizedShare, Rest
     from edgedetr.runtime.spec import ModelSpec
 
@@ -51,6 +52,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     frames: Iterable[NDArray[np.uint8]] | None = None,
     named: Mapping[str, str] | None = None,
     target: Target = "tensorrt",
+    precision: EightBit = "int8",
 ) -> QuantizedShare:
     """Quantize a calibrated ONNX file and write it with its manifest.
 
@@ -67,31 +69,35 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
             stats hold; generated when None.
         named: Options that named spec and frames, and what they named, for the manifest.
         target: What the graph is for.
+        precision: ``int8``, or ``fp8`` for TensorRT on GPUs that multiply it.
 
     Raises:
         ArtifactError: If a file is damaged, they do not belong together, or the model has free
             sizes or operators that ONNX does not define.
-        UsageError: If ``include`` or ``exclude`` name nothing, or ``output`` does not end in
-            ``.onnx``.
+        UsageError: If ``include`` or ``exclude`` name nothing, ``output`` does not end in
+            ``.onnx``, or the target cannot run the format.
         GateError: If TensorRT would break the graph.
     """
     path, output = Path(path), Path(output)
     stats_path = None if stats_path is None else Path(stats_path)
+    if precision == "fp8":
+        _check_fp8(path, stats_path, target)
     _check_output(output, [path, stats_path] if stats_path else [path])
     model = load_onnx(path)
     stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
     _check(model, path, stats, spec)
     rest = rest or rest_of(target)
-    quantized = quantize(model, stats, include, exclude, target)
+    quantized = quantize(model, stats, include, exclude, target, precision)
     share = quantized_share(quantized)
     quantized, half = with_rest(quantized, stats, rest, frames)
     versions = _save(quantized, output, stats.spec, target)
     parents = [path, stats_path] if stats_path else [path]
     chosen = {"--include": include, "--exclude": exclude} if stats_path else {}
+    options = {"--for": target, "--precision": precision if precision == "fp8" else ""}
     write_manifest(
         output,
         kind="qdq",
-        command=_command(parents, {**chosen, "--for": target, "--rest": rest, **(named or {})}),
+        command=_command(parents, {**chosen, **options, "--rest": rest, **(named or {})}),
         spec=stats.spec,
         versions=versions,
         parents=[*model_files(path), *parents[1:]],
@@ -106,6 +112,20 @@ def _check_output(output: Path, inputs: list[Path]) -> None:
     check_onnx_name(output)
     if is_same_file(output, *inputs):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
+
+
+def _check_fp8(path: Path, stats_path: Path | None, target: Target) -> None:
+    """Refuse FP8 for a CPU, and of a model that was trained to round to INT8."""
+    if target != "tensorrt":
+        raise UsageError(
+            f"--precision fp8 is for TensorRT on GPUs of compute capability {OLDEST_FP8} and "
+            f"later, and {target} has no kernel for it; leave out --precision, or --for"
+        )
+    if stats_path is None:
+        raise UsageError(
+            f"--precision fp8 needs STATS (edgedetr calib collect {path}): the ranges in a model "
+            "that was trained for INT8 are clipped"
+        )
 
 
 def _save(model: onnx.ModelProto, output: Path, spec: ModelSpec, target: Target) -> tuple[str, ...]:

@@ -22,8 +22,11 @@ from edgedetr.runtime.errors import ArtifactError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "fp8", "int8"]
 """The coarsest number format of a model, finest first."""
+
+EIGHT_BITS: tuple[Precision, ...] = ("fp8", "int8")
+"""The formats of Q/DQ pairs."""
 
 Fused = Literal["all", "basic", "none"]
 """Which nodes ONNX Runtime may fuse."""
@@ -135,9 +138,12 @@ def run_session(
 
 
 def coarsest_precision(model: onnx.ModelProto) -> Precision:
-    """Return the coarsest number format of a graph: INT8 of Q/DQ pairs, FP16, or FP32."""
-    if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
-        return "int8"
+    """Return the coarsest number format of a graph: FP8 or INT8 of Q/DQ pairs, FP16, or FP32."""
+    pairs = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    if pairs:
+        stored = {t.name: t.data_type for t in model.graph.initializer}
+        kinds = {stored.get(node.input[2]) if len(node.input) > 2 else None for node in pairs}
+        return "fp8" if kinds == {TensorProto.FLOAT8E4M3FN} else "int8"
     return "fp16" if _holds_fp16(model) else "fp32"
 
 

@@ -7,9 +7,11 @@ for TensorRT; for CPUs ``x ~ scale * (clip(round(x / scale) + zero, 0, 255) - ze
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from edgedetr.graph.fp8 import FP8
 
 if TYPE_CHECKING:
     import onnx
@@ -33,15 +35,24 @@ class Grid:
         scale: The value of one step.
         zero: The step that stands for 0.
         is_signed: Whether steps are int8, and not uint8.
+        is_float: Whether they are FP8 instead, which knows no zero but 0.
     """
 
     scale: float
     zero: int = 0
     is_signed: bool = True
+    is_float: bool = False
 
     @property
-    def zero_point(self) -> np.generic:
+    def kind(self) -> str:
+        """The type of the steps."""
+        return "fp8" if self.is_float else "int8" if self.is_signed else "uint8"
+
+    @property
+    def zero_point(self) -> np.generic | NDArray[Any]:
         """The zero point, of the type of the steps."""
+        if self.is_float:
+            return np.zeros((), FP8)
         return np.int8(self.zero) if self.is_signed else np.uint8(self.zero)
 
 
@@ -116,9 +127,9 @@ def least_scales(bias: NDArray[np.float32], input_scale: float) -> NDArray[np.fl
 
 
 def dequantized(
-    values: NDArray[np.int8], scales: NDArray[np.float32], axis: int
+    values: NDArray[Any], scales: NDArray[np.float32], axis: int
 ) -> NDArray[np.float32]:
-    """Return what INT8 weights stand for; takes what `quantized_weights` returns."""
+    """Return what INT8 or FP8 weights stand for; takes what `quantized_weights` returns."""
     return values.astype(np.float32) * _beside(scales, values, axis)
 
 

@@ -41,7 +41,7 @@ def macs(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def int8_macs(model: onnx.ModelProto) -> dict[str, int]:
-    """Count as `macs` does, but only the nodes that read dequantized INT8 on both sides."""
+    """Count as `macs` does, but only the nodes that read dequantized INT8 or FP8 on both sides."""
     dequantized = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
     inside = {label(n) for n in model.graph.node if dequantized.issuperset(n.input[:2])}
     return {name: count for name, count in macs(model).items() if name in inside}

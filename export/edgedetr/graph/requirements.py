@@ -50,7 +50,7 @@ def _narrow(model: onnx.ModelProto, output: str) -> None:
 
 
 def check_float(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse a model that is in FP16 or INT8 already.
+    """Refuse a model that is in FP16, FP8 or INT8 already.
 
     Raises:
         ArtifactError: If it is.
@@ -119,6 +119,6 @@ def raise_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     except RuntimeError as error:
         said = " ".join(str(error).split())
         raise ArtifactError(
-            f"the model of opset {opset_of(model)} cannot become one of opset {opset}, which FP16 "
-            f"beside INT8 needs: {said}; use --rest fp32"
+            f"the model of opset {opset_of(model)} cannot become one of opset {opset}, which FP8, "
+            f"and FP16 beside INT8, need: {said}; export it again, or use INT8 with --rest fp32"
         ) from error

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from edgedetr.calib.stats import CalibrationStats, TensorRange, read_stats
 from edgedetr.export.to_qdq import export_qdq
-from edgedetr.graph.exact import exact_graph
+from edgedetr.graph.exact import coarsest_precision, exact_graph
 from edgedetr.graph.metadata import int8_target
 from edgedetr.graph.wiring import element_types
 from edgedetr.runtime.cli import edgedetr
@@ -203,3 +203,41 @@ def test_files_that_are_refused_leave_nothing_behind(files: tuple[Path, Path]) -
     with pytest.raises(GateError, match=r"student.onnx would break in TensorRT: y: INT64"):
         export_qdq(path, stats_path, path.with_name("out.onnx"))
     assert sorted(path.parent.iterdir()) == sorted(files)
+
+
+def test_fp8_of_the_same_calibration(files: tuple[Path, Path]) -> None:
+    """Few channels have no FP8 kernel, but may be included."""
+    path, stats_path = files
+    args = ["export", "qdq", str(path), str(stats_path), "--precision", "fp8"]
+    error = CliRunner().invoke(edgedetr, args).exception
+    assert "those of few channels need --include" in str(error)
+    result = CliRunner().invoke(edgedetr, [*args, "--include", "next"], catch_exceptions=False)
+    assert "student.fp8.onnx: 1 node in FP8 of 2 convolutions; 99.8% of" in result.output
+    out = path.with_name("student.fp8.onnx")
+    manifest = read_manifest(out)
+    assert (manifest.kind, manifest.targets) == ("qdq", ("tensorrt",))
+    assert manifest.command.endswith("--include next --for tensorrt --precision fp8 --rest fp16")
+    assert coarsest_precision(onnx.load(out)) == "fp8"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--for", "openvino"], "capability 8.9 and later, and openvino has no kernel for it"),
+        (["--min-speedup", "1.2"], "--min-speedup measures INT8 alone"),
+    ],
+)
+def test_what_fp8_is_not_for(files: tuple[Path, Path], options: list[str], message: str) -> None:
+    args = ["export", "qdq", *map(str, files), "--precision", "fp8", *options]
+    error = CliRunner().invoke(edgedetr, args).exception
+    assert isinstance(error, UsageError)
+    assert message in str(error)
+
+
+def test_fp8_needs_stats(files: tuple[Path, Path]) -> None:
+    error = (
+        CliRunner()
+        .invoke(edgedetr, ["export", "qdq", str(files[0]), "--precision", "fp8"])
+        .exception
+    )
+    assert str(error).startswith("--precision fp8 needs STATS")

@@ -188,3 +188,9 @@ def test_the_parser_refuses_what_is_not_of_the_spec(parser, tmp_path):
         1,
         "edgedetr: outputs are not finite; export the model again\n",
     )
+
+
+def test_fp8_needs_an_engine():
+    """nvinfer has no mode for it, where it builds an engine itself."""
+    with pytest.raises(ArtifactError, match="nvinfer builds no engine of FP8"):
+        texts(servable(SPEC, "fp8"))

@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.export.package.candidate import precision_for_gates
+from edgedetr.graph.fp8 import FP8
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import ModelSpec
@@ -42,6 +43,13 @@ def test_the_precision_of_a_graph(onnx_model, fp32, int8):
     constant = [("Cast", "d", ["h"], "y", {"to": TensorProto.FLOAT})]
     numbers = {"h": np.zeros(1, np.float16)}
     assert precision_for_gates(onnx_model(constant, numbers, inputs={}, outputs=["y"])) == "fp16"
+    pair = [("QuantizeLinear", "q", ["x", "s", "z"], "i", {})]
+    pair += [("DequantizeLinear", "d", ["i", "s", "z"], "y", {})]
+    scale = {"s": np.float32(1), "z": np.zeros((), FP8)}
+    model = onnx_model(pair, scale, inputs={"x": (1,)}, outputs=["y"], opset=19)
+    assert precision_for_gates(model) == "fp8"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.int8), "more"))
+    assert precision_for_gates(model) == "int8"
     node = helper.make_node("DynamicQuantizeLinear", ["x"], ["a", "b", "c"])
     assert precision_for_gates(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
 

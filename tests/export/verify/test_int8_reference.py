@@ -6,6 +6,7 @@ import pytest
 
 from edgedetr.export.verify.int8_reference import ideally_quantized
 from edgedetr.graph.exact import exact_session
+from edgedetr.graph.fp8 import FP8
 
 WEIGHTS = np.array([[1.0, 0.3], [-0.5, 0.6]], np.float32)
 
@@ -75,3 +76,27 @@ def test_uint8_of_the_other_graph_gives_a_zero_point(onnx_model):
     (y,) = exact_session(ideally_quantized(plain, quantized), "ideal").run(None, {"x": x})
     step = 4.99 / 255
     np.testing.assert_allclose(y[0, 1], -0.99, atol=step / 2)
+
+
+def test_fp8_has_scales_of_448_numbers(onnx_model):
+    """Of an amax of 4.48 the steps are 0.01: 1.0 is 100 of them, which round to 96."""
+    plain = onnx_model(
+        [("MatMul", "layer", ["x", "w"], "y", {})],
+        {"w": np.eye(2)},
+        inputs={"x": (1, 2)},
+        outputs=("y",),
+    )
+    quantized = onnx_model(
+        [
+            ("QuantizeLinear", "q", ["x", "s", "z"], "x8", {}),
+            ("DequantizeLinear", "dq", ["x8", "s", "z"], "xd", {}),
+            ("MatMul", "layer", ["xd", "w"], "y", {}),
+        ],
+        {"w": np.eye(2), "s": np.float32(9), "z": np.zeros((), FP8)},
+        inputs={"x": (1, 2)},
+        outputs=("y",),
+        opset=19,
+    )
+    ideal = ideally_quantized(plain, quantized)
+    (y,) = exact_session(ideal, "ideal").run(None, {"x": np.array([[4.48, 1.0]], np.float32)})
+    np.testing.assert_allclose(y, [[4.48, 0.96]], rtol=1e-6)

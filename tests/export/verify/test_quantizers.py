@@ -6,6 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.export.verify.quantizers import quantizer_faults
 from edgedetr.graph.exact import exact_graph
+from edgedetr.graph.fp8 import FP8, fp8_weights
 
 X = np.array([[0.01, -0.02, 0.5, 1.0]], np.float32)
 WEIGHTS = np.array([[0.3, -0.1], [0.2, 0.7], [-0.6, 0.4], [0.9, -0.8]], np.float32)
@@ -103,3 +104,43 @@ def test_float_candidates_and_int8_references_are_not_judged():
     narrow = int8_model(0.001)
     assert quantizer_faults(float_model(), float_model(), [{"x": X}]) == ()
     assert quantizer_faults(narrow, narrow, [{"x": X}]) == ()
+
+
+def fp8_model(scale, weights=WEIGHTS):
+    """Round the input with a scale, and weights with one for each output column."""
+    rounded, scales = fp8_weights(weights, 1)
+    constants = {
+        "one": np.float32(1),
+        "s": np.float32(scale),
+        "z": np.zeros((), FP8),
+        "w8": rounded,
+        "ws": scales,
+        "wz": np.zeros(2, FP8),
+    }
+    nodes = [
+        helper.make_node("Mul", ["x", "one"], ["a"], "first"),
+        helper.make_node("QuantizeLinear", ["a", "s", "z"], ["a8"], "q"),
+        helper.make_node("DequantizeLinear", ["a8", "s", "z"], ["ad"], "dq"),
+        helper.make_node("DequantizeLinear", ["w8", "ws", "wz"], ["w"], "wdq", axis=1),
+        helper.make_node("MatMul", ["ad", "w"], ["y"], "layer"),
+    ]
+    made = model(nodes, constants)
+    made.opset_import[0].version = 19
+    return exact_graph(made)
+
+
+def test_fp8_that_calibration_gives_has_no_fault():
+    assert quantizer_faults(float_model(), fp8_model(1 / 448), [{"x": X}]) == ()
+
+
+def test_a_narrow_range_of_fp8_is_a_fault():
+    """A tenth of the range clips 1.0 to 0.1 and 0.5 likewise; nothing else is off by a tenth."""
+    (fault,) = quantizer_faults(float_model(), fp8_model(0.1 / 448), [{"x": X}])
+    assert fault.startswith("the FP8 range at first is too narrow: its clipping error is")
+
+
+def test_other_weights_in_fp8_are_a_fault():
+    (fault,) = quantizer_faults(float_model(), fp8_model(1 / 448, WEIGHTS[::-1]), [{"x": X}])
+    assert fault == (
+        "the FP8 weights of layer are not the rounded weights of the reference: 2 channels off"
+    )

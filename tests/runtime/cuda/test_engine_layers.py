@@ -38,6 +38,18 @@ def test_a_layer_counts_once_for_each_type():
     assert runtime.engine_host_code_allowed is False
 
 
+def test_products_in_fp8_are_quantized_ones():
+    layers = [
+        {"LayerType": "CaskConvolution", "Name": "one", "Inputs": tensors("FP8"), "Outputs": []},
+        {"LayerType": "CaskConvolution", "Name": "two", "Inputs": tensors("Half"), "Outputs": []},
+    ]
+    trt, _ = library(json.dumps({"Layers": layers}))
+    found = engine_layers(trt, None, b"engine", host_code=False)
+    assert found
+    assert (found.products, found.int8) == ({"FP16": 1, "FP8": 1}, ("one",))
+    assert found.lost_int8(["one", "two"]) == ["two"]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"Layers": []}', '{"Layers": ["name"]}', "null"])
 def test_an_inspector_that_lists_nothing(text):
     trt, _ = library(text)

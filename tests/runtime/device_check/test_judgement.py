@@ -22,6 +22,8 @@ def test_int8_ships_only_where_it_is_faster(model_check):
         "INT8 does not pay here: p99 at the rate 5.00 ms, that of fp16 5.00; pack it without the "
         "INT8 model",
     )
+    *_, judged = without_slow_int8([fp16, model_check("fp8", p99_ms=5.0)])
+    assert judged.problems[0].startswith("FP8 does not pay here: p99 at the rate 5.00 ms")
 
 
 def test_nothing_to_compare_int8_with(model_check):

@@ -71,7 +71,7 @@ class ModelReport:
     Attributes:
         name: File name without ``.onnx``, for example ``student.int8``.
         sha256: Hash of all its bytes, see `edgedetr.graph.checksum.model_sha256`.
-        precision: ``fp32``, ``fp16`` or ``int8``.
+        precision: ``fp32``, ``fp16``, ``fp8`` or ``int8``.
         ran_on: Library, version and device, the fastest here, and how it was chosen.
         params_m: Weights in millions: see `edgedetr.bench.report.model_facts.count_weights`.
         gflops: Twice the multiply-accumulates of convolutions and matrix products for one frame,

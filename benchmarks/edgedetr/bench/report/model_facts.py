@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from edgedetr.graph.checksum import model_sha256
+from edgedetr.graph.exact import EIGHT_BITS, coarsest_precision
 from edgedetr.graph.macs import macs
 from edgedetr.graph.model_file import load_onnx
 
@@ -72,9 +73,10 @@ def count_weights(model: onnx.ModelProto) -> int:
 
 
 def stored_precision(model: onnx.ModelProto) -> str:
-    """Name the number format: ``int8`` where anything is quantized, else that of most weights."""
-    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        return "int8"
+    """Name the number format: of what is quantized if anything is, else that of most weights."""
+    found = coarsest_precision(model)
+    if found in EIGHT_BITS:
+        return found
     sizes: dict[str, int] = {}
     for tensor in model.graph.initializer:
         if tensor.data_type in _REAL_NUMBERS:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedetr.calib.targets import TARGETS
+from edgedetr.calib.targets import EIGHT_BITS, TARGETS
 from edgedetr.runtime.commands.options import (
     PATH,
     SPEC_FILE,
@@ -25,7 +25,7 @@ from edgedetr.runtime.printable import printable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedetr.calib.targets import Target
+    from edgedetr.calib.targets import EightBit, Target
     from edgedetr.export.search.int8_choice import Chosen, Request
     from edgedetr.export.transforms.quantize import Rest
     from edgedetr.runtime.spec import ModelSpec
@@ -41,7 +41,9 @@ _OPTIONS = ("--gate", "--max-ap-drop", *_LABEL_FREE, *_BESIDE)
 @click.command()
 @click.argument("model", type=PATH)
 @click.argument("stats", type=PATH, required=False)
-@click.option("-o", "--output", type=PATH, help="Default: MODEL with the suffix .int8.onnx.")
+@click.option(
+    "-o", "--output", type=PATH, help="Default: MODEL with the suffix .int8.onnx or .fp8.onnx."
+)
 @click.option("--include", default="", help="Regex of names: further nodes to quantize.")
 @click.option("--exclude", default="", help="Regex of names: nodes to keep float.")
 @click.option(
@@ -53,9 +55,16 @@ _OPTIONS = ("--gate", "--max-ap-drop", *_LABEL_FREE, *_BESIDE)
     help="What will run the model.",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(EIGHT_BITS),
+    default=EIGHT_BITS[0],
+    show_default=True,
+    help="fp8 (E4M3): for TensorRT on GPUs of compute capability 8.9 and later, which Orin is not.",
+)
+@click.option(
     "--rest",
     type=click.Choice(("fp16", "fp32")),
-    help="Precision of the nodes that are not INT8. Default: fp16 for tensorrt, fp32 for CPUs.",
+    help="Precision of the nodes that stay float. Default: fp16 for tensorrt, fp32 for CPUs.",
 )
 @spec_option
 @click.option(
@@ -107,6 +116,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     include: str,
     exclude: str,
     target: Target,
+    precision: EightBit,
     rest: Rest | None,
     spec: ModelSpec | None,
     images: Path | None,
@@ -115,7 +125,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     frames: int | None,
     **wanted: Any,  # noqa: ANN401 - the limits
 ) -> None:
-    """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for the library of --for.
+    """Quantize MODEL with the ranges in STATS, as Q/DQ nodes for the library of --for.
 
     A MODEL that was trained for INT8 holds its ranges and needs no STATS. With limits, the
     largest part of it that stays within them is found by measurement.
@@ -125,10 +135,14 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     from edgedetr.export.transforms.quantize import rest_of
 
     rest = rest or rest_of(target)
-    output = output or beside(model, ".int8.onnx")
+    output = output or beside(model, f".{precision}.onnx")
     require_apart([output], [model, stats])
     option = _search(wanted)
     _check(option, stats, data, images, include + exclude)
+    if option and precision == "fp8":
+        raise UsageError(
+            f"{option} measures INT8 alone; leave it out and compare the FP8 model: edgedetr verify"
+        )
     seen = list(frames_of(images)) if images else None
     if option and stats:
         request = _request(option, data, images, wanted, frames)
@@ -139,7 +153,9 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         echo("".join(f"{line}\n" for line in chosen.lines), nl=False)
     named = {"--spec": click.get_current_context().meta[SPEC_FILE].name} if spec else {}
     named |= {"--images": images.name} if images else {}
-    share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named, target)
+    share = export_qdq(
+        model, stats, output, include, exclude, rest, spec, seen, named, target, precision
+    )
     echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))
 
 

@@ -26,7 +26,8 @@ CONFIG, PARSER = "config_infer_primary.txt", "nvdsinfer_custom_edgedetr.cpp"
 FILES = ("README.md", CONFIG, PARSER, "Makefile", "labels.txt")
 """What is generated beside the model's file."""
 
-_MODES = {"fp32": 0, "int8": 1, "fp16": 2}
+_MODES = {"fp32": 0, "int8": 1, "fp16": 2, "fp8": 2}
+"""nvinfer's network-mode; it has none for FP8, and reads it where it builds an engine itself."""
 
 
 def write_pipeline(package: Package, output: Path, name: str = "") -> None:
@@ -50,7 +51,7 @@ def texts(model: Servable) -> dict[str, str]:
         "model": model,
         "spec": spec,
         "file": _file(model),
-        "mode": _MODES[model.precision],
+        "mode": _mode(model),
         "scale": repr(1 / (BRIGHTEST * spec.std[0])),
         "offsets": ";".join(repr(BRIGHTEST * m) for m in spec.mean),
         "no_object": -1 if spec.no_object is None else spec.no_object % spec.columns,
@@ -58,6 +59,15 @@ def texts(model: Servable) -> dict[str, str]:
     }
     rendered = {name: render("deepstream", name, values) for name in FILES[:-1]}
     return {**rendered, "labels.txt": labels(spec)}
+
+
+def _mode(model: Servable) -> int:
+    """Return nvinfer's network-mode, which it reads where it builds an engine itself."""
+    if model.precision == "fp8" and not model.is_engine:
+        raise ArtifactError(
+            "nvinfer builds no engine of FP8; give it the one that edgedetr export engine builds"
+        )
+    return _MODES[model.precision]
 
 
 def _file(model: Servable) -> str:

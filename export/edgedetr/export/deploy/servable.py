@@ -47,7 +47,7 @@ class Servable:
         path: Its file.
         companions: Files of external data that must lie beside it.
         is_engine: Whether it is a TensorRT engine; else it is ONNX.
-        precision: ``fp32``, ``fp16`` or ``int8``.
+        precision: ``fp32``, ``fp16``, ``fp8`` or ``int8``.
         spec: Its contract.
         inputs: Of the graph; of an engine those of the graph it was built from.
         outputs: Those that the spec names, in its order.

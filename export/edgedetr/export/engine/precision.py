@@ -1,4 +1,4 @@
-"""Count the types that a network computes in, so that none is named FP16 or INT8 and is FP32."""
+"""Count the types that a network computes in: none that is named FP16, FP8 or INT8 may be FP32."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ MAC_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")
 FORMATS = {"FLOAT": "FP32", "HALF": "FP16", "BF16": "BF16", "INT8": "INT8", "FP8": "FP8"}
 """The library's name of a type to ours. Other types, of indices and flags, are not counted."""
 
+COMMANDS = {"INT8": "qdq", "FP8": "qdq --precision fp8", "FP16": "fp16"}
+"""What of ``edgedetr export`` makes a model of each type."""
+
+EIGHT_BITS = ("INT8", "FP8")
+"""Types of eight bits, which quantizers make."""
+
 PASSED = ("CAST", "SHUFFLE", "IDENTITY", "SQUEEZE", "UNSQUEEZE")
 """Layers between a dequantization and what reads it that change no value."""
 
@@ -27,10 +33,10 @@ class Precision:
     """How many layers compute in which type.
 
     Attributes:
-        macs: Type to the number of convolutions and matrix products in it. INT8 are those whose
-            both operands are dequantized INT8, which the builder makes one INT8 kernel.
+        macs: Type to the number of convolutions and matrix products in it. INT8 and FP8 are those
+            whose both operands are dequantized from it, which the builder makes one kernel.
         outputs: Type to the number of layers with such an output, constants apart.
-        int8: Names of the layers that `macs` counts as INT8.
+        int8: Names of the layers that `macs` counts as INT8 or FP8.
     """
 
     macs: dict[str, int] = field(default_factory=dict)
@@ -55,8 +61,8 @@ def network_precision(network: Any) -> Precision:  # noqa: ANN401
     for layer in (made for made in layers if made.num_outputs):  # the condition of an If has none
         kind = layer.get_output(0).dtype.name
         if layer.type.name in MAC_LAYERS:
-            quantized = _reads_int8(layer, makers)
-            macs["INT8" if quantized else FORMATS.get(kind, kind)] += 1
+            quantized = _dequantized_from(layer, makers)
+            macs[quantized or FORMATS.get(kind, kind)] += 1
             int8 += [layer.name] if quantized else []
         if kind in FORMATS and layer.type.name != "CONSTANT":
             outputs[FORMATS[kind]] += 1
@@ -76,7 +82,7 @@ def claims(names: Iterable[str], kind: str = "") -> set[str]:
     {'INT8'}
     """
     words = {word for name in names for word in re.split(r"[._-]", name.lower())} | {kind}
-    spoken = {"fp16": "FP16", "half": "FP16", "int8": "INT8", "qdq": "INT8"}
+    spoken = {"fp16": "FP16", "half": "FP16", "fp8": "FP8", "int8": "INT8", "qdq": "INT8"}
     return {spoken[word] for word in words & spoken.keys()}
 
 
@@ -93,28 +99,30 @@ def check_claims(claimed: set[str], counts: Mapping[str, int], name: str) -> Non
     """
     missing = sorted(claimed - counts.keys())
     if missing:
+        command = next((COMMANDS[kind] for kind in COMMANDS if kind in missing), "")
         raise GateError(
             f"{name} is named {' and '.join(missing)} and has none: it computes in "
-            f"{_shares(counts) or 'nothing'}; make it with edgedetr export "
-            f"{'qdq' if 'INT8' in missing else 'fp16'}, or rename it"
+            f"{_shares(counts) or 'nothing'}; make it with edgedetr export {command}, or rename it"
         )
 
 
-def _reads_int8(layer: Any, makers: Mapping[str, Any]) -> bool:  # noqa: ANN401
-    """Tell whether both operands of a convolution or matrix product are dequantized INT8."""
+def _dequantized_from(layer: Any, makers: Mapping[str, Any]) -> str:  # noqa: ANN401
+    """Return the type from which both operands of a product are dequantized; empty for none."""
     operands = [layer.get_input(i) for i in range(min(2, layer.num_inputs))]
-    return len(operands) == 2 and all(_is_int8(tensor, makers) for tensor in operands)
+    kinds = {_stored_as(tensor, makers) for tensor in operands}
+    return kinds.pop() if len(operands) == 2 and len(kinds) == 1 else ""
 
 
-def _is_int8(tensor: Any, makers: Mapping[str, Any]) -> bool:  # noqa: ANN401
+def _stored_as(tensor: Any, makers: Mapping[str, Any]) -> str:  # noqa: ANN401
+    """Return ``INT8`` or ``FP8`` of a dequantized tensor, and nothing of another."""
     while tensor is not None and tensor.name in makers:
         maker = makers[tensor.name]
         tensor = maker.get_input(0)
         if maker.type.name == "DEQUANTIZE":
-            return bool(tensor.dtype.name == "INT8")
+            return tensor.dtype.name if tensor.dtype.name in EIGHT_BITS else ""
         if maker.type.name not in PASSED:
-            return False
-    return False
+            return ""
+    return ""
 
 
 def _sorted(counts: Mapping[str, int]) -> dict[str, int]:

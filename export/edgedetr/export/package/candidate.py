@@ -11,6 +11,7 @@ import onnx
 from edgedetr.export.transforms.stored_ranges import RANGES_KEY
 from edgedetr.graph.checksum import joined_sha256, model_files, nodes_of, tensors_of
 from edgedetr.graph.contract import check_contract
+from edgedetr.graph.exact import coarsest_precision
 from edgedetr.graph.model_file import embedded_spec, load_onnx
 from edgedetr.runtime.errors import GateError, UsageError
 from edgedetr.runtime.files import sha256
@@ -117,7 +118,8 @@ def precision_for_gates(model: onnx.ModelProto) -> Precision:
     """Tell the precision of a graph: FP32 is what nothing but known FP32 is.
 
     That are operators of ONNX that are not for few bits, and constants of whole types. All else is
-    FP16 where its types say no more than that, and INT8 otherwise: weights in four bits, operators
+    FP16 where its types say no more than that, FP8 where all its pairs of Q and DQ are, and
+    INT8 otherwise: weights in four bits, operators
     of other domains, whole numbers that become weights.
     """
     nodes = list(nodes_of(model))
@@ -126,7 +128,8 @@ def precision_for_gates(model: onnx.ModelProto) -> Precision:
     half = {_TYPES.FLOAT16, _TYPES.BFLOAT16}
     unknown = any(not _is_known(n) or n.op_type in _PACKED for n in nodes)
     if unknown or not types <= _FULL | half or _holds_integer_weights(model, nodes):
-        return "int8"
+        is_fp8 = types <= _FULL | half | {_TYPES.FLOAT8E4M3FN}
+        return "fp8" if is_fp8 and coarsest_precision(model) == "fp8" else "int8"
     return "fp16" if types & half else "fp32"
 
 

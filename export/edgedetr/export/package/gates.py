@@ -9,6 +9,7 @@ from edgedetr.calib.stats import read_stats
 from edgedetr.export.package.chain import reached
 from edgedetr.export.package.report_record import read_report_record
 from edgedetr.export.search.coverage_record import read_coverage
+from edgedetr.graph.exact import EIGHT_BITS
 from edgedetr.runtime.errors import GateError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import read_manifest
@@ -30,7 +31,7 @@ CALIBRATION = "checks/calibration.json"
 
 @dataclass(frozen=True)
 class CalibrationDigest:
-    """What a package tells of the stats that its INT8 models were quantized with.
+    """What a package tells of the stats that its INT8 and FP8 models were quantized with.
 
     Attributes:
         sha256: Hash of their file.
@@ -70,11 +71,11 @@ def check_calibration(
     verdicts: Sequence[VerifyRecord],
     references: Sequence[Candidate] = (),
 ) -> CalibrationStats | None:
-    """Require that every INT8 model says how it was quantized, and was with exactly these stats.
+    """Require that every INT8 or FP8 model says how it was quantized, and with these stats.
 
     Raises:
         ArtifactError: If the stats are damaged.
-        GateError: If they are of another model or missing, or an INT8 model has no manifest.
+        GateError: If they are of another model or missing, or such a model has no manifest.
     """
     given = "" if path is None else sha256(path) if path.is_file() else "missing"
     check_quantized(models, given, str(path), (*models, *references))
@@ -93,20 +94,20 @@ def check_calibration(
 def check_quantized(
     models: Sequence[Candidate], given: str, source: str, known: Sequence[Candidate] | None
 ) -> None:
-    """Require that each INT8 model was quantized with the stats of one hash, or trained for INT8.
+    """Require that each INT8 or FP8 model was quantized with one file of stats, or trained for it.
 
     Args:
         models: What shall ship.
         given: Hash of the stats; empty where there are none.
         source: Where the stats lie, for messages.
-        known: Models among which must be what an INT8 model without stats was made from; None
+        known: Models among which must be what a model without stats was made from; None
             where that was checked before.
 
     Raises:
         GateError: If one was not, or has no manifest that says so.
     """
     for model in models:
-        if model.precision != "int8":
+        if model.precision not in EIGHT_BITS:
             continue
         parent = _stats_of(model, known)
         if parent is None:
@@ -123,7 +124,7 @@ def check_quantized(
 
 
 def _stats_of(model: Candidate, known: Sequence[Candidate] | None) -> Parent | None:
-    """Return the stats that an INT8 model was quantized with; None where it was trained for INT8.
+    """Return the stats that a model was quantized with; None where it was trained for INT8.
 
     Raises:
         GateError: If its manifest is missing or does not say either.
@@ -131,8 +132,8 @@ def _stats_of(model: Candidate, known: Sequence[Candidate] | None) -> Parent | N
     manifest = model.manifest
     if manifest is None or manifest.kind != "qdq":
         raise GateError(
-            f"{model.path} is int8 and has no manifest that says how it was quantized; make it "
-            "again: edgedetr export qdq FP32.onnx STATS.json"
+            f"{model.path} is {model.precision} and has no manifest that says how; "
+            "make it again: edgedetr export qdq FP32.onnx STATS.json"
         )
     for parent in manifest.parents:
         if parent.name.endswith(".json"):

@@ -32,12 +32,13 @@ GOLDEN_DETECTIONS = 20
 GOLDEN_TOLERANCES: dict[Precision, tuple[float, float]] = {
     "fp32": (0.5, 1e-3),
     "fp16": (2.0, 5e-3),
+    "fp8": (8.0, 0.05),
     "int8": (8.0, 0.05),
 }
 """How far a side of a box may move elsewhere, in pixels, and how much a score may change."""
 GOLDEN_SCORE = 0.1
 """Lowest score of each."""
-LOGIT_TOLERANCES: dict[Precision, float] = {"fp32": 0.02, "fp16": 0.03, "int8": 0.05}
+LOGIT_TOLERANCES: dict[Precision, float] = {"fp32": 0.02, "fp16": 0.03, "fp8": 0.05, "int8": 0.05}
 """How far logits may move elsewhere in the mean, at least; see `LOGIT_TIMES`."""
 LOGIT_TIMES = 2.0
 """How many times as far they may move as ONNX Runtime's ordinary kernels move them here."""

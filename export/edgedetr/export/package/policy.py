@@ -89,6 +89,7 @@ class Policy:
         min_calibration_frames: Least number of frames that INT8 was calibrated on.
         fp32: What reports about FP32 models must fulfil.
         fp16: Likewise of FP16.
+        fp8: Likewise of FP8.
         int8: Likewise of INT8.
     """
 
@@ -97,6 +98,7 @@ class Policy:
     min_calibration_frames: int = 0
     fp32: ReportPolicy = field(default_factory=ReportPolicy)
     fp16: ReportPolicy = field(default_factory=ReportPolicy)
+    fp8: ReportPolicy = field(default_factory=ReportPolicy)
     int8: ReportPolicy = field(default_factory=ReportPolicy)
 
 

@@ -31,6 +31,7 @@ from edgedetr.export.package.report_record import ACCURACY
 from edgedetr.export.search.coverage_record import coverage_path
 from edgedetr.export.verify.record import read_verify_record
 from edgedetr.graph.checksum import joined_sha256
+from edgedetr.graph.exact import EIGHT_BITS
 from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
@@ -210,8 +211,8 @@ def _add_checks(
         check_report(contents.report, models)
         _add(files, ACCURACY, _seen(contents.report, before))
         gates += (f"accuracy in {contents.report.name}",)
-    int8 = [m for m in models if m.precision == "int8"]
-    gates += tuple(_add_coverage(files, model, verdicts) for model in int8)
+    coarse = [m for m in models if m.precision in EIGHT_BITS]
+    gates += tuple(_add_coverage(files, model, verdicts) for model in coarse)
     proofs = [device_proof(path, models, engines) for path in contents.device_checks]
     gates += tuple(proof.line for proof in proofs)
     for place, record in records.items():
@@ -241,7 +242,7 @@ def _seen(path: Path, before: Mapping[Path, str]) -> bytes:
 def _add_coverage(
     files: dict[str, Path | bytes], model: Candidate, verdicts: Sequence[VerifyRecord]
 ) -> str:
-    """Add how much is in INT8, and where it was chosen by measurement, what was measured."""
+    """Add how much is in INT8 or FP8, and where it was chosen by measurement, what was measured."""
     graph, name = load_onnx(model.path), model.path.name
     inside, whole = sum(int8_macs(graph).values()), sum(macs(graph).values())
     _add(files, f"checks/{name}.macs.json", _json({"int8_macs": inside, "macs": whole}))
@@ -249,7 +250,9 @@ def _add_coverage(
     if measured.is_file():
         check_coverage(measured, model, verdicts)
         _add(files, f"checks/{measured.name}", measured.read_bytes())
-    return f"{name}: {inside / max(1, whole):.1%} of multiply-accumulates in INT8"
+    return (
+        f"{name}: {inside / max(1, whole):.1%} of multiply-accumulates in {model.precision.upper()}"
+    )
 
 
 def _add_model(files: dict[str, Path | bytes], model: Candidate) -> PackedModel:

@@ -9,6 +9,10 @@ For TensorRT activations are symmetric int8, and convolutions for which it has n
 stay float: depthwise ones, and those of few channels. For CPUs activations are uint8 with a zero
 point, linear layers are quantized too, and for ONNX Runtime, which fuses a convolution only where
 its result is rounded, so are the results.
+
+FP8 is for TensorRT on GPUs that multiply it. Activations and weights are E4M3 with the same pairs;
+convolutions without an FP8 kernel stay float, and biases stay as they are: rounding to FP8 has no
+bias to correct.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from edgedetr.calib.fp8_placement import default_fp8_points
 from edgedetr.calib.placement import Point, default_points, points
 from edgedetr.calib.rounding import roundings
 from edgedetr.calib.targets import scheme_of
@@ -27,6 +32,8 @@ from edgedetr.export.transforms.biases import shift_biases
 from edgedetr.export.transforms.halve import HalfShare, halve
 from edgedetr.export.transforms.node_names import matching
 from edgedetr.export.transforms.qdq_nodes import NodeMaker
+from edgedetr.graph.exact import coarsest_precision
+from edgedetr.graph.fp8 import FP8_OPSET
 from edgedetr.graph.int8 import channel_axis, least_scales
 from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.requirements import opset_of, raise_opset
@@ -41,27 +48,26 @@ if TYPE_CHECKING:
 
     from edgedetr.calib.rounding import Rounding
     from edgedetr.calib.stats import CalibrationStats
-    from edgedetr.calib.targets import Target
+    from edgedetr.calib.targets import EightBit, Target
+    from edgedetr.graph.exact import Precision
 
 Rest = Literal["fp16", "fp32"]
 """What computes where INT8 does not."""
-
-TYPED_OPSET = 19
-"""The first opset whose Q and DQ take FP16, and the last whose GridSample TensorRT reads."""
 
 _MIN_OPSET = 13
 
 
 @dataclass(frozen=True)
 class QuantizedShare:
-    """How much of a model runs in INT8.
+    """How much of a model runs in INT8, or in FP8.
 
     Attributes:
-        nodes: Convolutions and linear layers in INT8.
+        nodes: Convolutions and linear layers in it.
         convolutions: All convolutions of the model.
         int8_macs: Multiply-accumulates of the former, for one batch.
         macs: Multiply-accumulates of the model.
         rest: What of it runs in FP16; None where the rest is FP32.
+        precision: ``int8`` or ``fp8``.
     """
 
     nodes: int
@@ -69,13 +75,14 @@ class QuantizedShare:
     int8_macs: int
     macs: int
     rest: HalfShare | None = None
+    precision: Precision = "int8"
 
     def describe(self) -> str:
         """Return a one-line summary."""
         share = self.int8_macs / self.macs
         rest = f"; the rest FP16, in FP32 {self.rest.in_fp32()}" if self.rest else ""
         return (
-            f"{counted(self.nodes, 'node')} in INT8 of "
+            f"{counted(self.nodes, 'node')} in {self.precision.upper()} of "
             f"{counted(self.convolutions, 'convolution')}; "
             f"{share:.1%} of {self.macs / 1e9:.3f} GMACs{rest}"
         )
@@ -92,8 +99,9 @@ def quantize(
     include: str = "",
     exclude: str = "",
     target: Target = "tensorrt",
+    precision: EightBit = "int8",
 ) -> onnx.ModelProto:
-    """Return a copy of a float32 model that computes its convolutions in INT8.
+    """Return a copy of a float32 model that computes its convolutions in INT8, or in FP8.
 
     One pair of Q and DQ serves all INT8 readers of a tensor; readers that stay float see it as it
     was. Where a Concat feeds an INT8 node, its inputs are quantized with the one scale of its
@@ -108,6 +116,7 @@ def quantize(
             it finds are quantized beside the default ones.
         exclude: A regular expression; nodes whose scope it finds stay float.
         target: What the graph is for.
+        precision: ``fp8`` only where the target is TensorRT; the graph is of opset 19 then.
 
     Raises:
         ArtifactError: If the model is quantized already or of an opset without per-channel INT8,
@@ -115,13 +124,17 @@ def quantize(
         UsageError: If an expression is none, takes too long or finds no node.
     """
     _check_float(model)
+    is_fp8 = precision == "fp8"
     quantized = onnx.ModelProto()
-    quantized.CopyFrom(model)
+    quantized.CopyFrom(raise_opset(model, FP8_OPSET) if is_fp8 else model)
     wiring = Wiring(quantized.graph)
-    chosen = _choose(points(wiring, target), include, exclude, target)
+    eligible = points(wiring, target)
+    default = default_fp8_points(eligible, wiring) if is_fp8 else default_points(eligible, target)
+    chosen = _choose(eligible, default, include, exclude)
     maker = NodeMaker(quantized.graph)
-    plan = roundings(wiring, chosen, stats.ranges, target)
-    added = shift_biases(wiring, chosen, stats.shifts.get(scheme_of(target), {}), maker)
+    plan = roundings(wiring, chosen, stats.ranges, target, precision)
+    shifts = {} if is_fp8 else stats.shifts.get(scheme_of(target), {})
+    added = shift_biases(wiring, chosen, shifts, maker)
     pairs = {}
     for name, rounding in plan.items():
         pairs[name] = maker.pair(name, rounding.grid)
@@ -138,13 +151,14 @@ def quantize(
 
 
 def quantized_share(model: onnx.ModelProto) -> QuantizedShare:
-    """Measure how much of a model runs in INT8."""
+    """Measure how much of a model runs in INT8, or in FP8."""
     inside = int8_macs(model)
     return QuantizedShare(
         nodes=len(inside),
         convolutions=sum(n.op_type == "Conv" for n in model.graph.node),
         int8_macs=sum(inside.values()),
         macs=sum(macs(model).values()),
+        precision=coarsest_precision(model),
     )
 
 
@@ -161,7 +175,7 @@ def with_rest(
     """
     if rest == "fp32":
         return quantized, None
-    raised = raise_opset(quantized, TYPED_OPSET)
+    raised = raise_opset(quantized, FP8_OPSET)
     return halve(raised, stats.spec, frames, stats.magnitudes)
 
 
@@ -176,9 +190,9 @@ def _check_float(model: onnx.ModelProto) -> None:
         )
 
 
-def _choose(eligible: list[Point], include: str, exclude: str, target: Target) -> list[Point]:
+def _choose(eligible: list[Point], default: list[Point], include: str, exclude: str) -> list[Point]:
     """Pick the nodes to quantize."""
-    extra = {*_matching(eligible, "--include", include), *default_points(eligible, target)}
+    extra = {*_matching(eligible, "--include", include), *default}
     chosen = [p for p in eligible if p in extra]
     unwanted = _matching(chosen, "--exclude", exclude)
     chosen = [p for p in chosen if p not in unwanted]
@@ -213,7 +227,7 @@ def _made(added: dict[int, list[onnx.NodeProto]], index: int) -> list[str]:
 def _quantize_weights(
     wiring: Wiring, chosen: list[Point], maker: NodeMaker, plan: Mapping[str, Rounding]
 ) -> list[onnx.NodeProto]:
-    """Let the chosen nodes read INT8 weights; nodes that share weights share their DQ."""
+    """Let the chosen nodes read INT8 or FP8 weights; nodes that share weights share their DQ."""
     sharing: dict[tuple[str, int], list[Point]] = {}
     for point in chosen:
         rank = len(wiring.constants[point.weight].dims)
@@ -222,12 +236,24 @@ def _quantize_weights(
     made = []
     for (name, axis), group in sharing.items():
         values = numpy_helper.to_array(wiring.constants[name])
-        limits = [_least_scales(wiring, point, plan[point.tensor].grid.scale) for point in group]
-        known = [limit for limit in limits if limit.size == values.shape[axis]]
-        made.append(maker.weight(name, values, axis, np.max(known, axis=0) if known else None))
+        if plan[group[0].tensor].grid.is_float:
+            made.append(maker.fp8_weight(name, values, axis))
+        else:
+            made.append(
+                maker.weight(name, values, axis, _least(wiring, group, plan, values.shape[axis]))
+            )
         for point in group:
             _replace_input(wiring.nodes[point.index], name, made[-1].output[0])
     return made
+
+
+def _least(
+    wiring: Wiring, group: list[Point], plan: Mapping[str, Rounding], channels: int
+) -> NDArray[np.float32] | None:
+    """Return the smallest scales of weights at which the biases of all their nodes fit."""
+    limits = [_least_scales(wiring, point, plan[point.tensor].grid.scale) for point in group]
+    known = [limit for limit in limits if limit.size == channels]
+    return np.max(known, axis=0) if known else None
 
 
 def _least_scales(wiring: Wiring, point: Point, input_scale: float) -> NDArray[np.float32]:

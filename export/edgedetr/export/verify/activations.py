@@ -18,6 +18,7 @@ from edgedetr.export.verify.figures import counted
 from edgedetr.export.verify.quantizers import quantizer_faults
 from edgedetr.export.verify.runner import graph_of
 from edgedetr.export.verify.scan import Scan, ScannedModel, scan
+from edgedetr.graph.exact import EIGHT_BITS
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.preprocess import Preprocessor
 
@@ -40,7 +41,7 @@ class Activations:
         blocks: The error of each block of the candidate, in the order of the graph; empty where
             blocks cannot be compared.
         note: Why they cannot; empty where they can.
-        quantizer_faults: Faults of INT8 scales and weights, a sentence each.
+        quantizer_faults: Faults of INT8 or FP8 scales and weights, a sentence each.
     """
 
     frames: int
@@ -53,15 +54,16 @@ class Activations:
     def reason(self) -> str:
         """Return what makes the gate fail; empty where nothing does.
 
-        An INT8 block that diverges has a wrong scale, wrong weights or a wrong wiring, however few
-        detections that may cost on these frames: as calibrated it stays below half of its limit.
+        A quantized block that diverges has a wrong scale, wrong weights or a wrong wiring, however
+        few detections that may cost on these frames: as calibrated it stays below half its limit.
         Float blocks may diverge behind another query selection.
         """
         reasons = [found.reason for found in self.scans if found.reason]
-        wrong = [b for b in self.blocks if b.diverges and b.precision == "int8"]
+        wrong = [b for b in self.blocks if b.diverges and b.precision in EIGHT_BITS]
         if wrong:
             many = "s diverge from their" if len(wrong) > 1 else " diverges from its"
-            reasons.append(f"{len(wrong)} INT8 block{many} calibration: {wrong[0].line}")
+            kind = wrong[0].precision.upper()
+            reasons.append(f"{len(wrong)} {kind} block{many} calibration: {wrong[0].line}")
         if self.quantizer_faults:
             more = len(self.quantizer_faults) - 1
             reasons.append(self.quantizer_faults[0] + (f", and {more} more" if more else ""))

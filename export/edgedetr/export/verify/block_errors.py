@@ -12,6 +12,7 @@ from edgedetr.export.verify.difference import Comparison
 from edgedetr.export.verify.int8_reference import ideally_quantized
 from edgedetr.export.verify.taps import FED, activations, cut_into_blocks, parts, tapped
 from edgedetr.graph.blocks import block_names
+from edgedetr.graph.exact import EIGHT_BITS
 from edgedetr.graph.wiring import label
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from edgedetr.export.verify.taps import Blocks, Tensor, Values
     from edgedetr.graph.exact import ExactGraph, Precision
 
-EXPLAINED: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.25}
+EXPLAINED: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "fp8": 0.25, "int8": 0.25}
 """The largest relative error of a block's outputs that rounding to its precision explains; an INT8
 block has a lower limit where its ideally quantized twin does better, see `HEADROOM`."""
 HEADROOM = 8.0
@@ -144,11 +145,11 @@ def _explained(
     precision: Precision, candidate: ExactGraph, ideal: Mapping[str, Difference] | None
 ) -> float:
     """Return the limit of a block's own error."""
-    if precision != "int8" or ideal is None:
+    if precision not in EIGHT_BITS or ideal is None:
         return EXPLAINED[precision]
     rest = EXPLAINED["fp16" if candidate.half else "fp32"]
     twin = max(difference.relative for difference in ideal.values())
-    return min(rest + HEADROOM * twin, EXPLAINED["int8"])
+    return min(rest + HEADROOM * twin, EXPLAINED[precision])
 
 
 def _ideal_differences(
@@ -158,7 +159,7 @@ def _ideal_differences(
 ) -> dict[str, dict[str, Difference]]:
     """Measure the reference's blocks, ideally quantized where the candidate is; else nothing."""
     reference, candidate = graphs
-    if candidate.precision != "int8" or reference.precision == "int8":
+    if candidate.precision not in EIGHT_BITS or reference.precision in EIGHT_BITS:
         return {}
     ideal = ideally_quantized(reference.model, candidate.model)
     blocks = cut_into_blocks(ideal, named, activations(reference.model))
@@ -199,15 +200,15 @@ def _precisions(
     for graph, block_of in zip(graphs, blocks, strict=True):
         for node in graph.model.graph.node:
             block = block_of.get(label(node), "")
-            own = _precision(node, graph.half)
+            own = _precision(node, graph)
             found[block] = max(found.get(block, own), own, key=order.index)
     return found
 
 
-def _precision(node: onnx.NodeProto, half: frozenset[str]) -> Precision:
+def _precision(node: onnx.NodeProto, graph: ExactGraph) -> Precision:
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-        return "int8"
-    return "fp32" if half.isdisjoint(node.output) else "fp16"
+        return graph.precision
+    return "fp32" if graph.half.isdisjoint(node.output) else "fp16"
 
 
 def _floats(names: Sequence[str], known: Mapping[str, Tensor]) -> list[str]:

@@ -1,7 +1,7 @@
 """Quantize one graph where another is quantized, with ideal scales.
 
-The error of such a graph is what INT8 explains at these places. A graph with a much larger error
-has a wrong scale, wrong weights or a wrong wiring.
+The error of such a graph is what INT8, or FP8, explains at these places. A graph with a much larger
+error has a wrong scale, wrong weights or a wrong wiring.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgedetr.graph.exact import coarsest_precision
+from edgedetr.graph.fp8 import FP8, FP8_OPSET, MOST, fp8_weights
 from edgedetr.graph.int8 import LEVELS, channel_axis, dequantized, quantized_weights
+from edgedetr.graph.requirements import raise_opset
 from edgedetr.graph.wiring import LAYERS, Wiring, label, replace_items
 
 if TYPE_CHECKING:
@@ -31,8 +34,9 @@ def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.Mod
         model: A float graph; it is left as it is.
         like: A graph with Q/DQ pairs, whose nodes have the same labels.
     """
+    is_fp8 = coarsest_precision(like) == "fp8"
     ideal = onnx.ModelProto()
-    ideal.CopyFrom(model)
+    ideal.CopyFrom(raise_opset(model, FP8_OPSET) if is_fp8 else model)
     graph, wiring = ideal.graph, Wiring(ideal.graph)
     pairs = Wiring(like.graph)
     quantized = {label(node): node for node in pairs.nodes}
@@ -43,7 +47,8 @@ def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.Mod
             name = node.input[position] if position < len(node.input) else ""
             new = f"{label(node)}::ideal_{position}"
             if name in wiring.constants:
-                values = _rounded(numpy_helper.to_array(wiring.constants[name]), node)
+                values = numpy_helper.to_array(wiring.constants[name])
+                values = _rounded(values, node, is_fp8=is_fp8)
                 graph.initializer.append(numpy_helper.from_array(values, new))
             elif name:
                 unsigned = _is_unsigned(twin.input[position], pairs)
@@ -52,9 +57,9 @@ def ideally_quantized(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.Mod
         nodes.append(node)
     replace_items(graph.node, nodes)
     for name, value in (
-        (_PER_LEVEL, np.float32(1 / LEVELS)),
+        (_PER_LEVEL, np.float32(1 / (MOST if is_fp8 else LEVELS))),
         (_LEAST, np.finfo(np.float32).tiny),
-        (_ZERO, np.int8(0)),
+        (_ZERO, np.zeros((), FP8 if is_fp8 else np.int8)),
     ):
         graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     return ideal
@@ -86,22 +91,23 @@ def _unsigned_rounding(name: str, new: str) -> list[onnx.NodeProto]:
 
 
 def _rounding(name: str, new: str) -> list[onnx.NodeProto]:
-    """Make the nodes that round a tensor to INT8 by its largest magnitude."""
+    """Make the nodes that round a tensor to INT8 or FP8 by its largest magnitude."""
     make = helper.make_node
     return [
         make("Abs", [name], [f"{new}_abs"], f"{new}_Abs"),
         make("ReduceMax", [f"{new}_abs"], [f"{new}_amax"], f"{new}_ReduceMax", keepdims=0),
         make("Mul", [f"{new}_amax", _PER_LEVEL], [f"{new}_step"], f"{new}_Mul"),
         make("Max", [f"{new}_step", _LEAST], [f"{new}_scale"], f"{new}_Max"),
-        make("QuantizeLinear", [name, f"{new}_scale", _ZERO], [f"{new}_int8"], f"{new}_Q"),
-        make("DequantizeLinear", [f"{new}_int8", f"{new}_scale", _ZERO], [new], f"{new}_DQ"),
+        make("QuantizeLinear", [name, f"{new}_scale", _ZERO], [f"{new}_rounded"], f"{new}_Q"),
+        make("DequantizeLinear", [f"{new}_rounded", f"{new}_scale", _ZERO], [new], f"{new}_DQ"),
     ]
 
 
-def _rounded(values: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
-    """Round what a node reads to INT8: weights for each output channel, others with one scale."""
+def _rounded(values: np.ndarray, node: onnx.NodeProto, *, is_fp8: bool) -> np.ndarray:
+    """Round what a node reads: weights for each output channel, others with one scale."""
+    round_weights = fp8_weights if is_fp8 else quantized_weights
     if node.op_type in LAYERS and values.ndim > 1:
         axis = channel_axis(node, values.ndim)
-        return dequantized(*quantized_weights(values, axis), axis)
+        return dequantized(*round_weights(values, axis), axis)
     flat = values.reshape(1, -1)
-    return dequantized(*quantized_weights(flat, 0), 0).reshape(values.shape)
+    return dequantized(*round_weights(flat, 0), 0).reshape(values.shape)

@@ -42,12 +42,13 @@ class Limits:
 FP32_LIMITS = Limits(iou=0.0, score_error=1e-3, lost_share=0.0, box_error_px=0.5, exact=True)
 """For two models in FP32, which differ by rounding only."""
 FP16_LIMITS = Limits(iou=0.95, score_error=0.01, lost_share=0.02)
-"""For models of which one is FP16 and none INT8: eleven significant bits are left."""
+"""For models of which one is FP16 and none INT8 or FP8: eleven significant bits are left."""
 INT8_LIMITS = Limits(iou=0.8, score_error=0.1, lost_share=0.1)
-"""For models of which one is INT8: single weak detections may come and go."""
+"""For models of which one is INT8 or FP8: single weak detections may come and go."""
 LIMITS: dict[Precision, Limits] = {
     "fp32": FP32_LIMITS,
     "fp16": FP16_LIMITS,
+    "fp8": INT8_LIMITS,
     "int8": INT8_LIMITS,
 }
 """The limits by the coarser precision of two models, finest first."""

@@ -1,4 +1,4 @@
-"""Check the scales and weights of an INT8 graph, quantizer by quantizer.
+"""Check the scales and weights of an INT8 or FP8 graph, quantizer by quantizer.
 
 A wrong scale or swapped weights may cost few detections on some frames, and are a small part of the
 error of a block of many layers. Here each quantizer is judged by itself.
@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from edgedetr.export.verify.figures import counted
 from edgedetr.export.verify.taps import activations, parts, tapped
+from edgedetr.graph.exact import EIGHT_BITS
+from edgedetr.graph.fp8 import FP8, MOST, fp8_steps, to_fp8
 from edgedetr.graph.wiring import Wiring, label
 
 if TYPE_CHECKING:
@@ -46,15 +48,29 @@ class _Quantizer:
     zero: int
     low: int
     high: int
+    is_float: bool = False
 
     def clipped_by_rounded(self, values: np.ndarray) -> float:
         """Return the squared clipping error of a tensor, relative to its squared rounding error."""
         exact = values.astype(np.float64)
+        if self.is_float:
+            return _share_of(*self._fp8_errors(exact), exact)
         steps = np.rint(exact / self.scale) + self.zero
         errors = np.square((np.clip(steps, self.low, self.high) - self.zero) * self.scale - exact)
         beyond = (steps < self.low) | (steps > self.high)
-        floor = NOTHING * float(np.square(exact).sum())
-        return float(errors[beyond].sum()) / (float(errors[~beyond].sum()) + floor or 1.0)
+        return _share_of(errors, beyond, exact)
+
+    def _fp8_errors(self, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the squared errors of FP8, and where values are clipped."""
+        steps = exact / self.scale
+        rounded = to_fp8(steps).astype(np.float64) * self.scale
+        return np.square(rounded - exact), np.abs(steps) > MOST
+
+
+def _share_of(errors: np.ndarray, beyond: np.ndarray, exact: np.ndarray) -> float:
+    """Return the sum of the errors of clipped values, relative to that of the others."""
+    floor = NOTHING * float(np.square(exact).sum())
+    return float(errors[beyond].sum()) / (float(errors[~beyond].sum()) + floor or 1.0)
 
 
 def quantizer_faults(
@@ -68,17 +84,18 @@ def quantizer_faults(
         feeds: The inputs of the candidate, frame by frame.
 
     Returns:
-        A sentence for each fault; empty where the candidate is not INT8 or the reference is.
+        A sentence for each fault; empty where the candidate has none or the reference has.
     """
-    if candidate.precision != "int8" or reference.precision == "int8":
+    if candidate.precision not in EIGHT_BITS or reference.precision in EIGHT_BITS:
         return ()
+    kind = candidate.precision.upper()
     return (
-        *_narrow_ranges(candidate.model, feeds),
-        *_foreign_weights(reference.model, candidate.model),
+        *_narrow_ranges(candidate.model, feeds, kind),
+        *_foreign_weights(reference.model, candidate.model, kind),
     )
 
 
-def _narrow_ranges(model: onnx.ModelProto, feeds: Sequence[Values]) -> Iterator[str]:
+def _narrow_ranges(model: onnx.ModelProto, feeds: Sequence[Values], kind: str) -> Iterator[str]:
     """Name the activations whose range is far too narrow for their values."""
     quantizers = _activation_quantizers(model)
     known = activations(model)
@@ -90,7 +107,7 @@ def _narrow_ranges(model: onnx.ModelProto, feeds: Sequence[Values]) -> Iterator[
         for name, ratio in zip(part, np.median(ratios, axis=0).tolist(), strict=True):
             if ratio > CLIPPED:
                 yield (
-                    f"the INT8 range at {known[name].node} is too narrow: its clipping error is "
+                    f"the {kind} range at {known[name].node} is too narrow: its clipping error is "
                     f"{ratio:.3g} times its rounding error, wanted at most {CLIPPED:g}"
                 )
 
@@ -106,6 +123,9 @@ def _activation_quantizers(model: onnx.ModelProto) -> dict[str, _Quantizer]:
         if len(parameters) != 2 or parameters[0].size != 1:
             continue
         scale, zero = parameters
+        if zero.dtype == FP8:
+            found[node.input[0]] = _Quantizer(float(scale.item()), 0, 0, 0, is_float=True)
+            continue
         bounds = np.iinfo(zero.dtype)
         found[node.input[0]] = _Quantizer(
             float(scale.item()), int(zero.item()), bounds.min, bounds.max
@@ -113,7 +133,9 @@ def _activation_quantizers(model: onnx.ModelProto) -> dict[str, _Quantizer]:
     return found
 
 
-def _foreign_weights(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> Iterator[str]:
+def _foreign_weights(
+    reference: onnx.ModelProto, candidate: onnx.ModelProto, kind: str
+) -> Iterator[str]:
     """Name the layers whose quantized weights are not those of the reference, rounded."""
     own, other = Wiring(candidate.graph), Wiring(reference.graph)
     twins = {label(node): node for node in other.nodes}
@@ -128,7 +150,7 @@ def _foreign_weights(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> 
             off = _channels_off(source, own, numpy_helper.to_array(other.constants[original]))
             if off:
                 yield (
-                    f"the INT8 weights of {label(node)} are not the rounded weights of the "
+                    f"the {kind} weights of {label(node)} are not the rounded weights of the "
                     f"reference: {counted(off, 'channel')} off"
                 )
 
@@ -149,9 +171,11 @@ def _channels_off(node: onnx.NodeProto, wiring: Wiring, weights: np.ndarray) -> 
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1) if scale.size > 1 else 0
     wide = [1] * values.ndim
     wide[axis] = -1
-    steps = scale.reshape(wide) if scale.size > 1 else scale.reshape(())
+    steps = scales = scale.reshape(wide) if scale.size > 1 else scale.reshape(())
     offset = zero[0].reshape(wide if zero[0].size > 1 else ()) if zero else 0.0
     if values.shape != weights.shape:
         return int(values.shape[axis])
-    off = np.abs((values - offset) * steps - weights) > steps
+    if wiring.constants[node.input[0]].data_type == TensorProto.FLOAT8E4M3FN:
+        steps = steps * fp8_steps(weights / steps)
+    off = np.abs((values - offset) * scales - weights) > steps
     return int((off.mean(tuple(i for i in range(values.ndim) if i != axis)) > OFF).sum())

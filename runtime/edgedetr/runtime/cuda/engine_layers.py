@@ -13,8 +13,18 @@ from edgedetr.runtime.printable import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-WORDS = {"int8": "INT8", "fp16": "FP16", "half": "FP16", "fp32": "FP32", "float": "FP32"}
+WORDS = {
+    "int8": "INT8",
+    "fp8": "FP8",
+    "fp16": "FP16",
+    "half": "FP16",
+    "fp32": "FP32",
+    "float": "FP32",
+}
 """The inspector's words in TensorRT 10 and 11 to ours."""
+
+EIGHT_BITS = ("INT8", "FP8")
+"""Types of eight bits, which quantizers make."""
 
 PRODUCTS = ("convolution", "correlation", "gemm", "matrixmultiply", "fullyconnected")
 """Parts of the inspector's kinds of layers that carry multiply-accumulates."""
@@ -32,7 +42,7 @@ class EngineLayers:
             each, the most frequent first.
         products: Type to the number of convolutions and matrix products that read it. Those that
             the library fused into regions of its own are not listed by it.
-        int8: Names of the ONNX nodes in products that read INT8, sorted.
+        int8: Names of the ONNX nodes in products that read INT8 or FP8, sorted.
         others: Names of the ONNX nodes in products that do not, sorted.
         reformats: Layers that change only the layout or the type of a tensor.
         quantizers: Quantizations and dequantizations that no layer took in.
@@ -51,7 +61,7 @@ class EngineLayers:
         return self.products or self.types
 
     def lost_int8(self, wanted: Iterable[str]) -> list[str]:
-        """Return which INT8 products of the graph the engine computes in another type, sorted.
+        """Return which quantized products of the graph the engine computes in floats, sorted.
 
         Args:
             wanted: Names of the ONNX nodes. One that the inspector does not name, since a region of
@@ -105,7 +115,7 @@ def _sorted_out(layers: list[dict[str, Any]], types: Counter[str]) -> EngineLaye
     for layer in filter(_is_product, layers):
         read = _product_type(layer)
         products[read] += 1
-        names[read == "INT8"] |= _onnx_names(layer)
+        names[read in EIGHT_BITS] |= _onnx_names(layer)
     origins = Counter(_origin(layer) for layer in layers)
     return EngineLayers(
         types=_most_first(types),

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from edgedetr.runtime.device_check.measure import EngineCheck
     from edgedetr.runtime.device_check.model_check import ModelCheck
 
+_EIGHT_BITS = ("fp8", "int8")
+
 
 def problems_of(check: EngineCheck, precision: str) -> tuple[str, ...]:
     """Return why an engine that runs must not ship, whatever the others do.
@@ -38,18 +40,20 @@ def problems_of(check: EngineCheck, precision: str) -> tuple[str, ...]:
 
 
 def without_slow_int8(checks: Sequence[ModelCheck]) -> list[ModelCheck]:
-    """Give INT8 that is no faster here than another precision a problem: it costs accuracy.
+    """Give INT8 and FP8 that are no faster here than a float model a problem: they cost accuracy.
 
     Args:
         checks: All models of a package, each judged by itself.
     """
-    others = [c for c in checks if c.precision not in {"", "int8"} and not c.problems and c.check]
+    others = [
+        c for c in checks if c.precision not in {"", *_EIGHT_BITS} and not c.problems and c.check
+    ]
     if not others:
         return list(checks)
     best = min(others, key=_p99_ms)
     return [
         replace(c, problems=(*c.problems, _too_slow(c, best)))
-        if c.precision == "int8" and c.check and _p99_ms(c) >= _p99_ms(best)
+        if c.precision in _EIGHT_BITS and c.check and _p99_ms(c) >= _p99_ms(best)
         else c
         for c in checks
     ]
@@ -66,10 +70,11 @@ def passed(checks: Sequence[ModelCheck]) -> bool:
     return bool(checks) and not any(c.problems for c in checks)
 
 
-def _too_slow(int8: ModelCheck, best: ModelCheck) -> str:
+def _too_slow(coarse: ModelCheck, best: ModelCheck) -> str:
+    kind = coarse.precision.upper()
     return (
-        f"INT8 does not pay here: p99 at the rate {_p99_ms(int8):.2f} ms, that of {best.name} "
-        f"{_p99_ms(best):.2f}; pack it without the INT8 model"
+        f"{kind} does not pay here: p99 at the rate {_p99_ms(coarse):.2f} ms, that of {best.name} "
+        f"{_p99_ms(best):.2f}; pack it without the {kind} model"
     )
 
 

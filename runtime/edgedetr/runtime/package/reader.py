@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "fp8", "int8"]
 FORMAT: Literal["edgedetr-package-1"] = "edgedetr-package-1"
 MANIFEST, SIGNATURE = "MANIFEST.json", "MANIFEST.sig"
 SPEC, GOLDEN, FRAME = "spec.json", "golden.json", "golden.ppm"

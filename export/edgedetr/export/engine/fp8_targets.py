@@ -1,0 +1,32 @@
+"""Which GPUs multiply FP8: from compute capability 8.9 up."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from edgedetr.graph.fp8 import OLDEST_FP8
+from edgedetr.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def check_fp8_targets(targets: Iterable[str], path: Path) -> None:
+    """Refuse an FP8 graph for GPUs that do not multiply it.
+
+    Args:
+        targets: What the engine shall run on, see `edgedetr.runtime.manifest.Manifest`.
+        path: The ONNX file, for messages.
+
+    Raises:
+        UsageError: With the GPUs, and what to do instead.
+    """
+    oldest = int(OLDEST_FP8.replace(".", ""))
+    without = [t for t in targets if int("".join(re.findall(r"\d+", t))) < oldest]
+    if without:
+        raise UsageError(
+            f"{path} is FP8, which {', '.join(without)} cannot multiply (Orin is sm_87); choose "
+            f"GPUs from {OLDEST_FP8} up with --compute-capability, or build an INT8 model"
+        )
