@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.stats import CalibrationStats, TensorRange
@@ -32,6 +33,7 @@ from edgedetr.export.verify.runner import open_runner
 from edgedetr.export.verify.runners.torch import TorchRunner
 from edgedetr.graph.macs import count_nodes
 from edgedetr.graph.model_file import load_onnx
+from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.preprocess import Preprocessor
@@ -43,8 +45,11 @@ from edgedetr.distill.networks.fake_quantization import (  # noqa: E402
     Quantization,
     QuantizedLayer,
     fake_quantized,
+    learn_steps,
+    learnt_steps,
     simulated,
 )
+from edgedetr.distill.networks.learnt_steps import GAIN  # noqa: E402
 from edgedetr.distill.networks.reparameterize import reparameterize  # noqa: E402
 from edgedetr.distill.weights.checkpoint import load_model, save_model  # noqa: E402
 
@@ -138,6 +143,7 @@ def follow(model, quantization, quantized, nodes, images, monkeypatch):
     values = values_of(quantized, [*tensors, *outputs], images)
     follower = Follower(nodes, values)
     monkeypatch.setattr(simulation, "fake_quantized", follower)
+    monkeypatch.setattr(simulation, "rounded", lambda x, step: follower(x, float(step)))
     with torch.inference_mode(), simulated(model.network, quantization):
         answer = model.predict(torch.from_numpy(images))
     return follower, [a.numpy() for a in answer], [values[name] for name in outputs]
@@ -179,11 +185,30 @@ def trained(settled_model, tmp_path_factory):
     reparameterize(model.network)
     frames = textured_frames(model.spec.input_hw, 3)
     model = replace(model, quantization=calibrated(model, frames, r"stem1|mlp"))
+    return written(model, folder)
+
+
+def written(model, folder):
     paths = [folder / f"student.{suffix}" for suffix in ("safetensors", "onnx", "int8.onnx")]
     save_model(paths[0], model, command="a test")
     export_onnx(paths[0], paths[1])
     export_qdq(paths[1], None, paths[2], rest="fp32")
     return paths
+
+
+@pytest.fixture(scope="session")
+def learnt(trained, tmp_path_factory):
+    """The same with steps that training has moved, by up to a fifth."""
+    model = load_model(trained[0])
+    quantization = replace(quantization_in(trained[0]), is_learnt=True)
+    learn_steps(model.network, quantization)
+    steps = learnt_steps(model.network)
+    assert steps is not None
+    torch.manual_seed(0)
+    with torch.no_grad():
+        steps.activations.uniform_(-0.2 / GAIN, 0.2 / GAIN)
+        steps.weights.uniform_(-0.2 / GAIN, 0.2 / GAIN)
+    return written(replace(model, quantization=quantization), tmp_path_factory.mktemp("learnt"))
 
 
 @pytest.mark.slow
@@ -214,8 +239,9 @@ def test_the_steps_are_the_same_where_the_rest_of_the_export_is_fp16(trained, tm
 
 
 @pytest.mark.slow
-def test_the_export_answers_as_the_simulation(trained, monkeypatch):
-    checkpoint, path, int8 = trained
+@pytest.mark.parametrize("kind", ["trained", "learnt"])
+def test_the_export_answers_as_the_simulation(kind, request, monkeypatch):
+    checkpoint, path, int8 = request.getfixturevalue(kind)
     model = load_model(checkpoint)
     graph, quantized = load_onnx(path), load_onnx(int8)
     nodes = int8_nodes(graph, quantized)
@@ -235,6 +261,27 @@ def test_the_export_answers_as_the_simulation(trained, monkeypatch):
         exact = values_of(quantized, [tokens], images)[tokens]
         plain = values_of(graph, [tokens], images)[tokens]
         assert np.abs(alone - exact).mean() < 0.7 * np.abs(plain - exact).mean()
+
+
+@pytest.mark.slow
+def test_learnt_steps_are_in_the_checkpoint_and_the_export(trained, learnt):
+    """Each pair has the step of its range, and each layer's weights theirs."""
+    checkpoint, path, int8 = learnt
+    steps = learnt_steps(load_model(checkpoint).network)
+    assert steps is not None
+    of_ranges, of_weights = steps.of_activations(), steps.of_weights()
+    graph = load_onnx(int8)
+    nodes, before = int8_nodes(load_onnx(path), graph), int8_nodes(*map(load_onnx, trained[1:]))
+    layers = quantization_in(checkpoint).layers
+    constants = {t.name: t for t in graph.graph.initializer}
+    makers = {n.output[0]: n for n in graph.graph.node}
+    by_name = {label(n): n for n in graph.graph.node}
+    for node, old, layer, weights in zip(nodes, before, layers, of_weights, strict=True):
+        assert node.step == pytest.approx(float(of_ranges[layer.input_range]), rel=1e-6)
+        assert node.step != old.step
+        scales = makers[by_name[node.label].input[1]].input[1]
+        found = numpy_helper.to_array(constants[scales])
+        np.testing.assert_allclose(found, weights.detach().numpy(), rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -75,6 +75,8 @@ class CalibrationStats:
             the frames: what FP16 must hold.
         shifts: By how much INT8 lowers the mean of each output channel, for each scheme of rounding
             (see `edgedetr.calib.targets`) and each result of an INT8 node.
+        weights: Label of a node to the scale of each output channel of its INT8 weights, where
+            training chose them; calibration leaves them to the largest weight.
     """
 
     model: str
@@ -87,11 +89,15 @@ class CalibrationStats:
     ranges: tuple[TensorRange, ...]
     magnitudes: dict[str, Any] = field(default_factory=dict)
     shifts: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [r.tensor for r in self.ranges]
         if len(set(names)) != len(names):
             raise ValueError("a tensor has two ranges")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
         for name, value in self.magnitudes.items():
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
                 raise ValueError(f"the magnitude of {name} cannot be {value!r}")
@@ -99,6 +105,9 @@ class CalibrationStats:
             for name, values in of_scheme.items():
                 if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
                     raise ValueError(f"the shifts of {name} are not finite numbers")
+        for name, scales in self.weights.items():
+            if not all(isinstance(s, (int, float)) and 0 < s < math.inf for s in scales):
+                raise ValueError(f"the scales of the weights of {name} are not positive numbers")
 
     def write(self, path: Path) -> None:
         """Write the stats as JSON, whole or not at all."""

@@ -18,12 +18,14 @@ class QatConfig:
         include: What ``edgedetr export qdq --include`` takes: a regular expression of nodes to
             quantize beside the default ones.
         exclude: What its ``--exclude`` takes: nodes to keep float.
+        learn_steps: Whether training moves the steps, too (LSQ), and not the weights alone.
     """
 
     enabled: bool = False
     frames: int = 64
     include: str = ""
     exclude: str = ""
+    learn_steps: bool = False
 
     def __post_init__(self) -> None:
         check_range("qat.frames", self.frames, 1, MOST_STEPS)

@@ -19,11 +19,12 @@ from edgedetr.export.transforms.trained_ranges import int8_nodes, layers_of
 from edgedetr.graph.model_file import load_onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from edgedetr.distill.model import Model
+    from edgedetr.export.transforms.trained_ranges import Int8Node
 
 
 def calibrated(
@@ -50,10 +51,17 @@ def calibrated(
         onnx.save(graph, path)
         stats = collect(path, _write(frames, folder), model.spec, corrects_bias=False)
     nodes = int8_nodes(graph, quantize(graph, stats, include, exclude))
-    layers = layers_of(model, nodes)
+    layers, ranges = layers_of(model, nodes), _shared_ranges(nodes)
     return Quantization(
         layers=tuple(
-            QuantizedLayer(layer.path, layer.norm, _half(node.step), _half(node.skip_step))
+            QuantizedLayer(
+                path=layer.path,
+                norm=layer.norm,
+                input_step=_half(node.step),
+                skip_step=_half(node.skip_step),
+                input_range=ranges[node.inputs[0]],
+                skip_range=ranges[node.skip] if node.skip else "",
+            )
             for node, layer in zip(nodes, layers, strict=True)
         ),
         include=include,
@@ -63,6 +71,15 @@ def calibrated(
         frames=stats.frames,
         frames_sha256=stats.frames_sha256,
     )
+
+
+def _shared_ranges(nodes: Sequence[Int8Node]) -> dict[str, str]:
+    """Map each rounded activation to the name of its range: what is joined shares one."""
+    groups: list[set[str]] = []
+    for names in [*(n.inputs for n in nodes), *((n.skip,) for n in nodes if n.skip)]:
+        shared = [group for group in groups if not group.isdisjoint(names)]
+        groups = [g for g in groups if g not in shared] + [set(names).union(*shared)]
+    return {name: min(group) for group in groups for name in group}
 
 
 def _half(step: float) -> float:

@@ -87,7 +87,10 @@ def channel_axis(node: onnx.NodeProto, rank: int) -> int:
 
 
 def quantized_weights(
-    values: NDArray[np.float32], axis: int, least: NDArray[np.float32] | None = None
+    values: NDArray[np.float32],
+    axis: int,
+    least: NDArray[np.float32] | None = None,
+    scales: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round weights to INT8 with one scale for each output channel.
 
@@ -98,19 +101,26 @@ def quantized_weights(
         values: The weights.
         axis: The axis that counts the output channels, see `channel_axis`.
         least: The smallest scale of each channel (C,), see `least_scales`.
+        scales: The scale of each channel (C,), where it is known; else that of its largest weight.
 
     Returns:
         The INT8 weights, like ``values``, and the scales (C,).
     """
+    scales = _scales(values, axis) if scales is None else scales
+    if least is not None:
+        scales = np.maximum(scales, least)
+    steps = _beside(scales, values, axis)
+    return np.rint(values / steps).clip(-LEVELS, LEVELS).astype(np.int8), scales
+
+
+def _scales(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Return the scale at which 127 stands for the largest weight of each channel."""
     amax = np.abs(np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)).max(1)
     scales = np.array([scale_from_amax(float(a)) for a in amax], np.float32)
     alive = amax / LEVELS > SMALLEST_STEP
     if alive.any():
         scales[~alive] = scales[alive].min()
-    if least is not None:
-        scales = np.maximum(scales, least)
-    steps = _beside(scales, values, axis)
-    return np.rint(values / steps).clip(-LEVELS, LEVELS).astype(np.int8), scales
+    return scales
 
 
 def least_scales(bias: NDArray[np.float32], input_scale: float) -> NDArray[np.float32]:

@@ -9,7 +9,12 @@ import torch
 
 from edgedetr.distill import recipe
 from edgedetr.distill.config import load_config
-from edgedetr.distill.networks.fake_quantization import Quantization, QuantizedLayer, simulated
+from edgedetr.distill.networks.fake_quantization import (
+    Quantization,
+    QuantizedLayer,
+    learnt_steps,
+    simulated,
+)
 from edgedetr.distill.networks.reparameterize import reparameterize
 from edgedetr.distill.qat_config import QatConfig
 from edgedetr.distill.training.distillation_model import Trainee
@@ -125,3 +130,37 @@ def test_a_killed_run_for_int8_goes_on_with_the_same_result(
     assert then.quantization == whole.quantization == QUANTIZATION
     for key, value in whole.network.state_dict().items():
         assert torch.equal(value, then.network.state_dict()[key]), key
+
+
+@pytest.mark.slow
+def test_a_run_that_learns_steps_saves_them_and_goes_on_with_them(
+    quantized_config, tmp_path, monkeypatch
+):
+    """They start at calibration, move, are evaluated and loaded, and resume like weights."""
+    config = replace(quantized_config, qat=replace(quantized_config.qat, learn_steps=True))
+    recipe.train(config, tmp_path / "whole", "a command", calibrated)
+    whole = load_model(tmp_path / "whole" / "student.safetensors")
+    steps = learnt_steps(whole.network)
+    assert steps is not None
+    assert steps.activations.abs().max() > 0
+    assert steps.weights.abs().max() > 0
+    real, calls = TrainingLoop._step, []
+
+    def killed(self, *args):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    monkeypatch.setattr(TrainingLoop, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.train(config, tmp_path / "killed", "a command", calibrated)
+    monkeypatch.setattr(TrainingLoop, "_step", real)
+    recipe.train(config, tmp_path / "killed", "a command")
+    then = load_model(tmp_path / "killed" / "student.safetensors").network.state_dict()
+    assert all(torch.equal(v, then[k]) for k, v in whole.network.state_dict().items())
+    again = replace(
+        config, student=replace(config.student, init=str(tmp_path / "whole/student.safetensors"))
+    )
+    recipe.train(replace(again, qat=QatConfig()), tmp_path / "float", "a command")
+    assert learnt_steps(load_model(tmp_path / "float" / "student.safetensors").network) is None

@@ -4,8 +4,9 @@ Inputs and weights of the layers that the export quantizes are rounded to INT8 a
 graph has a pair of Q and DQ: activations per tensor with fixed steps, weights per output channel
 after the batch norm behind them is folded in. Gradients pass the rounding as if it were not there
 and end where a value is clipped (the straight-through estimator; Bengio et al., 2013,
-arXiv:1308.3432). The network and its state stay as they are: a mode of torch recognizes the layers
-by their weights while it is open, and no other network, such as a teacher, is touched.
+arXiv:1308.3432). Steps may be learnt, see `edgedetr.distill.networks.learnt_steps`. The network and
+its state stay as they are else: a mode of torch recognizes the layers by their weights while it is
+open, and no other network, such as a teacher, is touched.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
+from edgedetr.distill.networks.learnt_steps import LearntSteps, rounded, rounded_weight
 from edgedetr.graph.int8 import LEVELS, SMALLEST_STEP
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError, SettingsError
 from edgedetr.runtime.settings import settings_from_dict
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 QUANTIZATION_KEY = "edgedetr.quantization"
 """Key of a `Quantization` in a checkpoint's metadata."""
+
+LEARNT = "int8_steps"
+"""Name of the `LearntSteps` in a network."""
 
 _LAYERS = {F.conv2d, F.linear}  # modules call them with positional arguments
 _ADDITIONS = {torch.add, Tensor.add, Tensor.add_}
@@ -48,12 +53,16 @@ class QuantizedLayer:
         input_step: The value of one INT8 step of its input.
         skip_step: That of the other side of the addition that absorbs its result; 0 where no
             addition does.
+        input_range: Name of the range of its input, which others may share.
+        skip_range: That of the skip; empty where there is none.
     """
 
     path: str
     norm: str
     input_step: float
     skip_step: float = 0.0
+    input_range: str = ""
+    skip_range: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class Quantization:
         percentile: Likewise.
         frames: How many frames were seen for them.
         frames_sha256: Hash of these frames.
+        is_learnt: Whether training moves the steps; those of the layers are the first ones then.
     """
 
     layers: tuple[QuantizedLayer, ...]
@@ -77,6 +87,7 @@ class Quantization:
     percentile: float
     frames: int
     frames_sha256: str
+    is_learnt: bool = False
 
     @property
     def choice(self) -> tuple[str, str]:
@@ -98,6 +109,38 @@ def quantization_from_json(text: str, source: str) -> Quantization:
         return settings_from_dict(Quantization, json.loads(text), source)
     except (ValueError, RecursionError, SettingsError) as error:
         raise ArtifactError(f"{source}: its quantization is damaged: {error}") from error
+
+
+def learn_steps(network: nn.Module, quantization: Quantization) -> None:
+    """Give a network the steps of its quantization as parameters, where they are learnt.
+
+    They start where calibration has them; those of weights where their largest weight ends.
+    """
+    if not quantization.is_learnt:
+        forget_steps(network)
+        return
+    modules = dict(network.named_modules())
+    activations: dict[str, float] = {}
+    weights = []
+    for layer in quantization.layers:
+        activations[layer.input_range] = layer.input_step
+        if layer.skip_range:
+            activations[layer.skip_range] = layer.skip_step
+        weight, _ = folded(modules[layer.path], modules[layer.norm] if layer.norm else None)
+        weights.append(_weight_steps(weight))
+    network.add_module(LEARNT, LearntSteps(activations, weights))
+
+
+def learnt_steps(network: nn.Module) -> LearntSteps | None:
+    """Return a network's learnt steps; None where it has none."""
+    found = getattr(network, LEARNT, None)
+    return found if isinstance(found, LearntSteps) else None
+
+
+def forget_steps(network: nn.Module) -> None:
+    """Take learnt steps out of a network."""
+    if learnt_steps(network) is not None:
+        delattr(network, LEARNT)
 
 
 def simulated(
@@ -129,12 +172,15 @@ def fake_quantized_weight(weight: Tensor) -> Tensor:
 
     A step below FP16's smallest number counts as 0, as `edgedetr export qdq` has it.
     """
-    amax = weight.detach().flatten(1).abs().amax(1).double()
-    steps = amax / LEVELS
-    steps = torch.where(steps > SMALLEST_STEP, steps, 1.0).to(weight.dtype)
-    steps = steps.reshape(-1, *[1] * (weight.ndim - 1))
+    steps = _weight_steps(weight).reshape(-1, *[1] * (weight.ndim - 1))
     rounded: Tensor = _Rounding.apply(weight, steps, -LEVELS)
     return rounded
+
+
+def _weight_steps(weight: Tensor) -> Tensor:
+    """Return the step of each output channel of weights."""
+    steps = weight.detach().flatten(1).abs().amax(1).double() / LEVELS
+    return torch.where(steps > SMALLEST_STEP, steps, 1.0).to(weight.dtype)
 
 
 def folded(layer: Any, norm: Any) -> tuple[Tensor, Tensor | None]:  # noqa: ANN401
@@ -175,6 +221,13 @@ class _Simulation(TorchFunctionMode):
     def __init__(self, network: nn.Module, quantization: Quantization) -> None:
         super().__init__()
         modules = dict(network.named_modules())
+        learnt = learnt_steps(network) if quantization.is_learnt else None
+        self._steps = learnt.of_activations() if learnt else {}
+        self._weight_steps = (
+            dict(zip((la.path for la in quantization.layers), learnt.of_weights(), strict=True))
+            if learnt
+            else {}
+        )
         self._layers = {
             id(modules[layer.path].weight): (
                 layer,
@@ -231,7 +284,8 @@ class _Simulation(TorchFunctionMode):
         layer, module, norm = self._layers[id(weight)]
         if norm is not None:
             weight, bias = folded(module, norm)
-        x, weight = fake_quantized(x, layer.input_step), fake_quantized_weight(weight)
+        x = self._rounded(x, layer.input_range, layer.input_step)
+        weight = self._rounded_weight(weight, layer.path)
         out = func(x, weight, bias, *rest, **kwargs)
         if norm is not None:
             self._normed[id(out)] = out
@@ -242,10 +296,20 @@ class _Simulation(TorchFunctionMode):
     def _addends(self, a: Any, b: Any, *rest: object) -> tuple[Any, ...]:  # noqa: ANN401
         """Quantize the skip where the other addend is the result that absorbs the addition."""
         if id(a) in self._to_add:
-            return a, fake_quantized(b, self._to_add.pop(id(a))[1].skip_step), *rest
+            layer = self._to_add.pop(id(a))[1]
+            return a, self._rounded(b, layer.skip_range, layer.skip_step), *rest
         if id(b) in self._to_add:
-            return fake_quantized(a, self._to_add.pop(id(b))[1].skip_step), b, *rest
+            layer = self._to_add.pop(id(b))[1]
+            return self._rounded(a, layer.skip_range, layer.skip_step), b, *rest
         return a, b, *rest
+
+    def _rounded(self, x: Tensor, name: str, step: float) -> Tensor:
+        return rounded(x, self._steps[name]) if self._steps else fake_quantized(x, step)
+
+    def _rounded_weight(self, weight: Tensor, path: str) -> Tensor:
+        if not self._weight_steps:
+            return fake_quantized_weight(weight)
+        return rounded_weight(weight, self._weight_steps[path])
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from edgedetr.distill.model import new_model
+from edgedetr.distill.networks.fake_quantization import forget_steps
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.distill.weights.imported_cache import local_checkpoint
 from edgedetr.distill.weights.inheritance import inherit
@@ -132,6 +133,7 @@ def open_teacher(config: TeacherConfig) -> Model | None:
     if not config.checkpoint:
         return None
     teacher = replace(load_model(local_checkpoint(config.checkpoint)), quantization=None)
+    forget_steps(teacher.network)
     teacher.network.requires_grad_(requires_grad=False)
     known = teacher.spec.class_names
     unknown = [name for names in config.class_names for name in names if name not in known]

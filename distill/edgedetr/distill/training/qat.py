@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedetr.distill.model import Model
-from edgedetr.distill.networks.fake_quantization import Quantization, quantization_from_json
+from edgedetr.distill.networks.fake_quantization import (
+    Quantization,
+    learn_steps,
+    quantization_from_json,
+)
 from edgedetr.distill.networks.reparameterize import reparameterize
 from edgedetr.distill.training.run_folder import STATE
 from edgedetr.runtime.errors import ArtifactError, UsageError
@@ -70,9 +74,13 @@ def quantized_student(
             text = read_text(kept)
         except ValueError as error:
             raise ArtifactError(f"{kept} is damaged: {error}") from error
-        return replace(student, quantization=quantization_from_json(text, str(kept)))
+        found = quantization_from_json(text, str(kept))
+        learn_steps(student.network, found)
+        return replace(student, quantization=found)
     count = min(config.frames, len(dataset))
     frames = (dataset[i * len(dataset) // count].frame.image for i in range(count))
     found = calibrate(student, frames, config.include, config.exclude)
+    found = replace(found, is_learnt=config.learn_steps)
+    learn_steps(student.network, found)
     write_text(kept, found.to_json() + "\n")
     return replace(student, quantization=found)

@@ -14,7 +14,11 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 
 from edgedetr.distill.model import Architecture, Model, new_model
-from edgedetr.distill.networks.fake_quantization import QUANTIZATION_KEY, quantization_from_json
+from edgedetr.distill.networks.fake_quantization import (
+    QUANTIZATION_KEY,
+    learn_steps,
+    quantization_from_json,
+)
 from edgedetr.distill.networks.reparameterize import is_reparameterized, reparameterize
 from edgedetr.distill.networks.transformers_model import bounded
 from edgedetr.distill.weights.normalization import BACKBONE_KEY
@@ -105,6 +109,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         model = replace(model, quantization=quantization)
     if MERGED_KEY in metadata:
         reparameterize(model.network)
+    if model.quantization is not None:
+        learn_steps(model.network, model.quantization)
     try:
         load_weights(model.network, os.fspath(path))
     except (RuntimeError, SafetensorError) as error:

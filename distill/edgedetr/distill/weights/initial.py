@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from edgedetr.distill.model import IMPORTED, Model, new_model, same_kind
+from edgedetr.distill.networks.fake_quantization import forget_steps
 from edgedetr.distill.weights.checkpoint import load_model
 from edgedetr.distill.weights.class_rows import rows_by_name
 from edgedetr.distill.weights.imported_cache import local_checkpoint
@@ -100,6 +101,7 @@ def _from_checkpoint(
         )
     spec = replace(spec, mean=theirs.mean, std=theirs.std, pad_value=theirs.pad_value)
     _report_input(source, theirs, spec)
+    forget_steps(model.network)
     return replace(model, spec=spec, quantization=None)
 
 

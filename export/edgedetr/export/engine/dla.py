@@ -36,8 +36,8 @@ def check_dla(builder: Any, library: str, precision: Precision, path: Path) -> N
     if precision.int8:
         kind = "INT8" if "INT8" in precision.macs else "FP8"
         raise UsageError(
-            f"{path} is {kind} by quantizers in its graph, which no DLA takes; build the FP16 model "
-            "for it: edgedetr export fp16"
+            f"{path} is {kind} by quantizers in its graph, which no DLA takes; build the FP16 "
+            "model for it: edgedetr export fp16"
         )
     if "FP16" not in precision.macs:
         raise UsageError(

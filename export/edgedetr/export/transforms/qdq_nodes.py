@@ -42,10 +42,15 @@ class NodeMaker:
         )
 
     def weight(
-        self, name: str, values: NDArray[np.float32], axis: int, least: NDArray[np.float32] | None
+        self,
+        name: str,
+        values: NDArray[np.float32],
+        axis: int,
+        least: NDArray[np.float32] | None,
+        scales: NDArray[np.float32] | None = None,
     ) -> onnx.NodeProto:
         """Store weights as INT8, symmetric for each output channel, and make their DQ."""
-        return self._weight(name, *quantized_weights(values, axis, least), axis)
+        return self._weight(name, *quantized_weights(values, axis, least, scales), axis)
 
     def fp8_weight(self, name: str, values: NDArray[np.float32], axis: int) -> onnx.NodeProto:
         """Store weights as FP8, with a scale for each output channel, and make their DQ."""

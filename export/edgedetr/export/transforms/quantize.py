@@ -37,12 +37,12 @@ from edgedetr.graph.fp8 import FP8_OPSET
 from edgedetr.graph.int8 import channel_axis, least_scales
 from edgedetr.graph.macs import int8_macs, macs
 from edgedetr.graph.requirements import opset_of, raise_opset
-from edgedetr.graph.wiring import Wiring, reads, replace_items
+from edgedetr.graph.wiring import Wiring, label, reads, replace_items
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -140,7 +140,7 @@ def quantize(
         pairs[name] = maker.pair(name, rounding.grid)
         for index in rounding.readers:
             _replace_input(wiring.nodes[index], name, pairs[name][1].output[0])
-    weights = _quantize_weights(wiring, chosen, maker, plan)
+    weights = _quantize_weights(wiring, chosen, maker, plan, stats.weights)
     ordered = [*weights, *(n for name in wiring.inputs for n in pairs.get(name, ()))]
     for index, node in enumerate(wiring.nodes):
         ordered += [node, *added.get(index, ())]
@@ -225,7 +225,11 @@ def _made(added: dict[int, list[onnx.NodeProto]], index: int) -> list[str]:
 
 
 def _quantize_weights(
-    wiring: Wiring, chosen: list[Point], maker: NodeMaker, plan: Mapping[str, Rounding]
+    wiring: Wiring,
+    chosen: list[Point],
+    maker: NodeMaker,
+    plan: Mapping[str, Rounding],
+    learnt: Mapping[str, Sequence[float]],
 ) -> list[onnx.NodeProto]:
     """Let the chosen nodes read INT8 or FP8 weights; nodes that share weights share their DQ."""
     sharing: dict[tuple[str, int], list[Point]] = {}
@@ -239,9 +243,10 @@ def _quantize_weights(
         if plan[group[0].tensor].grid.is_float:
             made.append(maker.fp8_weight(name, values, axis))
         else:
-            made.append(
-                maker.weight(name, values, axis, _least(wiring, group, plan, values.shape[axis]))
-            )
+            least = _least(wiring, group, plan, values.shape[axis])
+            known = learnt.get(label(wiring.nodes[group[0].index]))
+            scales = None if known is None else np.asarray(known, np.float32)
+            made.append(maker.weight(name, values, axis, least, scales))
         for point in group:
             _replace_input(wiring.nodes[point.index], name, made[-1].output[0])
     return made

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from onnx import helper
 
@@ -36,6 +36,7 @@ class StoredRanges:
         frames: How many frames were seen for them.
         frames_sha256: Hash of these frames.
         ranges: One for each activation that these nodes need.
+        weights: The scales of the weights of nodes that learnt them, see `CalibrationStats`.
     """
 
     include: str
@@ -45,6 +46,7 @@ class StoredRanges:
     frames: int
     frames_sha256: str
     ranges: tuple[TensorRange, ...]
+    weights: dict[str, Any] = field(default_factory=dict)
 
     def stats(self, model: onnx.ModelProto, path: Path) -> CalibrationStats:
         """Return them as the stats of the model that holds them."""
@@ -57,6 +59,7 @@ class StoredRanges:
             frames=self.frames,
             frames_sha256=self.frames_sha256,
             ranges=self.ranges,
+            weights=self.weights,
         )
 
 

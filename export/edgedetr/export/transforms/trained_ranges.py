@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from edgedetr.calib.methods import METHODS
 from edgedetr.calib.placement import calibration_tensors
 from edgedetr.calib.stats import CalibrationStats, TensorRange
-from edgedetr.distill.networks.fake_quantization import used_layers
+from edgedetr.distill.networks.fake_quantization import learnt_steps, used_layers
 from edgedetr.export.transforms.quantize import quantize
 from edgedetr.export.transforms.stored_ranges import StoredRanges
 from edgedetr.graph.int8 import LEVELS, channel_axis
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
     import onnx
     from numpy.typing import NDArray
+    from torch import nn
 
     from edgedetr.calib.methods import Method
     from edgedetr.distill.model import Model
-    from edgedetr.distill.networks.fake_quantization import Layer, Quantization
+    from edgedetr.distill.networks.fake_quantization import Layer, Quantization, QuantizedLayer
 
 _LINEAR = ("MatMul", "Gemm")
 
@@ -73,12 +74,16 @@ def trained_ranges(
             of its ranges is unknown.
     """
     nodes = int8_nodes(graph, quantize(graph, _unit_stats(graph, model), *quantization.choice))
-    steps = {layer.path: layer for layer in quantization.layers}
+    steps = {layer.path: layer for layer in _as_trained(model.network, quantization)}
+    scales = _weight_scales(model.network, quantization)
     amax: dict[str, float] = {}
+    weights: dict[str, list[float]] = {}
     for node, layer in zip(nodes, layers_of(model, nodes), strict=True):
         trained = steps.pop(layer.path, None)
         if trained is None or bool(trained.skip_step) != bool(node.skip):
             raise ArtifactError(f"the graph rounds at {node.label}, {_RETRAIN}")
+        if layer.path in scales:
+            weights[node.label] = scales[layer.path]
         wanted = dict.fromkeys(node.inputs, trained.input_step)
         if node.skip:
             wanted[node.skip] = trained.skip_step
@@ -95,6 +100,7 @@ def trained_ranges(
         frames=quantization.frames,
         frames_sha256=quantization.frames_sha256,
         ranges=tuple(TensorRange(tensor, value, value) for tensor, value in amax.items()),
+        weights=weights,
     )
 
 
@@ -103,8 +109,34 @@ def trained_graph(
 ) -> onnx.ModelProto:
     """Quantize the exported graph of a network as it was trained to be; see `trained_ranges`."""
     found = trained_ranges(graph, model, quantization)
-    stats = replace(_unit_stats(graph, model), ranges=found.ranges)
+    stats = replace(_unit_stats(graph, model), ranges=found.ranges, weights=found.weights)
     return quantize(graph, stats, *quantization.choice)
+
+
+def _as_trained(network: nn.Module, quantization: Quantization) -> list[QuantizedLayer]:
+    """Return the layers with the steps that they were trained to."""
+    learnt = learnt_steps(network) if quantization.is_learnt else None
+    if learnt is None:
+        return list(quantization.layers)
+    with torch.no_grad():
+        found = {name: step.item() for name, step in learnt.of_activations().items()}
+    return [
+        replace(
+            layer,
+            input_step=found[layer.input_range],
+            skip_step=found[layer.skip_range] if layer.skip_range else 0.0,
+        )
+        for layer in quantization.layers
+    ]
+
+
+def _weight_scales(network: nn.Module, quantization: Quantization) -> dict[str, list[float]]:
+    """Map the path of each layer to the scales that its weights learnt; empty where none did."""
+    learnt = learnt_steps(network) if quantization.is_learnt else None
+    if learnt is None:
+        return {}
+    paths = [layer.path for layer in quantization.layers]
+    return dict(zip(paths, (steps.tolist() for steps in learnt.of_weights()), strict=True))
 
 
 def _method(quantization: Quantization) -> Method:
