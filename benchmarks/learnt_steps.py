@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "distill" / "configs" / "synth_qat.toml"
 PATH = click.Path(path_type=Path)
+LAST_STEPS = 30
 ARMS = {"steps of calibration": "false", "learnt steps": "true"}
 PACKAGES = ("edgedetr", "torch", "onnx", "onnxruntime")
 
@@ -74,20 +75,18 @@ def main(student: Path, data: Path, seeds: int, overrides: tuple[str, ...], out:
                 "frames": {"validation": len(trial), "calibration": config.qat.frames},
                 "fp32_ap": trial.ap,
                 "calibrated": _figures(trial.effect(calibrated, "calibrated")),
-                "trained": {},
             }
-            for arm, learns in ARMS.items():
-                found = []
-                for seed in range(seeds):
-                    path = _trained(
-                        folder / f"{learns}{seed}",
-                        [*settings, f"qat.learn_steps={learns}", f"seed={seed}"],
-                    )
-                    found.append(_figures(trial.effect(load_onnx(path), arm)))
-                    click.echo(f"{arm}, seed {seed}: {found[-1]}")
-                record["trained"][arm] = {"seeds": found, **_spread(found)}
-    record |= {"config": config.record(), "versions": versions_of(PACKAGES)}
-    write_result(out, record, MEASURES)
+            found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+            for seed in range(seeds):
+                for arm, learns in ARMS.items():
+                    run = folder / f"{learns}{seed}"
+                    given = [*settings, f"qat.learn_steps={learns}", f"seed={seed}"]
+                    effect = trial.effect(load_onnx(_trained(run, given)), arm)
+                    found[arm].append({**_figures(effect), "last_loss": _last_loss(run)})
+                    click.echo(f"{arm}, seed {seed}: {found[arm][-1]}")
+                record["trained"] = {arm: summed(runs) for arm, runs in found.items()}
+                record |= {"config": config.record(), "versions": versions_of(PACKAGES)}
+                write_result(out, record, MEASURES)  # after each seed: a run takes minutes
     click.echo(json.dumps({k: v for k, v in record.items() if k != "config"}, indent=2))
 
 
@@ -111,9 +110,17 @@ def _figures(effect: Effect) -> dict[str, Any]:
     }
 
 
-def _spread(found: list[dict[str, Any]]) -> dict[str, float]:
-    aps = [figures["ap"] for figures in found]
-    return {"mean_ap": mean(aps), "stdev_ap": stdev(aps) if len(aps) > 1 else 0.0}
+def _last_loss(run: Path) -> float:
+    """Return the mean loss of the last steps, which all arms of a seed take on the same batches."""
+    lines = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return mean([line["loss"] for line in lines if line["kind"] == "step"][-LAST_STEPS:])
+
+
+def summed(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the runs of an arm with the mean and the spread of their AP."""
+    aps = [figures["ap"] for figures in runs]
+    spread = stdev(aps) if len(aps) > 1 else 0.0
+    return {"seeds": runs, "mean_ap": mean(aps), "stdev_ap": spread}
 
 
 if __name__ == "__main__":

@@ -277,7 +277,7 @@ def test_learnt_steps_are_in_the_checkpoint_and_the_export(trained, learnt):
     makers = {n.output[0]: n for n in graph.graph.node}
     by_name = {label(n): n for n in graph.graph.node}
     for node, old, layer, weights in zip(nodes, before, layers, of_weights, strict=True):
-        assert node.step == pytest.approx(float(of_ranges[layer.input_range]), rel=1e-6)
+        assert node.step == pytest.approx(of_ranges[layer.input_range].item(), rel=1e-6)
         assert node.step != old.step
         scales = makers[by_name[node.label].input[1]].input[1]
         found = numpy_helper.to_array(constants[scales])
