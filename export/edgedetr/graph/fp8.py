@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MOST = 448.0
 """The largest number."""
 
+MOST_STEP = 32.0
+"""The distance from it to the number before it."""
+
 SMALLEST = 2.0**-9
 """The smallest one above 0, the step of all below `SMALLEST_NORMAL`."""
 

@@ -1,24 +1,31 @@
-"""A small graph that measures which share of a model's INT8 activations an image clips.
+"""A small graph that measures which share of a model's INT8 or FP8 activations an image clips.
 
-It is the INT8 model up to its last quantized activation, and outputs one number: over all tensors
-in front of a QuantizeLinear, the mean share of values beyond its 127 steps. The vehicle runs it on
+It is the model up to its last quantized activation, and outputs one number: over all tensors
+in front of a QuantizeLinear, the mean share of values beyond its 127 steps, or beyond FP8's 448,
+to which 464 still rounds. The vehicle runs it on
 a frame now and then, beside the engine that does the work.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedetr.graph.fp8 import MOST, MOST_STEP
 from edgedetr.graph.int8 import LEVELS
 from edgedetr.graph.subgraph import ending_at
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.health.clipping import SHARE_NAME
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 def clipping_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph for an INT8 model, with the model's metadata.
+    """Return the graph for an INT8 or FP8 model, with the model's metadata.
 
     Args:
         model: What ``edgedetr export qdq`` wrote; it is left as it is.
@@ -39,7 +46,7 @@ def clipping_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = part.graph
     shares = []
     for index, node in enumerate(quantizers):
-        limit = float(numpy_helper.to_array(constants[node.input[1]])) * (LEVELS + 0.5)
+        limit = float(numpy_helper.to_array(constants[node.input[1]])) * _largest(node, constants)
         name = f"{SHARE_NAME}_{index}"
         graph.initializer.append(
             numpy_helper.from_array(np.asarray(limit, np.float32), f"{name}_limit")
@@ -51,6 +58,13 @@ def clipping_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.output.append(helper.make_tensor_value_info(SHARE_NAME, TensorProto.FLOAT, []))
     onnx.checker.check_model(part)
     return part
+
+
+def _largest(node: onnx.NodeProto, constants: Mapping[str, TensorProto]) -> float:
+    """Return how many steps a value may be before it is clipped."""
+    zero = constants.get(node.input[2]) if len(node.input) > 2 else None
+    is_fp8 = zero is not None and zero.data_type == TensorProto.FLOAT8E4M3FN
+    return MOST + MOST_STEP / 2 if is_fp8 else LEVELS + 0.5
 
 
 def _share(tensor: str, name: str) -> list[onnx.NodeProto]:
