@@ -245,7 +245,7 @@ def _reader(node: onnx.NodeProto, wiring: Wiring) -> onnx.NodeProto | None:
     """Return the convolution that alone reads a node's result, at most through a ReLU."""
     name = node.output[0]
     for _ in range(2):
-        readers = [wiring.nodes[i] for i in wiring.readers.get(name, ())]
+        readers: list[onnx.NodeProto] = [wiring.nodes[i] for i in wiring.readers.get(name, ())]
         kinds = [n.op_type for n in readers]
         if kinds == ["Conv"] and readers[0].input[0] == name:
             return readers[0]

@@ -113,7 +113,8 @@ def _figures(effect: Effect) -> dict[str, Any]:
 def _last_loss(run: Path) -> float:
     """Return the mean loss of the last steps, which all arms of a seed take on the same batches."""
     lines = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
-    return mean([line["loss"] for line in lines if line["kind"] == "step"][-LAST_STEPS:])
+    losses: list[float] = [line["loss"] for line in lines if line["kind"] == "step"]
+    return mean(losses[-LAST_STEPS:])
 
 
 def summed(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -39,8 +39,7 @@ OLDEST_FP8 = "8.9"
 and does not."""
 
 FP8_OPSET = 19
-"""The first opset whose Q and DQ take it, and FP16 beside it; the last whose GridSample TensorRT
-reads."""
+"""The first opset whose Q and DQ take it."""
 
 _MANTISSA = 3
 

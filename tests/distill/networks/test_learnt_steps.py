@@ -65,7 +65,7 @@ def test_steps_start_at_calibration_and_move_by_their_logarithm():
     assert {n: s.item() for n, s in steps.of_activations().items()} == {"x": 0.5}
     assert [s.tolist() for s in steps.of_weights()] == [[0.25, 0.125], [2.0]]
     with torch.no_grad():
-        steps.activations += math.log(2) / GAIN
+        steps.activations.add_(math.log(2) / GAIN)
     assert steps.of_activations()["x"].item() == pytest.approx(1.0, rel=1e-3)
     steps.of_activations()["x"].backward()
     assert gradient_of(steps.activations).item() == pytest.approx(GAIN * 1.0, rel=1e-3)

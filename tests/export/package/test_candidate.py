@@ -43,7 +43,7 @@ def test_the_precision_of_a_graph(onnx_model, fp32, int8):
     constant = [("Cast", "d", ["h"], "y", {"to": TensorProto.FLOAT})]
     numbers = {"h": np.zeros(1, np.float16)}
     assert precision_for_gates(onnx_model(constant, numbers, inputs={}, outputs=["y"])) == "fp16"
-    pair = [("QuantizeLinear", "q", ["x", "s", "z"], "i", {})]
+    pair: list[tuple[object, ...]] = [("QuantizeLinear", "q", ["x", "s", "z"], "i", {})]
     pair += [("DequantizeLinear", "d", ["i", "s", "z"], "y", {})]
     scale = {"s": np.float32(1), "z": np.zeros((), FP8)}
     model = onnx_model(pair, scale, inputs={"x": (1,)}, outputs=["y"], opset=19)

@@ -59,7 +59,7 @@ class LearntSteps(nn.Module):
     def of_weights(self) -> list[Tensor]:
         """Return the steps of each layer's weights, one for each output channel."""
         steps = _half(self.weight_starts * torch.exp(GAIN * self.weights))
-        return list(steps.split(self.sizes))
+        return list(torch.split(steps, self.sizes))
 
 
 def rounded(x: Tensor, step: Tensor) -> Tensor:

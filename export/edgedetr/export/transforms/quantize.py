@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 Rest = Literal["fp16", "fp32"]
 """What computes where INT8 does not."""
 
+TYPED_OPSET = 19
+"""The first opset whose Q and DQ take FP16, and the last whose GridSample TensorRT reads."""
+
 _MIN_OPSET = 13
 
 
@@ -175,7 +178,7 @@ def with_rest(
     """
     if rest == "fp32":
         return quantized, None
-    raised = raise_opset(quantized, FP8_OPSET)
+    raised = raise_opset(quantized, TYPED_OPSET)
     return halve(raised, stats.spec, frames, stats.magnitudes)
 
 

@@ -105,9 +105,13 @@ def _rounding(name: str, new: str) -> list[onnx.NodeProto]:
 
 def _rounded(values: np.ndarray, node: onnx.NodeProto, *, is_fp8: bool) -> np.ndarray:
     """Round what a node reads: weights for each output channel, others with one scale."""
-    round_weights = fp8_weights if is_fp8 else quantized_weights
     if node.op_type in LAYERS and values.ndim > 1:
         axis = channel_axis(node, values.ndim)
-        return dequantized(*round_weights(values, axis), axis)
-    flat = values.reshape(1, -1)
-    return dequantized(*round_weights(flat, 0), 0).reshape(values.shape)
+        return _of_channels(values, axis, is_fp8=is_fp8)
+    return _of_channels(values.reshape(1, -1), 0, is_fp8=is_fp8).reshape(values.shape)
+
+
+def _of_channels(values: np.ndarray, axis: int, *, is_fp8: bool) -> np.ndarray:
+    """Round weights with a scale for each channel."""
+    rounded = fp8_weights(values, axis) if is_fp8 else quantized_weights(values, axis)
+    return dequantized(*rounded, axis)

@@ -63,7 +63,7 @@ class _Quantizer:
     def _fp8_errors(self, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the squared errors of FP8, and where values are clipped."""
         steps = exact / self.scale
-        rounded = to_fp8(steps).astype(np.float64) * self.scale
+        rounded = to_fp8(steps.astype(np.float32)).astype(np.float64) * self.scale
         return np.square(rounded - exact), np.abs(steps) > MOST
 
 
