@@ -83,3 +83,12 @@ def test_what_is_no_calibration_is_refused(tmp_path: Path, content: bytes) -> No
         read_stats(path)
     with pytest.raises(ArtifactError, match="is not a calibration file"):
         read_stats(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize("scales", [[0.0], [-1.0], ["a"], [float("inf")]])
+def test_scales_of_weights_are_positive_numbers(
+    stats: CalibrationStats, scales: list[float]
+) -> None:
+    with pytest.raises(ValueError, match="the scales of the weights of conv are not positive"):
+        dataclasses.replace(stats, weights={"conv": scales})
+    assert dataclasses.replace(stats, weights={"conv": [0.5]}).weights == {"conv": [0.5]}

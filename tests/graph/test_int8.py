@@ -72,3 +72,11 @@ def test_a_bias_fits_in_32_bits() -> None:
     rounded, scales = quantized_weights(weights, 0, least)
     np.testing.assert_allclose(scales, [4 / 0.01 / 2**30, 0.01], rtol=1e-6)
     assert rounded.tolist() == [[27, -13], [127, 10]]
+
+
+def test_learnt_scales_round_and_clip() -> None:
+    """0.9 is 2 steps of 0.5 (1.8), and -80 is clipped at 127 halves."""
+    scales = np.array([0.5], np.float32)
+    rounded, found = quantized_weights(np.array([[0.9, -80.0]], np.float32), 0, scales=scales)
+    assert found.tolist() == [0.5]
+    assert rounded.tolist() == [[2, -127]]

@@ -386,3 +386,18 @@ def test_fp8_without_a_kernel_for_any_layer_is_refused(onnx_model: Build) -> Non
     with pytest.raises(ArtifactError, match=r"no node to quantize .* few channels need --include"):
         quantize(model, stats_for(model), precision="fp8")
     quantize(model, stats_for(model), include="body", precision="fp8")
+
+
+def test_learnt_scales_of_weights_are_kept(onnx_model: Build) -> None:
+    """Of 1.0 and 0.4 in steps of 0.3 are left 0.9 and 0.3."""
+    weights = np.diag([1.0, 0.4]).reshape(2, 2, 1, 1)
+    model = onnx_model(
+        [STEM, ("Conv", "body", ["x", "v"], "y", {})],
+        {"w": W, "v": weights},
+        inputs=IMAGES,
+        outputs=["y"],
+    )
+    stats = replace(stats_for(model), weights={"body": [0.3, 0.3]})
+    images = np.full((1, 2, 4, 4), 1.0, np.float32)
+    found = run(quantize(model, stats), images)
+    np.testing.assert_allclose(found[0, :, 0, 0], [0.9, 0.3], rtol=1e-6)
