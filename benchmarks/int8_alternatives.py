@@ -56,6 +56,7 @@ R18_SPEC = ModelSpec((128, 256), ("Car", "Pedestrian", "Cyclist"))
 PACKAGES = ("edgedetr", "onnx", "onnxruntime")
 
 MEASURES = (
+    "calib/edgedetr/calib/bias_correction.py",
     "calib/edgedetr/calib/fp8_placement.py",
     "calib/edgedetr/calib/placement.py",
     "calib/edgedetr/calib/rounding.py",
@@ -96,6 +97,7 @@ def graphs(
     yield "int8", quantize(model, stats)
     yield "int8, equalized", quantize(equal, other)
     yield "fp8", quantize(model, stats, precision="fp8")
+    yield "fp8, uncorrected", quantize(model, replace(stats, shifts={}), precision="fp8")
     yield "fp8, amax of INT8", quantize(model, clipped(stats), precision="fp8")
     yield "uint8", quantize(model, stats, target="openvino")
     yield "uint8, equalized", quantize(equal, other, target="openvino")

@@ -11,6 +11,7 @@ import pytest
 from edgedetr.calib import bias_correction
 from edgedetr.calib.bias_correction import mean_shifts
 from edgedetr.calib.stats import TensorRange
+from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -63,6 +64,30 @@ def test_each_layer_is_measured_behind_corrected_ones(onnx_model: Build, tmp_pat
     assert found["int8"]["a"] == pytest.approx([first] * 16, abs=1e-6)
     assert found["int8"]["y"] == pytest.approx([second] * 16, abs=1e-6)
     assert set(found["uint8"]) == {"a", "y"}
+
+
+def test_fp8_has_its_own_shift(onnx_model: Build, tmp_path: Path) -> None:
+    """100 / 255 is 196.1 steps of 0.896 / 448, which round to 192: 0.384."""
+    model = onnx_model(
+        [("Conv", "stem", ["images", "w"], "x", {}), ("Conv", "one", ["x", "w1"], "y", {})],
+        {"w": np.full((32, 3, 1, 1), 1 / 3), "w1": np.eye(32).reshape(32, 32, 1, 1)},
+        inputs={"images": (1, 3, 2, 2)},
+        outputs=["y"],
+    )
+    ranges = [TensorRange("x", 0.5, 0.896, 0.0, 0.5)]
+    found = mean_shifts(model, ranges, SPEC, images(tmp_path, 100))
+    assert found["fp8"]["y"] == pytest.approx([100 / 255 - 0.384] * 32, abs=1e-6)
+
+
+def test_a_model_that_onnx_cannot_convert_has_no_fp8(
+    onnx_model: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> onnx.ModelProto:
+        raise ArtifactError("no")
+
+    monkeypatch.setattr(bias_correction, "raise_opset", refuse)
+    found = mean_shifts(network(onnx_model), RANGES, SPEC, images(tmp_path, 100))
+    assert set(found) == {"int8", "uint8"}
 
 
 def test_frames_beyond_the_limit_are_not_read(

@@ -1,4 +1,4 @@
-"""Measure by how much INT8 shifts the mean of each output channel, layer after layer.
+"""Measure by how much INT8, or FP8, shifts the mean of each output channel, layer after layer.
 
 A layer's shift is measured where those before it are corrected already. So the float32 graph gives
 the mean of each channel on a frame, and the rounded graph sets the result of each layer to that
@@ -14,31 +14,37 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgedetr.calib.fp8_placement import default_fp8_points
 from edgedetr.calib.frames import choose_frames
 from edgedetr.calib.placement import Point, default_points, points
 from edgedetr.calib.rounding import roundings
 from edgedetr.calib.targets import scheme_of
 from edgedetr.graph.exact import exact_session
+from edgedetr.graph.fp8 import FP8_OPSET, fp8_weights
 from edgedetr.graph.int8 import channel_axis, dequantized, quantized_weights
-from edgedetr.graph.requirements import opset_of
+from edgedetr.graph.requirements import opset_of, raise_opset
 from edgedetr.graph.wiring import Wiring, replace_items
+from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.images import read_image
 from edgedetr.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from edgedetr.calib.rounding import Rounding
     from edgedetr.calib.stats import TensorRange
-    from edgedetr.calib.targets import Target
+    from edgedetr.calib.targets import EightBit, Target
     from edgedetr.runtime.spec import ModelSpec
 
     Means = dict[str, NDArray[np.float32]]
 
 FRAMES = 64
 """Frames on which shifts are measured at most: means need fewer than ranges."""
+
+_TARGETS: tuple[Target, ...] = ("tensorrt", "openvino")
 
 _AXES_ARE_INPUTS = 18
 _DIGITS = 7
@@ -63,7 +69,7 @@ def mean_shifts(
     Returns:
         Scheme to the result of each layer to what its channels lack in the mean.
     """
-    simulations = [_Simulation(model, ranges, target) for target in ("tensorrt", "openvino")]
+    simulations = _simulations(model, ranges)
     wanted = {name: rank for s in simulations for name, rank in s.layers.items()}
     if not wanted:
         return {}
@@ -77,7 +83,17 @@ def mean_shifts(
         means = dict(zip(wanted, values, strict=True))
         for simulation in simulations:
             simulation.add(spec.input_name, feed, means)
-    return {scheme_of(s.target): s.shifts() for s in simulations}
+    return {scheme_of(s.target, s.precision): s.shifts() for s in simulations}
+
+
+def _simulations(model: onnx.ModelProto, ranges: Sequence[TensorRange]) -> list[_Simulation]:
+    """Make the rounded graphs; none of FP8 where ONNX cannot convert the model to its opset."""
+    found = [_Simulation(model, ranges, target, "int8") for target in _TARGETS]
+    try:
+        newer = raise_opset(model, FP8_OPSET)
+    except ArtifactError:
+        return found  # and export qdq --precision fp8 says why
+    return [*found, _Simulation(newer, ranges, "tensorrt", "fp8")]
 
 
 class _Simulation:
@@ -85,23 +101,33 @@ class _Simulation:
 
     Attributes:
         target: What it rounds for.
+        precision: To which format.
         layers: The result of each INT8 layer to the operator that makes it.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, ranges: Sequence[TensorRange], target: Target
+        self,
+        model: onnx.ModelProto,
+        ranges: Sequence[TensorRange],
+        target: Target,
+        precision: EightBit,
     ) -> None:
-        self.target: Target = target
+        self.target, self.precision = target, precision
         rounded = onnx.ModelProto()
         rounded.CopyFrom(model)
         wiring = Wiring(rounded.graph)
-        chosen = default_points(points(wiring, target), target)
+        eligible = points(wiring, target)
+        chosen = (
+            default_fp8_points(eligible, wiring)
+            if precision == "fp8"
+            else default_points(eligible, target)
+        )
         results = {p.index: str(wiring.nodes[p.index].output[0]) for p in chosen}
         self.layers = {name: wiring.nodes[i].op_type for i, name in results.items()}
         self._sums: dict[str, NDArray[np.float64]] = {}
         self._frames = 0
         if chosen:
-            _round(rounded, wiring, chosen, ranges, target)
+            _round(rounded, wiring, chosen, roundings(wiring, chosen, ranges, target, precision))
             self._session = exact_session(rounded, "the model")
 
     def add(self, name: str, images: NDArray[np.float32], means: Means) -> None:
@@ -126,13 +152,12 @@ def _round(
     model: onnx.ModelProto,
     wiring: Wiring,
     chosen: Sequence[Point],
-    ranges: Sequence[TensorRange],
-    target: Target,
+    rounded: Mapping[str, Rounding],
 ) -> None:
     """Round what the chosen layers read, and set the mean of their results."""
     graph = model.graph
     pairs = {}
-    for number, (name, plan) in enumerate(roundings(wiring, chosen, ranges, target).items()):
+    for number, (name, plan) in enumerate(rounded.items()):
         stem = f"rounded::{number}"
         _store(graph, f"{stem}::scale", np.float32(plan.grid.scale))
         _store(graph, f"{stem}::zero", plan.grid.zero_point)
@@ -146,7 +171,9 @@ def _round(
             inputs_of = [stem if n == name else n for n in node.input]
             del node.input[:]
             node.input.extend(inputs_of)
-    centred = {p.index: _centred(model, wiring, p) for p in chosen}
+    centred = {
+        p.index: _centred(model, wiring, p, is_fp8=rounded[p.tensor].grid.is_float) for p in chosen
+    }
     ordered = [n for name in wiring.inputs for n in pairs.get(name, ())]
     for index, node in enumerate(wiring.nodes):
         ordered += [node, *centred.get(index, ())]
@@ -160,14 +187,17 @@ def _results(centred: dict[int, list[onnx.NodeProto]], index: int) -> list[str]:
     return [name for node in centred.get(index, ()) for name in node.output]
 
 
-def _centred(model: onnx.ModelProto, wiring: Wiring, point: Point) -> list[onnx.NodeProto]:
+def _centred(
+    model: onnx.ModelProto, wiring: Wiring, point: Point, *, is_fp8: bool
+) -> list[onnx.NodeProto]:
     """Round a layer's weights, and make the nodes that set the mean of its result."""
     node, graph = wiring.nodes[point.index], model.graph
     values = numpy_helper.to_array(wiring.constants[point.weight])
     axis = channel_axis(node, values.ndim)
     result = str(node.output[0])
     node.input[1] = f"{result}::weights"
-    _store(graph, node.input[1], dequantized(*quantized_weights(values, axis), axis))
+    rounded = fp8_weights(values, axis) if is_fp8 else quantized_weights(values, axis)
+    _store(graph, node.input[1], dequantized(*rounded, axis))
     node.output[0] = f"{result}::raw"
     graph.input.append(helper.make_tensor_value_info(_wanted(result), onnx.TensorProto.FLOAT, None))
     graph.output.append(helper.make_tensor_value_info(_shift(result), onnx.TensorProto.FLOAT, None))

@@ -73,8 +73,8 @@ class CalibrationStats:
         ranges: One for each activation that INT8 may need.
         magnitudes: The largest magnitude of every float tensor that a node makes, seen on some of
             the frames: what FP16 must hold.
-        shifts: By how much INT8 lowers the mean of each output channel, for each scheme of rounding
-            (see `edgedetr.calib.targets`) and each result of an INT8 node.
+        shifts: By how much INT8 or FP8 lowers the mean of each output channel, for each scheme of
+            rounding (see `edgedetr.calib.targets`) and each result of such a node.
         weights: Label of a node to the scale of each output channel of its INT8 weights, where
             training chose them; calibration leaves them to the largest weight.
     """

@@ -9,7 +9,7 @@ Target = Literal["tensorrt", "openvino", "onnxruntime"]
 
 TARGETS: tuple[str, ...] = get_args(Target)
 
-Scheme = Literal["int8", "uint8"]
+Scheme = Literal["int8", "uint8", "fp8"]
 """The type of rounded activations."""
 
 
@@ -19,6 +19,8 @@ EightBit = Literal["int8", "fp8"]
 EIGHT_BITS: tuple[str, ...] = get_args(EightBit)
 
 
-def scheme_of(target: Target) -> Scheme:
+def scheme_of(target: Target, precision: EightBit = "int8") -> Scheme:
     """Return the type to which activations are rounded for a target."""
+    if precision == "fp8":
+        return "fp8"
     return "int8" if target == "tensorrt" else "uint8"

@@ -11,8 +11,7 @@ point, linear layers are quantized too, and for ONNX Runtime, which fuses a conv
 its result is rounded, so are the results.
 
 FP8 is for TensorRT on GPUs that multiply it. Activations and weights are E4M3 with the same pairs;
-convolutions without an FP8 kernel stay float, and biases stay as they are: rounding to FP8 has no
-bias to correct.
+convolutions without an FP8 kernel stay float.
 """
 
 from __future__ import annotations
@@ -136,7 +135,7 @@ def quantize(
     chosen = _choose(eligible, default, include, exclude)
     maker = NodeMaker(quantized.graph)
     plan = roundings(wiring, chosen, stats.ranges, target, precision)
-    shifts = {} if is_fp8 else stats.shifts.get(scheme_of(target), {})
+    shifts = stats.shifts.get(scheme_of(target, precision), {})
     added = shift_biases(wiring, chosen, shifts, maker)
     pairs = {}
     for name, rounding in plan.items():
