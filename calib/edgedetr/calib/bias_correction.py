@@ -20,8 +20,8 @@ from edgedetr.calib.placement import Point, default_points, points
 from edgedetr.calib.rounding import roundings
 from edgedetr.calib.targets import scheme_of
 from edgedetr.graph.exact import exact_session
-from edgedetr.graph.fp8 import FP8_OPSET, fp8_weights
-from edgedetr.graph.int8 import channel_axis, dequantized, quantized_weights
+from edgedetr.graph.fp8 import FP8_OPSET
+from edgedetr.graph.int8 import channel_axis, rounded_weights
 from edgedetr.graph.requirements import opset_of, raise_opset
 from edgedetr.graph.wiring import Wiring, replace_items
 from edgedetr.runtime.errors import ArtifactError
@@ -196,8 +196,7 @@ def _centred(
     axis = channel_axis(node, values.ndim)
     result = str(node.output[0])
     node.input[1] = f"{result}::weights"
-    rounded = fp8_weights(values, axis) if is_fp8 else quantized_weights(values, axis)
-    _store(graph, node.input[1], dequantized(*rounded, axis))
+    _store(graph, node.input[1], rounded_weights(values, axis, is_fp8=is_fp8))
     node.output[0] = f"{result}::raw"
     graph.input.append(helper.make_tensor_value_info(_wanted(result), onnx.TensorProto.FLOAT, None))
     graph.output.append(helper.make_tensor_value_info(_shift(result), onnx.TensorProto.FLOAT, None))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgedetr.graph.fp8 import FP8
+from edgedetr.graph.fp8 import FP8, fp8_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -141,6 +141,17 @@ def dequantized(
 ) -> NDArray[np.float32]:
     """Return what INT8 or FP8 weights stand for; takes what `quantized_weights` returns."""
     return values.astype(np.float32) * _beside(scales, values, axis)
+
+
+def rounded_weights(
+    values: NDArray[np.float32], axis: int, *, is_fp8: bool = False
+) -> NDArray[np.float32]:
+    """Return what is left of weights that are rounded to INT8, or FP8, channel by channel."""
+    if is_fp8:
+        numbers, scales = fp8_weights(values, axis)
+        return dequantized(numbers, scales, axis)
+    steps, scales = quantized_weights(values, axis)
+    return dequantized(steps, scales, axis)
 
 
 def _beside(

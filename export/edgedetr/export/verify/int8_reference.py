@@ -13,8 +13,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgedetr.graph.exact import coarsest_precision
-from edgedetr.graph.fp8 import FP8, FP8_OPSET, MOST, fp8_weights
-from edgedetr.graph.int8 import LEVELS, channel_axis, dequantized, quantized_weights
+from edgedetr.graph.fp8 import FP8, FP8_OPSET, MOST, 
+from edgedetr.graph.int8 import LEVELS, channel_axis, rounded_weights
 from edgedetr.graph.requirements import raise_opset
 from edgedetr.graph.wiring import LAYERS, Wiring, label, replace_items
 
@@ -107,11 +107,5 @@ def _rounded(values: np.ndarray, node: onnx.NodeProto, *, is_fp8: bool) -> np.nd
     """Round what a node reads: weights for each output channel, others with one scale."""
     if node.op_type in LAYERS and values.ndim > 1:
         axis = channel_axis(node, values.ndim)
-        return _of_channels(values, axis, is_fp8=is_fp8)
-    return _of_channels(values.reshape(1, -1), 0, is_fp8=is_fp8).reshape(values.shape)
-
-
-def _of_channels(values: np.ndarray, axis: int, *, is_fp8: bool) -> np.ndarray:
-    """Round weights with a scale for each channel."""
-    rounded = fp8_weights(values, axis) if is_fp8 else quantized_weights(values, axis)
-    return dequantized(*rounded, axis)
+        return rounded_weights(values, axis, is_fp8=is_fp8)
+    return rounded_weights(values.reshape(1, -1), 0, is_fp8=is_fp8).reshape(values.shape)
