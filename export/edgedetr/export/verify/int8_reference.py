@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgedetr.graph.exact import coarsest_precision
-from edgedetr.graph.fp8 import FP8, FP8_OPSET, MOST, 
+from edgedetr.graph.fp8 import FP8, FP8_OPSET, MOST
 from edgedetr.graph.int8 import LEVELS, channel_axis, rounded_weights
 from edgedetr.graph.requirements import raise_opset
 from edgedetr.graph.wiring import LAYERS, Wiring, label, replace_items
