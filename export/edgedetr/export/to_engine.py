@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgedetr.export.engine.build import EngineBuild
 from edgedetr.export.engine.builders import load_builder, version_of
-from edgedetr.export.engine.fp8_targets import check_fp8_targets
+from edgedetr.export.engine.fp8_targets import check_targets
 from edgedetr.export.engine.log import EngineLog
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.engine.precision import Precision, check_claims, claims
@@ -89,7 +89,7 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
 
     Raises:
         ArtifactError: If no builder is installed, the model is damaged, or the builder fails.
-        UsageError: If the builder does not support an option, or a GPU of FP8 cannot multiply it.
+        UsageError: If the builder does not support an option, or a GPU the types.
         GateError: If TensorRT would break the graph, or the graph or the engine that was built has
             none of the precision that its name promises.
     """
@@ -105,10 +105,7 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         try:
             build = EngineBuild(module, trt, path, log)
             build.check_ends(spec)
-            precision = build.precision()
-            check_claims(claimed, precision.macs, path.name)
-            if "FP8" in precision.macs:
-                check_fp8_targets(targets, path)
+            precision = _checked(build.precision(), claimed, targets, path)
             compiled = build.compile(options, stops, on_step)
             notes = (*_lost(compiled.layers, precision, claimed, path.name), *compiled.notes)
         finally:
@@ -128,6 +125,15 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
         targets=targets,
     )
     return report
+
+
+def _checked(
+    precision: Precision, claimed: set[str], targets: tuple[str, ...], path: Path
+) -> Precision:
+    """Refuse a network that is not what its name promises, or that no target can multiply."""
+    check_claims(claimed, precision.macs, path.name)
+    check_targets(precision, targets, path)
+    return precision
 
 
 def _engine_path(output: str | os.PathLike[str]) -> Path:

@@ -79,10 +79,10 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         GateError: If TensorRT would break the graph.
     """
     path, output = Path(path), Path(output)
-    stats_path = None if stats_path is None else Path(stats_path)
-    if precision == "fp8":
-        _check_fp8(path, stats_path, target)
-    _check_output(output, [path, stats_path] if stats_path else [path])
+    stats_path = Path(stats_path) if stats_path is not None else None
+    _check_format(path, stats_path, target, precision)
+    parents = [path, stats_path] if stats_path else [path]
+    _check_output(output, parents)
     model = load_onnx(path)
     stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
     _check(model, path, stats, spec)
@@ -90,14 +90,12 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     quantized = quantize(model, stats, include, exclude, target, precision)
     share = quantized_share(quantized)
     quantized, half = with_rest(quantized, stats, rest, frames)
+    chosen = (include, exclude) if stats_path else ("", "")
     versions = _save(quantized, output, stats.spec, target)
-    parents = [path, stats_path] if stats_path else [path]
-    chosen = {"--include": include, "--exclude": exclude} if stats_path else {}
-    options = {"--for": target, "--precision": precision if precision == "fp8" else ""}
     write_manifest(
         output,
         kind="qdq",
-        command=_command(parents, {**chosen, **options, "--rest": rest, **(named or {})}),
+        command=_command(parents, {**_options(chosen, target, precision, rest), **(named or {})}),
         spec=stats.spec,
         versions=versions,
         parents=[*model_files(path), *parents[1:]],
@@ -114,8 +112,19 @@ def _check_output(output: Path, inputs: list[Path]) -> None:
         raise UsageError(f"{output} is an input of the same command; choose another --output")
 
 
-def _check_fp8(path: Path, stats_path: Path | None, target: Target) -> None:
+def _options(
+    choice: tuple[str, str], target: Target, precision: EightBit, rest: Rest
+) -> dict[str, str]:
+    """Return the options that make a graph again; empty ones are left out."""
+    include, exclude = choice
+    options = {"--include": include, "--exclude": exclude, "--for": target}
+    return options | {"--precision": "" if precision == "int8" else precision, "--rest": rest}
+
+
+def _check_format(path: Path, stats_path: Path | None, target: Target, precision: EightBit) -> None:
     """Refuse FP8 for a CPU, and of a model that was trained to round to INT8."""
+    if precision != "fp8":
+        return
     if target != "tensorrt":
         raise UsageError(
             f"--precision fp8 is for TensorRT on GPUs of compute capability {OLDEST_FP8} and "

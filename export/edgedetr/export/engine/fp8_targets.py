@@ -12,17 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from edgedetr.export.engine.precision import Precision
 
-def check_fp8_targets(targets: Iterable[str], path: Path) -> None:
-    """Refuse an FP8 graph for GPUs that do not multiply it.
+
+def check_targets(precision: Precision, targets: Iterable[str], path: Path) -> None:
+    """Refuse a graph with FP8 in it for GPUs that do not multiply it.
 
     Args:
+        precision: The types of the network.
         targets: What the engine shall run on, see `edgedetr.runtime.manifest.Manifest`.
         path: The ONNX file, for messages.
 
     Raises:
         UsageError: With the GPUs, and what to do instead.
     """
+    if "FP8" not in precision.macs:
+        return
     oldest = int(OLDEST_FP8.replace(".", ""))
     without = [t for t in targets if int("".join(re.findall(r"\d+", t))) < oldest]
     if without:
