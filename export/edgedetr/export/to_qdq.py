@@ -78,7 +78,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
             ``.onnx``, or the target cannot run the format.
         GateError: If TensorRT would break the graph.
     """
-    path, output = Path(path), Path(output)
+    path, output, rest = Path(path), Path(output), rest or rest_of(target)
     stats_path = Path(stats_path) if stats_path is not None else None
     _check_format(path, stats_path, target, precision)
     parents = [path, stats_path] if stats_path else [path]
@@ -86,7 +86,6 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     model = load_onnx(path)
     stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
     _check(model, path, stats, spec)
-    rest = rest or rest_of(target)
     quantized = quantize(model, stats, include, exclude, target, precision)
     share = quantized_share(quantized)
     quantized, half = with_rest(quantized, stats, rest, frames)
