@@ -145,7 +145,7 @@ class Drawing:
 
     def image(self, pixels: NDArray[np.uint8], x: float, y: float, width: float) -> float:
         """Put an RGB image; return its height in units."""
-        height = width * pixels.shape[0] / pixels.shape[1]
+        height = width * float(pixels.shape[0]) / float(pixels.shape[1])
         data = _jpeg(pixels) if pixels.shape[1] > FRAME_PX else _png(pixels)
         look = "auto" if pixels.shape[1] > FRAME_PX else "pixelated"
         self._elements.append(
@@ -200,7 +200,7 @@ def _png(pixels: NDArray[np.uint8]) -> str:
     return _uri(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def _uri(suffix: str, pixels: NDArray, options: Sequence[int]) -> str:
+def _uri(suffix: str, pixels: NDArray[np.generic], options: Sequence[int]) -> str:
     _, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     kind = {".jpg": "jpeg", ".png": "png"}[suffix]
     return f"data:image/{kind};base64," + b64encode(data.tobytes()).decode("ascii")

@@ -105,7 +105,10 @@ def frames() -> Drawing:
 def _lanes(drawing: Drawing, results: list[StreamResult], top: float) -> None:
     left = 62
     end_ms = (CAPTURED - 1) * 1000 / RATE_HZ + DEADLINE_MS
-    x = lambda ms: left + ms / end_ms * (WIDTH - left - 2)  # noqa: E731
+
+    def x(ms: float) -> float:
+        return left + ms / end_ms * (WIDTH - left - 2)
+
     for row, name in enumerate(("camera", "detector", "vehicle")):
         drawing.text(0, top + ROW * row + 18, name)
     detected = {int(r.frame.frame_id): r for r in results}

@@ -77,4 +77,5 @@ def _shades(tensor: Tensor, limit: float) -> NDArray[np.uint8]:
     share = (tensor.numpy() / limit).clip(-1, 1)[..., None]
     blue, red = np.array([10, 98, 196]), np.array([194, 50, 45])
     mixed = 255 + np.where(share < 0, red - 255, blue - 255) * np.abs(share)
-    return np.rint(mixed).astype(np.uint8)
+    coloured: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return coloured

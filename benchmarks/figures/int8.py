@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from edgedetr.calib.histogram import BINS, Histogram
-from edgedetr.calib.methods import METHODS
+from edgedetr.calib.methods import METHODS, Method
 from edgedetr.calib.placement import default_points, points
 from edgedetr.calib.scales import amax_from_histogram
 from edgedetr.graph.exact import exact_session, run_session
@@ -94,7 +94,10 @@ def _range(drawing: Drawing, scene: Scene, model: onnx.ModelProto, top: float) -
     """Draw the histogram of a tensor whose range is cut much, and a line for each method."""
     histogram = _most_clipped(scene, model)
     values = int(histogram.counts.sum())
-    ends = {method: amax_from_histogram(histogram, method) for method in METHODS}
+    ends = {
+        method: amax_from_histogram(histogram, method)
+        for method in cast("tuple[Method, ...]", METHODS)
+    }
     drawing.text(0, top + LINE, "2  How a range becomes a scale", bold=True, size=14)
     drawing.lines(
         0,

@@ -84,7 +84,10 @@ def _bounds(drawing: Drawing, top: float) -> None:
     top += 3 * LINE + 18
     left, highest = 44, 0.3
     step = (WIDTH - left - 30) / (len(FRAME_COUNTS) - 1)
-    y = lambda share: top + CHART * (1 - min(share, highest) / highest)  # noqa: E731
+
+    def y(share: float) -> float:
+        return top + CHART * (1 - min(share, highest) / highest)
+
     for share in (0, 0.1, 0.2, 0.3):
         drawing.path([(left, y(share)), (WIDTH, y(share))], "line" if share else "soft")
         drawing.text(left - 6, y(share) + 4, f"{share:.0%}", "soft", size=12, anchor="end")

@@ -77,4 +77,5 @@ def _over(
     grey = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_RGB2GRAY)
     share = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)[..., None] * 0.85
     mixed = (40 + grey[..., None] * 0.6) * (1 - share) + colour * share
-    return np.rint(mixed).astype(np.uint8)
+    coloured: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return coloured
