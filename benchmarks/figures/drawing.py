@@ -200,7 +200,7 @@ def _png(pixels: NDArray[np.uint8]) -> str:
     return _uri(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def _uri(suffix: str, pixels: NDArray[np.integer], options: Sequence[int]) -> str:
+def _uri(suffix: str, pixels: NDArray[np.integer | np.floating], options: Sequence[int]) -> str:
     _, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     kind = {".jpg": "jpeg", ".png": "png"}[suffix]
     return f"data:image/{kind};base64," + b64encode(data.tobytes()).decode("ascii")

@@ -94,10 +94,8 @@ def _range(drawing: Drawing, scene: Scene, model: onnx.ModelProto, top: float) -
     """Draw the histogram of a tensor whose range is cut much, and a line for each method."""
     histogram = _most_clipped(scene, model)
     values = int(histogram.counts.sum())
-    ends = {
-        method: amax_from_histogram(histogram, method)
-        for method in cast("tuple[Method, ...]", METHODS)
-    }
+    methods = cast("tuple[Method, ...]", METHODS)
+    ends: dict[str, float] = {m: amax_from_histogram(histogram, m) for m in methods}
     drawing.text(0, top + LINE, "2  How a range becomes a scale", bold=True, size=14)
     drawing.lines(
         0,
