@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, beside, command_line, require_apart
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.options import (
+    PATH,
+    beside,
+    command_line,
+    json_option,
+    require_apart,
+)
+from edgedetr.runtime.commands.output import echo, write_figures
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -40,13 +46,15 @@ EXPORT_FRAMES = 8
     show_default=True,
     help="Images that the graph takes at once: those of several cameras.",
 )
-def onnx(
+@json_option
+def onnx(  # noqa: PLR0913, PLR0917 - one argument per option
     checkpoint: Path,
     output: Path | None,
     images: Path | None,
     simplify: bool,
     deformable_attention: Form,
     batch: int,
+    figures: Path | None,
 ) -> None:
     """Export CHECKPOINT to ONNX and check it against PyTorch.
 
@@ -63,7 +71,7 @@ def onnx(
     if output is None and is_foreign(checkpoint):
         output = Path(f"{checkpoint.name}.onnx")
     output = output or beside(checkpoint, ".onnx")
-    require_apart([output], [checkpoint])
+    require_apart([output, figures], [checkpoint])
     done = export_onnx(
         local_checkpoint(checkpoint),
         output,
@@ -80,4 +88,6 @@ def onnx(
     if done.moved:
         echo(f"Compared with the checkpoint's own sampling: {done.moved.summary()}", err=True)
     size_mib = output.stat().st_size / 2**20
+    measured = {"nodes": done.nodes, "file_mib": size_mib, "parity": done.parity.to_dict()}
+    write_figures(figures, {"model": str(output), **measured})
     echo(printable(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}"))
