@@ -55,6 +55,13 @@ def test_the_page_shows_every_figure_that_is_drawn():
     assert 5 <= len(shown) <= 7
 
 
+def test_the_readme_begins_with_a_picture_of_a_result_and_is_one_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"^!\[.{20,}\]\(docs/result\.jpg\)$", text.split("## Start")[0], re.MULTILINE)
+    assert (ROOT / "docs" / "result.jpg").stat().st_size < 150_000
+    assert len(text.splitlines()) <= 160
+
+
 def test_figures_are_small_and_load_nothing():
     for path in FIGURES.iterdir():
         svg = path.read_text(encoding="utf-8")
@@ -84,12 +91,19 @@ def test_the_figures_are_what_the_code_draws(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from concept_figures import drawings
+    from figures.result import result
+    from figures.scene import Scene
 
-    drawn = {drawing.name: drawing.svg() for drawing in drawings(tmp_path)}
+    scene = Scene(tmp_path)
+    drawn = {drawing.name: drawing.svg() for drawing in drawings(scene)}
     assert sorted(drawn) == sorted(path.stem for path in FIGURES.iterdir())
     for name, svg in drawn.items():
         found = differences(svg, (FIGURES / f"{name}.svg").read_text(encoding="utf-8"))
         assert not found, f"{name}: python benchmarks/concept_figures.py draws it again"
+    found = cv2.cvtColor(result(scene), cv2.COLOR_RGB2BGR).astype(float)
+    stored = cv2.imread(str(ROOT / "docs" / "result.jpg"))
+    assert stored is not None
+    assert np.abs(found - stored).mean() < LEVELS + 1  # JPEG's own loss
 
 
 @pytest.mark.slow
