@@ -32,20 +32,27 @@ def test_no_command_writes_by_another_way():
 
 
 SAYS = "from edgedetr.runtime.commands.output import echo; echo('broken', colour='red')"
+WORKS = """
+from edgedetr.runtime.commands.output import progress
+with progress(2, "frames") as step:
+    step()
+    step()
+"""
 
 
-def said(environment, *, to_terminal):
-    """Return what a process writes in red, to a terminal or to a pipe."""
+def said(environment, *, to_terminal, script=SAYS):
+    """Return what a process writes, standard error too, to a terminal or to a pipe."""
     known = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "TERM"}}
-    command, given = [sys.executable, "-c", SAYS], {**known, **environment}
+    command, given = [sys.executable, "-c", script], {**known, **environment}
     if not to_terminal:
-        return subprocess.run(command, capture_output=True, check=True, env=given).stdout
+        done = subprocess.run(command, capture_output=True, check=True, env=given)
+        return done.stdout + done.stderr
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123 - a descriptor
-        subprocess.run(command, stdout=theirs, check=True, env=given)
+        subprocess.run(command, stdout=theirs, stderr=theirs, check=True, env=given)
         os.close(theirs)
-        return terminal.read(100).replace(b"\r", b"")
+        return terminal.read(1000).replace(b"\r", b"")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +67,13 @@ def said(environment, *, to_terminal):
 )
 def test_colours_are_for_terminals_alone(environment, to_terminal, wanted):
     assert said(environment, to_terminal=to_terminal) == wanted
+
+
+def test_progress_is_for_terminals_alone():
+    assert said({}, to_terminal=False, script=WORKS) == b""
+    shown = said({"TERM": "xterm"}, to_terminal=True, script=WORKS)
+    assert b"frames" in shown
+    assert b"100%" in shown
 
 
 def test_each_verdict_has_a_colour():

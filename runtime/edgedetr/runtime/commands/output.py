@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -11,7 +13,7 @@ import click
 from edgedetr.runtime.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 Colour = Literal["green", "yellow", "red"]
@@ -34,6 +36,24 @@ def echo(text: str, *, err: bool = False, nl: bool = True, colour: Colour | None
     if colour and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         plain = click.style(plain, fg=colour)  # echo takes it off where there is no terminal
     click.echo(plain, err=err, nl=nl)
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Callable[[], None]]:
+    """Show how far long work is on standard error, where that is a terminal.
+
+    Args:
+        length: How many steps there are.
+        label: What the work is.
+
+    Yields:
+        What to call after each step.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None  # click would still write the label
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield lambda: bar.update(1)
 
 
 def write_figures(path: Path | None, figures: Mapping[str, object]) -> None:
