@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
 import torch
 
 from edgedetr.runtime.draw import draw_detections
@@ -12,7 +13,6 @@ from edgedetr.runtime.postprocess import postprocess
 from figures.scene import SHOWN
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from figures.scene import Scene
@@ -29,5 +29,4 @@ def result(scene: Scene) -> NDArray[np.uint8]:
     logits, boxes = (tensor[SHOWN].numpy() for tensor in outputs)
     found = postprocess(logits, boxes, scene.shown.place, spec, THRESHOLD)
     drawn = draw_detections(scene.image, found, spec.class_names)
-    small: NDArray[np.uint8] = cv2.resize(drawn, SIZE_PX, interpolation=cv2.INTER_AREA)
-    return small
+    return np.asarray(cv2.resize(drawn, SIZE_PX, interpolation=cv2.INTER_AREA), np.uint8)

@@ -136,9 +136,9 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
     for gate in made.gates:
         echo(gate, err=True)
     size_mib = sum(f.size for f in made.files) / 2**20
-    found = {"files": len(made.files), "size_mib": size_mib, "counter": made.counter}
-    found |= {"gates": made.gates, "signed_by": made.signed_by}
-    write_figures(figures, {"package": str(output), **found})
+    held = {"files": len(made.files), "size_mib": size_mib, "counter": made.counter}
+    proof = {"gates": made.gates, "signed_by": made.signed_by}
+    write_figures(figures, {"package": str(output), **held, **proof})
     signed = f"signed by {made.signed_by[:16]}" if key else "NOT SIGNED: vehicles refuse it"
     size = f"{len(made.files)} files, {size_mib:.2f} MiB, counter {made.counter}"
     echo(printable(f"{output}: {size}, {signed}"))
