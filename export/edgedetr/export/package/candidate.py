@@ -124,7 +124,8 @@ def precision_for_gates(model: onnx.ModelProto) -> Precision:
     types = {tensor.data_type for tensor in tensors_of(model)}
     types |= {a.i for n in nodes if n.op_type == "Cast" for a in n.attribute if a.name == "to"}
     half = {_TYPES.FLOAT16, _TYPES.BFLOAT16}
-    unknown = any(not _is_known(n) or n.op_type in _PACKED for n in nodes)
+    known = is_plugin if is_defined(model) else _is_known
+    unknown = any(not (_is_known(n) or known(n)) or n.op_type in _PACKED for n in nodes)
     if unknown or not types <= _FULL | half or _holds_integer_weights(model, nodes):
         return "int8"
     return "fp16" if types & half else "fp32"
