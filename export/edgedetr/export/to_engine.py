@@ -17,6 +17,8 @@ from edgedetr.graph.lint import doubts, refuse_broken
 from edgedetr.graph.metadata import int8_target
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.requirements import check_operators, check_static, spec_of
+from edgedetr.graph.sampling_plugin import plugin_nodes
+from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path, write_text
 from edgedetr.runtime.manifest import manifest_path, read_manifest, versions_of, write_manifest
@@ -97,16 +99,19 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     targets = module.targets(trt, options)
     model = load_onnx(path)
     spec = _check_model(model, path, spec, options)
+    plugins = [label(node) for node in plugin_nodes(model)]
     claimed = _claimed(path, output)
     log = EngineLog()
     with postponed() as stops:
         try:
             build = EngineBuild(module, trt, path, log)
             build.check_ends(spec)
+            build.check_plugins(plugins)
             precision = build.precision()
             check_claims(claimed, precision.macs, path.name)
             compiled = build.compile(options, stops, on_step)
             notes = (*_lost(compiled.layers, precision, claimed, path.name), *compiled.notes)
+            notes += _unlisted(compiled.layers, len(plugins))
         finally:
             write_text(output.with_name(output.name + ".log"), log.text())
     made = (precision, compiled.layers, log.weights_mib(), (*_doubts(model), *notes))
@@ -178,6 +183,16 @@ def _lost(
         f"the engine does not compute {len(lost)} of {len(precision.int8)} INT8 products of the "
         f"graph in INT8: {shown}; export qdq --exclude takes them out"
     ]
+
+
+def _unlisted(layers: EngineLayers | None, plugins: int) -> tuple[str, ...]:
+    """Note plugins of the network that the engine's own list of layers does not name."""
+    if layers is None or layers.plugins >= plugins:
+        return ()
+    return (
+        f"the engine lists {layers.plugins} of its {plugins} plugins; compare it on real frames: "
+        "edgedetr device check",
+    )
 
 
 def _doubts(model: onnx.ModelProto) -> list[str]:

@@ -21,6 +21,7 @@ from edgedetr.graph.requirements import (
     check_static,
     spec_of,
 )
+from edgedetr.graph.sampling_plugin import PLUGIN, plugin_nodes
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path, is_same_file
 from edgedetr.runtime.manifest import versions_of, write_manifest
@@ -71,8 +72,8 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     Raises:
         ArtifactError: If a file is damaged, they do not belong together, or the model has free
             sizes or operators that ONNX does not define.
-        UsageError: If ``include`` or ``exclude`` name nothing, or ``output`` does not end in
-            ``.onnx``.
+        UsageError: If ``include`` or ``exclude`` name nothing, ``output`` does not end in
+            ``.onnx``, or the model has a plugin that the target lacks.
         GateError: If TensorRT would break the graph.
     """
     path, output = Path(path), Path(output)
@@ -81,6 +82,11 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     model = load_onnx(path)
     stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
     _check(model, path, stats, spec)
+    if target == "openvino" and plugin_nodes(model):
+        raise UsageError(
+            f"{path} has nodes of TensorRT's plugin {PLUGIN}, which OpenVINO does not run; export "
+            "it with --deformable-attention gather"
+        )
     rest = rest or rest_of(target)
     quantized = quantize(model, stats, include, exclude, target)
     share = quantized_share(quantized)

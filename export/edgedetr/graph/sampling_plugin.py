@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 PLUGIN = "MultiscaleDeformableAttnPlugin_TRT"
 VERSION, NAMESPACE = "1", ""
-DOMAIN = "trt.plugins"
-"""Domain of the node; the parser does not read it."""
+DOMAIN = "edgedetr"
+"""Domain of the node, which the parser does not read; ``trt.plugins`` is ONNX Runtime's own."""
 
 PLACES = 3
 """Position of the places among the node's inputs."""
