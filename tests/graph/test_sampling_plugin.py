@@ -47,9 +47,10 @@ def graph_of(shapes, batch=1, heads=1, depth=1, queries=1, points=1):
 
 
 def read(model, value, places, weights):
-    feeds = {"value": value, "places": places, "weights": weights}
-    shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
-    feeds = {n: np.asarray(v, np.float32).reshape(shapes[n]) for n, v in feeds.items()}
+    feeds = {}
+    for given, values in zip(model.graph.input, (value, places, weights), strict=True):
+        shape = [side.dim_value for side in given.type.tensor_type.shape.dim]
+        feeds[given.name] = np.asarray(values, np.float32).reshape(shape)
     return exact_session(model, "the model").run(None, feeds)[0]
 
 

@@ -118,11 +118,11 @@ def raise_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         return model
     try:
         raised = version_converter.convert_version(model, opset)
-        define_plugin(raised)
-        return raised
     except RuntimeError as error:
         said = " ".join(str(error).split())
         raise ArtifactError(
             f"the model of opset {opset_of(model)} cannot become one of opset {opset}, which FP16 "
             f"beside INT8 needs: {said}; use --rest fp32"
         ) from error
+    define_plugin(raised)
+    return raised

@@ -107,10 +107,9 @@ class Network(Strict):
     def _read(self, path, plugins):
         """Take each node of the file, and where a function says what it is and no plugin, that."""
         model = onnx.load(path)
-        functions = [f for f in model.functions if f.name not in plugins]
+        functions = [(f.domain, f.name) for f in model.functions if f.name not in plugins]
         if functions:
-            named = [(f.domain, f.name) for f in functions]
-            model = onnx.inliner.inline_selected_functions(model, named)
+            model = onnx.inliner.inline_selected_functions(model, functions)
         graph = onnx.shape_inference.infer_shapes(model).graph
         values = [*graph.input, *graph.value_info, *graph.output]
         tensors = {v.name: self._tensor(v) for v in values}

@@ -183,8 +183,8 @@ def _sample_by_plugin(
     if len(set(counts)) > 1:
         raise UsageError(
             f"this network samples {', '.join(map(str, counts))} points of its levels, and "
-            "TensorRT's plugin takes as many of each; export it with --deformable-attention "
-            "gather, gather_sum or grid_sample"
+            "TensorRT's plugin wants the same number in each; export it with "
+            "--deformable-attention gather, gather_sum or grid_sample"
         )
     sides = [[int(side) for side in shape] for shape in shapes]
     starts = list(accumulate((height * width for height, width in sides), initial=0))[:-1]
@@ -220,12 +220,12 @@ class _Plugin(torch.autograd.Function):
         return read.reshape(size)
 
     @staticmethod
-    def symbolic(g: Any, value: Any, sides: Any, starts: Any, *others: Any) -> Any:
-        """Write the node."""
-        places, weights, *size = others
+    def symbolic(graph: Any, *given: Any) -> Any:  # noqa: ANN401 - torch's exporter calls it
+        """Write the node; takes the exporter's graph, and values for what `forward` takes."""
+        inputs, size = given[:5], given[5:]
         named = {"plugin_version_s": VERSION, "plugin_namespace_s": NAMESPACE}
-        node = g.op(f"{DOMAIN}::{PLUGIN}", value, sides, starts, places, weights, **named)
-        node.setType(value.type().with_sizes(size))
+        node = graph.op(f"{DOMAIN}::{PLUGIN}", *inputs, **named)
+        node.setType(inputs[0].type().with_sizes(list(size)))
         return node
 
 

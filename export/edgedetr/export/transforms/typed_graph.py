@@ -109,14 +109,14 @@ def _schema_half(node: onnx.NodeProto, opset: int) -> Callable[[int, bool], bool
     schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
 
-    def may_be_half(position: int, is_output: bool) -> bool:  # noqa: FBT001
+    def may_be_half(position: int, is_output: bool) -> bool:
         kind = _formal(schema.outputs if is_output else schema.inputs, position)
         return "tensor(float16)" in allowed.get(kind, ())
 
     return may_be_half
 
 
-def _no_half(position: int, is_output: bool) -> bool:  # noqa: FBT001
+def _no_half(position: int, is_output: bool) -> bool:
     """Keep TensorRT's plugin in FP32: in FP16 its kernel rounds the places that it reads."""
     del position, is_output
     return False
