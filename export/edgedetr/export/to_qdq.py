@@ -80,13 +80,13 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     stats_path = None if stats_path is None else Path(stats_path)
     _check_output(output, [path, stats_path] if stats_path else [path])
     model = load_onnx(path)
-    stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
-    _check(model, path, stats, spec)
     if target == "openvino" and plugin_nodes(model):
         raise UsageError(
             f"{path} has nodes of TensorRT's plugin {PLUGIN}, which OpenVINO does not run; export "
             "it with --deformable-attention gather"
         )
+    stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
+    _check(model, path, stats, spec)
     rest = rest or rest_of(target)
     quantized = quantize(model, stats, include, exclude, target)
     share = quantized_share(quantized)
