@@ -1,6 +1,7 @@
 from collections import Counter
 from typing import Any, get_args
 
+import numpy as np
 import onnx
 import pytest
 
@@ -9,12 +10,14 @@ pytest.importorskip("torch")
 import torch
 from torch.nn import functional as F
 
+from edgedetr.calib.collect import collect
 from edgedetr.distill.detectors import decodes_queries, detector
 from edgedetr.distill.model import new_model
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.export.commands.onnx import FORMS
 from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_onnx import export_onnx
+from edgedetr.export.to_qdq import export_qdq
 from edgedetr.export.transforms.deformable_attention import Form, _places, sample, sampled_by
 from edgedetr.export.transforms.trace import trace
 from edgedetr.export.verify.runners.onnx import OnnxRunner
@@ -216,7 +219,8 @@ def test_the_plugins_function_finds_what_gathering_finds(family, settled_model, 
 
 
 @pytest.mark.slow
-def test_an_exported_plugin_stays_fp32_in_a_graph_of_fp16(settled_model, tmp_path):
+def test_an_exported_plugin_stays_fp32(settled_model, calibration_images, tmp_path):
+    """In a graph of FP16, and in one of INT8 and FP16, which has a later opset."""
     model = settled_model("rt_detr")
     checkpoint, full, half = (tmp_path / n for n in ("m.safetensors", "m.onnx", "m.fp16.onnx"))
     save_model(checkpoint, model, command="a test")
@@ -224,7 +228,19 @@ def test_an_exported_plugin_stays_fp32_in_a_graph_of_fp16(settled_model, tmp_pat
     assert (done.problem, done.broken, done.moved) == ("", [], None)
     assert done.parity.passed
     export_fp16(full, half)
-    written, count = onnx.load(half), len(plugin_nodes(onnx.load(full)))
+    collect(full, calibration_images).write(tmp_path / "m.calib.json")
+    int8 = tmp_path / "m.int8.onnx"
+    export_qdq(full, tmp_path / "m.calib.json", int8)
+    count = len(plugin_nodes(onnx.load(full)))
+    check_plugins_are_fp32(onnx.load(half), count)
+    check_plugins_are_fp32(onnx.load(int8), count)
+    images = torch.rand(1, 3, *model.spec.input_hw).numpy()
+    fine, coarse, coarsest = (OnnxRunner(path)(images) for path in (full, half, int8))
+    assert abs(fine[1] - coarse[1]).max() < 0.02
+    assert np.isfinite(coarsest[1]).all()
+
+
+def check_plugins_are_fp32(written, count):
     assert is_defined(written)
     types = element_types(written)
     read = [types[name] for node in plugin_nodes(written) for name in (*node.input, *node.output)]
@@ -232,6 +248,3 @@ def test_an_exported_plugin_stays_fp32_in_a_graph_of_fp16(settled_model, tmp_pat
     single, whole = kinds.FLOAT, kinds.INT32
     assert read == [single, whole, whole, single, single, single] * count
     assert {kinds.FLOAT16, single} <= {types[n.output[0]] for n in written.graph.node}
-    images = torch.rand(1, 3, *model.spec.input_hw).numpy()
-    fine, coarse = (OnnxRunner(path)(images) for path in (full, half))
-    assert abs(fine[1] - coarse[1]).max() < 0.02
