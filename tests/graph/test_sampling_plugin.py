@@ -135,16 +135,17 @@ def asked():
     trt = pytest.importorskip("tensorrt_rtx")
     names = []
 
-    class Creator(trt.IPluginCreatorV3One):
-        def __init__(self):
-            trt.IPluginCreatorV3One.__init__(self)
-            self.name, self.plugin_version, self.plugin_namespace = PLUGIN, VERSION, NAMESPACE
-            self.field_names = trt.PluginFieldCollection([])
+    def start(self):
+        trt.IPluginCreatorV3One.__init__(self)
+        self.name, self.plugin_version, self.plugin_namespace = PLUGIN, VERSION, NAMESPACE
+        self.field_names = trt.PluginFieldCollection([])
 
-        def create_plugin(self, name, _fields, _phase):
-            names.append(name)
+    def create(_, name, _fields, _phase):
+        names.append(name)
 
-    creator, logger = Creator(), trt.Logger(trt.Logger.INTERNAL_ERROR)
+    methods = {"__init__": start, "create_plugin": create}
+    creator = type("Creator", (trt.IPluginCreatorV3One,), methods)()
+    logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
     builder = trt.Builder(logger)
 
     def parse(model, is_registered):

@@ -153,7 +153,9 @@ def _sum() -> Iterator[onnx.NodeProto]:
 
 
 def _node(kind: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
-    return helper.make_node(kind, inputs.split(), [output], **attributes)
+    node = helper.make_node(kind, inputs.split(), [output])
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    return node
 
 
 def _constant(name: str, value: float | list[int]) -> onnx.NodeProto:

@@ -205,10 +205,9 @@ def test_the_graph_holds_what_was_asked_for(checkpoint, exported, tmp_path):
 @pytest.mark.parametrize("family", ["rt_detr", "deformable_detr"])
 def test_the_plugins_function_finds_what_gathering_finds(family, settled_model, tmp_path):
     """On two images, in the decoder and in the encoder of Deformable DETR."""
-    model, answers = settled_model(family), []
+    model, answers, path = settled_model(family), [], tmp_path / "m.onnx"
     images = torch.rand(2, 3, *model.spec.input_hw, generator=torch.Generator().manual_seed(0))
     for form in ("gather", "plugin"):
-        path = tmp_path / f"{form}.onnx"
         trace(model, path, form, 2)
         answers.append(exact_session(onnx.load(path), form).run(None, {"images": images.numpy()}))
     nodes = plugin_nodes(onnx.load(path))
@@ -235,9 +234,10 @@ def test_an_exported_plugin_stays_fp32(settled_model, calibration_images, tmp_pa
     check_plugins_are_fp32(onnx.load(half), count)
     check_plugins_are_fp32(onnx.load(int8), count)
     images = torch.rand(1, 3, *model.spec.input_hw).numpy()
-    fine, coarse, coarsest = (OnnxRunner(path)(images) for path in (full, half, int8))
-    assert abs(fine[1] - coarse[1]).max() < 0.02
-    assert np.isfinite(coarsest[1]).all()
+    fine, *coarse = (OnnxRunner(path)(images)[1][0] for path in (full, half, int8))
+    for boxes, error in zip(coarse, (1e-3, 0.1), strict=True):
+        nearest = abs(fine[:, None] - boxes).max(-1).min(-1)  # their order may change
+        assert np.quantile(nearest, 0.9) < error
 
 
 def check_plugins_are_fp32(written, count):

@@ -188,13 +188,14 @@ def _sample_by_plugin(
         )
     sides = [[int(side) for side in shape] for shape in shapes]
     starts = list(accumulate((height * width for height, width in sides), initial=0))[:-1]
-    by_level, (batch, _, heads, depth) = (len(counts), counts[0]), value.shape
-    read: Tensor = _Plugin.apply(  # type: ignore[no-untyped-call]
+    batch, _, heads, depth = value.shape
+    by_level = (*weights.shape[:3], len(counts), counts[0])
+    read: Tensor = _Plugin.apply(
         value,
         torch.tensor(sides, dtype=torch.int32),
         torch.tensor(starts, dtype=torch.int32),
-        locations.unflatten(3, by_level),
-        weights.unflatten(3, by_level),
+        locations.reshape(*by_level, 2),
+        weights.reshape(by_level),
         *(int(size) for size in (batch, locations.shape[1], heads, depth)),
     )
     return read.flatten(2)
