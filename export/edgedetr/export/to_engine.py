@@ -17,7 +17,7 @@ from edgedetr.graph.lint import doubts, refuse_broken
 from edgedetr.graph.metadata import int8_target
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.requirements import check_operators, check_static, spec_of
-from edgedetr.graph.sampling_plugin import plugin_nodes
+from edgedetr.graph.sampling_plugin import PLUGIN, plugin_nodes
 from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path, write_text
@@ -157,6 +157,11 @@ def _check_model(
     check_operators(model, path)
     check_static(model, spec, path)
     refuse_broken(model, path.name)
+    if options.version_compatible and plugin_nodes(model):
+        raise UsageError(
+            f"{path} has nodes of the plugin {PLUGIN}, which the library of one version brings; "
+            "leave out --version-compatible, or export with --deformable-attention gather"
+        )
     first = {v.name: v.type.tensor_type.shape.dim[0] for v in model.graph.input}[spec.input_name]
     if first.dim_value and options.batch:
         raise UsageError(f"{path} has a static batch of {first.dim_value}; leave out --batch")

@@ -10,7 +10,7 @@ import pytest
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine
 from edgedetr.graph.sampling_plugin import DOMAIN, PLUGIN, define_plugin
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 from edgedetr.runtime.spec import ModelSpec
 
@@ -202,6 +202,13 @@ def test_a_library_without_the_plugin_builds_nothing(tensorrt, sampling, tmp_pat
     with pytest.raises(ArtifactError, match=r"==10\.3\.0 has no plugin Multi.*1 of 1.* gather,"):
         export_engine(sampling, tmp_path / "net.engine")
     assert not (tmp_path / "net.engine").exists()
+
+
+def test_a_plugin_runs_with_no_later_version(tensorrt, sampling, tmp_path):
+    tensorrt().known_plugins = (PLUGIN,)
+    options = EngineOptions(version_compatible=True)
+    with pytest.raises(UsageError, match=r"nodes of the plugin Multi.*; leave out --version-comp"):
+        export_engine(sampling, tmp_path / "net.engine", options)
 
 
 def test_a_library_for_rtx_has_no_plugins(sampling, tmp_path):
