@@ -99,22 +99,25 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     targets = module.targets(trt, options)
     model = load_onnx(path)
     spec = _check_model(model, path, spec, options)
-    plugins = [label(node) for node in plugin_nodes(model)]
     claimed = _claimed(path, output)
     log = EngineLog()
     with postponed() as stops:
         try:
             build = EngineBuild(module, trt, path, log)
             build.check_ends(spec)
-            build.check_plugins(plugins)
+            build.check_plugins([label(node) for node in plugin_nodes(model)])
             precision = build.precision()
             check_claims(claimed, precision.macs, path.name)
             compiled = build.compile(options, stops, on_step)
             notes = (*_lost(compiled.layers, precision, claimed, path.name), *compiled.notes)
-            notes += _unlisted(compiled.layers, len(plugins))
         finally:
             write_text(output.with_name(output.name + ".log"), log.text())
-    made = (precision, compiled.layers, log.weights_mib(), (*_doubts(model), *notes))
+    made = (
+        precision,
+        compiled.layers,
+        log.weights_mib(),
+        (*_doubts(model, compiled.layers), *notes),
+    )
     report = EngineReport(version_of(trt), targets, *made)
     with atomic_path(output) as temporary:
         temporary.write_bytes(compiled.engine)
@@ -190,18 +193,16 @@ def _lost(
     ]
 
 
-def _unlisted(layers: EngineLayers | None, plugins: int) -> tuple[str, ...]:
-    """Note plugins of the network that the engine's own list of layers does not name."""
-    if layers is None or layers.plugins >= plugins:
-        return ()
-    return (
-        f"the engine lists {layers.plugins} of its {plugins} plugins; compare it on real frames: "
-        "edgedetr device check",
-    )
-
-
-def _doubts(model: onnx.ModelProto) -> list[str]:
-    return [f"{finding}; compare the engine on real frames" for finding in doubts(model)]
+def _doubts(model: onnx.ModelProto, layers: EngineLayers | None) -> list[str]:
+    """Note what TensorRT may break, and plugins that the engine's own list does not name."""
+    notes = [f"{finding}; compare the engine on real frames" for finding in doubts(model)]
+    plugins = len(plugin_nodes(model))
+    if layers is not None and layers.plugins < plugins:
+        notes.append(
+            f"the engine lists {layers.plugins} of its {plugins} plugins; compare it on real "
+            "frames: edgedetr device check"
+        )
+    return notes
 
 
 def _runner(report: EngineReport, options: EngineOptions) -> str:

@@ -80,11 +80,7 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     stats_path = None if stats_path is None else Path(stats_path)
     _check_output(output, [path, stats_path] if stats_path else [path])
     model = load_onnx(path)
-    if target == "openvino" and plugin_nodes(model):
-        raise UsageError(
-            f"{path} has nodes of TensorRT's plugin {PLUGIN}, which OpenVINO does not run; export "
-            "it with --deformable-attention gather"
-        )
+    _check_target(model, path, target)
     stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
     _check(model, path, stats, spec)
     rest = rest or rest_of(target)
@@ -112,6 +108,15 @@ def _check_output(output: Path, inputs: list[Path]) -> None:
     check_onnx_name(output)
     if is_same_file(output, *inputs):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
+
+
+def _check_target(model: onnx.ModelProto, path: Path, target: Target) -> None:
+    """Refuse a model that the target does not run in float either."""
+    if target == "openvino" and plugin_nodes(model):
+        raise UsageError(
+            f"{path} has nodes of TensorRT's plugin {PLUGIN}, which OpenVINO does not run; export "
+            "it with --deformable-attention gather"
+        )
 
 
 def _save(model: onnx.ModelProto, output: Path, spec: ModelSpec, target: Target) -> tuple[str, ...]:
