@@ -109,15 +109,11 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
             precision = build.precision()
             check_claims(claimed, precision.macs, path.name)
             compiled = build.compile(options, stops, on_step)
-            notes = (*_lost(compiled.layers, precision, claimed, path.name), *compiled.notes)
+            layers = compiled.layers
+            notes = (*_lost(layers, precision, claimed, path.name), *compiled.notes)
         finally:
             write_text(output.with_name(output.name + ".log"), log.text())
-    made = (
-        precision,
-        compiled.layers,
-        log.weights_mib(),
-        (*_doubts(model, compiled.layers), *notes),
-    )
+    made = (precision, layers, log.weights_mib(), (*_doubts(model, layers), *notes))
     report = EngineReport(version_of(trt), targets, *made)
     with atomic_path(output) as temporary:
         temporary.write_bytes(compiled.engine)
