@@ -108,15 +108,14 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
             build.check_plugins([label(node) for node in plugin_nodes(model)])
             precision = build.precision()
             check_claims(claimed, precision.macs, path.name)
-            compiled = build.compile(options, stops, on_step)
-            layers = compiled.layers
-            notes = (*_lost(layers, precision, claimed, path.name), *compiled.notes)
+            built = build.compile(options, stops, on_step)
+            notes = (*_lost(built.layers, precision, claimed, path.name), *built.notes)
         finally:
             write_text(output.with_name(output.name + ".log"), log.text())
-    made = (precision, layers, log.weights_mib(), (*_doubts(model, layers), *notes))
+    made = (precision, built.layers, log.weights_mib(), (*_doubts(model, built.layers), *notes))
     report = EngineReport(version_of(trt), targets, *made)
     with atomic_path(output) as temporary:
-        temporary.write_bytes(compiled.engine)
+        temporary.write_bytes(built.engine)
     write_manifest(
         output,
         kind="engine",
