@@ -99,8 +99,7 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     targets = module.targets(trt, options)
     model = load_onnx(path)
     spec = _check_model(model, path, spec, options)
-    claimed = _claimed(path, output)
-    log = EngineLog()
+    claimed, log = _claimed(path, output), EngineLog()
     with postponed() as stops:
         try:
             build = EngineBuild(module, trt, path, log)
