@@ -20,7 +20,7 @@ from edgedetr.runtime.printable import printable
 if TYPE_CHECKING:
     from edgedetr.export.transforms.deformable_attention import Form
 
-FORMS = ("gather", "gather_sum", "grid_sample", "discrete")
+FORMS = ("gather", "gather_sum", "grid_sample", "plugin", "discrete")
 
 EXPORT_FRAMES = 8
 """Images of a folder that an exported model is checked on."""
@@ -37,7 +37,7 @@ EXPORT_FRAMES = 8
     default="gather",
     show_default=True,
     help="How feature maps are sampled: Gather and a product, or Gather, Mul and Sum; GridSample "
-    "and RoiAlign; the nearest cell.",
+    "and RoiAlign; TensorRT's plugin; the nearest cell.",
 )
 @click.option(
     "--batch",
