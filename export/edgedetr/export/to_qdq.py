@@ -22,6 +22,7 @@ from edgedetr.graph.requirements import (
     check_static,
     spec_of,
 )
+from edgedetr.graph.sampling_plugin import PLUGIN, plugin_nodes
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path, is_same_file
 from edgedetr.runtime.manifest import versions_of, write_manifest
@@ -74,16 +75,15 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     Raises:
         ArtifactError: If a file is damaged, they do not belong together, or the model has free
             sizes or operators that ONNX does not define.
-        UsageError: If ``include`` or ``exclude`` name nothing, ``output`` does not end in
-            ``.onnx``, or the target cannot run the format.
+        UsageError: If an option names nothing, or what the target does not run.
         GateError: If TensorRT would break the graph.
     """
     path, output, rest = Path(path), Path(output), rest or rest_of(target)
     stats_path = Path(stats_path) if stats_path is not None else None
-    _check_format(path, stats_path, target, precision)
     parents = [path, stats_path] if stats_path else [path]
     _check_output(output, parents)
     model = load_onnx(path)
+    _check_target(model, path, stats_path, target, precision)
     stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
     _check(model, path, stats, spec)
     quantized = quantize(model, stats, include, exclude, target, precision)
@@ -120,10 +120,25 @@ def _options(
     return options | {"--precision": "" if precision == "int8" else precision, "--rest": rest}
 
 
-def _check_format(path: Path, stats_path: Path | None, target: Target, precision: EightBit) -> None:
+def _check_target(
+    model: onnx.ModelProto,
+    path: Path,
+    stats_path: Path | None,
+    target: Target,
+    precision: EightBit,
+) -> None:
+    """Refuse a model that the target does not run in float either, or not in FP8."""
+    if target == "openvino" and plugin_nodes(model):
+        raise UsageError(
+            f"{path} has nodes of TensorRT's plugin {PLUGIN}, which OpenVINO does not run; export "
+            "it with --deformable-attention gather"
+        )
+    if precision == "fp8":
+        _check_fp8(path, stats_path, target)
+
+
+def _check_fp8(path: Path, stats_path: Path | None, target: Target) -> None:
     """Refuse FP8 for a CPU, and of a model that was trained to round to INT8."""
-    if precision != "fp8":
-        return
     if target != "tensorrt":
         raise UsageError(
             f"--precision fp8 is for TensorRT on GPUs of compute capability {OLDEST_FP8} and "
