@@ -180,12 +180,12 @@ def _train(
     average = MovingAverage(student.network, rates.ema_decay, rates.ema_warmup_steps)
     processes.place(trainee, average, *(m.network for m in (teacher, foundation) if m))
     set_up(student.network, teacher.network if teacher else None, sections.step)
-    prepared, optimizer = processes.prepared(trainee, optimizer)
 
     seen = asked.spec if asked else None
     report_inputs(student.spec, seen)
     loader = training_loader(sampling, sections.loop, train_split, student.spec, seen, loading)
     fit_adapters(trainee, first_batches(loader.data, batch_size, device))
+    prepared, optimizer = processes.prepared(trainee, optimizer)
     store = open_cache(taught.cache, sampling, student.spec, asked, identity.sources)
     read_answers(store, trainee, loader, epochs, processes)
     page = RunPage(out, record.settings, record.command, epochs * len(loader))

@@ -185,9 +185,11 @@ class TrainingLoop:
         if memory is not None and memory.store is not None:
             self.processes.every_of(memory.flush)  # a state comes with the answers it was made of
 
+        tensors = self.state.tensors()
+
         def write() -> None:
             keep_older_states(self.out, self.schedule.keep_states - 1)
-            self.state.save(self.state_path, done)
+            self.state.save(self.state_path, done, tensors)
 
         self.processes.from_main(write)
 
@@ -259,6 +261,7 @@ class TrainingLoop:
         return metrics
 
     def _measure(self) -> dict[str, float]:
+        self.state.average.gather()
         try:
             return self.evaluate(self.averaged, self.validation)
         except NotFiniteError as error:

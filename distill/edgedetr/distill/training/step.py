@@ -99,7 +99,7 @@ class TrainingStep:
             values.append(found)
         scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = self.processes.accelerator.clip_grad_norm_(parameters, self.rates.clip_norm)
+        norm = self.processes.clipped(parameters, self.rates.clip_norm)
         terms = self._checked(names, values, norm)
         scaler.step(optimizer)
         scaler.update()
