@@ -44,6 +44,7 @@ SCALES = (0.67, 1.0, 1.34)
 MEASURES = (
     "distill/edgedetr/distill/augmentations",
     "distill/edgedetr/distill/picture.py",
+    "distill/edgedetr/distill/pixel_changes.py",
     "distill/edgedetr/distill/training/augment.py",
     "distill/edgedetr/distill/training/training_inputs.py",
 )
