@@ -97,17 +97,11 @@ def main(rounds: int, steps: int, only: str, out: Path) -> None:
         "compiles": _compiles(),
     }
     write_result(out, report, MEASURES)
-    print(table(report))
-
-
-def table(report: Mapping[str, Any]) -> str:
-    """Return the figures as rows of a table in Markdown."""
-    head = ["| option | steps a second | over the plain run | peak memory |", "|---|---|---|---|"]
-    rows = [
-        f"| {name} | {row['steps_a_second']:.2f} | {row['gain']:.2f} | {row['peak_mib']:.0f} MiB |"
-        for name, row in report["options"].items()
-    ]
-    return "\n".join([*head, *rows])
+    for name, row in report["options"].items():
+        print(
+            f"{name:20}{row['steps_a_second']:7.2f} steps/s {row['gain']:6.2f} times the plain run "
+            f"{row['peak_mib']:8.0f} MiB"
+        )
 
 
 def _summary(
