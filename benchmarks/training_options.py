@@ -90,14 +90,15 @@ def main(rounds: int, steps: int, only: str, out: Path) -> None:
             for name in names:
                 place = Path(folder) / f"{name} {round_}"
                 found[name].append(_run(name, Path(folder) / "data", place, steps))
+    options = {name: _summary(rows, found[PLAIN]) for name, rows in found.items()}
     report = {
-        "options": {name: _summary(rows, found[PLAIN]) for name, rows in found.items()},
+        "options": options,
         "rounds": rounds,
         "steps": steps,
         "compiles": _compiles(),
     }
     write_result(out, report, MEASURES)
-    for name, row in report["options"].items():
+    for name, row in options.items():
         print(
             f"{name:20}{row['steps_a_second']:7.2f} steps/s {row['gain']:6.2f} times the plain run "
             f"{row['peak_mib']:8.0f} MiB"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torchvision.transforms import v2
@@ -10,7 +12,7 @@ from torchvision.transforms.v2 import functional
 from edgedetr.distill.pixel_changes import PHOTOMETRIC, Cut, Distort, Mirror, Resize
 
 HW = (48, 80)
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "brightness": None,
     "contrast": None,
     "contrast_first": False,

@@ -202,8 +202,8 @@ def _blended(
 
 
 def _grey(x: Tensor) -> Tensor:
-    red, green, blue = x.split(1, 1)
-    return (red * _GREY[0] + green * _GREY[1] + blue * _GREY[2]).floor()
+    red, green, blue = x.unbind(1)
+    return (red * _GREY[0] + green * _GREY[1] + blue * _GREY[2]).floor()[:, None]
 
 
 def _mean_grey(x: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ def transfers(monkeypatch):
 
 
 def test_what_waits_comes_with_the_next_read_in_its_order(transfers):
-    given, reads = [], DeviceReads()
+    given: list[list[float]] = []
+    reads = DeviceReads()
     costs = torch.arange(6.0).reshape(2, 3)
     with reads_together(reads):
         read_later(torch.tensor([7.0, 8.0]), lambda some: given.append(some.tolist()))
@@ -36,7 +37,8 @@ def test_what_waits_comes_with_the_next_read_in_its_order(transfers):
 
 
 def test_the_rest_is_read_by_itself_and_once(transfers):
-    given, reads = [], DeviceReads()
+    given: list[float] = []
+    reads = DeviceReads()
     reads.later(torch.tensor([1.0]), given.extend)
     reads.rest()
     reads.rest()
@@ -46,7 +48,7 @@ def test_the_rest_is_read_by_itself_and_once(transfers):
 
 
 def test_outside_of_a_step_nothing_waits():
-    given = []
+    given: list[float] = []
     read_later(torch.tensor([3.0]), given.extend)
     assert given == [3.0]
     assert read(torch.ones(2)).tolist() == [1.0, 1.0]

@@ -182,7 +182,7 @@ def test_weights_that_no_process_used_have_no_gradient():
     for weight, gradient in zip(weights, ([0.0, -3.0], [0.0, 0.0], [0.0, 0.0]), strict=True):
         weight.grad = torch.tensor(gradient)
 
-    forget_unused(weights, _OtherProcess())
+    forget_unused(weights, _OtherProcess())  # type: ignore[arg-type]
 
     assert [weight.grad is None for weight in weights] == [False, True, False]
 
@@ -191,7 +191,9 @@ def test_nothing_is_split_unless_accelerate_is_told_so(split):
     split(uses=False)
     assert fsdp_plugin() is None
     split(uses=True)
-    assert fsdp_plugin().fsdp_version == 2
+    plugin = fsdp_plugin()
+    assert plugin is not None
+    assert plugin.fsdp_version == 2
 
 
 @pytest.mark.parametrize(

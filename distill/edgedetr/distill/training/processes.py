@@ -172,6 +172,8 @@ def processes_of_run() -> Iterator[Processes]:
         raise _split(accelerator.distributed_type.value)
     share = Share(accelerator.process_index, accelerator.num_processes)
     if share.count == 1:
+        if accelerator.distributed_type == DistributedType.FSDP:
+            raise UsageError("FSDP splits weights over processes, and this is the only one")
         yield Processes(accelerator, share)
         return
     host = _group("gloo")

@@ -8,12 +8,12 @@ function gives back what it is given.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import FullyShardedDataParallelPlugin
 from accelerate.utils import DistributedType
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from edgedetr.runtime.errors import UsageError
@@ -64,14 +64,17 @@ def shard_on_cpus(accelerator: Accelerator, plugin: FullyShardedDataParallelPlug
         accelerator.state.fsdp_plugin = plugin
 
 
-def reduce_unused(trainee: nn.Module) -> None:
+def reduce_unused(trainee: Any) -> None:  # noqa: ANN401 - a class that FSDP makes up
     """Let weights that a process does not use in a step count as 0 there.
 
     Raises:
         UsageError: If this torch cannot do so.
     """
     if not hasattr(trainee, "set_reduce_scatter_unused_params"):
-        raise UsageError(f"FSDP needs torch 2.13 or later, and this is {torch.__version__}")
+        raise UsageError(
+            f"torch {torch.__version__} cannot leave weights unused under FSDP "
+            "(set_reduce_scatter_unused_params): install a later one, or train without FSDP"
+        )
     trainee.set_reduce_scatter_unused_params(True)
 
 
