@@ -57,7 +57,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "augment_on_device": {},
     "2 threads": {},
     "2 processes": {},
-    "2 processes, FSDP": {},
+    "2 processes with FSDP": {},
 }
 """The settings of `StepConfig` in each run; what else an option is, `_arm` knows by its name."""
 
