@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgedetr.calib.frames import frames_sha256
+from edgedetr.calib.stats import read_stats
 from edgedetr.export.search import int8_choice, int8_coverage
 from edgedetr.export.search.coverage_record import coverage_path, read_coverage
 from edgedetr.export.search.int8_choice import Request, choose_coverage
@@ -78,6 +81,22 @@ def test_int8_that_is_not_worth_it_is_refused(
     assert "wanted at least 20%" in err
     assert not output.exists()
     assert not read_coverage(coverage_path(output)).is_worth_it
+
+
+def test_without_splits_ap_is_of_frames_that_calibration_has_not_seen(
+    grey_onnx: Path, kitti: Path, write_grey_stats: Callable[..., Path], tmp_path: Path
+) -> None:
+    for listing in (kitti / "ImageSets").iterdir():
+        listing.unlink()
+    stats = write_grey_stats()
+    seen = frames_sha256([kitti / "training" / "image_2" / "000000.png"])
+    replace(read_stats(stats), frames_sha256=seen).write(stats)
+    output = tmp_path / "x.onnx"
+    choose_coverage(grey_onnx, stats, output, Request(kitti, 9, 0.5))
+    assert read_coverage(coverage_path(output)).frames == 3
+    replace(read_stats(stats), frames_sha256="0").write(stats)
+    choose_coverage(grey_onnx, stats, output, Request(kitti, 9, 0.5))
+    assert read_coverage(coverage_path(output)).frames == 4
 
 
 @pytest.mark.parametrize(

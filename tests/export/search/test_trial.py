@@ -10,6 +10,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from edgedetr.distill.dataset_conversion import convert
+from edgedetr.distill.dataset_shards import write_shards
 from edgedetr.export.search.trial import (
     NothingToCompareError,
     Trial,
@@ -40,6 +42,40 @@ def test_frames_are_preprocessed_once_and_removed(
         assert trial.effect(onnx.load(grey_onnx), "again").ap_drop == 0
     with pytest.raises(DataError):
         unlabelled_scenes(kitti / "nowhere")
+
+
+@pytest.mark.parametrize("kind", ["bdd100k", "coco", "nuimages", "shards", "voc", "yolo"])
+def test_labels_of_every_format_give_the_same_ap(
+    kind: str, grey_onnx: Path, grey_kitti: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Of two cars on grey 127 and 126 one is found: COCO's AP is 51 of 101."""
+    kitti, root = grey_kitti(1, 2), tmp_path / kind
+    dark = np.full((32, 64, 3), 126, np.uint8)
+    cv2.imwrite(str(kitti / "training" / "image_2" / "000002.png"), dark)
+    label = kitti / "training" / "label_2" / "000000.txt"
+    car = label.read_text("utf-8")
+    every = "".join(car.replace("Car", name) for name in SPEC.class_names)
+    label.write_text(every, encoding="utf-8")  # or these formats would not know the classes
+    if kind == "shards":
+        write_shards(kitti, root, None, 1 << 20)
+    else:
+        convert(kitti, root, kind)
+    scenes = labelled_scenes(root, SPEC.class_names)
+    assert [truth.boxes.tolist() for truth in scenes.truths or ()] == [[[16, 8, 48, 24]]] * 2
+    with Trial(onnx.load(grey_onnx), SPEC, scenes) as trial:
+        assert trial.ap == pytest.approx(100)
+        assert trial.effect(blind_in(grey_onnx, 126), "blind").ap == pytest.approx(100 * 51 / 101)
+
+
+def test_all_frames_are_labelled_scenes_where_there_are_no_splits(
+    grey_kitti: Callable[..., Path],
+) -> None:
+    root = grey_kitti(1, 2)
+    for listing in (root / "ImageSets").iterdir():
+        listing.unlink()
+    found = labelled_scenes(root, SPEC.class_names)
+    assert [image.stem for image in found.images] == ["000000", "000001", "000002"]
+    assert len(found.truths or ()) == 3
 
 
 def blind_in(grey_onnx: Path, grey: int) -> onnx.ModelProto:

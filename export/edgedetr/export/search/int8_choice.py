@@ -14,7 +14,13 @@ from edgedetr.export.search.held_out import check_enough, held_out, unlike_range
 from edgedetr.export.search.int8_coverage import WORTH, Coverage, find_coverage
 from edgedetr.export.search.sensitivity import Sensitivity, patterns
 from edgedetr.export.search.speed import Timer, library_of
-from edgedetr.export.search.trial import NothingToCompareError, Scenes, Trial, labelled_scenes
+from edgedetr.export.search.trial import (
+    NothingToCompareError,
+    Scenes,
+    Trial,
+    has_validation,
+    labelled_scenes,
+)
 from edgedetr.export.transforms.quantize import Rest, quantize, with_rest
 from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.export.verify.lost_share import FIRST_LOOK
@@ -44,8 +50,9 @@ class Request:
     """Frames and limit of a search.
 
     Attributes:
-        data: A data set. A drop of AP is measured on its validation split, lost detections on
-            frames of its training split that calibration did not use. None for a ``folder``.
+        data: A data set of any format. A drop of AP is measured on its validation split, lost
+            detections on frames of its training split that calibration did not use; where there are
+            no splits, both on such frames of all. None for a ``folder``.
         frames: How many frames at most, evenly spread.
         max_ap_drop: The limit, in points of AP from 0 to 100; None for one of lost detections.
         rest: The precision of the rest.
@@ -209,8 +216,7 @@ def _default(
 def _scenes(request: Request, stats: CalibrationStats) -> Scenes:
     """Choose the frames to measure on."""
     if request.max_ap_drop is not None and request.data:
-        scenes = labelled_scenes(request.data, stats.spec.class_names, request.kind)
-        return scenes.spread(request.frames)
+        return _labelled(request.data, request.kind, stats).spread(request.frames)
     source = request.data or request.folder
     if source is None:
         raise UsageError("give either --data ROOT or --images DIR")
@@ -220,6 +226,14 @@ def _scenes(request: Request, stats: CalibrationStats) -> Scenes:
     seen = set(choose_frames(every, stats.frames))
     unseen = [image for image in every if image not in seen]
     return Scenes(tuple(unseen if len(unseen) >= FIRST_LOOK else every)).spread(request.frames)
+
+
+def _labelled(root: Path, kind: str | None, stats: CalibrationStats) -> Scenes:
+    """Open labelled frames that calibration did not use: the validation split, or of all."""
+    scenes = labelled_scenes(root, stats.spec.class_names, kind)
+    if has_validation(root, kind):
+        return scenes
+    return scenes.among(held_out(training_images(root, kind), stats, root))
 
 
 @dataclass(frozen=True)

@@ -189,8 +189,8 @@ def sensitivity(  # noqa: PLR0913 - what is measured, and on which frames
         frames: How many of them at most, evenly spread.
         stats_path: The model's ranges; collected from `CALIBRATION` frames when None.
         spec: The contract of a model that carries none.
-        labelled: Whether ``source`` is a data set, whose validation split is used, and not a folder
-            of images.
+        labelled: Whether ``source`` is a data set, whose validation split is used, or all of it
+            where it has none, and not a folder of images.
         kind: The format of the data set; None recognises it.
 
     Raises:
