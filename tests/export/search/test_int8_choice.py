@@ -99,6 +99,22 @@ def test_without_splits_ap_is_of_frames_that_calibration_has_not_seen(
     assert read_coverage(coverage_path(output)).frames == 4
 
 
+def test_one_frame_bounds_no_drop_of_ap(
+    grey_onnx: Path, kitti: Path, write_grey_stats: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"1 labelled frame cannot .* give at least 1 more"):
+        choose_coverage(grey_onnx, write_grey_stats(), tmp_path / "x.onnx", Request(kitti, 1, 0.5))
+
+
+def test_ranges_that_differ_from_calibration_are_named_beside_a_drop_of_ap(
+    grey_onnx: Path, kitti: Path, write_grey_stats: Callable[..., Path], tmp_path: Path
+) -> None:
+    stats = write_grey_stats("encoder/fpn")  # its range is a thousand times too wide
+    found = choose_coverage(grey_onnx, stats, tmp_path / "x.onnx", Request(kitti, 3, 0.5))
+    assert found.lines[0].startswith("Warning: the largest values of 1 activation in held-out")
+    assert "b 0.498 (498); calibrate on frames like these" in found.lines[0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -22,12 +22,13 @@ from edgedetr.export.search.trial import (
     labelled_scenes,
 )
 from edgedetr.export.transforms.quantize import Rest, quantize, with_rest
+from edgedetr.export.verify.figures import counted
 from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.export.verify.lost_share import FIRST_LOOK
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.model_file import load_onnx
-from edgedetr.runtime.errors import GateError, UsageError
+from edgedetr.runtime.errors import DataError, GateError, UsageError
 from edgedetr.runtime.images import list_images
 from edgedetr.runtime.manifest import manifest_path
 
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     from edgedetr.calib.stats import CalibrationStats
     from edgedetr.calib.targets import Target
     from edgedetr.export.verify.limits import Limits
+
+
+LEAST_FOR_AP = 2
+"""Frames without which nothing is known of how AP differs from some to others."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,7 @@ def choose_coverage(
             if default is not None:
                 coverage_path(output).unlink(missing_ok=True)
                 return default
-            if request.limits:
-                check_enough(trial, request.limits)
+            _check_enough(trial, request)
             found = find_coverage(
                 model,
                 stats,
@@ -150,7 +154,7 @@ def choose_coverage(
             raise
         record.write_nothing(str(error))
         raise GateError(f"{path} was not quantized: {error}") from error
-    unlike = unlike_ranges(model, stats, scenes.images) if request.limits else []
+    unlike = [] if request.is_gate else unlike_ranges(model, stats, scenes.images)
     return record.write(found, model, tuple(unlike))
 
 
@@ -211,6 +215,17 @@ def _default(
         return Chosen()
     speed = timer.speed(made)
     return Chosen(lines=(speed.describe(),)) if speed.is_enough else None
+
+
+def _check_enough(trial: Trial, request: Request) -> None:
+    """Refuse frames that could prove no limit of one's own."""
+    if request.limits:
+        check_enough(trial, request.limits)
+    if request.max_ap_drop is not None and len(trial) < LEAST_FOR_AP:
+        raise DataError(
+            f"{counted(len(trial), 'labelled frame')} cannot bound a drop of AP, which differs "
+            f"from frame to frame; give at least {LEAST_FOR_AP - len(trial)} more"
+        )
 
 
 def _scenes(request: Request, stats: CalibrationStats) -> Scenes:
