@@ -6,8 +6,9 @@ Writes ``benchmarks/results/calibration_memory.json``. The model is the smallest
 weights, the frames are coloured noise; each run is a process of its own, so that one peak cannot
 hide another. Calibration includes bias correction, here on every frame, and not only on its usual
 64. The search measures each block and some sets of them as ``edgedetr export qdq`` does, with
-limits without labels, in a small size, because it runs the model dozens of times on each frame. Beside it runs ONNX Runtime's percentile calibrator over the same convolutions' inputs
-and outputs; it keeps every activation until the end, so that a few frames must do.
+limits without labels, in a small size, because it runs the model dozens of times on each frame.
+Beside it runs ONNX Runtime's percentile calibrator over the same convolutions' inputs and outputs;
+it keeps every activation until the end, so that a few frames must do.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ def mean_shifts(
     Returns:
         Scheme to the result of each layer to what its channels lack in the mean.
     """
-    simulations = [_Simulation(model, ranges, target) for target in ("tensorrt", "openvino")]
+    targets: tuple[Target, ...] = ("tensorrt", "openvino", "onnxruntime")
+    simulations = [_Simulation(model, ranges, target) for target in targets]
     wanted = {name: rank for s in simulations for name, rank in s.layers.items()}
     if not wanted:
         return {}

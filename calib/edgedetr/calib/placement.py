@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import onnx
 
-from edgedetr.graph.wiring import Wiring, label, parameters
+from edgedetr.graph.wiring import LAYERS, Wiring, label, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +43,9 @@ ATTENTION = re.compile(r"attn|attention")
 MEMORY_SCOPES = re.compile(r"(^|/)encoder/.*attn|(encoder_attn|cross_attn)/value_proj")
 """Scopes of attention's linear layers that read what the encoder makes, a row for each place of the
 image, and not queries."""
+
+GATHERING_SCOPES = re.compile(r"encoder_attn|cross_attn")
+"""Scopes of deformable attention, which gathers rows of the image at places that queries choose."""
 
 FLOAT_SCOPES = re.compile(
     r"decoder|attn|attention|_head|(^|/)(head|rpn)/|class_embed|bbox_embed|enc_output|position|/pos_"
@@ -122,7 +125,9 @@ def default_points(eligible: Iterable[Point], target: Target = "tensorrt") -> li
 def concat_inputs(wiring: Wiring, tensor: str) -> tuple[str, ...]:
     """Return the activations that a Concat joins into ``tensor``; empty where another node made it.
 
-    In INT8 they and the joined tensor share one scale, so that nothing is computed to join them.
+    In INT8 they and the joined tensor share one scale, so that nothing is computed to join them. In
+    OpenVINO, which is no slower so, only the joined tensor is rounded, and what reads a part alone
+    keeps a finer scale.
     """
     node = wiring.nodes[wiring.producer[tensor]] if tensor in wiring.producer else None
     if node is None or node.op_type != "Concat":
@@ -166,17 +171,58 @@ def fused_results(wiring: Wiring, convolutions: Iterable[Point]) -> list[str]:
     return [name for name in dict.fromkeys(found) if wiring.readers.get(name)]
 
 
+def gathered_rows(wiring: Wiring, chosen: Iterable[Point] | None = None) -> dict[str, list[int]]:
+    """Find the rows of the image's features that deformable attention gathers.
+
+    In uint8 they are a quarter of the bytes, and gathering takes a CPU as long as many
+    convolutions: it jumps through memory.
+
+    Args:
+        wiring: The graph.
+        chosen: The INT8 layers; only rows that these make count. None counts all.
+
+    Returns:
+        The tensor of rows to the indices of the Gather nodes that read it.
+    """
+    of_queries = wiring.downstream(QUERY_CHOICE)
+    inside = None if chosen is None else {point.index for point in chosen}
+    found: dict[str, list[int]] = {}
+    for index, node in enumerate(wiring.nodes):
+        if node.op_type != "Gather" or not GATHERING_SCOPES.search(label(node)):
+            continue
+        rows, places = (wiring.producer.get(name, -1) for name in node.input)
+        if rows < 0 or rows in of_queries or places not in of_queries:
+            continue
+        if inside is None or _layers_behind(wiring, node.input[0]) <= inside:
+            found.setdefault(node.input[0], []).append(index)
+    return found
+
+
 def calibration_tensors(model: onnx.ModelProto) -> list[str]:
     """Name the activations whose range INT8 may need for any target, in the order of the graph."""
     wiring = Wiring(model.graph)
     usable = list(dict.fromkeys([*points(wiring), *points(wiring, "openvino")]))
-    names = fused_results(wiring, usable)
+    names = [*fused_results(wiring, usable), *gathered_rows(wiring)]
     for point in usable:
         names += [*concat_inputs(wiring, point.tensor), point.tensor]
     for index in residuals(wiring, usable):
         names += wiring.nodes[index].input
     order = {name: i for i, name in enumerate([*wiring.inputs, *wiring.producer])}
     return sorted(set(names), key=lambda name: order[name])
+
+
+def _layers_behind(wiring: Wiring, tensor: str) -> set[int]:
+    """Return the indices of the layers whose results a tensor is made of; -1 is none of them."""
+    found, left, seen = set(), [tensor], {tensor}
+    while left:
+        index = wiring.producer.get(left.pop(), -1)
+        if index < 0 or wiring.nodes[index].op_type in LAYERS:
+            found.add(index)
+            continue
+        new = {n for n in wiring.nodes[index].input if n not in wiring.constants} - seen
+        seen |= new
+        left += sorted(new)
+    return found
 
 
 def _may_be(kind: str, scope: str, in_decoder: bool, target: Target) -> bool:

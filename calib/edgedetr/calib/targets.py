@@ -9,10 +9,15 @@ Target = Literal["tensorrt", "openvino", "onnxruntime"]
 
 TARGETS: tuple[str, ...] = get_args(Target)
 
-Scheme = Literal["int8", "uint8"]
-"""The type of rounded activations."""
+Scheme = Literal["int8", "uint8", "uint8_inputs"]
+"""The type of rounded activations; where only what a layer reads is rounded, that, too."""
 
 
 def scheme_of(target: Target) -> Scheme:
-    """Return the type to which activations are rounded for a target."""
-    return "int8" if target == "tensorrt" else "uint8"
+    """Return how activations are rounded for a target; see `edgedetr.calib.rounding`."""
+    schemes: dict[Target, Scheme] = {
+        "tensorrt": "int8",
+        "onnxruntime": "uint8",
+        "openvino": "uint8_inputs",
+    }
+    return schemes[target]

@@ -35,7 +35,7 @@ from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.printable import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -121,7 +121,7 @@ def quantize(
     chosen = _choose(points(wiring, target), include, exclude, target)
     maker = NodeMaker(quantized.graph)
     plan = roundings(wiring, chosen, stats.ranges, target)
-    added = shift_biases(wiring, chosen, stats.shifts.get(scheme_of(target), {}), maker)
+    added = shift_biases(wiring, chosen, _shifts(stats, target), maker)
     pairs = {}
     for name, rounding in plan.items():
         pairs[name] = maker.pair(name, rounding.grid)
@@ -163,6 +163,18 @@ def with_rest(
         return quantized, None
     raised = raise_opset(quantized, TYPED_OPSET)
     return halve(raised, stats.spec, frames, stats.magnitudes)
+
+
+def _shifts(stats: CalibrationStats, target: Target) -> Mapping[str, Sequence[float]]:
+    """Return what calibration corrects for a target; those of another would make it worse."""
+    scheme = scheme_of(target)
+    if stats.shifts and scheme not in stats.shifts:
+        raise ArtifactError(
+            f"the calibration is of an earlier version and corrects nothing for {target}; run: "
+            "edgedetr calib collect"
+        )
+    found: Mapping[str, Sequence[float]] = stats.shifts.get(scheme, {})
+    return found
 
 
 def _check_float(model: onnx.ModelProto) -> None:
