@@ -21,7 +21,7 @@ from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_frames
 from edgedetr.runtime.machine import machine_facts, package_versions
 from edgedetr.runtime.pacing import constant_stream, old_objects_kept, single_stream
-from edgedetr.runtime.package.reader import MANIFEST
+from edgedetr.runtime.package.format import MANIFEST
 
 if TYPE_CHECKING:
     import os

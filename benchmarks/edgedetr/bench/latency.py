@@ -17,7 +17,7 @@ from edgedetr.runtime.files import sha256
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.inference.opening import open_model
 from edgedetr.runtime.machine import machine_facts, package_versions
-from edgedetr.runtime.package.reader import MANIFEST
+from edgedetr.runtime.package.format import MANIFEST
 from edgedetr.runtime.timing import Latency, latency_from_samples
 from edgedetr.runtime.types import Frame
 

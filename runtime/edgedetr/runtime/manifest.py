@@ -1,6 +1,6 @@
 """The manifest of an artifact: its kind, its origin, and the hashes that link it to its parents.
 
-A package has a manifest of its own: `edgedetr.runtime.package.reader.PackageManifest`.
+A package has a manifest of its own: `edgedetr.runtime.package.format.PackageManifest`.
 """
 
 from __future__ import annotations

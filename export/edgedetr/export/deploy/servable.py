@@ -15,7 +15,8 @@ from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.manifest import manifest_from_json, manifest_path
 
 if TYPE_CHECKING:
-    from edgedetr.runtime.package.reader import Package, PackedModel
+    from edgedetr.runtime.package.format import PackedModel
+    from edgedetr.runtime.package.reader import Package
     from edgedetr.runtime.spec import ModelSpec
 
 DYNAMIC = -1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgedetr.export.package.facts import DataSet, Figure, PackageFacts
-    from edgedetr.runtime.package.reader import PackedModel
+    from edgedetr.runtime.package.format import PackedModel
 
 Json = dict[str, Any]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgedetr.runtime.manifest import Manifest
-    from edgedetr.runtime.package.reader import Precision
+    from edgedetr.runtime.package.format import Precision
     from edgedetr.runtime.spec import ModelSpec
 
 _TYPES = onnx.TensorProto

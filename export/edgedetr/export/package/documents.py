@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from edgedetr.runtime.package.reader import PackageManifest
+    from edgedetr.runtime.package.format import PackageManifest
 
 BILL_OF_MATERIALS = "documents/bom.cdx.json"
 """CycloneDX, see `edgedetr.export.package.bill_of_materials`."""

@@ -12,7 +12,7 @@ from edgedetr.export.package.gates import CALIBRATION, CalibrationDigest
 from edgedetr.export.package.report_record import ACCURACY
 from edgedetr.graph.checksum import joined_sha256
 from edgedetr.runtime.manifest import manifest_from_json, manifest_path
-from edgedetr.runtime.package.reader import SPEC
+from edgedetr.runtime.package.format import SPEC
 from edgedetr.runtime.settings import settings_from_dict
 from edgedetr.runtime.spec import spec_from_json
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgedetr.runtime.manifest import Manifest
-    from edgedetr.runtime.package.reader import PackageManifest, PackedModel
+    from edgedetr.runtime.package.format import PackageManifest, PackedModel
     from edgedetr.runtime.spec import ModelSpec
 
 LICENSES = "licenses/"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedetr.export.package.candidate import Candidate
-    from edgedetr.runtime.package.reader import Precision
+    from edgedetr.runtime.package.format import Precision
     from edgedetr.runtime.types import Detections
 
 GOLDEN_DETECTIONS = 20

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgedetr.export.package.chain import Start
     from edgedetr.export.package.device_checks import DeviceProof
     from edgedetr.export.verify.record import VerifyRecord
-    from edgedetr.runtime.package.reader import Precision
+    from edgedetr.runtime.package.format import Precision
 
 Required = Literal["accuracy", "checkpoint", "device", "engine"]
 

@@ -1,6 +1,6 @@
 """Write the signed package that ships: models, their golden detections, the proof of their gates.
 
-What is inside is described in `edgedetr.runtime.package.reader`, which opens it in the vehicle.
+What is inside is described in `edgedetr.runtime.package.format`; `reader` beside that opens it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.files import atomic_path, is_same_file, sha256, unfinished_folder
 from edgedetr.runtime.manifest import manifest_path, versions_of
 from edgedetr.runtime.package.archive import TAR_END, check_name, padding, tar_header
-from edgedetr.runtime.package.private_key import load_private_key
-from edgedetr.runtime.package.reader import (
+from edgedetr.runtime.package.format import (
     FORMAT,
     FRAME,
     GOLDEN,
@@ -48,9 +47,9 @@ from edgedetr.runtime.package.reader import (
     PackageManifest,
     PackedFile,
     PackedModel,
-    ppm_header,
-    read_package,
 )
+from edgedetr.runtime.package.private_key import load_private_key
+from edgedetr.runtime.package.reader import ppm_header, read_package
 from edgedetr.runtime.package.signing import fingerprint
 from edgedetr.runtime.self_test import check_inputs, golden_frame
 

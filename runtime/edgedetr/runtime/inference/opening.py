@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from edgedetr.runtime.package.reader import Package, PackedModel
+    from edgedetr.runtime.package.format import PackedModel
+    from edgedetr.runtime.package.reader import Package
     from edgedetr.runtime.session import Session
     from edgedetr.runtime.spec import ModelSpec
 
