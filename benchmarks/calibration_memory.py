@@ -102,7 +102,8 @@ def measure_ours(
 
 def growth(runs: list[dict[str, Any]]) -> float:
     """Return how many times more memory the last run took than the first."""
-    return round(runs[-1]["peak_mib"] / runs[0]["peak_mib"], 4)
+    first, *_, last = (float(run["peak_mib"]) for run in runs)
+    return round(last / first, 4)
 
 
 @main.command()

@@ -40,6 +40,10 @@ NEVER_SCOPES = re.compile(
 ATTENTION = re.compile(r"attn|attention")
 """Scopes of attention, whose linear layers TensorRT fuses with it only where they are float."""
 
+INPUT_SCOPES = re.compile(r"decoder_input_proj")
+"""Scopes of convolutions that bring the encoder's features to the decoder's width: they compute all
+that the choice of queries sees, but choose nothing."""
+
 MEMORY_SCOPES = re.compile(r"(^|/)encoder/.*attn|(encoder_attn|cross_attn)/value_proj")
 """Scopes of attention's linear layers that read what the encoder makes, a row for each place of the
 image, and not queries."""
@@ -68,7 +72,7 @@ class Point:
         weight: Its weight input, by the name under which the node knows it.
         is_first: No other convolution comes before it: it reads the image itself.
         has_kernel: Whether TensorRT has a good INT8 kernel for it.
-        is_delicate: It lies in the decoder, or for TensorRT in attention.
+        is_delicate: It lies in the decoder or before it, or for TensorRT in attention.
     """
 
     index: int
@@ -85,8 +89,9 @@ def points(wiring: Wiring, target: Target = "tensorrt") -> list[Point]:
     """Find the convolutions and linear layers that can run in INT8, in the order of the graph.
 
     They have constant float32 weights, depend neither on a `QUERY_CHOICE` operator nor on a layer
-    of the `DECODER`, and are in none of the `FLOAT_SCOPES`. Delicate linear layers count as well:
-    those of decoder layers, and for CPUs those of attention, but in the `NEVER_SCOPES`.
+    of the `DECODER`, and are in none of the `FLOAT_SCOPES`. Delicate layers count as well: linear
+    ones of decoder layers, and for CPUs those of attention, but in the `NEVER_SCOPES`, and the
+    convolutions of `INPUT_SCOPES`.
     """
     kinds = {index: _kind(node, wiring) for index, node in enumerate(wiring.nodes)}
     scopes = {index: _scope(index, kind, wiring) for index, kind in kinds.items() if kind}
@@ -118,7 +123,8 @@ def default_points(eligible: Iterable[Point], target: Target = "tensorrt") -> li
     whose values lie far from all others, which a range of least squared error clips.
     """
     if target == "tensorrt":
-        return [p for p in eligible if p.kind == "conv" and not p.is_first and p.has_kernel]
+        convolutions = (p for p in eligible if p.kind == "conv" and not p.is_delicate)
+        return [p for p in convolutions if not p.is_first and p.has_kernel]
     return [p for p in eligible if not (p.is_first or p.is_delicate)]
 
 
@@ -230,8 +236,10 @@ def _may_be(kind: str, scope: str, in_decoder: bool, target: Target) -> bool:
 
     What depends on a layer of the decoder and has no scope in it is a head.
     """
+    if kind == "conv":
+        return not in_decoder and INPUT_SCOPES.search(scope) is not None
     is_head = in_decoder and not DECODER.search(scope)
-    if kind != "linear" or is_head or NEVER_SCOPES.search(scope):
+    if is_head or NEVER_SCOPES.search(scope):
         return False
     return target != "tensorrt" or not ATTENTION.search(scope)
 
