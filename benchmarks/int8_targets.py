@@ -6,8 +6,9 @@
 Writes ``benchmarks/results/int8_targets.json``. The foreign model's images are dealt into two
 halves, and each half is measured, as it is and in four light variations, with models calibrated on
 the other. The demo's student is calibrated on its training frames four times, each time on others,
-and measured on frames of another seed, also with its decoder's linear layers in INT8. Graphs run with every Q/DQ pair as it is written; beside
-each stands the same graph without bias correction. Speed is in ``int8_latency.py``.
+and measured on frames of another seed, also with its decoder's linear layers in INT8. Graphs run
+with every Q/DQ pair as it is written; beside each stands the same graph without bias correction.
+Speed is in ``int8_latency.py``.
 """
 
 from __future__ import annotations
