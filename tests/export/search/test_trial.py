@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -152,6 +153,10 @@ def test_the_share_of_lost_detections_needs_no_labels(grey_onnx: Path, six_frame
     assert (effect.ap, effect.ap_drop, effect.ap_drop_high) == (None, None, None)
     assert (share.frames, share.lost, share.compared) == (7, 1, 7)
     assert share.verdict(0.1) == "undecided"
+    light = effect.without_pairs(INT8_LIMITS)
+    assert (light.pairs, light.share(INT8_LIMITS), light.figures) == ((), share, effect.figures)
+    with pytest.raises(ValueError, match="the pairs are gone"):
+        light.share(replace(INT8_LIMITS, lost_share=0.2))
 
 
 def test_where_the_reference_finds_nothing_nothing_can_be_lost(

@@ -236,7 +236,7 @@ def measure_sensitivity(
     found = candidates(model, target)
     if not found:
         raise ArtifactError("the model has no layer to quantize")
-    effects = effects_alone(model, stats, trial, found, target)
+    effects = effects_alone(model, stats, trial, found, target, limits)
     total = sum(macs(model).values())
     return Sensitivity(len(trial), total, trial.ap, effects, limits)
 
@@ -247,13 +247,14 @@ def effects_alone(
     trial: Trial,
     found: Sequence[Candidate],
     target: Target = "tensorrt",
+    limits: Limits = INT8_LIMITS,
 ) -> dict[Candidate, Effect]:
     """Measure each of some candidates alone; takes what `measure_sensitivity` does."""
     effects = {}
     with tqdm(found, desc="sensitivity", disable=None) as bar:
         for candidate in bar:
             alone = quantized(model, stats, [candidate], target)
-            effects[candidate] = trial.effect(alone, candidate.name)
+            effects[candidate] = trial.effect(alone, candidate.name).without_pairs(limits)
     return effects
 
 

@@ -118,6 +118,7 @@ class Effect:
         pairs: The detections of each frame, paired with those of the reference.
         ap_drop_high: Upper bound of the drop at 95 % confidence; None without labels, or where it
             was not requested.
+        known: Limits, and the share that is lost by them, where the pairs are given up.
     """
 
     figures: Figures
@@ -125,9 +126,22 @@ class Effect:
     ap_drop: float | None = None
     pairs: tuple[Pairs, ...] = ()
     ap_drop_high: float | None = None
+    known: tuple[Limits, LostShare] | None = None
+
+    def without_pairs(self, limits: Limits) -> Effect:
+        """Keep the share that is lost by these limits alone.
+
+        Pairs take half a KiB of memory for each frame, and a search keeps dozens of effects.
+        """
+        return replace(self, pairs=(), known=(limits, self.share(limits)))
 
     def share(self, limits: Limits) -> LostShare:
         """Bound the share of lost detections."""
+        if self.known is not None:
+            only, share = self.known
+            if only != limits:
+                raise ValueError(f"the pairs are gone; only the share by {only} is known")
+            return share
         lost = [pairs.lost(limits) for pairs in self.pairs]
         return lost_share(lost, [pairs.compared for pairs in self.pairs])
 
