@@ -1,14 +1,16 @@
-"""Q/DQ on a really trained compact detector and real photographs."""
+"""Q/DQ on a really trained compact detector and real photographs, and a graph that is refused."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 
 from edgedetr.calib.collect import collect
 from edgedetr.export.to_qdq import export_qdq
+from edgedetr.graph.sampling_plugin import DOMAIN, PLUGIN, define_plugin
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.images import list_images, read_image
@@ -93,6 +95,18 @@ def test_a_trained_detector_keeps_its_boxes(shared_data: Path, tmp_path: Path) -
         )
         assert np.abs(found - box).max() * SIDE_PX < 5
         assert found_score == pytest.approx(score, abs=0.12)
+
+
+def test_openvino_gets_no_plugin_of_tensorrt(
+    tiny_onnx: Callable[..., Path], tmp_path: Path
+) -> None:
+    path, stats, output = tiny_onnx(), tmp_path / "stats.json", tmp_path / "int8.onnx"
+    model = onnx.load(path)
+    model.graph.node[0].op_type, model.graph.node[0].domain = PLUGIN, DOMAIN
+    define_plugin(model)
+    onnx.save(model, path)
+    with pytest.raises(UsageError, match=rf"{PLUGIN}, which OpenVINO does not run; .*gather"):
+        export_qdq(path, stats, output, target="openvino")
 
 
 def _best(session: Session, photograph: Path) -> tuple[NDArray[np.float32], float]:

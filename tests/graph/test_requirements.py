@@ -15,6 +15,7 @@ from edgedetr.graph.requirements import (
     raise_opset,
     spec_of,
 )
+from edgedetr.graph.sampling_plugin import DOMAIN, PLUGIN, define_plugin
 from edgedetr.runtime.errors import ArtifactError
 from edgedetr.runtime.spec import ModelSpec
 
@@ -61,6 +62,16 @@ def test_operators_of_others_are_refused_once_each(scaled):
         node.op_type, node.domain = "Swizzle", "somewhere"
     with pytest.raises(ArtifactError, match=r"define: somewhere\.Swizzle \(at down\); .*opset 17"):
         check_operators(model, PATH)
+
+
+def test_our_plugin_needs_its_function(scaled):
+    model = scaled()
+    node = model.graph.node[0]
+    node.op_type, node.domain = PLUGIN, DOMAIN
+    with pytest.raises(ArtifactError, match=rf"define: {DOMAIN}\.{PLUGIN} \(at down\)"):
+        check_operators(model, PATH)
+    define_plugin(model)
+    check_operators(model, PATH)
 
 
 def test_the_opset_is_raised_and_never_lowered(scaled):

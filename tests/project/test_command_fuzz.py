@@ -76,7 +76,10 @@ def run(*line):
     """Return exit status, standard output and standard error."""
     argv, sys.argv = sys.argv, ["edgedetr", *map(str, line)]
     try:
-        with CliRunner().isolation(color=True) as (out, err, _), pytest.raises(SystemExit) as ended:
+        whole = CliRunner().isolation(
+            env={"NO_COLOR": "1"}, color=True
+        )  # names alone bring escapes
+        with whole as (out, err, _), pytest.raises(SystemExit) as ended:
             cli.main()
         return ended.value.code, out.getvalue(), err.getvalue()
     finally:

@@ -79,6 +79,15 @@ def test_the_navigation_names_every_page_once():
     assert sorted(pages) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
 
 
+@pytest.mark.parametrize(
+    "guide", ["KITTI", "Your own data", "Hub teachers", "INT8", "Jetson", "Many GPUs", "C++"]
+)
+def test_a_newcomer_finds_a_guide_by_its_name(guide):
+    (guides,) = (part["Guides"] for part in settings()["nav"] if "Guides" in part)
+    (page,) = (entry[guide] for entry in guides if isinstance(entry, dict) and guide in entry)
+    assert re.search(r"^(.* )?edgedetr [a-z]+ ", text_of(DOCS / page), re.MULTILINE)
+
+
 def test_the_reference_reads_every_stage():
     assert settings()["strict"] is True
     (reference,) = (p["mkdocstrings"] for p in settings()["plugins"] if isinstance(p, dict))

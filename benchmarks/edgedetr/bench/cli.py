@@ -14,7 +14,7 @@ from edgedetr.runtime.commands.options import (
     model_options,
     require_apart,
 )
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.output import VERDICT_COLOURS, echo
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import counted, printable
 
@@ -152,7 +152,8 @@ def report(  # noqa: PLR0913, PLR0917 - one argument per option
     verdict = _verdict(run) if check else _written(run, (data, kind, frames), teacher)
     if not verdict.holds:
         raise GateError(f"{run}: {verdict.word}: {' '.join(verdict.reasons)}")
-    echo(printable(" ".join([f"{run}: {verdict.word}.", *verdict.reasons])))
+    line = " ".join([f"{run}: {verdict.word}.", *verdict.reasons])
+    echo(printable(line), colour=VERDICT_COLOURS.get(verdict.word))
 
 
 @click.command()
@@ -175,11 +176,12 @@ def gate(report_json: Path, budgets: Path, out: Path | None) -> None:
         values = {"report": str(report_json), "budgets": str(budgets), "broken": broken}
         write_text(out, json.dumps(values, indent=2) + "\n")
     for text in broken:
-        echo(text)
+        echo(text, colour="red")
     if broken:
         raise GateError(f"{report_json}: {counted(len(broken), 'budget')} of {budgets} broken")
     held = sum(map(len, agreed.models.values()))
-    echo(printable(f"{report_json}: {counted(held, 'budget')} of figures held"))
+    held_all = f"{report_json}: {counted(held, 'budget')} of figures held"
+    echo(printable(held_all), colour="green")
 
 
 def _compared(old: Path, new: Path, out: Path | None) -> str:

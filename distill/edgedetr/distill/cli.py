@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,14 @@ from edgedetr.distill.commands.evaluate import evaluate
 from edgedetr.distill.commands.runs import runs
 from edgedetr.distill.commands.shards import shards
 from edgedetr.distill.commands.tune import tune
-from edgedetr.runtime.commands.options import PATH, command_line, format_option, require_apart
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.options import (
+    PATH,
+    command_line,
+    format_option,
+    json_option,
+    require_apart,
+)
+from edgedetr.runtime.commands.output import echo, write_figures
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import printable
@@ -112,7 +119,8 @@ def _show_problems(found: Survey) -> None:
 @click.argument("out", type=PATH)
 @click.option("--to", required=True, metavar="NAME", help="Format to write.")
 @format_option
-def convert(root: Path, out: Path, to: str, kind: str | None) -> None:
+@json_option
+def convert(root: Path, out: Path, to: str, kind: str | None, figures: Path | None) -> None:
     """Write the data set ROOT in another format into the new folder OUT, and list what is lost.
 
     Boxes stay where they are to a ten-thousandth of a pixel. Images are hard links, or copies where
@@ -120,7 +128,9 @@ def convert(root: Path, out: Path, to: str, kind: str | None) -> None:
     """
     from edgedetr.distill.dataset_conversion import convert as run
 
+    require_apart([figures], [])
     found = run(root, out, to, kind)
+    write_figures(figures, {"to": to, **vars(found)})
     for line in found.lines():
         echo(printable(line), err=True)
     splits = ", ".join(f"{split} {count}" for split, count in found.frames.items())
@@ -301,7 +311,14 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option
     help="Size of the input in pixels.",
     show_default="the preprocessor's",
 )
-def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, int] | None) -> None:
+@json_option
+def import_(
+    source: str,
+    output: Path,
+    query_fade: bool,
+    input_hw: tuple[int, int] | None,
+    figures: Path | None,
+) -> None:
     """Import the detector or backbone SOURCE, with the outputs that it has in its own library.
 
     SOURCE is a name of the Hugging Face hub, a detector of torchvision by its name
@@ -316,11 +333,12 @@ def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, in
 
     place = source_place(source)
     read = [*place.glob("*config.json"), *place.glob("model*.safetensors")]
-    require_apart([output], read if place.is_dir() else [place])
+    require_apart([output, figures], read if place.is_dir() else [place])
     if is_backbone(place):
         if query_fade or input_hw:
             raise UsageError(f"{source} is a backbone; leave out --query-fade and --input-hw")
         kind = import_backbone(place, output, name=source)
+        write_figures(figures, {"checkpoint": str(output), "backbone": kind})
         echo(f"{output}: backbone {kind}; name it in student.backbone_weights")
         return
     model = import_model(
@@ -331,8 +349,10 @@ def import_(source: str, output: Path, query_fade: bool, input_hw: tuple[int, in
         name=source,
         command=command_line(),
     )
-    millions = sum(p.numel() for p in model.network.parameters()) / 1e6
-    height, width = model.spec.input_hw
+    parameters = sum(p.numel() for p in model.network.parameters())
+    millions, (height, width) = parameters / 1e6, model.spec.input_hw
+    known = {"family": model.family, "parameters": parameters, "spec": asdict(model.spec)}
+    write_figures(figures, {"checkpoint": str(output), **known})
     echo(
         f"{output}: {model.family}, {millions:.1f} M parameters, {len(model.spec.class_names)} "
         f"classes, input {height} x {width} ({model.spec.resize})"

@@ -17,6 +17,8 @@ from edgedetr.graph.lint import doubts, refuse_broken
 from edgedetr.graph.metadata import int8_target
 from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.requirements import check_operators, check_static, spec_of
+from edgedetr.graph.sampling_plugin import PLUGIN, plugin_nodes
+from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.files import atomic_path, write_text
 from edgedetr.runtime.manifest import manifest_path, read_manifest, versions_of, write_manifest
@@ -97,22 +99,22 @@ def export_engine(  # noqa: PLR0913 - what a command line gives
     targets = module.targets(trt, options)
     model = load_onnx(path)
     spec = _check_model(model, path, spec, options)
-    claimed = _claimed(path, output)
-    log = EngineLog()
+    claimed, log = _claimed(path, output), EngineLog()
     with postponed() as stops:
         try:
             build = EngineBuild(module, trt, path, log)
             build.check_ends(spec)
+            build.check_plugins([label(node) for node in plugin_nodes(model)])
             precision = build.precision()
             check_claims(claimed, precision.macs, path.name)
-            compiled = build.compile(options, stops, on_step)
-            notes = (*_lost(compiled.layers, precision, claimed, path.name), *compiled.notes)
+            built = build.compile(options, stops, on_step)
+            notes = (*_lost(built.layers, precision, claimed, path.name), *built.notes)
         finally:
             write_text(output.with_name(output.name + ".log"), log.text())
-    made = (precision, compiled.layers, log.weights_mib(), (*_doubts(model), *notes))
+    made = (precision, built.layers, log.weights_mib(), (*_doubts(model, built.layers), *notes))
     report = EngineReport(version_of(trt), targets, *made)
     with atomic_path(output) as temporary:
-        temporary.write_bytes(compiled.engine)
+        temporary.write_bytes(built.engine)
     write_manifest(
         output,
         kind="engine",
@@ -152,6 +154,11 @@ def _check_model(
     check_operators(model, path)
     check_static(model, spec, path)
     refuse_broken(model, path.name)
+    if options.version_compatible and plugin_nodes(model):
+        raise UsageError(
+            f"{path} has nodes of the plugin {PLUGIN}, which the library of one version brings; "
+            "leave out --version-compatible, or export with --deformable-attention gather"
+        )
     first = {v.name: v.type.tensor_type.shape.dim[0] for v in model.graph.input}[spec.input_name]
     if first.dim_value and options.batch:
         raise UsageError(f"{path} has a static batch of {first.dim_value}; leave out --batch")
@@ -180,8 +187,16 @@ def _lost(
     ]
 
 
-def _doubts(model: onnx.ModelProto) -> list[str]:
-    return [f"{finding}; compare the engine on real frames" for finding in doubts(model)]
+def _doubts(model: onnx.ModelProto, layers: EngineLayers | None) -> list[str]:
+    """Note what TensorRT may break, and plugins that the engine's own list does not name."""
+    notes = [f"{finding}; compare the engine on real frames" for finding in doubts(model)]
+    plugins = len(plugin_nodes(model))
+    if layers is not None and layers.plugins < plugins:
+        notes.append(
+            f"the engine lists {layers.plugins} of its {plugins} plugins; compare it on real "
+            "frames: edgedetr device check"
+        )
+    return notes
 
 
 def _runner(report: EngineReport, options: EngineOptions) -> str:

@@ -21,6 +21,7 @@ from edgedetr.graph.requirements import (
     check_static,
     spec_of,
 )
+from edgedetr.graph.sampling_plugin import PLUGIN, plugin_nodes
 from edgedetr.runtime.backend_lookup import backend as find_backend
 from edgedetr.runtime.errors import ArtifactError, EdgeDetrError, UsageError
 from edgedetr.runtime.files import atomic_path, is_same_file
@@ -73,14 +74,15 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         ArtifactError: If a file is damaged, they do not belong together, or the model has free
             sizes or operators that ONNX does not define, or the target's version here does not run
             the graph.
-        UsageError: If ``include`` or ``exclude`` name nothing, or ``output`` does not end in
-            ``.onnx``.
+        UsageError: If ``include`` or ``exclude`` name nothing, ``output`` does not end in
+            ``.onnx``, or the model has a plugin that the target lacks.
         GateError: If TensorRT would break the graph.
     """
     path, output = Path(path), Path(output)
     stats_path = None if stats_path is None else Path(stats_path)
     _check_output(output, [path, stats_path] if stats_path else [path])
     model = load_onnx(path)
+    _check_target(model, path, target)
     stats, include, exclude = _request(model, path, stats_path, (include, exclude), target)
     _check(model, path, stats, spec)
     rest = rest or rest_of(target)
@@ -108,6 +110,15 @@ def _check_output(output: Path, inputs: list[Path]) -> None:
     check_onnx_name(output)
     if is_same_file(output, *inputs):
         raise UsageError(f"{output} is an input of the same command; choose another --output")
+
+
+def _check_target(model: onnx.ModelProto, path: Path, target: Target) -> None:
+    """Refuse a model that the target does not run in float either."""
+    if target == "openvino" and plugin_nodes(model):
+        raise UsageError(
+            f"{path} has nodes of TensorRT's plugin {PLUGIN}, which OpenVINO does not run; export "
+            "it with --deformable-attention gather"
+        )
 
 
 def _save(model: onnx.ModelProto, output: Path, spec: ModelSpec, target: Target) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from onnx import version_converter
 from edgedetr.graph.contract import check_contract
 from edgedetr.graph.exact import coarsest_precision
 from edgedetr.graph.model_file import embedded_spec
+from edgedetr.graph.sampling_plugin import define_plugin, is_defined, is_plugin
 from edgedetr.graph.wiring import label
 from edgedetr.runtime.errors import ArtifactError
 
@@ -68,7 +69,7 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def check_operators(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse operators that ONNX does not define, whose types are unknown.
+    """Refuse operators that neither ONNX nor we define, whose types are unknown.
 
     Raises:
         ArtifactError: If ONNX does not define an operator.
@@ -77,6 +78,7 @@ def check_operators(model: onnx.ModelProto, path: Path) -> None:
     for node in model.graph.node:
         name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         known = node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type, node.domain)
+        known |= is_plugin(node) and is_defined(model)
         if not known:
             unknown.setdefault(name, label(node))
     if unknown:
@@ -115,10 +117,12 @@ def raise_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     if opset_of(model) >= opset:
         return model
     try:
-        return version_converter.convert_version(model, opset)
+        raised = version_converter.convert_version(model, opset)
     except RuntimeError as error:
         said = " ".join(str(error).split())
         raise ArtifactError(
             f"the model of opset {opset_of(model)} cannot become one of opset {opset}, which FP16 "
             f"beside INT8 needs: {said}; use --rest fp32"
         ) from error
+    define_plugin(raised)
+    return raised

@@ -120,7 +120,7 @@ def _status() -> int:
         result = error.exit_code
     except (click.Abort, click.ClickException, EdgeDetrError, OSError) as error:
         text, result = _known(error)
-        echo(f"edgedetr: {shortened(printable(text), MOST_MESSAGE)}", err=True)
+        echo(f"edgedetr: {shortened(printable(text), MOST_MESSAGE)}", err=True, colour="red")
     return result if isinstance(result, int) else 0
 
 

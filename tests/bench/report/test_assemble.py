@@ -75,8 +75,25 @@ def test_figures_are_those_worked_out_by_hand(reported_run: Path) -> None:
     assert student["ap50_to_teacher"] == {"difference": -0.5, "low": -0.5, "high": -0.5}
     assert teacher["ap50_to_teacher"] is None
     slices = student["slices"]["class"]
-    assert slices["Car"] == {"objects": 4, "ap50": 1, "miss_rate": 0, "agreement": 1}
-    assert slices["Pedestrian"] == {"objects": 4, "ap50": 0, "miss_rate": 1, "agreement": 0}
+    same, all_missed = (
+        {"difference": d, "low": d, "high": d} for d in (0, 1)
+    )  # whichever frames are drawn
+    assert slices["Car"] == {
+        "objects": 4,
+        "ap50": 1,
+        "miss_rate": 0,
+        "agreement": 1,
+        "missed_to_teacher": same,
+    }
+    assert slices["Pedestrian"] == {
+        "objects": 4,
+        "ap50": 0,
+        "miss_rate": 1,
+        "agreement": 0,
+        "missed_to_teacher": all_missed,
+    }
+    assert slices["Cyclist"]["missed_to_teacher"] is None
+    assert teacher["slices"]["class"]["Car"]["missed_to_teacher"] is None
     assert student["slices"]["class"]["Cyclist"]["ap50"] is None
     assert student["slices"]["all"]["all"]["miss_rate"] == 0.5
     assert sum(s["objects"] for s in student["slices"]["brightness"].values()) == 8

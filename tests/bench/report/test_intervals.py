@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgedetr.bench.report.intervals import ap50_difference
+from edgedetr.bench.report.intervals import ap50_difference, frame_draws, share_difference
 from edgedetr.bench.report.matches import all_objects, average_precision, match
 from edgedetr.distill.data import Truth
 from edgedetr.runtime.types import Detections
@@ -73,3 +73,24 @@ def test_frames_without_an_object_give_no_interval():
     matches = match([empty], [none])
     interval = ap50_difference(all_objects([empty]), matches, matches, 1, resamples=3)
     assert np.isnan([interval.difference, interval.low, interval.high]).all()
+
+
+def test_a_difference_of_shares_is_paired_and_its_interval_that_of_the_frames():
+    frame = np.repeat(np.arange(50), 2)
+    draws = np.array(frame_draws(50), np.float64)
+    assert draws.sum(1).tolist() == [50] * len(draws)
+    one = np.arange(100) % 2 == 0
+    same = share_difference(frame, one, one, draws)
+    assert (same.difference, same.low, same.high) == (0, 0, 0)
+    always = share_difference(frame, one, np.zeros(100, bool), draws)  # one of each frame's two
+    assert (always.difference, always.low, always.high) == (0.5, 0.5, 0.5)
+    tenth = share_difference(frame, frame < 5, np.zeros(100, bool), draws)
+    # 5 of 50 frames: a binomial of 50 draws at 0.1 has 95 % within 0.02 and 0.18
+    assert tenth.difference == pytest.approx(0.1)
+    assert tenth.low == pytest.approx(0.02, abs=0.02)
+    assert tenth.high == pytest.approx(0.18, abs=0.03)
+
+
+def test_frames_without_an_object_have_no_difference():
+    empty = np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(0, bool)
+    assert np.isnan(share_difference(*empty, np.array(frame_draws(3), np.float64)).difference)

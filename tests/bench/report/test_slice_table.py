@@ -26,6 +26,7 @@ def test_every_slice_with_objects_is_a_row(report: Report) -> None:
     assert rows["class: Car"].objects == 4
     assert [c.ap50 for c in rows["class: Pedestrian"].cells] == ["1.000", "0.000", "0.000"]
     assert [c.missed for c in rows["all"].cells] == ["0 %", "50 %", "50 %"]
+    assert [c.change for c in rows["all"].cells] == ["", *["+50 (+50 to +50)"] * 2]
     # the teacher finds eight objects, the student four of these
     assert [c.agreement for c in rows["all"].cells] == ["", "0.67", "0.67"]
     assert "class: Cyclist" not in rows

@@ -69,6 +69,24 @@ def test_a_slice_counts_its_objects_and_every_false_detection():
     assert np.isnan(by_name["40 to 80 px"].ap50)
 
 
+def test_a_class_is_missed_at_its_own_false_detections():
+    """Two false cars must not hide the pedestrian of a lower score."""
+    found = np.array([NONE, NONE, 0, 2])
+    matches = Matches(
+        np.zeros(4, np.int64),
+        np.array([0, 0, 0, 1]),
+        np.array([0.9, 0.8, 0.5, 0.4]),
+        found,
+        np.zeros(4, bool),
+        np.arange(4),
+    )
+    parts = slices(four_objects(), matches, ("Car", "Pedestrian"), 10)
+    by_name = {s.name: s.miss_rate for s in parts}
+    # one false car is allowed in 10 frames: from 0.8 up no car is found, and at any score one
+    # pedestrian of two is
+    assert (by_name["all"], by_name["Car"], by_name["Pedestrian"]) == (1, 1, 0.5)
+
+
 def test_misses_are_counted_at_a_fixed_number_of_false_detections():
     matches = Matches(
         np.zeros(5, np.int64),

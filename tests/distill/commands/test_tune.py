@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from edgedetr.distill.commands import tune as command
@@ -14,8 +16,11 @@ def test_a_search_says_what_it_found(edgedetr, kitti, tmp_path, monkeypatch):
     )
     space = '[tune.space]\n"optimizer.gamma" = { choices = [0.5, 0.25] }'
     (tmp_path / "c.toml").write_text(CONFIG.format(kitti, 2, space))
-    status, out, err = edgedetr("distill", "tune", tmp_path / "c.toml", "-o", tmp_path / "s")
+    status, out, err = edgedetr("distill", "tune", tmp_path / "c.toml", "-o", tmp_path / "s",
+                                "--json", tmp_path / "f.json")  # fmt: skip
     assert (status, err) == (0, "")
+    found = json.loads((tmp_path / "f.json").read_text("utf-8"))
+    assert (found["path"], found["trials"]) == (str(tmp_path / "s/best.toml"), 2)
     lines = out.splitlines()
     assert lines[0].startswith("[1/2] trial-000: 0.")
     assert lines[-1].startswith(f"{tmp_path}/s/best.toml: ap 0.")

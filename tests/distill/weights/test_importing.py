@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 import transformers
@@ -65,8 +67,12 @@ def test_weights_in_several_files_are_read(foreign):
 
 def test_the_command_writes_a_checkpoint(foreign, tmp_path, edgedetr):
     folder, path = foreign(), tmp_path / "model.safetensors"
-    status, out, _ = edgedetr("import", folder, "-o", path, "--input-hw", 96, 128)
+    status, out, _ = edgedetr("import", folder, "-o", path, "--input-hw", 96, 128,
+                              "--json", tmp_path / "f.json")  # fmt: skip
     assert status == 0
+    found = json.loads((tmp_path / "f.json").read_text("utf-8"))
+    assert (found["family"], found["spec"]["input_hw"]) == ("rt_detr", [96, 128])
+    assert found["parameters"] == sum(p.numel() for p in load_model(path).network.parameters())
     assert read_manifest(path).summary.startswith(f"imported from {folder}")
     assert "rt_detr, 0.2 M parameters, 3 classes, input 96 x 128 (stretch)" in out
     assert load_model(path).spec.input_hw == (96, 128)

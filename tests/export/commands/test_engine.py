@@ -1,5 +1,7 @@
 """The command that builds engines: its files, and wrong requests in one line each."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -17,7 +19,9 @@ RTX = ("--backend", "tensorrt_rtx")
 def test_the_command_writes_an_engine_its_manifest_and_its_log(edgedetr, tiny_onnx, tmp_path):
     path = tiny_onnx()
     status, out, err = edgedetr(
-        "export", "engine", path, *RTX, "--compute-capability", "8.6", "--compute-capability", "8.9"
+        *("export", "engine", path, *RTX),
+        *("--compute-capability", "8.6", "--compute-capability", "8.9"),
+        *("--json", tmp_path / "figures.json"),
     )
     assert (status, err) == (0, "")
     output = tmp_path / "tiny.engine"
@@ -28,7 +32,11 @@ def test_the_command_writes_an_engine_its_manifest_and_its_log(edgedetr, tiny_on
         "tiny.engine",
         "tiny.engine.log",
         "tiny.engine.manifest.json",
+        "figures.json",
     }
+    found = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    assert found["targets"] == ["sm_86", "sm_89"]
+    assert found["file_mib"] > found["weights_mib"] > 0
     manifest = read_manifest(output)
     assert manifest.targets == ("sm_86", "sm_89")
     assert [(p.name, p.sha256) for p in manifest.parents] == [("tiny.onnx", sha256(path))]

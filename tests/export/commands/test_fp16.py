@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,12 +44,15 @@ def path(tmp_path: Path, onnx_model: Build) -> Path:
 
 
 def test_the_command_writes_a_model_and_its_manifest(path: Path, edgedetr: Any) -> None:
-    code, out, _ = edgedetr("export", "fp16", path)
+    figures = path.with_name("figures.json")
+    code, out, _ = edgedetr("export", "fp16", path, "--json", figures)
     assert (code, "2 of 4 nodes and 100.0%" in out) == (0, True)
     written = path.with_name("student.fp16.onnx")
     manifest = read_manifest(written)
     assert (manifest.kind, manifest.spec, manifest.parents[0].name) == ("fp16", SPEC, path.name)
-    assert manifest.command == f"edgedetr export fp16 {path}"
+    assert manifest.command == f"edgedetr export fp16 {path} --json {figures}"
+    found = json.loads(figures.read_text("utf-8"))
+    assert (found["nodes"], found["float_nodes"], found["islands"]) == (2, 4, {"boxes": 2})
     assert "FP32: 2 nodes (boxes 2)" in manifest.summary
     props = {p.key: p.value for p in onnx.load(written).metadata_props}
     assert spec_from_json(props[METADATA_KEY], "") == SPEC

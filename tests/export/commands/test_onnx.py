@@ -1,5 +1,6 @@
 """The command that exports a checkpoint: its checks, and wrong requests in one line each."""
 
+import json
 import shutil
 
 import cv2
@@ -36,9 +37,11 @@ def test_the_command(edgedetr, checkpoint, tmp_path, monkeypatch):
     for number, frame in enumerate(textured_frames((64, 96), 10)):
         cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), frame)
     monkeypatch.setattr(to_onnx, "simplify", lambda model: Simplified(model, "it crashed"))
-    status, out, error = edgedetr("export", "onnx", copy, "--images", tmp_path / "images")
+    status, out, error = edgedetr("export", "onnx", copy, "--images", tmp_path / "images",
+                                  "--json", tmp_path / "f.json")  # fmt: skip
     assert (status, error) == (0, "Not simplified: it crashed\n")
     assert out.startswith(f"{tmp_path / 's.onnx'}: ")
+    assert json.loads((tmp_path / "f.json").read_text("utf-8"))["parity"]["matched"] == 160
     assert "MiB; equal to s.safetensors on 8 frames: 160 matched, 0 unmatched" in out
     assert read_manifest(tmp_path / "s.onnx").command.startswith("edgedetr export onnx ")
 

@@ -29,17 +29,30 @@ def test_the_way_of_a_model(edgedetr, fp32, int8, stats, key, tmp_path):
             *("package", int8, fp32, "-o", tmp_path / name, "--key", key, "--parity", verified),
             *("--reference", fp32),
             *("--calibration", stats, "--license", licence, "--golden-frame", images / "a.png"),
+            *("--json", tmp_path / "made.json"),
         )
         assert status == 0, error
+        made = json.loads((tmp_path / "made.json").read_text("utf-8"))
+        assert made["gates"][1].startswith("m.int8.onnx against m.onnx: frames 40")
         assert "signed by" in out
         assert "m.int8.onnx against m.onnx: frames 40, matched 40" in error
         assert "calibrated on 40 frames" in error
         status, out, error = edgedetr("package", "verify", tmp_path / name)
         assert (status, "give --public-key" in error) == (0, True)
         status, out, error = edgedetr(
-            *("package", "verify", tmp_path / name, "--public-key", f"{key}.pub")
+            *("package", "verify", tmp_path / name, "--public-key", f"{key}.pub"),
+            *("--json", tmp_path / "checked.json"),
         )
         assert (status, error) == (0, "")
+        checked = json.loads((tmp_path / "checked.json").read_text("utf-8"))
+        assert checked == {
+            "package": str(tmp_path / name),
+            "signed": True,
+            "files": made["files"],
+            "counter": made["counter"],
+            "preprocessing": "bit-exact",
+            "gates": [],
+        }
         assert "signature is valid, and each ONNX model finds its golden detections" in out
         with read_package(tmp_path / name, key.with_name("k.pub")) as opened:
             models = opened.manifest.models

@@ -79,7 +79,12 @@ def test_the_command_writes_a_smaller_model_and_its_manifest(files: tuple[Path, 
     assert isinstance(CliRunner().invoke(edgedetr, args).exception, ArtifactError)
     assert sorted(path.parent.iterdir()) == sorted(files)
 
-    result = CliRunner().invoke(edgedetr, args[:4], catch_exceptions=False)
+    figures = path.with_name("figures.json")
+    asked = [*args[:4], "--json", str(figures)]
+    result = CliRunner().invoke(edgedetr, asked, catch_exceptions=False)
+    found = json.loads(figures.read_text("utf-8"))
+    assert (found["nodes"], found["convolutions"]) == (1, 2)
+    assert found["int8_macs"] / found["macs"] == pytest.approx(0.998, abs=5e-4)
     out = path.with_name("student.int8.onnx")
     assert re.search(
         r"student\.int8\.onnx: 1 node in INT8 of 2 convolutions; 99\.8% of 0\.000 GMACs; "

@@ -12,6 +12,7 @@ import types
 from typing import Any
 
 import onnx
+import onnx.inliner
 from typing_extensions import override
 
 KINDS = {
@@ -103,8 +104,13 @@ class Network(Strict):
     def __init__(self, flags):
         self._flags, self._layers, self._inputs, self._outputs = flags, [], [], []
 
-    def _read(self, path):
-        graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    def _read(self, path, plugins):
+        """Take each node of the file, and where a function says what it is and no plugin, that."""
+        model = onnx.load(path)
+        functions = [(f.domain, f.name) for f in model.functions if f.name not in plugins]
+        if functions:
+            model = onnx.inliner.inline_selected_functions(model, functions)
+        graph = onnx.shape_inference.infer_shapes(model).graph
         values = [*graph.input, *graph.value_info, *graph.output]
         tensors = {v.name: self._tensor(v) for v in values}
         for constant in graph.initializer:
@@ -116,6 +122,7 @@ class Network(Strict):
         for node in graph.node:
             reads = [tensors.get(n) for n in node.input]
             kind = KINDS.get(node.op_type, "ELEMENTWISE")
+            kind = "PLUGIN_V2" if node.op_type in plugins else kind
             writes = [tensors[n] for n in node.output]
             self._layers.append(self._layer(kind, node.name, reads, writes))
         self._inputs = [tensors[v.name] for v in graph.input]
@@ -213,7 +220,7 @@ class OnnxParser(Strict):
 
     def parse_from_file(self, model):
         if self.world.unread is None:
-            self._network._read(model)
+            self._network._read(model, self.world.known_plugins)
         return self.world.unread is None
 
     def get_error(self, index):
@@ -255,7 +262,7 @@ def fake_tensorrt(version, *, monitored=True, fails="", unread=None, starts=True
     seen.__dict__.update(version=version, fails=fails, unread=unread, starts=starts, plugins=False)
     seen.interrupt, seen.dla_cores = interrupt, 0
     seen.inspected_characters = None
-    seen.inspected = []
+    seen.inspected, seen.known_plugins = [], ()
     trt: Any = types.ModuleType("tensorrt")
     trt.__version__ = version
     old = version.startswith("10.")

@@ -3,11 +3,14 @@
 import json
 import sys
 
+import numpy as np
+import onnx
 import pytest
 
 from edgedetr.export.engine.options import EngineOptions
 from edgedetr.export.to_engine import export_engine
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.graph.sampling_plugin import DOMAIN, PLUGIN, define_plugin
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.manifest import manifest_path, read_manifest
 from edgedetr.runtime.spec import ModelSpec
 
@@ -135,3 +138,80 @@ def test_old_manifests_have_no_targets(tmp_path, tensorrt, model):
     del values["targets"]
     manifest_path(output).write_text(json.dumps(values), encoding="utf-8")
     assert read_manifest(output).targets == ()
+
+
+@pytest.fixture
+def sampling(model, tmp_path):
+    """A model whose image is read by a plugin of TensorRT: a map for each of its 3 lines."""
+    net = onnx.load(model("sampling.onnx"))
+    constants = {
+        "sides": np.array([[2, 2]], np.int32),
+        "starts": np.zeros(1, np.int32),
+        "places": np.full((1, 4, 1, 1, 4, 2), 0.5, np.float32),
+        "weights": np.ones((1, 4, 1, 1, 4), np.float32),
+        "maps": np.array([1, 4, 1, 12]),
+        "images_again": np.array([1, 3, 4, 4]),
+    }
+    net.graph.initializer.extend(
+        onnx.numpy_helper.from_array(values, name) for name, values in constants.items()
+    )
+    named, reads = {"plugin_version": "1", "plugin_namespace": ""}, ["sides", "starts"]
+    nodes = [
+        onnx.helper.make_node("Reshape", ["images", "maps"], ["value"], "split"),
+        onnx.helper.make_node(
+            *(PLUGIN, ["value", *reads, "places", "weights"], ["read"], "attention"),
+            domain=DOMAIN,
+            **named,
+        ),
+        onnx.helper.make_node("Reshape", ["read", "images_again"], ["sampled"], "joined"),
+    ]
+    net.graph.node[0].input[0] = "sampled"
+    for node in reversed(nodes):
+        net.graph.node.insert(0, node)
+    define_plugin(net)
+    path = tmp_path / "sampling.onnx"
+    onnx.save(net, path)
+    return path
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_plugin_is_one_layer_where_the_library_has_it(tensorrt, sampling, tmp_path, version):
+    seen = tensorrt(version)
+    seen.known_plugins = (PLUGIN,)
+    seen.inspected = [{"Name": "attention", "LayerType": "PluginV2"}]
+    report = export_engine(sampling, tmp_path / "net.engine")
+    layers = [seen.network.get_layer(i) for i in range(seen.network.num_layers)]
+    assert [n.name for n in layers if n.type.name == "PLUGIN_V2"] == ["attention"]
+    assert report.layers
+    assert report.layers.plugins == 1
+    assert report.notes == ()
+    assert "1 plugin" in report.describe()
+
+
+def test_a_plugin_that_an_engine_does_not_list_is_a_note(tensorrt, sampling, tmp_path):
+    tensorrt().known_plugins = (PLUGIN,)
+    report = export_engine(sampling, tmp_path / "net.engine")
+    assert report.notes == (
+        "the engine lists 0 of its 1 plugins; compare it on real frames: edgedetr device check",
+    )
+
+
+def test_a_library_without_the_plugin_builds_nothing(tensorrt, sampling, tmp_path):
+    """Its parser takes the function instead, and the engine would be no faster than others."""
+    tensorrt()
+    with pytest.raises(ArtifactError, match=r"==10\.3\.0 has no plugin Multi.*1 of 1.* gather,"):
+        export_engine(sampling, tmp_path / "net.engine")
+    assert not (tmp_path / "net.engine").exists()
+
+
+def test_a_plugin_runs_with_no_later_version(tensorrt, sampling, tmp_path):
+    tensorrt().known_plugins = (PLUGIN,)
+    options = EngineOptions(version_compatible=True)
+    with pytest.raises(UsageError, match=r"nodes of the plugin Multi.*; leave out --version-comp"):
+        export_engine(sampling, tmp_path / "net.engine", options)
+
+
+def test_a_library_for_rtx_has_no_plugins(sampling, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    with pytest.raises(ArtifactError, match=r"tensorrt_rtx==.* has no plugin Multi.* gather,"):
+        export_engine(sampling, tmp_path / "net.engine", backend="tensorrt_rtx")

@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedetr.export.package.candidate import precision_for_gates
+from edgedetr.graph.sampling_plugin import DOMAIN, PLUGIN, define_plugin
 from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.manifest import write_manifest
 from edgedetr.runtime.spec import ModelSpec
@@ -44,6 +45,16 @@ def test_the_precision_of_a_graph(onnx_model, fp32, int8):
     assert precision_for_gates(onnx_model(constant, numbers, inputs={}, outputs=["y"])) == "fp16"
     node = helper.make_node("DynamicQuantizeLinear", ["x"], ["a", "b", "c"])
     assert precision_for_gates(helper.make_model(helper.make_graph([node], "g", [], []))) == "int8"
+
+
+def test_a_plugin_is_what_its_function_is():
+    reads = ["value", "shapes", "starts", "places", "weights"]
+    node = helper.make_node(PLUGIN, reads, ["y"], domain=DOMAIN)
+    imports = [helper.make_opsetid("", 17)]
+    model = helper.make_model(helper.make_graph([node], "g", [], []), opset_imports=imports)
+    assert precision_for_gates(model) == "int8"
+    define_plugin(model)
+    assert precision_for_gates(model) == "fp32"
 
 
 def of_few_bits(kind):

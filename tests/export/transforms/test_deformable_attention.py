@@ -1,6 +1,7 @@
 from collections import Counter
 from typing import Any, get_args
 
+import numpy as np
 import onnx
 import pytest
 
@@ -9,11 +10,20 @@ pytest.importorskip("torch")
 import torch
 from torch.nn import functional as F
 
+from edgedetr.calib.collect import collect
 from edgedetr.distill.detectors import decodes_queries, detector
 from edgedetr.distill.model import new_model
+from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.export.commands.onnx import FORMS
+from edgedetr.export.to_fp16 import export_fp16
 from edgedetr.export.to_onnx import export_onnx
+from edgedetr.export.to_qdq import export_qdq
 from edgedetr.export.transforms.deformable_attention import Form, _places, sample, sampled_by
+from edgedetr.export.transforms.trace import trace
+from edgedetr.export.verify.runners.onnx import OnnxRunner
+from edgedetr.graph.exact import exact_session
+from edgedetr.graph.sampling_plugin import is_defined, plugin_nodes
+from edgedetr.graph.wiring import element_types
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.plugins import names
 from edgedetr.runtime.spec import ModelSpec
@@ -21,6 +31,8 @@ from edgedetr.runtime.spec import ModelSpec
 FAMILIES = [f for f in names("edgedetr.distill.detectors") if decodes_queries(detector(f))]
 WITHOUT = {"dab_detr"}
 """Families whose attention is dense."""
+UNLIKE = {"d_fine", "deimv2"}
+"""Families that sample more points in one level than in another."""
 
 
 def test_the_command_names_every_form():
@@ -55,6 +67,13 @@ def test_gathering_is_grid_sampling(shapes):
     wanted = by_grid_sample(*arguments)
     for form in ("gather", "gather_sum"):
         torch.testing.assert_close(sample(*arguments, form), wanted, atol=1e-5, rtol=0)
+
+
+def test_levels_with_different_numbers_of_points_have_no_plugin():
+    value, places = torch.zeros(1, 6, 1, 1), torch.zeros(1, 1, 1, 12, 2)
+    shapes = [(1, 3), (1, 2), (1, 1)]
+    with pytest.raises(UsageError, match=r"samples 3, 6, 3 points .* gather, gather_sum or grid_"):
+        sample(value, shapes, places, places[..., 0], [3, 6, 3], "plugin")
 
 
 def read_one(cells, shape, points, form="gather"):
@@ -105,7 +124,8 @@ def test_a_network_says_the_same_by_gathering(family, monkeypatch):
     images = torch.rand(2, 3, 64, 96)
     own, calls = F.grid_sample, Counter[str]()
     answers = {}
-    for form in get_args(Form):
+    forms = [form for form in get_args(Form) if form != "plugin" or family not in UNLIKE]
+    for form in forms:
 
         def counted(*args, name=form, **kwargs):
             calls[name] += 1
@@ -115,7 +135,7 @@ def test_a_network_says_the_same_by_gathering(family, monkeypatch):
         with torch.no_grad(), sampled_by(form, model.network):
             answers[form] = model.predict(images)
     assert calls.keys() == (set() if family in WITHOUT else {"grid_sample"})
-    for form in ("gather", "gather_sum"):
+    for form in forms[:-1]:
         for gathered, sampled in zip(answers[form], answers["grid_sample"], strict=True):
             torch.testing.assert_close(gathered, sampled, atol=1e-5, rtol=1e-5)
     differs = not torch.equal(answers["discrete"][1], answers["grid_sample"][1])
@@ -158,6 +178,8 @@ def index_types(graph):
 def test_the_graph_holds_what_was_asked_for(checkpoint, exported, tmp_path):
     kinds, moved, indices = {}, dict[str, Any](), {}
     for form in get_args(Form):
+        if form == "plugin":  # D-FINE's levels have different numbers of points
+            continue
         path = tmp_path / f"{form}.onnx"
         if form == "gather":  # which is the default
             path, done = exported
@@ -178,3 +200,51 @@ def test_the_graph_holds_what_was_asked_for(checkpoint, exported, tmp_path):
     assert kinds["gather_sum"].keys() >= {"Mul", "ReduceSum"}
     assert moved["gather"] is moved["gather_sum"] is None
     assert "box error at most 0 px" not in moved["discrete"].summary()
+
+
+@pytest.mark.parametrize("family", ["rt_detr", "deformable_detr"])
+def test_the_plugins_function_finds_what_gathering_finds(family, settled_model, tmp_path):
+    """On two images, in the decoder and in the encoder of Deformable DETR."""
+    model, answers, path = settled_model(family), [], tmp_path / "m.onnx"
+    images = torch.rand(2, 3, *model.spec.input_hw, generator=torch.Generator().manual_seed(0))
+    for form in ("gather", "plugin"):
+        trace(model, path, form, 2)
+        answers.append(exact_session(onnx.load(path), form).run(None, {"images": images.numpy()}))
+    nodes = plugin_nodes(onnx.load(path))
+    layers = [m for m in model.network.modules() if "DeformableAttention" in type(m).__name__]
+    assert len(nodes) == sum(hasattr(layer, "sampling_offsets") for layer in layers) > 1
+    for gathered, sampled in zip(*answers, strict=True):
+        torch.testing.assert_close(*map(torch.from_numpy, (sampled, gathered)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_an_exported_plugin_stays_fp32(settled_model, calibration_images, tmp_path):
+    """In a graph of FP16, and in one of INT8 and FP16, which has a later opset."""
+    model = settled_model("rt_detr")
+    checkpoint, full, half = (tmp_path / n for n in ("m.safetensors", "m.onnx", "m.fp16.onnx"))
+    save_model(checkpoint, model, command="a test")
+    done = export_onnx(checkpoint, full, deformable_attention="plugin")
+    assert (done.problem, done.broken, done.moved) == ("", [], None)
+    assert done.parity.passed
+    export_fp16(full, half)
+    collect(full, calibration_images).write(tmp_path / "m.calib.json")
+    int8 = tmp_path / "m.int8.onnx"
+    export_qdq(full, tmp_path / "m.calib.json", int8)
+    count = len(plugin_nodes(onnx.load(full)))
+    check_plugins_are_fp32(onnx.load(half), count)
+    check_plugins_are_fp32(onnx.load(int8), count)
+    images = torch.rand(1, 3, *model.spec.input_hw).numpy()
+    fine, *coarse = (OnnxRunner(path)(images)[1][0] for path in (full, half, int8))
+    for boxes, error in zip(coarse, (1e-3, 0.1), strict=True):
+        nearest = abs(fine[:, None] - boxes).max(-1).min(-1)  # their order may change
+        assert np.quantile(nearest, 0.9) < error
+
+
+def check_plugins_are_fp32(written, count):
+    assert is_defined(written)
+    types = element_types(written)
+    read = [types[name] for node in plugin_nodes(written) for name in (*node.input, *node.output)]
+    kinds = onnx.TensorProto
+    single, whole = kinds.FLOAT, kinds.INT32
+    assert read == [single, whole, whole, single, single, single] * count
+    assert {kinds.FLOAT16, single} <= {types[n.output[0]] for n in written.graph.node}

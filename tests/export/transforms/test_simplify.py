@@ -3,8 +3,10 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from edgedetr.export.transforms.simplify import COMMAND, largest_difference, simplify
+from edgedetr.graph.sampling_plugin import DOMAIN, PLUGIN, define_plugin, is_defined
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])"
 EDIT = "import sys, onnx; m = onnx.load(sys.argv[1]); {}; onnx.save(m, sys.argv[2])"
@@ -76,6 +78,19 @@ def test_a_simplifier_that_fails_is_gone_on_without(model, script, problem):
     assert result.model is model
     assert problem in result.problem
     assert "\n" not in result.problem
+
+
+def test_a_function_that_a_simplifier_drops_comes_back(model):
+    sizes = {"value": (1, 4, 1, 1), "places": (1, 1, 1, 1, 1, 2), "weights": (1, 1, 1, 1, 1)}
+    constants = {name: np.ones(size, np.float32) for name, size in sizes.items()}
+    constants |= {"sides": np.array([[2, 2]], np.int32), "starts": np.zeros(1, np.int32)}
+    model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items())
+    reads = ["value", "sides", "starts", "places", "weights"]
+    model.graph.node.append(helper.make_node(PLUGIN, reads, ["beside"], domain=DOMAIN))
+    define_plugin(model)
+    result = simplify(model, command=python(EDIT.format("del m.functions[:]")))
+    assert result.problem == ""
+    assert is_defined(result.model)
 
 
 def test_a_simplifier_that_never_ends_is_stopped(model):

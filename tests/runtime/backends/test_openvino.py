@@ -247,6 +247,16 @@ def test_an_operator_that_openvino_lacks_is_named(onnx_model: Build, tmp_path: P
         open_session(path)
 
 
+def test_the_plugin_of_tensorrt_is_named_with_what_to_do(tiny_onnx: Tiny) -> None:
+    path = tiny_onnx()
+    model = onnx.load(path)
+    model.graph.node[0].op_type = "MultiscaleDeformableAttnPlugin_TRT"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ArtifactError, match=r"plugin Multi.*_TRT; export it with .*gather") as said:
+        open_session(path)
+    assert "\n" not in str(said.value)
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Rendered frames with more than 60 objects, the same on every machine."""

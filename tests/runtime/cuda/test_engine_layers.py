@@ -79,6 +79,19 @@ def test_products_reformats_and_what_is_left_over():
     )
 
 
+def test_plugins_are_counted():
+    layers = [
+        layer("PluginV2", ["Float"], "Float", Name="/attention", PluginType="of_TensorRT"),
+        layer("PluginV3", ["Float"], "Float", Name="/another"),
+        layer("gemm", ["Half", "Half"], "Half", Name="/fc"),
+    ]
+    trt, _ = library(json.dumps({"Layers": layers}))
+    found = engine_layers(trt, None, b"engine", host_code=True)
+    assert found
+    assert found.plugins == 2
+    assert found.describe().startswith("2 FP32, 1 FP16; 2 plugins; products: 1 FP16; ")
+
+
 def test_a_node_that_two_layers_share_is_not_lost():
     found = EngineLayers({"INT8": 1}, {"INT8": 1}, ("a",), ("a", "b"), reformats=0, quantizers=0)
     assert found.lost_int8(["a"]) == []

@@ -303,6 +303,8 @@ def _slices_dict(slices: Sequence[Slice]) -> dict[str, Any]:
     for part in slices:
         values = {f.name: getattr(part, f.name) for f in fields(part)}
         kind, name = values.pop("kind"), values.pop("name")
+        change = values["missed_to_teacher"]
+        values["missed_to_teacher"] = asdict(change) if change else None
         kinds.setdefault(kind, {})[name] = _finite(values)
     return kinds
 

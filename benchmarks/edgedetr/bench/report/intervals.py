@@ -1,4 +1,8 @@
-"""Paired bootstrap over frames: how sure the difference of two models' AP50 is."""
+"""Paired bootstrap over frames: how sure the difference of two models' figures is.
+
+Frames are drawn with replacement, the same ones for both models, so what is hard for both cancels
+out.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +37,6 @@ def ap50_difference(
 ) -> Interval:
     """Return how far a model's AP50 is from a reference's on the same frames.
 
-    Frames are drawn with replacement, the same ones for both models, so what is hard for both
-    cancels out.
-
     Args:
         objects: The labelled objects.
         model: The model's matches.
@@ -43,18 +44,55 @@ def ap50_difference(
         frames: How many frames there are.
         resamples: How often frames are drawn.
     """
+    draws = frame_draws(frames, resamples)
+    return _interval(_ap50(objects, model, draws) - _ap50(objects, reference, draws))
+
+
+def frame_draws(frames: int, resamples: int = RESAMPLES) -> list[NDArray[np.int64]]:
+    """Return how often each frame counts, (F,): at first once, then as often as it is drawn."""
     random = np.random.default_rng(SEED)
-    draws = [np.ones(frames, np.int64)]
-    draws += [
-        np.bincount(random.integers(0, frames, frames), minlength=frames) for _ in range(resamples)
+    return [
+        np.ones(frames, np.int64),
+        *(
+            np.bincount(random.integers(0, frames, frames), minlength=frames)
+            for _ in range(resamples)
+        ),
     ]
-    difference = _ap50(objects, model, draws) - _ap50(objects, reference, draws)
-    known = difference[1:][~np.isnan(difference[1:])]
+
+
+def share_difference(
+    frame: NDArray[np.int64],
+    model: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    draws: NDArray[np.float64],
+) -> Interval:
+    """Return how far the share of objects that a model has is from a reference's.
+
+    Args:
+        frame: Index of each object's frame, (O,).
+        model: Which objects the model has, such as those that it misses, (O,).
+        reference: Which the reference has, (O,).
+        draws: `frame_draws` as a table, (R, F).
+    """
+    by_frame = np.stack(
+        [
+            np.bincount(frame, weights=weights, minlength=draws.shape[1])
+            for weights in (model.astype(np.float64) - reference, np.ones(len(frame)))
+        ],
+        1,
+    )
+    change, count = (draws @ by_frame).T
+    return _interval(np.where(count > 0, change / np.maximum(count, 1), np.nan))
+
+
+def _interval(differences: NDArray[np.float64]) -> Interval:
+    """Return the first difference, that of all frames, with the interval of the others."""
+    known = differences[1:][~np.isnan(differences[1:])]
     if not known.size:
-        return Interval(float(difference[0]), float("nan"), float("nan"))
+        return Interval(float(differences[0]), float("nan"), float("nan"))
     rest = (100 - _SHARE) / 2
     low, high = np.percentile(known, [rest, 100 - rest])
-    return Interval(float(difference[0]), float(low), float(high))
+    return Interval(float(differences[0]), float(low), float(high))
 
 
 def _ap50(

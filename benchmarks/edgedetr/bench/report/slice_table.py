@@ -21,11 +21,13 @@ class SliceCell:
     Attributes:
         ap50: AP at IoU 0.5.
         missed: Share of the objects that it misses.
+        change: How many points more than the teacher, with the interval; empty without a teacher.
         agreement: With the teacher; empty for the teacher, and where there is none.
     """
 
     ap50: str
     missed: str
+    change: str
     agreement: str
 
 
@@ -54,7 +56,12 @@ def slice_rows(report: Report) -> list[SliceRow]:
 def _cell(part: Slice, is_teacher: bool) -> SliceCell:
     known = not is_teacher and not math.isnan(part.agreement)
     agreement = f"{part.agreement:.2f}" if known else ""
-    return SliceCell(_number(part.ap50), f"{100 * part.miss_rate:.0f} %", agreement)
+    change, change_text = part.missed_to_teacher, ""
+    if change:
+        points = [f"{100 * value:+.0f}" for value in (change.difference, change.low, change.high)]
+        change_text = "{} ({} to {})".format(*points)
+    missed = f"{100 * part.miss_rate:.0f} %"
+    return SliceCell(_number(part.ap50), missed, change_text, agreement)
 
 
 def error_rows(report: Report) -> list[ModelsRow]:

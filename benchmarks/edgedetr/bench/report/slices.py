@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedetr.bench.report.agreement import MIN_SCORE
+from edgedetr.bench.report.intervals import Interval, frame_draws, share_difference
 from edgedetr.bench.report.matches import NONE, average_precision
 
 if TYPE_CHECKING:
@@ -44,10 +45,14 @@ class Slice:
         objects: How many there are.
         ap50: Mean over the classes that have some of AP at IoU 0.5; NaN without an object.
         miss_rate: Share that is not found at the score where all classes together make
-            `FALSE_A_FRAME` false detections a frame; NaN without an object.
+            `FALSE_A_FRAME` false detections a frame, in slices of the kind ``class`` this class
+            alone; NaN without an object.
         agreement: With the teacher, on the objects that either finds with a score of at least
             `agreement.MIN_SCORE`: twice those that both find over those that each finds; NaN where
             there is no teacher or neither finds one.
+        missed_to_teacher: How far the miss rate is from the teacher's; None for the teacher, where
+            there is none, and without an object. The scores that both count from are those of all
+            frames in each draw.
     """
 
     kind: str
@@ -56,6 +61,7 @@ class Slice:
     ap50: float
     miss_rate: float
     agreement: float = float("nan")
+    missed_to_teacher: Interval | None = None
 
 
 def slices(
@@ -74,19 +80,39 @@ def slices(
         frames: How many frames there are.
         teacher: What the teacher found of them; None where there is none.
     """
-    seen = found_objects(objects, matches, score_at(matches, frames, FALSE_A_FRAME))
+    seen = _at_fixed_false(objects, matches, class_names, frames)
+    compares = teacher is not None and teacher is not matches
+    base = _at_fixed_false(objects, teacher, class_names, frames) if teacher and compares else None
+    draws = np.array(frame_draws(frames), np.float64) if compares else np.zeros((1, frames))
     ours = found_objects(objects, matches, MIN_SCORE)
     theirs = found_objects(objects, teacher, MIN_SCORE) if teacher else np.zeros(len(objects), bool)
     result = []
     for kind, name, members in partitions(objects, class_names):
         count = int(members.sum())
-        missed = float(1 - seen[members].mean()) if count else float("nan")
+        at = name if kind == "class" else ""
+        missed = float(1 - seen[at][members].mean()) if count else float("nan")
         ap50, agreed = _ap50(objects, matches, members), float("nan")
         found = int(ours[members].sum() + theirs[members].sum())
         if teacher and found:
             agreed = 2 * int((ours & theirs)[members].sum()) / found
-        result.append(Slice(kind, name, count, ap50, missed, agreed))
+        change = None
+        if base and count:
+            pair = ~seen[at][members], ~base[at][members]
+            change = share_difference(objects.frame[members], *pair, draws)
+        result.append(Slice(kind, name, count, ap50, missed, agreed, change))
     return result
+
+
+def _at_fixed_false(
+    objects: Objects, matches: Matches, class_names: Sequence[str], frames: int
+) -> dict[str, NDArray[np.bool_]]:
+    """Tell which objects are found at `FALSE_A_FRAME`, of all ("") and of each class."""
+    chosen = {"": np.ones(len(matches.label), bool)}
+    chosen |= {name: matches.label == label for label, name in enumerate(class_names)}
+    return {
+        name: found_objects(objects, matches, score_at(matches, frames, FALSE_A_FRAME, rows))
+        for name, rows in chosen.items()
+    }
 
 
 def partitions(
@@ -108,9 +134,19 @@ def partitions(
         yield from _bins("brightness", objects.brightness, _BRIGHTNESS, "of 255")
 
 
-def score_at(matches: Matches, frames: int, false_a_frame: float) -> float:
-    """Return the lowest score at which a model makes at most so many false detections a frame."""
-    false = np.sort(matches.score[(matches.found == NONE) & ~matches.is_neutral])[::-1]
+def score_at(
+    matches: Matches, frames: int, false_a_frame: float, rows: NDArray[np.bool_] | None = None
+) -> float:
+    """Return the lowest score at which a model makes at most so many false detections a frame.
+
+    Args:
+        matches: What the model found.
+        frames: How many frames there are.
+        false_a_frame: How many false detections.
+        rows: Which detections count, bool (D,); all where None.
+    """
+    is_false = (matches.found == NONE) & ~matches.is_neutral
+    false = np.sort(matches.score[is_false if rows is None else is_false & rows])[::-1]
     allowed = int(false_a_frame * frames)
     return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else 0.0
 

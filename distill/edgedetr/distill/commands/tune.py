@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, command_line
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.options import PATH, command_line, json_option
+from edgedetr.runtime.commands.output import echo, write_figures
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import counted, printable
 
@@ -26,8 +27,15 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--out", type=PATH, help="Folder of the search.", show_default="runs/tune-CONFIG"
 )
+@json_option
 @click.pass_obj
-def tune(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
+def tune(
+    calibrate: Calibrate,
+    config: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    figures: Path | None,
+) -> None:
     """Search over the settings that CONFIG's section tune.space names, and write the best as TOML.
 
     Each trial is a run in OUT. A trial that does worse than others did ends early. The same command
@@ -43,6 +51,7 @@ def tune(calibrate: Calibrate, config: Path, overrides: tuple[str, ...], out: Pa
     out = out or Path("runs") / f"tune-{config.stem}"
     settings = load_config(config, overrides)
     found = run(settings, out, command_line(), lambda line: echo(printable(line)), calibrate)
+    write_figures(figures, {**asdict(found), "path": str(found.path)})
     echo(
         printable(
             f"{found.path}: {settings.tune.metric} {found.value:.4f}, the best of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -10,10 +11,11 @@ from edgedetr.runtime.commands.options import (
     PATH,
     beside,
     command_line,
+    json_option,
     require_apart,
     spec_option,
 )
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.output import echo, write_figures
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dla", is_flag=True, help="Place on a Jetson's DLA what it can run; FP16 only.")
 @click.option("--tf32", is_flag=True, help="Let FP32 products use TF32: faster, less exact.")
+@json_option
 def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
     output: Path | None,
@@ -64,6 +67,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     hardware_compatible: bool,
     dla: bool,
     tf32: bool,
+    figures: Path | None,
 ) -> None:
     """Build a TensorRT engine from MODEL; its types are those of the ONNX graph."""
     from tqdm import tqdm
@@ -82,7 +86,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
         tf32=tf32,
     )
     output = output or beside(model, ".engine")
-    require_apart([output, timing_cache], [model])
+    require_apart([output, timing_cache, figures], [model])
     require_apart([output], [timing_cache])
     with tqdm(desc="engine", unit="step", disable=None, leave=False) as bar:
         report = export_engine(
@@ -97,6 +101,7 @@ def engine(  # noqa: PLR0913, PLR0917 - one argument per option
     for note in report.notes:
         echo(note, err=True)
     size_mib = output.stat().st_size / 2**20
+    write_figures(figures, {"engine": str(output), "file_mib": size_mib, **asdict(report)})
     weights = "" if report.weights_mib is None else f", of which weights {report.weights_mib:.2f}"
     echo(printable(f"{output}: {report.describe()}; {size_mib:.2f} MiB{weights}"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -12,10 +13,11 @@ from edgedetr.runtime.commands.options import (
     beside,
     command_line,
     format_option,
+    json_option,
     require_apart,
     spec_option,
 )
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.output import echo, write_figures
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import printable
 
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Maximum number of images to check these limits on, evenly spread.",
 )
+@json_option
 def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
     spec: ModelSpec | None,
@@ -59,6 +62,7 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
     max_box_error_px: float | None,
     max_score_error: float | None,
     frames: int,
+    figures: Path | None,
 ) -> None:
     """Write MODEL as a typed FP16 graph for TensorRT, with FP32 where FP16 is too narrow.
 
@@ -81,9 +85,11 @@ def fp16(  # noqa: PLR0913, PLR0917 - one argument per option
         request = Request(images, frames, gate.limits("fp16"))
 
     output = output or beside(model, ".fp16.onnx")
-    require_apart([output], [model])
+    require_apart([output, figures], [model])
     seen = frames_of(images) if images else None
     if data:
         seen = read_spread(training_images(data, kind))
     share = export_fp16(model, output, spec, seen, command_line(), request)
-    echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))
+    size_mib = output.stat().st_size / 2**20
+    write_figures(figures, {"model": str(output), "file_mib": size_mib, **asdict(share)})
+    echo(printable(f"{output}: {share.describe()}, {size_mib:.2f} MiB"))

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgedetr.runtime.commands.options import PATH, beside, command_line, require_apart
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.options import (
+    PATH,
+    beside,
+    command_line,
+    json_option,
+    require_apart,
+)
+from edgedetr.runtime.commands.output import echo, write_figures
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
     from edgedetr.export.transforms.deformable_attention import Form
 
-FORMS = ("gather", "gather_sum", "grid_sample", "discrete")
+FORMS = ("gather", "gather_sum", "grid_sample", "plugin", "discrete")
 
 EXPORT_FRAMES = 8
 """Images of a folder that an exported model is checked on."""
@@ -31,7 +37,7 @@ EXPORT_FRAMES = 8
     default="gather",
     show_default=True,
     help="How feature maps are sampled: Gather and a product, or Gather, Mul and Sum; GridSample "
-    "and RoiAlign; the nearest cell.",
+    "and RoiAlign; TensorRT's plugin; the nearest cell.",
 )
 @click.option(
     "--batch",
@@ -40,13 +46,15 @@ EXPORT_FRAMES = 8
     show_default=True,
     help="Images that the graph takes at once: those of several cameras.",
 )
-def onnx(
+@json_option
+def onnx(  # noqa: PLR0913, PLR0917 - one argument per option
     checkpoint: Path,
     output: Path | None,
     images: Path | None,
     simplify: bool,
     deformable_attention: Form,
     batch: int,
+    figures: Path | None,
 ) -> None:
     """Export CHECKPOINT to ONNX and check it against PyTorch.
 
@@ -63,7 +71,7 @@ def onnx(
     if output is None and is_foreign(checkpoint):
         output = Path(f"{checkpoint.name}.onnx")
     output = output or beside(checkpoint, ".onnx")
-    require_apart([output], [checkpoint])
+    require_apart([output, figures], [checkpoint])
     done = export_onnx(
         local_checkpoint(checkpoint),
         output,
@@ -80,4 +88,6 @@ def onnx(
     if done.moved:
         echo(f"Compared with the checkpoint's own sampling: {done.moved.summary()}", err=True)
     size_mib = output.stat().st_size / 2**20
+    measured = {"nodes": done.nodes, "file_mib": size_mib, "parity": done.parity.to_dict()}
+    write_figures(figures, {"model": str(output), **measured})
     echo(printable(f"{output}: {done.nodes} nodes, {size_mib:.2f} MiB; {done.parity.summary()}"))

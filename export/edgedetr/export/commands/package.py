@@ -14,10 +14,11 @@ from edgedetr.runtime.commands.options import (
     ask_passphrase,
     beside,
     command_line,
+    json_option,
     require_apart,
     spec_option,
 )
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.output import echo, write_figures
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def package() -> None:
     help="Vehicles refuse a lower one than they have accepted. Default: seconds since 1970, UTC.",
 )
 @policy_option
+@json_option
 def create(  # noqa: PLR0913, PLR0917 - one argument per option
     models: tuple[Path, ...],
     output: Path | None,
@@ -102,6 +104,7 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
     golden_frame: Path | None,
     counter: int | None,
     policy: Path | None,
+    figures: Path | None,
 ) -> None:
     """Pack ONNX MODELS, of which the vehicle runs the first; exit 1 if a gate fails.
 
@@ -126,13 +129,16 @@ def create(  # noqa: PLR0913, PLR0917 - one argument per option
         policy=policy,
     )
     output = output or beside(models[0], ".tar")
-    require_apart([output], [*contents.inputs, key, golden_frame])
+    require_apart([output, figures], [*contents.inputs, key, golden_frame])
     if golden_frame:
         contents = replace(contents, frame=read_image(golden_frame))
     made = run(contents, output, key, command_line(), ask_passphrase)
     for gate in made.gates:
         echo(gate, err=True)
     size_mib = sum(f.size for f in made.files) / 2**20
+    held = {"files": len(made.files), "size_mib": size_mib, "counter": made.counter}
+    proof = {"gates": made.gates, "signed_by": made.signed_by}
+    write_figures(figures, {"package": str(output), **held, **proof})
     signed = f"signed by {made.signed_by[:16]}" if key else "NOT SIGNED: vehicles refuse it"
     size = f"{len(made.files)} files, {size_mib:.2f} MiB, counter {made.counter}"
     echo(printable(f"{output}: {size}, {signed}"))
@@ -181,7 +187,14 @@ def sign(path: Path, key: Path, output: Path | None) -> None:
 )
 @click.option("--state", type=PATH, help="Folder with the lowest counter that is accepted.")
 @policy_option
-def verify(path: Path, public_key: Path | None, state: Path | None, policy: Path | None) -> None:
+@json_option
+def verify(
+    path: Path,
+    public_key: Path | None,
+    state: Path | None,
+    policy: Path | None,
+    figures: Path | None,
+) -> None:
     """Check PACKAGE: its signature, every file, and that this machine computes the same.
 
     With --policy its models and reports pass the gates once more, by the rules of that file.
@@ -205,6 +218,8 @@ def verify(path: Path, public_key: Path | None, state: Path | None, policy: Path
         gates = _gates_again(opened, policy)
         count, counter = len(opened.manifest.files), opened.manifest.counter
     preprocessing = "bit-exact" if exact else "equal to within one grey level"
+    found = {"files": count, "counter": counter, "preprocessing": preprocessing, "gates": gates}
+    write_figures(figures, {"package": str(path), "signed": public_key is not None, **found})
     echo(
         printable(
             f"{path}: {count} files match its manifest; counter {counter}; preprocessing here is "
@@ -213,7 +228,8 @@ def verify(path: Path, public_key: Path | None, state: Path | None, policy: Path
     )
     echo("".join(f"{printable(gate)}\n" for gate in gates), nl=False)
     if public_key:
-        echo("The signature is valid, and each ONNX model finds its golden detections here.")
+        valid = "The signature is valid, and each ONNX model finds its golden detections here."
+        echo(valid, colour="green")
     else:
         echo("Neither signature nor models were checked; give --public-key", err=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,10 +15,11 @@ from edgedetr.runtime.commands.options import (
     beside,
     command_line,
     format_option,
+    json_option,
     require_apart,
     spec_option,
 )
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.output import echo, write_figures
 from edgedetr.runtime.errors import UsageError
 from edgedetr.runtime.printable import printable
 
@@ -100,6 +101,7 @@ _OPTIONS = ("--gate", "--max-ap-drop", *_LABEL_FREE, *_BESIDE)
     type=click.IntRange(1),
     help="Maximum number of frames, evenly spread. Default: 500 for --max-ap-drop, else 200.",
 )
+@json_option
 def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Path,
     stats: Path | None,
@@ -113,6 +115,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     data: Path | None,
     kind: str | None,
     frames: int | None,
+    figures: Path | None,
     **wanted: Any,  # noqa: ANN401 - the limits
 ) -> None:
     """Quantize MODEL to INT8 with the ranges in STATS, as Q/DQ nodes for the library of --for.
@@ -126,7 +129,7 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
 
     rest = rest or rest_of(target)
     output = output or beside(model, ".int8.onnx")
-    require_apart([output], [model, stats])
+    require_apart([output, figures], [model, stats])
     option = _search(wanted)
     _check(option, stats, data, images, include + exclude)
     seen = list(frames_of(images)) if images else None
@@ -140,7 +143,9 @@ def qdq(  # noqa: PLR0913, PLR0917 - one argument per option
     named = {"--spec": click.get_current_context().meta[SPEC_FILE].name} if spec else {}
     named |= {"--images": images.name} if images else {}
     share = export_qdq(model, stats, output, include, exclude, rest, spec, seen, named, target)
-    echo(printable(f"{output}: {share.describe()}, {output.stat().st_size / 2**20:.2f} MiB"))
+    size_mib = output.stat().st_size / 2**20
+    write_figures(figures, {"model": str(output), "file_mib": size_mib, **asdict(share)})
+    echo(printable(f"{output}: {share.describe()}, {size_mib:.2f} MiB"))
 
 
 def _search(wanted: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     spec_option,
 )
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.output import VERDICT_COLOURS, echo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +117,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
         write_text(html, page(report))
     if taps and report.activations and report.activations.blocks:
         echo(report.activations.block_table() + "\n")
-    echo(report.table())
+    *table, verdict = report.table().splitlines()
+    echo("\n".join(table))
+    echo(verdict, colour=VERDICT_COLOURS[report.verdict])
     if not report.passed:
         block = report.first_diverging
         where = f"; the first diverging block is {block}" if block else ""

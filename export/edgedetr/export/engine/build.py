@@ -15,12 +15,13 @@ from edgedetr.export.engine.dla import check_dla
 from edgedetr.export.engine.log import EngineLog, OnStep, make_logger, make_monitor
 from edgedetr.export.engine.precision import Precision, network_precision
 from edgedetr.export.engine.timing_cache import cache_key, save_cache, start_cache
+from edgedetr.graph.sampling_plugin import PLUGIN, VERSION
 from edgedetr.runtime.cuda.device import find_device
 from edgedetr.runtime.cuda.engine_layers import EngineLayers, engine_layers
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from edgedetr.export.engine.builders import BuilderModule
@@ -75,6 +76,27 @@ class EngineBuild:
     def precision(self) -> Precision:
         """Count the types of the network's layers."""
         return network_precision(self._network)
+
+    def check_plugins(self, nodes: Collection[str]) -> None:
+        """Refuse a network in which other layers compute what a plugin of TensorRT was to.
+
+        Where the library has no such plugin, its parser takes the function in the file instead.
+
+        Args:
+            nodes: Names of the nodes that are plugins in the file.
+
+        Raises:
+            ArtifactError: With how many of them are none in the network.
+        """
+        layers = [self._network.get_layer(index) for index in range(self._network.num_layers)]
+        made = [layer.name for layer in layers if layer.type.name.startswith("PLUGIN")]
+        missing = len(nodes) - sum(name.startswith(tuple(nodes)) for name in made)
+        if missing > 0:
+            raise ArtifactError(
+                f"{version_of(self._trt)} has no plugin {PLUGIN}, version {VERSION}, for {missing} "
+                f"of {len(nodes)} nodes of {self._path}; export the model again with "
+                "--deformable-attention gather, and build that"
+            )
 
     def check_ends(self, spec: ModelSpec) -> None:
         """Refuse a network whose image, logits or boxes are not float32, or labels not int32.

@@ -12,6 +12,7 @@ from edgedetr.export.transforms.stored_ranges import RANGES_KEY
 from edgedetr.graph.checksum import joined_sha256, model_files, nodes_of, tensors_of
 from edgedetr.graph.contract import check_contract
 from edgedetr.graph.model_file import embedded_spec, load_onnx
+from edgedetr.graph.sampling_plugin import is_defined, is_plugin
 from edgedetr.runtime.errors import GateError, UsageError
 from edgedetr.runtime.files import sha256
 from edgedetr.runtime.manifest import manifest_path, read_manifest
@@ -124,7 +125,9 @@ def precision_for_gates(model: onnx.ModelProto) -> Precision:
     types = {tensor.data_type for tensor in tensors_of(model)}
     types |= {a.i for n in nodes if n.op_type == "Cast" for a in n.attribute if a.name == "to"}
     half = {_TYPES.FLOAT16, _TYPES.BFLOAT16}
-    unknown = any(not _is_known(n) or n.op_type in _PACKED for n in nodes)
+    ours = is_defined(model)  # its function is among the nodes
+    known = [n for n in nodes if _is_known(n) or (ours and is_plugin(n))]
+    unknown = len(known) < len(nodes) or any(n.op_type in _PACKED for n in nodes)
     if unknown or not types <= _FULL | half or _holds_integer_weights(model, nodes):
         return "int8"
     return "fp16" if types & half else "fp32"

@@ -1,4 +1,4 @@
-"""How deformable attention reads feature maps in an exported graph: four forms of one operation.
+"""How deformable attention reads feature maps in an exported graph: five forms of one operation.
 
 Every family samples its maps by `torch.nn.functional.grid_sample` (bilinear, zeros outside, corners
 not aligned), level by level. TensorRT is known to miscompile decoders around the node that it
@@ -12,6 +12,9 @@ becomes, so a graph can be exported with other nodes in its place:
     product of a matrix and a vector stands apart.
 ``grid_sample``
     The node itself, as torch traces it.
+``plugin``
+    The node of TensorRT's own plugin, for networks that have as many points in every level; see
+    `edgedetr.graph.sampling_plugin`.
 ``discrete``
     The nearest cell alone, as RT-DETRv2's discrete sampling has it (Lv et al., 2024, section 3): a
     quarter of the reads, and other numbers. A network that was not trained so loses accuracy.
@@ -26,7 +29,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from typing_extensions import override
 
+from edgedetr.graph.sampling_plugin import DOMAIN, NAMESPACE, PLUGIN, VERSION
 from edgedetr.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-Form = Literal["gather", "gather_sum", "grid_sample", "discrete"]
+Form = Literal["gather", "gather_sum", "grid_sample", "plugin", "discrete"]
 
 _SHARED = "multi_scale_deformable_attention_v2"
 
@@ -131,8 +136,11 @@ def sample(
         (B, Q, M * D).
 
     Raises:
-        UsageError: If there are more cells than float32 can count.
+        UsageError: If there are more cells than float32 can count, or for ``plugin`` levels with
+            different numbers of points.
     """
+    if form == "plugin":
+        return _sample_by_plugin(value, shapes, locations, weights, counts)
     batch, cells, heads, depth = value.shape
     maps = batch * heads
     check_countable(maps * cells, f"{maps} maps of {cells} cells are too many")
@@ -162,6 +170,64 @@ def sample(
     if form == "gather_sum":
         return (share.unsqueeze(-1) * read).sum(-2).flatten(2)
     return (share.unsqueeze(-2) @ read).flatten(2)
+
+
+def _sample_by_plugin(
+    value: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    locations: Tensor,
+    weights: Tensor,
+    counts: Sequence[int],
+) -> Tensor:
+    """Do what `sample` does as one node of TensorRT's plugin."""
+    if len(set(counts)) > 1:
+        raise UsageError(
+            f"this network samples {', '.join(map(str, counts))} points of its levels, and "
+            "TensorRT's plugin wants the same number in each; export it with "
+            "--deformable-attention gather, gather_sum or grid_sample"
+        )
+    sides = [[int(side) for side in shape] for shape in shapes]
+    starts = list(accumulate((height * width for height, width in sides), initial=0))[:-1]
+    batch, _, heads, depth = value.shape
+    by_level = (*weights.shape[:3], len(counts), counts[0])
+    read: Tensor = _Plugin.apply(
+        value,
+        torch.tensor(sides, dtype=torch.int32),
+        torch.tensor(starts, dtype=torch.int32),
+        locations.reshape(*by_level, 2),
+        weights.reshape(by_level),
+        *(int(size) for size in (batch, locations.shape[1], heads, depth)),
+    )
+    return read.flatten(2)
+
+
+class _Plugin(torch.autograd.Function):
+    """TensorRT's plugin: in torch the same numbers by Gather, in a graph its node."""
+
+    @staticmethod
+    @override
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        sides: Tensor,
+        starts: Tensor,
+        places: Tensor,
+        weights: Tensor,
+        *size: int,
+    ) -> Tensor:
+        levels, points = places.shape[3:5]
+        shapes = [(height, width) for height, width in sides.tolist()]
+        read = sample(value, shapes, places.flatten(3, 4), weights.flatten(3), [points] * levels)
+        return read.reshape(size)
+
+    @staticmethod
+    def symbolic(graph: Any, *given: Any) -> Any:  # noqa: ANN401 - torch's exporter calls it
+        """Write the node; takes the exporter's graph, and values for what `forward` takes."""
+        inputs, size = given[:5], given[5:]
+        named = {"plugin_version_s": VERSION, "plugin_namespace_s": NAMESPACE}
+        node = graph.op(f"{DOMAIN}::{PLUGIN}", *inputs, **named)
+        node.setType(inputs[0].type().with_sizes(list(size)))
+        return node
 
 
 def check_countable(rows: int, too_many: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from edgedetr.graph.sampling_plugin import PLACES, PLUGIN
 from edgedetr.graph.wiring import reads
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _ENDS_OF_POSITIONS = (
 
 _ROUND = ("Floor", "Ceil", "Round")
 _PERIODIC = ("Log", "Sin", "Cos")
-_READ_AT = {"GridSample": 1, "RoiAlign": 1}
+_READ_AT = {"GridSample": 1, "RoiAlign": 1, PLUGIN: PLACES}
 """Operators that read a map at places, and which of their inputs the places are."""
 
 _TYPED_BY = ("dtype", "value_float", "value_floats")

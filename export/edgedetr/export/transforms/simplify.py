@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 
 from edgedetr.export.transforms.row_choice import rows_chosen_first
 from edgedetr.graph.exact import exact_session, run_session
+from edgedetr.graph.sampling_plugin import define_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +82,7 @@ def simplify(
             return Simplified(model, problem)
         try:
             candidate = rows_chosen_first(onnx.load(after))
+            define_plugin(candidate)
             onnx.checker.check_model(candidate, full_check=True)
         except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
             return Simplified(model, f"it wrote no whole model: {_line(str(error))}")

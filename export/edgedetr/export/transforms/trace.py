@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,6 +23,7 @@ from typing_extensions import override
 from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, reparameterize
 from edgedetr.export.transforms.deformable_attention import Form, sampled_by
 from edgedetr.export.transforms.roi_align import regions_pooled_by
+from edgedetr.graph.sampling_plugin import define_plugin
 from edgedetr.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -72,6 +74,10 @@ def trace(
             opset_version=OPSET,
             dynamo=False,
         )
+    if deformable_attention == "plugin":
+        traced_model = onnx.load(path)
+        define_plugin(traced_model)
+        onnx.save(traced_model, path)
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from edgedetr.export.transforms.fp16_rounding import half_of, half_weights
 from edgedetr.export.transforms.fp32_rules import MULTIPLIERS
 from edgedetr.graph.int8 import channel_axis
 from edgedetr.graph.requirements import opset_of
+from edgedetr.graph.sampling_plugin import is_plugin
 from edgedetr.graph.wiring import LAYERS, Wiring, reads, replace_items
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -87,21 +88,38 @@ class _Signature:
     """
 
     def __init__(self, node: onnx.NodeProto, opset: int, types: Mapping[str, int]) -> None:
-        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
-        allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+        may_be = _no_half if is_plugin(node) else _schema_half(node, opset)
         self.inputs, self.outputs = (
             {
-                position: "tensor(float16)" in allowed.get(_formal(formals, position), ())
+                position: may_be(position, is_output)
                 for position, name in enumerate(names)
                 if name and types.get(name) == FLOAT
             }
-            for formals, names in ((schema.inputs, node.input), (schema.outputs, node.output))
+            for is_output, names in ((False, node.input), (True, node.output))
         )
 
     @property
     def is_float(self) -> bool:
         """Whether it computes with floats at all."""
         return bool(self.inputs or self.outputs)
+
+
+def _schema_half(node: onnx.NodeProto, opset: int) -> Callable[[int, bool], bool]:
+    """Return what tells by position whether ONNX lets an input or output of a node be FP16."""
+    schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+
+    def may_be_half(position: int, is_output: bool) -> bool:
+        kind = _formal(schema.outputs if is_output else schema.inputs, position)
+        return "tensor(float16)" in allowed.get(kind, ())
+
+    return may_be_half
+
+
+def _no_half(position: int, is_output: bool) -> bool:
+    """Keep TensorRT's plugin in FP32: in FP16 its kernel rounds the places that it reads."""
+    del position, is_output
+    return False
 
 
 def _formal(formals: Iterable[onnx.defs.OpSchema.FormalParameter], position: int) -> str:

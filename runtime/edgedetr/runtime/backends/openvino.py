@@ -37,6 +37,8 @@ _SETTINGS = {
 _AS_WRITTEN = {"LP_TRANSFORMS_MODE": False}  # Q/DQ pairs round and all computes in float32
 _PROBED = 64  # products that the probe adds
 
+_PLUGIN = "MultiscaleDeformableAttnPlugin_TRT"  # of --deformable-attention plugin
+
 _METADATA = ["framework", METADATA_KEY]  # where OpenVINO keeps the metadata of an ONNX file
 
 
@@ -88,7 +90,13 @@ def read_graph(path: Path) -> ov.Model:
         model = frontend.convert(frontend.load(str(path)))
         _guard_concats(model)
     except Exception as error:  # OpenVINO's errors share no class of their own
-        raise ArtifactError(f"{path}: OpenVINO cannot load it: {_reason(error)}") from error
+        reason = _reason(error)
+        if _PLUGIN in reason:
+            reason = (
+                f"it has nodes of TensorRT's plugin {_PLUGIN}; export it with "
+                "--deformable-attention gather, or run it with ONNX Runtime"
+            )
+        raise ArtifactError(f"{path}: OpenVINO cannot load it: {reason}") from error
     return model
 
 

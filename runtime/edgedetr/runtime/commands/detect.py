@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +14,7 @@ from edgedetr.runtime.commands.options import (
     require_apart,
     threshold_option,
 )
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.output import echo, progress
 from edgedetr.runtime.files import write_text
 from edgedetr.runtime.printable import counted, printable
 from edgedetr.runtime.save_formats import SAVE_FORMATS
@@ -67,11 +66,9 @@ def detect(  # noqa: PLR0913, PLR0917 - one argument per option
     paths = list_images(images)
     with (
         Detector.open(runnable(model, converters), threshold=threshold, **opening) as detector,
-        click.progressbar(length=len(paths), label="detect", file=sys.stderr) as bar,
+        progress(len(paths), "detect") as step,
     ):
-        latency = run(
-            detector, paths, out, overlays=overlays, save=save, on_frame=lambda: bar.update(1)
-        )
+        latency = run(detector, paths, out, overlays=overlays, save=save, on_frame=step)
         ran_on = detector.backend
     if figures:
         times = {p: getattr(latency, f"{p}_ms") for p in ("p50", "p90", "p99")}

@@ -16,7 +16,7 @@ from edgedetr.runtime.commands.options import (
     command_line,
     require_apart,
 )
-from edgedetr.runtime.commands.output import echo
+from edgedetr.runtime.commands.output import echo, progress
 from edgedetr.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ def check(  # noqa: PLR0913, PLR0917 - one argument per option
     with models_of(model, public_key, require_signature=not allow_unsigned) as models:
         pictures = read_frames(list_images(images))
         length = 2 * frames * len(models)
-        with click.progressbar(length=length, label="device check", file=sys.stderr) as bar:
+        with progress(length, "device check") as step:
             one_check = partial(
                 check_model,
                 frames=pictures,
                 pace=pace,
                 place=Place(state, _builder(context), simulate),
-                on_frame=lambda: bar.update(1),
+                on_frame=step,
             )
             checks = [one_check(m) for m in models]
     found = make_record(model, gpu, checks, pace, before_c, command_line())

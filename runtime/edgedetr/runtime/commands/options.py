@@ -91,6 +91,11 @@ format_option = click.option(
 )
 """``--format``: the command gets the name of a data format or None as ``kind``."""
 
+json_option = click.option(
+    "--json", "figures", type=PATH, help="Write the figures to this file, too."
+)
+"""``--json``: the command gets a path or None as ``figures``, for `write_figures`."""
+
 threshold_option = click.option(
     "--threshold", type=Number(0, 1), default=0.3, show_default=True, help="Lowest score."
 )

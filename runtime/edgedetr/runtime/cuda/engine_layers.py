@@ -36,6 +36,7 @@ class EngineLayers:
         others: Names of the ONNX nodes in products that do not, sorted.
         reformats: Layers that change only the layout or the type of a tensor.
         quantizers: Quantizations and dequantizations that no layer took in.
+        plugins: Layers that are plugins.
     """
 
     types: dict[str, int]
@@ -44,6 +45,7 @@ class EngineLayers:
     others: tuple[str, ...]
     reformats: int
     quantizers: int
+    plugins: int = 0
 
     @property
     def computes_in(self) -> dict[str, int]:
@@ -62,6 +64,7 @@ class EngineLayers:
     def describe(self) -> str:
         """Return a one-line summary."""
         types = _listed(self.types)
+        types += f"; {counted(self.plugins, 'plugin')}" if self.plugins else ""
         if not self.products:
             return types
         return (
@@ -114,6 +117,7 @@ def _sorted_out(layers: list[dict[str, Any]], types: Counter[str]) -> EngineLaye
         others=tuple(sorted(names[False])),
         reformats=origins["reformat"],
         quantizers=origins["qdq"],
+        plugins=sum("plugin" in str(layer.get("LayerType", "")).lower() for layer in layers),
     )
 
 

@@ -1,0 +1,1 @@
+"""The figures of ``docs/concepts.md``, which `benchmarks/concept_figures.py` draws."""
