@@ -71,9 +71,8 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         target: What the graph is for.
 
     Raises:
-        ArtifactError: If a file is damaged, they do not belong together, or the model has free
-            sizes or operators that ONNX does not define, or the target's version here does not run
-            the graph.
+        ArtifactError: If a file is damaged, they do not belong together, the model has free sizes
+            or operators that ONNX does not define, or the target's version here does not run it.
         UsageError: If ``include`` or ``exclude`` name nothing, ``output`` does not end in
             ``.onnx``, or the model has a plugin that the target lacks.
         GateError: If TensorRT would break the graph.
