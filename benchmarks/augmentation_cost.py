@@ -5,7 +5,9 @@
 Writes ``benchmarks/results/augmentation_cost.json``. Frames lie in memory at network size, as those
 of a small data set do. All augmentations are timed in turn, round after round, so that a busy
 machine slows all of them alike; what is printed is the median over the rounds of the milliseconds
-for one batch, in one process without a GPU, and its share of the demo student's step.
+for one batch, in one process without a GPU, and its share of the demo student's step. ``strong`` is
+timed with ``augment_on_device`` too: what is left to loading, and what the device does, which is a
+GPU where there is one, with the transfer of the batch.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import replace
 from itertools import islice
 from statistics import median
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import torch
@@ -22,6 +24,7 @@ import torch
 from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.distill.config import DataConfig, DistillConfig, StudentConfig
 from edgedetr.distill.model import new_model
+from edgedetr.distill.training.augment import augmented_on_device
 from edgedetr.distill.training.loader import open_split, training_loader
 from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.sampling import Item
@@ -44,6 +47,7 @@ SCALES = (0.67, 1.0, 1.34)
 MEASURES = (
     "distill/edgedetr/distill/augmentations",
     "distill/edgedetr/distill/picture.py",
+    "distill/edgedetr/distill/pixel_changes.py",
     "distill/edgedetr/distill/training/augment.py",
     "distill/edgedetr/distill/training/training_inputs.py",
 )
@@ -67,6 +71,7 @@ def main(data: Path, rounds: int, out: Path) -> None:
     times = batch_times(made, inputs, rounds)
     plain = times.pop("none")
     step = step_times(config, rounds)
+    on_device = device_times(inputs, rounds)
     report = {
         "batch": BATCH,
         "input_hw": STUDENT.input_hw,
@@ -75,6 +80,7 @@ def main(data: Path, rounds: int, out: Path) -> None:
         "student_step_ms": step["one size"],
         "no_augmentation_ms": plain,
         "added_ms": {kind: ms - plain for kind, ms in times.items()},
+        "strong_on_device": on_device,
         "multi_scale_step_ms": step["multi-scale"],
         "scales": SCALES,
     }
@@ -83,6 +89,10 @@ def main(data: Path, rounds: int, out: Path) -> None:
     for kind, ms in times.items():
         share = 100 * (ms - plain) / step["one size"]
         print(f"{kind:14}{ms - plain:8.2f} ms {share:6.1f} % of the step")
+    print(
+        f"strong on {on_device['device']}: {on_device['loading_ms']:.2f} ms in loading, "
+        f"{on_device['device_ms']:.2f} ms there, of {on_device['bytes'] / 2**20:.1f} MiB"
+    )
     print(f"multi-scale batches: {step['multi-scale']:.0f} ms a step")
 
 
@@ -102,6 +112,29 @@ def batch_times(
                     made[kind][item]
             found.append((perf_counter_ns() - started) / 1e6)
     return {kind: median(found) for kind, found in times.items()}
+
+
+def device_times(inputs: NetworkInputs, rounds: int) -> dict[str, Any]:
+    """Return the median milliseconds of a batch of ``strong`` that its device augments.
+
+    Normalising is part of no figure: the device does that where it does not augment, too.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pixels = NetworkInputs(inputs.dataset, ModelSpec(STUDENT.input_hw, ("Car",)), stay_pixels=True)
+    pixels.read()
+    data = TrainingInputs(pixels, "strong", 0, on_device=True)
+    loading, there, size = [], [], 0
+    for round_ in range(rounds):
+        started = perf_counter_ns()
+        some = [data[round_, (round_ * BATCH + i) % len(data)] for i in range(BATCH)]
+        images, truths = torch.stack([image for image, _ in some]), [truth for _, truth in some]
+        loaded = perf_counter_ns()
+        augmented_on_device(images.to(device), truths).sum().item()
+        there.append((perf_counter_ns() - loaded) / 1e6)
+        loading.append((loaded - started) / 1e6)
+        size = images.nbytes
+    times = {"loading_ms": median(loading), "device_ms": median(there)}
+    return {"device": device.type, **times, "bytes": size, "bytes_in_fp32": 4 * size}
 
 
 def step_times(config: DistillConfig, rounds: int) -> dict[str, float]:

@@ -306,11 +306,34 @@ def of_security() -> str:
     )
 
 
+def of_training() -> str:
+    """Return the section of docs/training.md: what each option of a step brings."""
+    if not (RESULTS / "training_options.json").is_file():
+        return "What each option brings: `benchmarks/training_options.py`, still to be run.\n"
+    found = result("training_options")
+    return "\n".join(
+        [
+            f"The demo's student and teacher, `strong`, one thread a process, on {_machine(found)}"
+            f"{age(found)}:",
+            "",
+            "| option | steps a second | over the plain run | peak memory |",
+            "|---|---|---|---|",
+            *(
+                f"| {name} | {row['steps_a_second']:.2f} | {row['gain']:.2f} | "
+                f"{row['peak_mib']:,.0f} MiB |"
+                for name, row in found["options"].items()
+            ),
+            "",
+        ]
+    )
+
+
 SECTIONS = {
     "README.md": of_readme,
     "docs/distillation.md": of_distillation,
     "docs/benchmarks.md": of_benchmarks,
     "docs/security.md": of_security,
+    "docs/training.md": of_training,
 }
 """The pages that hold a measured section, and what writes it."""
 

@@ -1,11 +1,12 @@
 """Kill a tiny training at random moments, let it go on, and compare it with one that nobody killed.
 
-    python benchmarks/training_kills.py --kills 200
+    python benchmarks/training_kills.py --kills 200 --workers 2
 
 Writes ``benchmarks/results/training_kills.json``; exit status 1 where a run ends
 otherwise. Every kill is a SIGKILL at a moment drawn from the time that a whole run takes. A run is
 killed until it comes to its end, then another one begins, until there were enough kills. Each must
-leave the same student, byte by byte, and log the same losses, each once.
+leave the same student, byte by byte, and log the same losses, each once. Loader processes augment
+the pictures, and a state is written after every step.
 """
 
 from __future__ import annotations
@@ -50,32 +51,37 @@ MEASURES = (
 
 @click.command()
 @click.option("--kills", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--workers", type=click.IntRange(0), default=2, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the moments.")
 @result_option(__file__)
-def main(kills: int, seed: int, out: Path) -> None:
+def main(kills: int, workers: int, seed: int, out: Path) -> None:
     """Kill, compare and write what came of it."""
+    moments = random.Random(seed)  # noqa: S311 - no secret
     with tempfile.TemporaryDirectory() as name:
-        found = killed_runs(Path(name), kills, random.Random(seed))  # noqa: S311 - no secret
+        found = killed_runs(Path(name), kills, workers, moments)
+    found |= {"workers": workers}
     write_result(out, found | {"versions": versions_of(PACKAGES)}, MEASURES)
     click.echo(
-        f"{found['kills']} kills in {found['runs']} runs, {found['before_an_epoch']} before an "
-        f"epoch was saved: {found['equal']} of {found['runs']} are equal to the whole run"
+        f"{found['kills']} kills in {found['runs']} runs with {workers} loader processes, "
+        f"{found['before_an_epoch']} before a state was saved: {found['equal']} of "
+        f"{found['runs']} are equal to the whole run"
     )
     sys.exit(found["equal"] != found["runs"])
 
 
-def killed_runs(folder: Path, kills: int, moments: random.Random) -> dict[str, Any]:
+def killed_runs(folder: Path, kills: int, workers: int, moments: random.Random) -> dict[str, Any]:
     """Train until there were enough kills; count the runs, and those that ended as the whole one.
 
     Everything runs in processes of its own, so that each begins alike.
     """
     config = DistillConfig(
-        data=DataConfig(root=str(folder / "data"), workers=1),
+        data=DataConfig(root=str(folder / "data"), augment="mosaic+strong", workers=workers),
         student=StudentConfig(preset="edge-micro", input_hw=(64, 96)),
         optimizer=OptimizerConfig(warmup_steps=2),
         epochs=3,
         batch_size=4,
         eval_every=1,
+        save_every_steps=1,
     )
     _ended(_started(lambda: write_synth(folder / "data", FRAMES, 0, 1)))
     whole = folder / "whole"

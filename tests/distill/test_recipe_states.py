@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from edgedetr.distill import recipe
-from edgedetr.distill.teacher_config import TeacherCacheConfig
+from edgedetr.distill.teacher_config import TeacherCacheConfig, TeacherInputConfig
 from edgedetr.distill.training.loop import TrainingLoop
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.weights.checkpoint import load_model, save_model
 from edgedetr.runtime.commands.signals import handled
-from edgedetr.runtime.errors import ArtifactError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 
 EVERYTHING = "mosaic+mixup+copy_paste+scale_jitter+crop+strong"
 
@@ -187,3 +187,39 @@ def test_a_run_with_a_cache_goes_on_with_the_same_answers(config, teacher, tmp_p
         recipe.train(run, tmp_path / name, "a command")
         students[name] = (tmp_path / name / "student.safetensors").read_bytes()
     assert students["killed"] == students["whole"]
+
+
+def test_a_run_that_its_device_augments_goes_on_with_the_same_pictures(
+    config, tmp_path, monkeypatch
+):
+    data = replace(config.data, augment="strong", augment_on_device=True, workers=1)
+    run = replace(config, data=data, epochs=2, save_every_steps=1)
+    recipe.train(run, tmp_path / "whole", "a command")
+
+    interrupted(run, tmp_path / "killed", monkeypatch, step=3)
+    recipe.train(run, tmp_path / "killed", "a command")
+
+    students = [tmp_path / name / "student.safetensors" for name in ("whole", "killed")]
+    assert students[0].read_bytes() == students[1].read_bytes()
+    plain = replace(run, data=replace(data, augment_on_device=False))
+    recipe.train(replace(plain, epochs=1), tmp_path / "host", "a command")
+    found = losses(tmp_path / "whole")[0][1]
+    assert found == pytest.approx(losses(tmp_path / "host")[0][1], rel=0.02)
+
+
+@pytest.mark.parametrize("why", ["the teacher's input differs", "a teacher cache is read"])
+def test_a_device_does_not_augment_what_the_host_needs_augmented(config, tmp_path, teacher, why):
+    run = replace(
+        config,
+        data=replace(config.data, augment_on_device=True),
+        teacher=str(teacher),
+        methods=("clock",),
+        teacher_input=TeacherInputConfig(resize="stretch"),
+    )
+    if "cache" in why:
+        run = replace(run, teacher_cache=TeacherCacheConfig(str(tmp_path / "cache")))
+    else:
+        run = replace(run, teacher_input=TeacherInputConfig(input_hw=(96, 128)))
+
+    with pytest.raises(UsageError, match=f"data.augment_on_device: {why}"):
+        recipe.train(run, tmp_path / "run", "a command")

@@ -55,6 +55,8 @@ class DataConfig:
         augment: How training pictures are changed: files of ``edgedetr.distill.augmentations`` in
             the order of their use, joined by ``+``, such as ``mosaic+mixup+flip``; ``strong`` is
             ``flip+zoom+light``.
+        augment_on_device: Whether the training device changes the pixels, a uint8 batch at once,
+            in what stands in ``augment`` behind the last that joins frames or pads them.
         no_aug_epochs: The last epochs, which only mirror, and only where ``augment`` does, at the
             student's own size.
         repeat_threshold: Images of a class that fewer than this share of the images hold are
@@ -80,6 +82,7 @@ class DataConfig:
     train_split: str = "train"
     val_split: str = "val"
     augment: str = "flip"
+    augment_on_device: bool = False
     no_aug_epochs: int = 0
     repeat_threshold: float = 0.0
     scales: tuple[float, ...] = (1.0,)
@@ -371,6 +374,7 @@ _LATER = {
     "data": (
         *("no_aug_epochs", "repeat_threshold", "scales", "rectangular"),
         *("unlabelled", "unlabelled_share", "unlabelled_score", "most_skipped"),
+        *("augment_on_device",),
     ),
     "student": ("mean", "std"),
     "optimizer": LATER,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torchvision.ops import box_convert
-from torchvision.transforms.v2 import functional
+
+from edgedetr.distill.pixel_changes import Cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgedetr.distill.types import Targets
+    from edgedetr.distill.types import PixelChange, Targets
 
 MIN_VISIBLE = 0.3
 """An object of which a crop leaves less than this share becomes an ignored area."""
@@ -28,11 +29,14 @@ class Picture:
 
     Attributes:
         pixels: uint8 (3, H, W).
-        targets: Its truth, cxcywh in [0, 1] of the pixels.
+        targets: Its truth, cxcywh in [0, 1] of the pixels; of those that come about by ``changes``.
+        changes: What is still to be done to the pixels, on the training device; None where that is
+            done at once. None stands for nothing in it, too.
     """
 
     pixels: Tensor
     targets: Targets
+    changes: tuple[PixelChange | None, ...] | None = None
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -48,6 +52,19 @@ class Picture:
         x0, y0, x1, y1 = box_convert(self.targets.picture, "cxcywh", "xyxy")[0].tolist()
         top, left = round(y0 * height), round(x0 * width)
         return Window(top, left, max(1, round(y1 * height) - top), max(1, round(x1 * width) - left))
+
+
+def changed(picture: Picture, change: PixelChange, targets: Targets) -> Picture:
+    """Change the pixels of a picture, or let that be done later.
+
+    Args:
+        picture: Before the change.
+        change: What is done to its pixels.
+        targets: The truth after it.
+    """
+    if picture.changes is None:
+        return Picture(change.applied(picture.pixels), targets)
+    return Picture(picture.pixels, targets, (*picture.changes, change))
 
 
 @dataclass(frozen=True)
@@ -94,11 +111,9 @@ def cropped(picture: Picture, window: Window, hw: tuple[int, int]) -> Picture:
     kept = (share >= MIN_VISIBLE) & (side_px >= MIN_SIDE_PX)
     rest = torch.cat([ignored, boxes[~kept]])
     rest = rest[rest[:, 2:].amin(1) > 0]
-    pixels = functional.resized_crop(
-        picture.pixels, window.top, window.left, window.height, window.width, size=list(hw)
-    )
-    return Picture(
-        pixels,
+    return changed(
+        picture,
+        Cut(window.top, window.left, window.height, window.width, hw),
         replace(
             targets,
             labels=targets.labels[kept],

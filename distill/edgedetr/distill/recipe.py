@@ -180,12 +180,12 @@ def _train(
     average = MovingAverage(student.network, rates.ema_decay, rates.ema_warmup_steps)
     processes.place(trainee, average, *(m.network for m in (teacher, foundation) if m))
     set_up(student.network, teacher.network if teacher else None, sections.step)
-    prepared, optimizer = processes.prepared(trainee, optimizer)
 
     seen = asked.spec if asked else None
     report_inputs(student.spec, seen)
     loader = training_loader(sampling, sections.loop, train_split, student.spec, seen, loading)
     fit_adapters(trainee, first_batches(loader.data, batch_size, device))
+    prepared, optimizer = processes.prepared(trainee, optimizer)
     store = open_cache(taught.cache, sampling, student.spec, asked, identity.sources)
     read_answers(store, trainee, loader, epochs, processes)
     page = RunPage(out, record.settings, record.command, epochs * len(loader))
@@ -212,7 +212,8 @@ def _train(
 def _loading(sections: Sections, processes: Processes) -> Loading:
     views, passes = sections.teacher.cache.views_in_use, sections.step.accumulate
     on_device = processes.accelerator.device.type != "cpu"
-    return Loading(views, processes.share, passes, stay_pixels=on_device)
+    later = sections.data.augment_on_device
+    return Loading(views, processes.share, passes, stay_pixels=on_device, on_device=later)
 
 
 def _evaluation(
@@ -270,7 +271,7 @@ def cache(config: DistillConfig, say: Callable[[str], None]) -> None:
     assert teacher is not None  # noqa: S101 - a cache is refused without one
     report_inputs(student.spec, teacher.spec)
     teacher.network.to(Accelerator().device)
-    views = Loading(taught.cache.views_in_use)
+    views = Loading(taught.cache.views_in_use, on_device=sampling.augment_on_device)
     loader = training_loader(
         sampling, config.schedule, train_split, student.spec, teacher.spec, views
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -260,6 +260,19 @@ class CellOutputs:
     boxes: Tensor
 
 
+class PixelChange(Protocol):
+    """What augmentation does to the pixels of a picture, see `edgedetr.distill.pixel_changes`."""
+
+    def applied(self, pixels: Tensor) -> Tensor:
+        """Change one picture, uint8 (3, H, W)."""
+        ...
+
+    @staticmethod
+    def together(pixels: Tensor, changes: Sequence[Any]) -> Tensor:
+        """Change each of a batch, uint8 (B, 3, H, W), by one of this kind, or by None."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Targets:
     """The truth of one image of a batch, in the frame of the network input.
@@ -275,6 +288,7 @@ class Targets:
         source_hw: Height and width of the source image, in pixels.
         view: The same picture as the teacher sees it; None where it sees the same pixels.
         answer: What a cache holds of the teacher for it; None in training without one.
+        changes: What the training device is still to do to its pixels, in turn; None for nothing.
     """
 
     labels: Tensor
@@ -286,6 +300,7 @@ class Targets:
     source_hw: tuple[int, int] | None = None
     view: TeacherView | None = None
     answer: TeacherAnswer | None = None
+    changes: tuple[PixelChange | None, ...] = ()
 
     def to(self, device: torch.device) -> Targets:
         """Move the tensors."""

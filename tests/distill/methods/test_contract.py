@@ -125,6 +125,8 @@ def test_each_term_trains_the_student_and_none_the_teacher(name, student, teache
     beside = {id(p) for p in distillation.parameters()}
     assert not beside & {id(p) for p in master.network.parameters()}
     assert not beside & own_ids, "a helper would ship with the student"
+    weights = (*pupil.network.parameters(), *distillation.parameters())
+    assert all(p.ndim for p in weights), "FSDP splits the first dimension"
 
 
 @every_pair

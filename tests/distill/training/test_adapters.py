@@ -106,5 +106,7 @@ class FakeInputs:
 
 
 class FakeTargets:
+    changes = ()
+
     def to(self, _device):
         return self

@@ -119,8 +119,8 @@ def _killed_in_epoch_3(config, out):
     save = RunState.save
     epochs = []
 
-    def saved(self, path, done):
-        save(self, path, done)
+    def saved(self, path, done, tensors):
+        save(self, path, done, tensors)
         epochs.append(done.epochs)
 
     def every(self, value):
@@ -204,13 +204,13 @@ def test_one_process_is_the_whole_run():
 
 
 def test_a_split_of_the_model_is_refused(monkeypatch, started):
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     some, errors = started(2, _fails_in, 5)
     for process in some:
         process.join(300)
 
     assert [process.exitcode for process in some] == [1, 1]
-    assert errors.get()[1].startswith("FSDP is not supported: the processes of a run split")
+    assert errors.get()[1].startswith("DEEPSPEED is not supported: the processes of a run split")
 
 
 def test_fewer_images_than_processes_are_refused(config, started, tmp_path):

@@ -42,7 +42,7 @@ def same(one, other):
 def test_a_state_comes_back_whole(tmp_path):
     saved, other = make_state(), make_state(seed=1)
     assert not same(everything(saved), everything(other))
-    saved.save(tmp_path / "s.safetensors", Progress(3, 2))
+    saved.save(tmp_path / "s.safetensors", Progress(3, 2), saved.tensors())
     assert other.load(tmp_path / "s.safetensors") == (3, 2)
     assert same(everything(saved), everything(other))
 
@@ -68,7 +68,7 @@ def test_a_state_of_another_network_is_refused_and_nothing_is_taken_up(
     tmp_path, key, value, message
 ):
     path, state = tmp_path / "s.safetensors", make_state()
-    state.save(path, Progress(3))
+    state.save(path, Progress(3), state.tensors())
     with safe_open(path, "pt") as file:
         metadata, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     assert tensors.pop(key, None) is not None or value is not None
@@ -100,7 +100,7 @@ def test_a_state_of_another_network_is_refused_and_nothing_is_taken_up(
 )
 def test_a_state_of_another_run_is_one_line(tmp_path, metadata, message):
     path, state = tmp_path / "s.safetensors", make_state()
-    state.save(path, Progress(3))
+    state.save(path, Progress(3), state.tensors())
     with safe_open(path, "pt") as file:
         own, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     foreign = metadata is None or "config" in metadata
@@ -111,7 +111,8 @@ def test_a_state_of_another_run_is_one_line(tmp_path, metadata, message):
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
 def test_a_cut_state_is_one_line(tmp_path, share):
     path = tmp_path / "s.safetensors"
-    make_state().save(path, Progress(3))
+    state = make_state()
+    state.save(path, Progress(3), state.tensors())
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     refused(path, "is no readable state of a run: ")

@@ -101,13 +101,13 @@ def test_passes_one_after_another_train_as_one(config, teacher, tmp_path):
 def test_every_weight_that_trains_in_fp32_trains_in_bf16(config, teacher, tmp_path, monkeypatch):
     trained = {}
 
-    def checked(self, names, values, norm):
+    def packed(self, values, norm):
         named = self.state.trainee.named_parameters()
         trained[self.config.precision] = {n for n, p in named if p.grad is not None}
-        return plain(self, names, values, norm)
+        return plain(self, values, norm)
 
-    plain = TrainingStep._checked
-    monkeypatch.setattr(TrainingStep, "_checked", checked)
+    plain = TrainingStep._packed
+    monkeypatch.setattr(TrainingStep, "_packed", packed)
     config = replace(config, teacher=str(teacher), methods=("clock",), epochs=1)
     for precision in ("fp32", "bf16"):
         step = StepConfig(precision=precision)
@@ -117,10 +117,8 @@ def test_every_weight_that_trains_in_fp32_trains_in_bf16(config, teacher, tmp_pa
     assert len(trained["fp32"]) > 100
 
 
-def test_a_step_of_d_fine_reads_its_device_for_finiteness_matching_and_the_log(
-    config, tmp_path, monkeypatch
-):
-    """A ``tolist`` after ``cpu`` reads no device, and the average counts in the host's memory."""
+def test_a_step_of_d_fine_reads_its_device_once_in_matching(config, tmp_path, monkeypatch):
+    """With the costs come what is finite of the outputs, and the terms of the step before."""
     read: list[str] = []
 
     def counted(plain):
@@ -144,4 +142,5 @@ def test_a_step_of_d_fine_reads_its_device_for_finiteness_matching_and_the_log(
     monkeypatch.setattr(TrainingStep, "take", taken)
     recipe.train(replace(config, epochs=1), tmp_path, "a test")
 
-    assert read == ["finite.py", "layer_losses.py", "step.py", "step.py"]
+    assert read == ["device_reads.py"]
+    assert [step["step"] for step in _steps(tmp_path)] == [0, 1]

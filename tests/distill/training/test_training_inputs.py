@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from edgedetr.distill.data import Sample, Truth
+from edgedetr.distill.training.augment import augmented_on_device
 from edgedetr.distill.training.loader import TrainingLoader
 from edgedetr.distill.training.network_inputs import NetworkInputs
 from edgedetr.distill.training.sampling import EpochOrder, Item
@@ -146,3 +147,46 @@ def test_a_teacher_of_its_own_input_keeps_its_size_at_every_scale_and_shape(fram
     assert not torch.equal(whole, half)  # made of the pixels that the student got
     means = [torch.nn.functional.avg_pool2d(pixels, 64) for pixels in (whole, half)]
     torch.testing.assert_close(means[0], means[1], atol=6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [EVERYTHING, "strong", "flip", "flip+mosaic"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_its_device_augments_is_that_of_the_host_but_for_some_levels(
+    frames, kind, workers
+):
+    """The truth is the same to the bit, and what comes to the device is as large as the host's."""
+
+    def batches(*, on_device):
+        inputs = NetworkInputs(frames, SPEC, stay_pixels=True)
+        data = TrainingInputs(inputs, kind, 0, on_device=on_device)
+        order = EpochOrder(8, 4, 0, scales=(1.0, 0.67))
+        return list(TrainingLoader(data, order, workers).batches(0))
+
+    touched = 0
+    for (mine, truths), (theirs, others) in zip(
+        batches(on_device=True), batches(on_device=False), strict=True
+    ):
+        assert mine.dtype == torch.uint8
+        touched += not torch.equal(mine, theirs)
+        found = augmented_on_device(mine, truths)
+        apart = (found.int() - theirs.int()).abs()
+        assert apart.float().mean() < 0.3
+        assert apart.max() <= 6
+        for truth, other in zip(truths, others, strict=True):
+            assert torch.equal(truth.boxes, other.boxes)
+            assert torch.equal(truth.ignored, other.ignored)
+            assert not other.changes
+    assert touched == (
+        1 if kind == "flip+mosaic" else 2
+    )  # there, but for the size of a batch, none
+
+
+def test_pictures_to_look_at_are_those_of_the_host(frames):
+    inputs = NetworkInputs(frames, SPEC, stay_pixels=True)
+    on_device = TrainingInputs(inputs, "strong", 0, on_device=True)
+    host = TrainingInputs(inputs, "strong", 0)
+
+    for index in range(4):
+        assert torch.equal(
+            on_device.picture(Item(0, index)).pixels, host.picture(Item(0, index)).pixels
+        )

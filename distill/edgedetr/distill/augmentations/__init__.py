@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from edgedetr.runtime.plugins import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -38,11 +38,25 @@ class Material:
 
 
 class AugmentationModule(Protocol):
-    """What a file in this folder must define."""
+    """What a file in this folder must define.
+
+    One with ``ON_DEVICE = True`` changes pixels by `edgedetr.distill.picture.changed` alone, once
+    at most, and may leave that to the training device.
+    """
 
     def apply(self, picture: Picture, rng: np.random.Generator, material: Material) -> Picture:
         """Augment a picture, or leave it: the chance is the file's. Its size stays."""
         ...
+
+
+def first_on_device(names: Sequence[str]) -> int:
+    """Return from which augmentation on all can be done on the training device.
+
+    >>> first_on_device(("flip", "mosaic", "zoom", "light"))
+    2
+    """
+    on_device = [getattr(augmentation(name), "ON_DEVICE", False) for name in names]
+    return max((i + 1 for i, is_there in enumerate(on_device) if not is_there), default=0)
 
 
 @cache

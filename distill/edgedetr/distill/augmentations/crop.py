@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PROBABILITY = 0.5
 
+ON_DEVICE = True
+
 SMALLEST_SIDE = 0.3
 """Smallest side of the part, as a share of the picture's."""
 

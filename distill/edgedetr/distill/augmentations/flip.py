@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torchvision.transforms.v2 import functional
 
-from edgedetr.distill.picture import Picture
+from edgedetr.distill.picture import Picture, changed
+from edgedetr.distill.pixel_changes import Mirror
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edgedetr.distill.augmentations import Material
 
 PROBABILITY = 0.5
+
+ON_DEVICE = True
 
 
 def apply(picture: Picture, rng: np.random.Generator, _: Material) -> Picture:
@@ -32,8 +34,9 @@ def mirrors(rng: np.random.Generator) -> bool:
 def mirrored(picture: Picture) -> Picture:
     """Mirror left and right."""
     targets = picture.targets
-    return Picture(
-        functional.horizontal_flip(picture.pixels),
+    return changed(
+        picture,
+        Mirror(),
         replace(
             targets,
             boxes=_mirrored(targets.boxes),

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PROBABILITY = 0.5
 
+ON_DEVICE = True
+
 SMALLEST_CROP = 0.6
 """Smallest side of the part, as a share of the picture's."""
 

@@ -50,12 +50,13 @@ class SemanticImitation(nn.Module):
             nn.ReLU(),
             nn.Flatten(),
         )
-        self.raw_tau = nn.Parameter(torch.tensor(1 - LOWEST_TAU).expm1().log())
+        # of one dimension: FSDP takes none of no dimension
+        self.raw_tau = nn.Parameter(torch.tensor([1 - LOWEST_TAU]).expm1().log())
 
     @property
     def tau(self) -> Tensor:
         """Temperature of the softmax: trained, positive, 1 at first."""
-        return F.softplus(self.raw_tau) + LOWEST_TAU
+        return F.softplus(self.raw_tau[0]) + LOWEST_TAU
 
     @override
     @in_float32

@@ -21,7 +21,7 @@ from transformers.loss.loss_deimv2 import Deimv2Loss
 from typing_extensions import override
 
 from edgedetr.distill.networks import whole_batch
-from edgedetr.distill.networks.finite import require_finite
+from edgedetr.distill.networks.finite import require_finite, require_finite_when_read
 from edgedetr.distill.networks.layer_losses import (
     CORNER_TEMPERATURE,
     SILENT_LOGIT,
@@ -189,7 +189,9 @@ def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with 
         NotFiniteError: If logits or boxes are not finite.
     """
     del logits, device, pred_boxes
-    require_finite(
+    stacked = config.model_type != "deimv2"
+    check = require_finite_when_read if stacked else require_finite
+    check(
         logits=outputs_class,
         boxes=outputs_coord,
         encoder_logits=enc_topk_logits,
@@ -200,7 +202,7 @@ def real_time_detr_loss(  # noqa: PLR0913, PLR0917 - transformers calls it with 
         denoising_meta_values,
     )
     encoder = {"logits": enc_topk_logits, "pred_boxes": enc_topk_bboxes.clamp(0, 1)}
-    assembled = _deimv2_losses if config.model_type == "deimv2" else _stacked_losses
+    assembled = _stacked_losses if stacked else _deimv2_losses
     terms = assembled(config, labels, encoder, normal, denoising, denoising_meta_values)
     return torch.stack(list(terms.values())).sum(), terms, None
 

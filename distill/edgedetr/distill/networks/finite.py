@@ -6,9 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from edgedetr.distill.networks.device_reads import read_later
 from edgedetr.runtime.errors import EdgeDetrError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -32,7 +37,19 @@ def require_finite(**tensors: Tensor) -> None:
     """
     if torch.onnx.is_in_onnx_export():
         return
-    finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
-    wrong = [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]
+    _refuse(list(tensors), _finite(tensors).cpu().numpy())
+
+
+def require_finite_when_read(**tensors: Tensor) -> None:
+    """Do as `require_finite` with the next read of the device, for what is harmless until then."""
+    read_later(_finite(tensors), lambda finite: _refuse(list(tensors), finite))
+
+
+def _finite(tensors: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).float()
+
+
+def _refuse(names: Sequence[str], finite: NDArray[np.float32]) -> None:
+    wrong = [name for name, is_finite in zip(names, finite, strict=True) if not is_finite]
     if wrong:
         raise NotFiniteError(", ".join(wrong))

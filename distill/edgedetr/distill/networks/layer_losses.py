@@ -21,6 +21,7 @@ from torchvision.ops import box_convert
 from transformers.loss.loss_d_fine import weighting_function
 
 from edgedetr.distill.networks import whole_batch
+from edgedetr.distill.networks.device_reads import read
 from edgedetr.distill.networks.precision import in_float32
 
 if TYPE_CHECKING:
@@ -122,10 +123,10 @@ def hungarian_matches(logits: Tensor, boxes: Tensor, truth: Truth, config: Any) 
         - config.matcher_giou_cost * giou
     )
     largest = torch.finfo(cost.dtype).max
-    costs = cost.nan_to_num(nan=largest, posinf=largest, neginf=largest).cpu().numpy()
+    cost = cost.nan_to_num(nan=largest, posinf=largest, neginf=largest)
     pairs = [
         [linear_sum_assignment(c[:, :size]) for c, size in zip(layer, truth.sizes, strict=True)]
-        for layer in costs
+        for layer in read(cost)
     ]
     firsts = truth.firsts
     rows, objects = (

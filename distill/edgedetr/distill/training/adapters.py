@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from edgedetr.distill.training.augment import augmented_on_device
 from edgedetr.distill.types import Batch
 
 if TYPE_CHECKING:
@@ -60,4 +61,5 @@ def first_batches(
     for start in range(0, images, batch_size):
         items = [data[0, index] for index in range(start, min(start + batch_size, images))]
         pixels = torch.stack([image for image, _ in items])
-        yield pixels.to(device), [truth.to(device) for _, truth in items]
+        truths = [truth.to(device) for _, truth in items]
+        yield augmented_on_device(pixels.to(device), truths), truths

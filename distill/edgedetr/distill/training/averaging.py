@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from edgedetr.distill.training.sharding import is_sharded, own_slice, split_like, whole
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,7 +25,8 @@ class MovingAverage(nn.Module):
     are not averaged but taken over.
 
     Args:
-        network: Copied; lies where the average is to lie.
+        network: Copied; lies where the average is to lie. Where its weights are split afterwards,
+            so is the average of each; `gather` brings that together in `module`.
         decay: What the decay rises to.
         warmup_steps: The w above; 0 for none.
     """
@@ -42,23 +45,39 @@ class MovingAverage(nn.Module):
     def update(self, network: nn.Module) -> None:
         """Take in what a network has become, always the same one, in place and on one device."""
         if self._pairs is None:
-            self._pairs = list(zip(_tensors(self.module), _tensors(network), strict=True))
+            self._pairs = self._paired(network)
         count = int(self.updates) if self._count is None else self._count
         self._count = count + 1
         decay = self._decay_after(count)
-        averaged, current = zip(*(p for p in self._pairs if p[0].is_floating_point()), strict=True)
+        slices = ((own_slice(averaged), own_slice(current)) for averaged, current in self._pairs)
+        averaged, current = zip(*(p for p in slices if p[0].is_floating_point()), strict=True)
         torch._foreach_lerp_(averaged, current, 1 - decay)
         for counter, seen in self._pairs:
             if not counter.is_floating_point():
                 counter.copy_(seen)
         self.updates += 1
 
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Bring `module` up to date where weights are split; all processes must do it together."""
+        for own, (averaged, _) in zip(_tensors(self.module), self._pairs or (), strict=False):
+            if is_sharded(averaged):
+                own.copy_(whole(averaged))
+
+    def _paired(self, network: nn.Module) -> list[tuple[Tensor, Tensor]]:
+        """Return each averaged tensor, split where the network's is, with the network's."""
+        pairs = zip(_tensors(self.module), _tensors(network), strict=True)
+        return [
+            (split_like(own, current) if is_sharded(current) else own, current)
+            for own, current in pairs
+        ]
+
     @override
     def load_state_dict(
         self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
     ) -> object:
         """Take up an average, and how many updates it had."""
-        self._count = None
+        self._count, self._pairs = None, None
         return super().load_state_dict(state_dict, strict, assign)
 
     def _decay_after(self, count: int) -> float:

@@ -206,4 +206,6 @@ def pass_rows(targets: Sequence[Targets], passes: int) -> list[list[int]]:
 
 def without_views(targets: Sequence[Targets], device: torch.device) -> list[Targets]:
     """Return truth without what only the process that has the image needs."""
-    return [replace(t.to(device), view=None, picture=None, answer=None) for t in targets]
+    return [
+        replace(t.to(device), view=None, picture=None, answer=None, changes=()) for t in targets
+    ]

@@ -70,12 +70,14 @@ class Loading:
         share: What the process takes of each batch.
         passes: In how many passes it takes that.
         stay_pixels: Whether images stay uint8, to be normalised on their device.
+        on_device: Whether they are augmented there too, as far as can be; they stay uint8 then.
     """
 
     views: int = 0
     share: Share = ALONE
     passes: int = 1
     stay_pixels: bool = False
+    on_device: bool = False
 
     def least(self, images: int) -> int:
         """Return how many of so many images a pass has at least."""
@@ -202,13 +204,14 @@ def training_loader(
         loading: What this process takes of it, and how.
 
     Raises:
-        UsageError: If a batch has too few images for the processes and their passes.
+        UsageError: If a batch has too few images for the processes and their passes, or pictures
+            cannot be augmented on the device.
         DataError: If an image must be read for its size, and cannot be, or the folder holds none.
     """
     plain_from, share = None, loading.share
     if data.no_aug_epochs:
         plain_from = schedule.epochs - data.no_aug_epochs
-    frames, stay = with_unlabelled(split, data), loading.stay_pixels
+    frames, stay = with_unlabelled(split, data), loading.stay_pixels or loading.on_device
     inputs = NetworkInputs(frames, spec, data.rectangular, teacher, stay_pixels=stay)
     count = unlabelled_count(schedule.batch_size, data.unlabelled_share) if inputs.unlabelled else 0
     factors = None
@@ -232,8 +235,27 @@ def training_loader(
             f"batch of {schedule.batch_size}"
         )
     require_images(order.least_images, share, loading.passes)
-    images = TrainingInputs(inputs, data.augment, schedule.seed, plain_from, loading.views)
+    if loading.on_device:
+        _check_device(inputs, loading)
+    images = TrainingInputs(
+        *(inputs, data.augment, schedule.seed, plain_from, loading.views),
+        on_device=loading.on_device,
+    )
     return TrainingLoader(images, order, data.workers, data.most_skipped)
+
+
+def _check_device(inputs: NetworkInputs, loading: Loading) -> None:
+    """Refuse to augment on the device what is needed, augmented, before it comes there."""
+    if inputs.views is not None:
+        raise UsageError(
+            "data.augment_on_device: the teacher's input differs from the student's and is made "
+            "from augmented pixels on the host; unset it, or give both the same size and resize"
+        )
+    if loading.views:
+        raise UsageError(
+            "data.augment_on_device: a teacher cache is read by the hash of augmented pixels on "
+            "the host; unset it, or train without teacher_cache.path"
+        )
 
 
 def require_images(images: int, share: Share, passes: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
@@ -165,29 +166,41 @@ class TrainingLoop:
         with noted_sigterm() as preemption:
             batches = self._together(loader, loader.batches(epoch, skipped))
             for step, batch in enumerate(batches, epoch * steps + skipped):
-                begun = time.perf_counter()
-                terms = self._step(batch, step, self.schedule.epochs * steps, rates)
-                log.step(step, epoch, terms | {"seconds": time.perf_counter() - begun})
-                bar.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
+                note = partial(self._note, log, bar, step, epoch)
+                self._step(batch, step, self.schedule.epochs * steps, rates, note)
                 bar.update()
                 is_last = step + 1 == (epoch + 1) * steps
                 is_due = every > 0 and (step + 1) % every == 0
                 is_ended = any(self.processes.every(preemption.came))
                 if not (is_last or is_due or is_ended):
                     continue
+                self.step.reads.rest()  # a state holds no step that diverged
                 self._save(Progress(*divmod(step + 1, steps)))
                 if any(self.processes.every(preemption.came)):  # it may have come meanwhile
                     tqdm.write(f"{self.state_path}: written at SIGTERM, after step {step + 1}")
                     preemption.act()
+
+    @staticmethod
+    def _note(
+        log: RunLog | SilentLog,
+        bar: tqdm[NoReturn],
+        step: int,
+        epoch: int,
+        terms: dict[str, float],
+    ) -> None:
+        log.step(step, epoch, terms)
+        bar.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
 
     def _save(self, done: Progress) -> None:
         memory = self.state.trainee.teacher_memory
         if memory is not None and memory.store is not None:
             self.processes.every_of(memory.flush)  # a state comes with the answers it was made of
 
+        tensors = self.state.tensors()
+
         def write() -> None:
             keep_older_states(self.out, self.schedule.keep_states - 1)
-            self.state.save(self.state_path, done)
+            self.state.save(self.state_path, done, tensors)
 
         self.processes.from_main(write)
 
@@ -226,25 +239,42 @@ class TrainingLoop:
             yield SharedBatch(*own[0], [targets for targets, _ in everyone])
 
     def _step(
-        self, batch: SharedBatch, step: int, steps: int, rates: OptimizerConfig
-    ) -> dict[str, float]:
-        """Take one optimizer step; return the summed and the single terms."""
+        self,
+        batch: SharedBatch,
+        step: int,
+        steps: int,
+        rates: OptimizerConfig,
+        note: Callable[[dict[str, float]], None],
+    ) -> None:
+        """Take one optimizer step; its terms are noted, with its time, once they are read."""
+        begun = time.perf_counter()
         factor = learning_rate_factor(step, steps, rates)
         set_learning_rate(self.state.optimizer, factor)
         seed = self.schedule.seed * 1_000_003 + step
-        try:
-            terms = self.step.take(batch.images, batch.targets, batch.everyone, seed)
-        except NotFiniteError as error:
-            raise self._diverged(step, error.names, batch.targets) from error
         unlabelled = sum(not t.labelled for some in batch.everyone for t in some)
-        terms |= {"unlabelled": float(unlabelled)} if unlabelled else {}
-        return terms | {"lr": rates.learning_rate * factor}
+        known = {"unlabelled": float(unlabelled)} if unlabelled else {}
+        known |= {"lr": rates.learning_rate * factor}
+        frames = [t.frame_id for t in batch.targets]
 
-    def _diverged(self, step: int, what: str, targets: list[Targets]) -> EdgeDetrError:
+        def noted(read: Callable[[], dict[str, float]]) -> None:
+            try:
+                terms = read()
+            except NotFiniteError as error:
+                raise self._diverged(step, error.names, frames) from error
+            known.setdefault("seconds", time.perf_counter() - begun)
+            note(terms | known)
+
+        try:
+            self.step.take(batch.images, batch.targets, batch.everyone, seed, noted)
+        except NotFiniteError as error:
+            raise self._diverged(step, error.names, frames) from error
+        known.setdefault("seconds", time.perf_counter() - begun)
+
+    def _diverged(self, step: int, what: str, frames: Sequence[str]) -> EdgeDetrError:
         kept = f"the last state is {self.state_path}; " * self.state_path.is_file()
         return EdgeDetrError(
             f"step {step}: the loss is not finite ({what}) on frames "
-            f"{', '.join(t.frame_id for t in targets)}; {kept}lower optimizer.learning_rate"
+            f"{', '.join(frames)}; {kept}lower optimizer.learning_rate"
         )
 
     def _evaluate(
@@ -259,6 +289,7 @@ class TrainingLoop:
         return metrics
 
     def _measure(self) -> dict[str, float]:
+        self.state.average.gather()
         try:
             return self.evaluate(self.averaged, self.validation)
         except NotFiniteError as error:

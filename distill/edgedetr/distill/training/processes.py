@@ -17,16 +17,24 @@ from accelerate.utils import (
     InitProcessGroupKwargs,
 )
 from torch import distributed
+from torch.nn.utils import clip_grad_norm_
 
 from edgedetr.distill.networks.synced_norm import sync_batch_norms
 from edgedetr.distill.training.batch_parts import RankSums
 from edgedetr.distill.training.sampling import Share
+from edgedetr.distill.training.sharding import (
+    forget_unused,
+    fsdp_plugin,
+    reduce_unused,
+    shard_on_cpus,
+    whole,
+)
 from edgedetr.runtime.errors import EdgeDetrError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torch import nn
+    from torch import Tensor, nn
     from torch.distributed import ProcessGroup
     from torch.optim import Optimizer
 
@@ -35,10 +43,15 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others before it gives up."""
 
-_PARALLEL = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-"""Every process holds the whole model."""
+_PARALLEL = (
+    DistributedType.NO,
+    DistributedType.MULTI_CPU,
+    DistributedType.MULTI_GPU,
+    DistributedType.FSDP,
+)
+"""Processes share batches, and with FSDP the weights between steps."""
 
-_SPLIT = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+_SPLIT = ("DEEPSPEED", "MEGATRON_LM")
 """What Accelerate may be told in its environment, and leaves out where it cannot do it."""
 
 
@@ -51,12 +64,14 @@ class Processes:
         share: Which process this one is.
         sums: Adds up figures of a loss over the processes; None where there is one.
         host: The group over which the processes tell each other what is no tensor.
+        is_sharded: Whether weights, gradients and the optimizer's state are split over them.
     """
 
     accelerator: Accelerator
     share: Share
     sums: RankSums | None = None
     host: ProcessGroup | None = None
+    is_sharded: bool = False
 
     def place(self, *networks: nn.Module) -> None:
         """Move networks to the device of this process."""
@@ -73,7 +88,17 @@ class Processes:
         if self.sums is not None:
             sync_batch_norms(trainee)
         prepared, optimizer = self.accelerator.prepare(trainee, optimizer)
+        if self.is_sharded:
+            reduce_unused(prepared)
         return prepared, optimizer
+
+    def clipped(self, parameters: list[Tensor], most: float) -> Tensor:
+        """Scale gradients down to a norm; return the norm of all of them before."""
+        if self.is_sharded and self.sums is not None:
+            forget_unused(parameters, self.sums)
+            return whole(clip_grad_norm_(parameters, most))
+        norm: Tensor = self.accelerator.clip_grad_norm_(parameters, most)
+        return norm
 
     @property
     def is_main(self) -> bool:
@@ -124,13 +149,14 @@ def processes_of_run() -> Iterator[Processes]:
     """Join the processes of a run; only the first one prints.
 
     Raises:
-        UsageError: If they were started to split the model in another way than by images.
+        UsageError: If they were started to split the model in a way that is not supported.
         EdgeDetrError: If another process ended meanwhile.
     """
     wanted = [n for n in _SPLIT if os.environ.get(f"ACCELERATE_USE_{n}", "").lower() == "true"]
     if wanted:
         raise _split(wanted[0])
     # a machine without an accelerator counts as one process where Accelerate is not told so
+    plugin = fsdp_plugin()
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         kwargs_handlers=[
@@ -138,11 +164,16 @@ def processes_of_run() -> Iterator[Processes]:
             # an image without objects leaves parts of a network without gradient
             DistributedDataParallelKwargs(find_unused_parameters=True),
         ],
+        fsdp_plugin=plugin,
     )
+    if plugin is not None:
+        shard_on_cpus(accelerator, plugin)
     if accelerator.distributed_type not in _PARALLEL:
         raise _split(accelerator.distributed_type.value)
     share = Share(accelerator.process_index, accelerator.num_processes)
     if share.count == 1:
+        if accelerator.distributed_type == DistributedType.FSDP:
+            raise UsageError("FSDP splits weights over processes, and this is the only one")
         yield Processes(accelerator, share)
         return
     host = _group("gloo")
@@ -150,12 +181,14 @@ def processes_of_run() -> Iterator[Processes]:
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Grad strides do not match")  # channels last
+        # FSDP asks for no change in place of the losses that it is given back; none is made
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
         if share.index:
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
             stack.enter_context(redirect_stdout(nowhere))
             stack.enter_context(redirect_stderr(nowhere))
         stack.enter_context(_lost_process())
-        yield Processes(accelerator, share, sums, host)
+        yield Processes(accelerator, share, sums, host, is_sharded=plugin is not None)
 
 
 def _group(backend: str | None) -> ProcessGroup:
@@ -167,8 +200,8 @@ def _group(backend: str | None) -> ProcessGroup:
 
 def _split(kind: str) -> UsageError:
     return UsageError(
-        f"{kind} is not supported: the processes of a run split its batches, and each holds the "
-        "whole model; use accelerate launch --multi_gpu, or --cpu, or torchrun"
+        f"{kind} is not supported: the processes of a run split its batches, and with FSDP its "
+        "weights; use accelerate launch --multi_gpu, --use_fsdp or --cpu, or torchrun"
     )
 
 

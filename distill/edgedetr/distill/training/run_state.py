@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from edgedetr.distill.training.sharding import split_like, whole
 from edgedetr.distill.weights.tensor_file import tensor_path
 from edgedetr.runtime.errors import ArtifactError
 
@@ -63,16 +64,21 @@ class RunState:
         default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False)
     )
 
-    def save(self, path: Path, done: Progress) -> None:
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors of the state, whole; where they are split, all processes must ask."""
+        self.average.gather()
+        tensors = self._weights()
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
+        return {k: whole(v.detach()) for k, v in tensors.items()}
+
+    def save(self, path: Path, done: Progress, tensors: Mapping[str, Tensor]) -> None:
         """Write the state after what is done, whole or not at all.
 
         Raises:
             OSError: If it cannot be written; it names ``path``.
         """
-        tensors = self._weights()
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
-        own = {k: v.detach().cpu().clone() for k, v in tensors.items()}
+        own = {k: v.cpu().clone() for k, v in tensors.items()}
         metadata = {
             _SCALER: json.dumps(self.scaler.state_dict()),
             _SETTINGS: json.dumps(self.identity.settings),
@@ -103,7 +109,9 @@ class RunState:
         problem = self._problem(tensors)
         if problem:
             raise ArtifactError(f"{path} is no state of this run: {problem}; {_AWAY}")
-        self.trainee.load_state_dict(_part(tensors, "trainee."))
+        like = self.trainee.state_dict()
+        weights = _part(tensors, "trainee.")
+        self.trainee.load_state_dict({k: split_like(v, like[k]) for k, v in weights.items()})
         self.average.load_state_dict(_part(tensors, "average."))
         self._load_optimizer(_part(tensors, "optimizer."))
         if self.scaler.is_enabled():
@@ -145,9 +153,12 @@ class RunState:
                 return f"{key} is not finite"
         return ""
 
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
     def _moments(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return tensors like those that the optimizer has of each parameter that a file names."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = self._parameters()
         named = {key.split(".")[1] for key in tensors if key.startswith("optimizer.")}
         like: dict[str, Tensor] = {}
         for index in named & {str(i) for i in range(len(parameters))}:
@@ -158,9 +169,11 @@ class RunState:
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
         moments: dict[int, dict[str, Tensor]] = {}
+        parameters = self._parameters()
         for key, value in tensors.items():
             index, _, name = key.partition(".")
-            moments.setdefault(int(index), {})[name] = value
+            split = split_like(value, parameters[int(index)]) if value.ndim else value
+            moments.setdefault(int(index), {})[name] = split
         fresh = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**fresh, "state": moments})
 

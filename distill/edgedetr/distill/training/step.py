@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from edgedetr.distill.networks.device_reads import DeviceReads, reads_together
 from edgedetr.distill.networks.finite import NotFiniteError
 from edgedetr.distill.networks.whole_batch import part_of
+from edgedetr.distill.training.augment import augmented_on_device
 from edgedetr.distill.training.batch_parts import PassSums, parts_of, without_views
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from edgedetr.distill.networks.whole_batch import Part
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
     from edgedetr.distill.training.processes import Processes
     from edgedetr.distill.training.run_state import RunState
     from edgedetr.distill.types import Losses, Targets
+
+    Noted = Callable[[Callable[[], dict[str, float]]], None]
+    """Is given what returns the terms of a step once they are read, or raises `DivergedError`."""
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -63,6 +71,7 @@ class TrainingStep:
         state: What changes from step to step.
         config: Precision and passes.
         rates: The learning rate over the run, and the largest norm of the gradient.
+        reads: What waits to be read from the device.
     """
 
     processes: Processes
@@ -70,26 +79,37 @@ class TrainingStep:
     state: RunState
     config: StepConfig
     rates: OptimizerConfig
+    reads: DeviceReads = field(default_factory=DeviceReads)
 
     def take(
-        self, images: Tensor, targets: list[Targets], everyone: list[list[Targets]], seed: int
-    ) -> dict[str, float]:
-        """Take one optimizer step; return the summed and the single terms of the whole batch.
+        self,
+        images: Tensor,
+        targets: list[Targets],
+        everyone: list[list[Targets]],
+        seed: int,
+        noted: Noted,
+    ) -> None:
+        """Take one optimizer step.
 
-        The processes read their devices once beside what the losses read: terms and gradient
-        together, before the weights change.
+        Its terms and its gradient are read together with what the losses of the next step read, or
+        at the end of that where they read nothing; `DeviceReads.rest` reads them before. In FP16
+        the scale of the loss depends on them: they are read before the weights change.
 
         Args:
             images: This process's images of the batch.
             targets: Their truth.
             everyone: The truth of the images of each process.
             seed: Of every random number of the step.
+            noted: Takes the summed and the single terms of the whole batch.
 
         Raises:
-            NotFiniteError: If an output of the student, a loss or the gradient is not finite.
+            NotFiniteError: If an output of the student is not finite.
         """
+        with reads_together(self.reads):
+            self._take(self._passes(images, targets, everyone), seed, noted)
+
+    def _take(self, passes: Sequence[Pass], seed: int, noted: Noted) -> None:
         optimizer, scaler = self.state.optimizer, self.state.scaler
-        passes = self._passes(images, targets, everyone)
         self._note_sums(passes, seed)
         optimizer.zero_grad(set_to_none=True)
         names: list[str] = []
@@ -99,26 +119,33 @@ class TrainingStep:
             values.append(found)
         scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = self.processes.accelerator.clip_grad_norm_(parameters, self.rates.clip_norm)
-        terms = self._checked(names, values, norm)
+        norm = self.processes.clipped(parameters, self.rates.clip_norm)
+        self.reads.rest()
+        self.reads.later(self._packed(values, norm), partial(self._read, names, noted))
+        if scaler.is_enabled():
+            self.reads.rest()
         scaler.step(optimizer)
         scaler.update()
         self.state.average.update(self.state.trainee.network)
-        return terms
 
     def _passes(
         self, images: Tensor, targets: list[Targets], everyone: list[list[Targets]]
     ) -> list[Pass]:
         device, count = self.processes.accelerator.device, self.config.accumulate
         if count == 1 and self.processes.sums is None:
-            return [Pass(images.to(device), [t.to(device) for t in targets], None)]
+            return [self._pass(images, targets, None)]
         sums = PassSums(self.processes.sums) if count > 1 else self.processes.sums
         assert sums is not None  # noqa: S101 - there are several passes or processes
         known = [without_views(some, device) for some in everyone]
         return [
-            Pass(images[rows].to(device), [targets[i].to(device) for i in rows], part)
+            self._pass(images[rows], [targets[i] for i in rows], part)
             for rows, part in parts_of(known, self.processes.share.index, count, sums)
         ]
+
+    def _pass(self, images: Tensor, targets: list[Targets], part: Part | None) -> Pass:
+        device = self.processes.accelerator.device
+        pixels = augmented_on_device(images.to(device), targets)
+        return Pass(pixels, [t.to(device) for t in targets], part)
 
     def _note_sums(self, passes: Sequence[Pass], seed: int) -> None:
         """Let every pass note what it asks of the whole batch; the trainee stays as it is.
@@ -157,15 +184,29 @@ class TrainingStep:
             accelerator.backward(self.state.scaler.scale(loss))
         return names, values.detach()
 
-    def _checked(self, names: list[str], passes: list[Tensor], norm: Tensor) -> dict[str, float]:
-        """Read the terms and the norm of the gradient; add up the terms and name them.
-
-        A gradient that overflows FP16 is left out by the scaler, which lowers its scale.
-        """
+    def _packed(self, passes: list[Tensor], norm: Tensor) -> Tensor:
+        """Return the terms of the whole batch, and behind them the norm of the gradient."""
         values = passes[0] if len(passes) == 1 else torch.stack(passes).sum(0)
         if self.processes.sums is not None:
             values = self.processes.sums.total(values)
-        *read, size = torch.cat([values, norm.detach().to(values)[None]]).cpu().tolist()
+        return torch.cat([values, norm.detach().to(values)[None]])
+
+    def _read(self, names: list[str], noted: Noted, values: NDArray[np.float32]) -> None:
+        noted(partial(self._checked, names, values.tolist()))
+
+    def _checked(self, names: list[str], values: list[float]) -> dict[str, float]:
+        """Add up the terms and name them.
+
+        A gradient that overflows FP16 is left out by the scaler, which lowers its scale.
+
+        Args:
+            names: Of the terms.
+            values: The terms, and behind them the norm of the gradient.
+
+        Raises:
+            DivergedError: If one of them is not finite.
+        """
+        *read, size = values
         sums: dict[str, float] = defaultdict(float)
         for name, value in zip(names, read, strict=True):
             sums[name] += value

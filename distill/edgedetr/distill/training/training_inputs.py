@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
-from torchvision.transforms.v2 import functional
 from typing_extensions import override
 
 from edgedetr.distill.augmentations import Material, augmentations_of
 from edgedetr.distill.augmentations.flip import mirrored, mirrors
-from edgedetr.distill.picture import Picture
+from edgedetr.distill.picture import Picture, changed
+from edgedetr.distill.pixel_changes import Resize
 from edgedetr.distill.training.augment import augmented
 from edgedetr.distill.training.sampling import Item, scaled_hw
 from edgedetr.distill.types import Targets
@@ -44,6 +44,8 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         views: How many pictures augmentation makes of an image at most: epochs take them in turn,
             and every run has the same ones. 0 makes new ones in each epoch. Where images are only
             mirrored, there are two in any case.
+        on_device: Whether pixels that are given with their truth are left as they are where the
+            training device can change them: the truth has the changes.
 
     Attributes:
         answers: The store of the teacher's answers; None for none.
@@ -56,9 +58,11 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         seed: int,
         plain_from: int | None = None,
         views: int = 0,
+        *,
+        on_device: bool = False,
     ) -> None:
         self._inputs, self._seed, self._plain_from = inputs, seed, plain_from
-        self._views = views
+        self._views, self._on_device = views, on_device
         self.answers: AnswerStore | None = None
         self._names = augmentations_of(kind)
         self._plain = tuple(name for name in self._names if name in _FLIP)
@@ -79,8 +83,10 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
     @override
     def __getitem__(self, item: Any) -> tuple[Tensor, Targets]:
         item = self._decided(Item(*item))
-        picture = self._picture(item)
+        picture = self._picture(item, later=self._on_device)
         image, targets = self._inputs.finished(picture.pixels, picture.targets)
+        if picture.changes:
+            targets = replace(targets, changes=picture.changes)
         return image, targets if self.answers is None else self._answered(item, picture, targets)
 
     def picture(self, item: Item) -> Picture:
@@ -96,12 +102,14 @@ class TrainingInputs(TorchDataset[tuple[Tensor, Targets]]):
         sided = [item._replace(mirrored=side) for side in sides]
         return {self._name(one): one for one in sided}
 
-    def _picture(self, item: Item) -> Picture:
+    def _picture(self, item: Item, *, later: bool = False) -> Picture:
         picture = self._frame(item.image)
         if item.mirrored is None:
-            material = self._material(item.image)
-            picture = augmented(picture, self._names_at(item.epoch), self._seed_of(item), material)
-        elif item.mirrored:
+            names, material = self._names_at(item.epoch), self._material(item.image)
+            picture = augmented(picture, names, self._seed_of(item), material, later=later)
+        elif later:
+            picture = replace(picture, changes=() if item.mirrored else (None,))
+        if item.mirrored:
             picture = mirrored(picture)
         return picture if item.scale == 1 else _scaled(picture, item.scale, self._inputs.finer)
 
@@ -197,4 +205,4 @@ def _scaled(picture: Picture, scale: float, finer: tuple[int, int]) -> Picture:
     """Resize a picture to a share of its sides, so that the student's input is what it can take."""
     own = scaled_hw([side // k for side, k in zip(picture.hw, finer, strict=True)], scale)
     hw = [side * k for side, k in zip(own, finer, strict=True)]
-    return Picture(functional.resize(picture.pixels, hw), picture.targets)
+    return changed(picture, Resize((hw[0], hw[1])), picture.targets)
