@@ -63,7 +63,7 @@ def test_each_layer_is_measured_behind_corrected_ones(onnx_model: Build, tmp_pat
     second = 1.27 * (1.27 * (0.4 + 100 / 255) / 2 - 0.5)
     assert found["int8"]["a"] == pytest.approx([first] * 16, abs=1e-6)
     assert found["int8"]["y"] == pytest.approx([second] * 16, abs=1e-6)
-    assert set(found["uint8"]) == {"a", "y"}
+    assert set(found["uint8"]) == set(found["uint8_inputs"]) == {"a", "y"}
 
 
 def test_fp8_has_its_own_shift(onnx_model: Build, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_model_that_onnx_cannot_convert_has_no_fp8(
 
     monkeypatch.setattr(bias_correction, "raise_opset", refuse)
     found = mean_shifts(network(onnx_model), RANGES, SPEC, images(tmp_path, 100))
-    assert set(found) == {"int8", "uint8"}
+    assert set(found) == {"int8", "uint8", "uint8_inputs"}
 
 
 def test_frames_beyond_the_limit_are_not_read(
@@ -114,7 +114,8 @@ def test_a_linear_layer_has_the_mean_of_its_last_axis(onnx_model: Build, tmp_pat
         model, [TensorRange("f", 1.0, 2.55, 0.0, 2.55)], SPEC, images(tmp_path, 100)
     )
     assert found["int8"] == {}
-    assert found["uint8"]["y"] == pytest.approx([1.27 * (100 / 255 - 0.39)] * 4, abs=1e-6)
+    for scheme in ("uint8", "uint8_inputs"):
+        assert found[scheme]["y"] == pytest.approx([1.27 * (100 / 255 - 0.39)] * 4, abs=1e-6)
 
 
 def test_nothing_to_round_has_no_shifts(onnx_model: Build, tmp_path: Path) -> None:

@@ -57,8 +57,10 @@ def test_convolutions_ahead_of_the_queries_are_found(onnx_model: Build) -> None:
     assert [(p.scope, p.kind, p.tensor, p.is_first) for p in found] == [
         ("/backbone/stem", "conv", "padded", True),
         ("/backbone/next", "conv", "a", False),
+        ("/decoder_input_proj", "conv", "b", False),
     ]
-    assert calibration_tensors(model) == ["padded", "a", "b"]
+    assert [p.scope for p in default_points(found, "openvino")] == ["/backbone/next"]
+    assert calibration_tensors(model) == ["padded", "a", "b", "c"]
 
 
 def test_linear_layers_are_found_by_the_name_of_their_bias(onnx_model: Build) -> None:

@@ -77,7 +77,8 @@ def test_onnx_runtime_rounds_results_behind_their_relu_and_sums(onnx_model: Buil
     }
 
 
-def test_what_a_concat_joins_shares_the_widest_range(onnx_model: Build) -> None:
+def joined(onnx_model: Build) -> tuple[Wiring, list[TensorRange]]:
+    """``x`` and its ReLU ``r`` are joined into ``c``, which a convolution reads."""
     model = onnx_model(
         [
             ("Conv", "stem", ["images", "w"], "x", {}),
@@ -89,14 +90,70 @@ def test_what_a_concat_joins_shares_the_widest_range(onnx_model: Build) -> None:
         inputs={"images": (1, 16, 4, 4)},
         outputs=["y"],
     )
-    wiring = Wiring(model.graph)
     ends = {"x": (-2.0, 3.0), "r": (0.0, 3.1), "c": (-1.0, 3.0)}
     ranges = [TensorRange(name, 1.0, 4.0, *both) for name, both in ends.items()]
+    return Wiring(model.graph), ranges
+
+
+def test_what_a_concat_joins_shares_the_widest_range(onnx_model: Build) -> None:
+    wiring, ranges = joined(onnx_model)
+    chosen = default_points(points(wiring, "onnxruntime"), "onnxruntime")
+    plan = roundings(wiring, chosen, ranges, "onnxruntime")
+    assert {name: p.grid for name, p in plan.items()} == dict.fromkeys(
+        ["x", "r", "c"], asymmetric_grid(-2.0, 3.1)
+    )
+
+
+def test_in_openvino_parts_of_a_concat_are_not_rounded(onnx_model: Build) -> None:
+    wiring, ranges = joined(onnx_model)
     chosen = default_points(points(wiring, "openvino"), "openvino")
     plan = roundings(wiring, chosen, ranges, "openvino")
-    assert {name: p.grid for name, p in plan.items()} == dict.fromkeys(
-        ends, asymmetric_grid(-2.0, 3.1)
+    assert {name: p.grid for name, p in plan.items()} == {"c": asymmetric_grid(-1.0, 3.0)}
+
+
+def gathering(onnx_model: Build) -> Wiring:
+    """``a`` becomes ``rows``; ``best`` says which of them attention gathers, and which it shows."""
+    model = onnx_model(
+        [
+            ("Conv", "/encoder/stem", ["images", "w"], "x", {}),
+            ("Conv", "/encoder/one", ["x", "w"], "a", {}),
+            ("Reshape", "flat", ["a", "flat"], "rows", {}),
+            ("ReduceMax", "scores", ["rows"], "s", {"axes": [1], "keepdims": 0}),
+            ("TopK", "topk", ["s", "k"], ("t", "best"), {}),
+            ("Gather", "/decoder/select", ["rows", "best"], "queries", {}),
+            ("Gather", "/decoder/encoder_attn/Gather", ["rows", "best"], "g", {}),
+            ("Gather", "/decoder/encoder_attn/Gather_1", ["queries", "best"], "h", {}),
+            ("Concat", "end", ["queries", "g", "h"], "y", {"axis": 0}),
+        ],
+        {"w": W, "flat": np.array([16, 16]), "k": np.array([2])},
+        inputs={"images": (1, 16, 4, 4)},
+        outputs=["y"],
     )
+    return Wiring(model.graph)
+
+
+def test_openvino_gathers_rows_of_the_image_as_uint8(onnx_model: Build) -> None:
+    """Attention does; the choice of queries and rows of queries stay float."""
+    wiring = gathering(onnx_model)
+    assert {n: set(p.readers) for n, p in planned(wiring, "openvino").items()} == {
+        "x": {1},
+        "rows": {6},
+    }
+    assert set(planned(wiring, "tensorrt")) == {"x"}
+    assert "rows" not in planned(wiring, "onnxruntime")
+
+
+def test_rows_that_a_float_layer_makes_stay_float(onnx_model: Build) -> None:
+    wiring = gathering(onnx_model)
+    ranges = [TensorRange(name, 2.54, 5.0, -1.0, 4.1) for name in wiring.producer]
+    assert roundings(wiring, [], ranges, "openvino") == {}
+
+
+def test_a_calibration_without_a_range_of_the_rows_leaves_them_float(onnx_model: Build) -> None:
+    wiring = gathering(onnx_model)
+    chosen = default_points(points(wiring, "openvino"), "openvino")
+    plan = roundings(wiring, chosen, [TensorRange("x", 2.54, 5.0, -1.0, 4.1)], "openvino")
+    assert set(plan) == {"x"}
 
 
 def test_a_calibration_without_uint8_ranges_serves_tensorrt_alone(onnx_model: Build) -> None:

@@ -12,7 +12,7 @@ from edgedetr.calib.collect import collect
 from edgedetr.export.to_qdq import export_qdq
 from edgedetr.graph.sampling_plugin import DOMAIN, PLUGIN, define_plugin
 from edgedetr.runtime.backends.onnxruntime import open_session
-from edgedetr.runtime.errors import UsageError
+from edgedetr.runtime.errors import ArtifactError, UsageError
 from edgedetr.runtime.images import list_images, read_image
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.spec import ModelSpec
@@ -23,12 +23,57 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgedetr.calib.targets import Target
     from edgedetr.runtime.session import Session
 
 SIDE_PX = 416
 SPEC = ModelSpec(
     (SIDE_PX, SIDE_PX), ("QR code",), resize="stretch", logits_name="2166", boxes_name="2167"
 )
+
+
+@pytest.fixture
+def uint8_stats(grey_onnx: Path, grey_kitti: Callable[..., Path], tmp_path: Path) -> Path:
+    """Ranges of `grey_onnx` for CPUs."""
+    photographs = list_images(grey_kitti() / "training" / "image_2")
+    path = tmp_path / "grey.calib.json"
+    collect(grey_onnx, photographs[:1], corrects_bias=False).write(path)
+    return path
+
+
+@pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
+def test_a_library_that_cannot_run_the_graph_is_named(
+    grey_onnx: Path,
+    uint8_stats: Path,
+    tmp_path: Path,
+    target: Target,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "int8.onnx"
+    export_qdq(grey_onnx, uint8_stats, output, target=target)
+    before = output.read_bytes()
+
+    def refuse(path: Path, *_: object) -> None:
+        raise ArtifactError(f"{path}: it knows no opset 13")
+
+    monkeypatch.setattr(f"edgedetr.runtime.backends.{target}.open_session", refuse)
+    message = rf"^{target} [\d.]+ cannot run the INT8 graph: int8.onnx: it knows no opset 13; inst"
+    with pytest.raises(ArtifactError, match=message):
+        export_qdq(grey_onnx, uint8_stats, output, target=target)
+    assert output.read_bytes() == before
+    assert {p.name for p in tmp_path.glob("*int8*")} == {"int8.onnx", "int8.onnx.manifest.json"}
+    export_qdq(grey_onnx, uint8_stats, output, include="stem")  # TensorRT runs none of these
+
+
+def test_where_the_library_is_not_installed_the_graph_is_written(
+    grey_onnx: Path, uint8_stats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise UsageError(f"backend {name} needs a package")
+
+    monkeypatch.setattr("edgedetr.export.to_qdq.find_backend", missing)
+    export_qdq(grey_onnx, uint8_stats, tmp_path / "int8.onnx", target="openvino")
+    assert (tmp_path / "int8.onnx").is_file()
 
 
 @pytest.mark.slow

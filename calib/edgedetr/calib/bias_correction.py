@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 FRAMES = 64
 """Frames on which shifts are measured at most: means need fewer than ranges."""
 
-_TARGETS: tuple[Target, ...] = ("tensorrt", "openvino")
+_TARGETS: tuple[Target, ...] = ("tensorrt", "openvino", "onnxruntime")
 
 _AXES_ARE_INPUTS = 18
 _DIGITS = 7

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import onnx
 
-from edgedetr.graph.wiring import Wiring, label, parameters
+from edgedetr.graph.wiring import LAYERS, Wiring, label, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,9 +40,16 @@ NEVER_SCOPES = re.compile(
 ATTENTION = re.compile(r"attn|attention")
 """Scopes of attention, whose linear layers TensorRT fuses with it only where they are float."""
 
+INPUT_SCOPES = re.compile(r"decoder_input_proj")
+"""Scopes of convolutions that bring the encoder's features to the decoder's width: they compute all
+that the choice of queries sees, but choose nothing."""
+
 MEMORY_SCOPES = re.compile(r"(^|/)encoder/.*attn|(encoder_attn|cross_attn)/value_proj")
 """Scopes of attention's linear layers that read what the encoder makes, a row for each place of the
 image, and not queries."""
+
+GATHERING_SCOPES = re.compile(r"encoder_attn|cross_attn")
+"""Scopes of deformable attention, which gathers rows of the image at places that queries choose."""
 
 FLOAT_SCOPES = re.compile(
     r"decoder|attn|attention|_head|(^|/)(head|rpn)/|class_embed|bbox_embed|enc_output|position|/pos_"
@@ -65,7 +72,7 @@ class Point:
         weight: Its weight input, by the name under which the node knows it.
         is_first: No other convolution comes before it: it reads the image itself.
         has_kernel: Whether TensorRT has a good INT8 kernel for it.
-        is_delicate: It lies in the decoder, or for TensorRT in attention.
+        is_delicate: It lies in the decoder or before it, or for TensorRT in attention.
     """
 
     index: int
@@ -82,8 +89,9 @@ def points(wiring: Wiring, target: Target = "tensorrt") -> list[Point]:
     """Find the convolutions and linear layers that can run in INT8, in the order of the graph.
 
     They have constant float32 weights, depend neither on a `QUERY_CHOICE` operator nor on a layer
-    of the `DECODER`, and are in none of the `FLOAT_SCOPES`. Delicate linear layers count as well:
-    those of decoder layers, and for CPUs those of attention, but in the `NEVER_SCOPES`.
+    of the `DECODER`, and are in none of the `FLOAT_SCOPES`. Delicate layers count as well: linear
+    ones of decoder layers, and for CPUs those of attention, but in the `NEVER_SCOPES`, and the
+    convolutions of `INPUT_SCOPES`.
     """
     kinds = {index: _kind(node, wiring) for index, node in enumerate(wiring.nodes)}
     scopes = {index: _scope(index, kind, wiring) for index, kind in kinds.items() if kind}
@@ -115,14 +123,17 @@ def default_points(eligible: Iterable[Point], target: Target = "tensorrt") -> li
     whose values lie far from all others, which a range of least squared error clips.
     """
     if target == "tensorrt":
-        return [p for p in eligible if p.kind == "conv" and not p.is_first and p.has_kernel]
+        convolutions = (p for p in eligible if p.kind == "conv" and not p.is_delicate)
+        return [p for p in convolutions if not p.is_first and p.has_kernel]
     return [p for p in eligible if not (p.is_first or p.is_delicate)]
 
 
 def concat_inputs(wiring: Wiring, tensor: str) -> tuple[str, ...]:
     """Return the activations that a Concat joins into ``tensor``; empty where another node made it.
 
-    In INT8 they and the joined tensor share one scale, so that nothing is computed to join them.
+    In INT8 they and the joined tensor share one scale, so that nothing is computed to join them. In
+    OpenVINO, which is no slower so, only the joined tensor is rounded, and what reads a part alone
+    keeps a finer scale.
     """
     node = wiring.nodes[wiring.producer[tensor]] if tensor in wiring.producer else None
     if node is None or node.op_type != "Concat":
@@ -166,11 +177,38 @@ def fused_results(wiring: Wiring, convolutions: Iterable[Point]) -> list[str]:
     return [name for name in dict.fromkeys(found) if wiring.readers.get(name)]
 
 
+def gathered_rows(wiring: Wiring, chosen: Iterable[Point] | None = None) -> dict[str, list[int]]:
+    """Find the rows of the image's features that deformable attention gathers.
+
+    In uint8 they are a quarter of the bytes, and gathering takes a CPU as long as many
+    convolutions: it jumps through memory.
+
+    Args:
+        wiring: The graph.
+        chosen: The INT8 layers; only rows that these make count. None counts all.
+
+    Returns:
+        The tensor of rows to the indices of the Gather nodes that read it.
+    """
+    of_queries = wiring.downstream(QUERY_CHOICE)
+    inside = None if chosen is None else {point.index for point in chosen}
+    found: dict[str, list[int]] = {}
+    for index, node in enumerate(wiring.nodes):
+        if node.op_type != "Gather" or not GATHERING_SCOPES.search(label(node)):
+            continue
+        rows, places = (wiring.producer.get(name, -1) for name in node.input)
+        if rows < 0 or rows in of_queries or places not in of_queries:
+            continue
+        if inside is None or _layers_behind(wiring, node.input[0]) <= inside:
+            found.setdefault(node.input[0], []).append(index)
+    return found
+
+
 def calibration_tensors(model: onnx.ModelProto) -> list[str]:
     """Name the activations whose range INT8 may need for any target, in the order of the graph."""
     wiring = Wiring(model.graph)
     usable = list(dict.fromkeys([*points(wiring), *points(wiring, "openvino")]))
-    names = fused_results(wiring, usable)
+    names = [*fused_results(wiring, usable), *gathered_rows(wiring)]
     for point in usable:
         names += [*concat_inputs(wiring, point.tensor), point.tensor]
     for index in residuals(wiring, usable):
@@ -179,13 +217,29 @@ def calibration_tensors(model: onnx.ModelProto) -> list[str]:
     return sorted(set(names), key=lambda name: order[name])
 
 
+def _layers_behind(wiring: Wiring, tensor: str) -> set[int]:
+    """Return the indices of the layers whose results a tensor is made of; -1 is none of them."""
+    found, left, seen = set(), [tensor], {tensor}
+    while left:
+        index = wiring.producer.get(left.pop(), -1)
+        if index < 0 or wiring.nodes[index].op_type in LAYERS:
+            found.add(index)
+            continue
+        new = {n for n in wiring.nodes[index].input if n not in wiring.constants} - seen
+        seen |= new
+        left += sorted(new)
+    return found
+
+
 def _may_be(kind: str, scope: str, in_decoder: bool, target: Target) -> bool:
     """Tell whether a delicate layer may be INT8 at all.
 
     What depends on a layer of the decoder and has no scope in it is a head.
     """
+    if kind == "conv":
+        return not in_decoder and INPUT_SCOPES.search(scope) is not None
     is_head = in_decoder and not DECODER.search(scope)
-    if kind != "linear" or is_head or NEVER_SCOPES.search(scope):
+    if is_head or NEVER_SCOPES.search(scope):
         return False
     return target != "tensorrt" or not ATTENTION.search(scope)
 

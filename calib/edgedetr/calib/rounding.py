@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedetr.calib.placement import concat_inputs, fused_results, residuals
+from edgedetr.calib.placement import concat_inputs, fused_results, gathered_rows, residuals
 from edgedetr.graph.fp8 import fp8_scale
 from edgedetr.graph.int8 import Grid, asymmetric_grid, scale_from_amax
 from edgedetr.runtime.errors import ArtifactError
@@ -51,8 +51,12 @@ def roundings(
     Raises:
         ArtifactError: If a range is missing.
     """
-    readers = _readers(wiring, chosen, target)
     known = {r.tensor: r for r in ranges}
+    readers = _readers(wiring, chosen, target)
+    if target == "openvino":
+        for name, nodes in gathered_rows(wiring, chosen).items():
+            if name in known:  # calibrations of before lack it
+                readers.setdefault(name, set()).update(nodes)
     for name in readers:
         if name not in known:
             raise ArtifactError(
@@ -63,7 +67,7 @@ def roundings(
                 f"the calibration has no uint8 range for {name}, which {target} needs; run: "
                 "edgedetr calib collect"
             )
-    groups = _joined(wiring, chosen)
+    groups = {} if target == "openvino" else _joined(wiring, chosen)
     return {
         name: Rounding(
             _grid([known[n] for n in groups.get(name, {name})], target, precision),
@@ -78,7 +82,7 @@ def _readers(wiring: Wiring, chosen: Sequence[Point], target: Target) -> dict[st
     readers: dict[str, set[int]] = {}
     for point in chosen:
         readers.setdefault(point.tensor, set()).add(point.index)
-        for part in concat_inputs(wiring, point.tensor):
+        for part in () if target == "openvino" else concat_inputs(wiring, point.tensor):
             readers.setdefault(part, set()).add(wiring.producer[point.tensor])
     for index, skip in residuals(wiring, chosen).items():
         readers.setdefault(skip, set()).add(index)

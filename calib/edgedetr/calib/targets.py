@@ -9,9 +9,8 @@ Target = Literal["tensorrt", "openvino", "onnxruntime"]
 
 TARGETS: tuple[str, ...] = get_args(Target)
 
-Scheme = Literal["int8", "uint8", "fp8"]
-"""The type of rounded activations."""
-
+Scheme = Literal["int8", "uint8", "uint8_inputs", "fp8"]
+"""The type of rounded activations; where only what a layer reads is rounded, that, too."""
 
 EightBit = Literal["int8", "fp8"]
 """The two formats of eight bits; FP8 is for TensorRT alone."""
@@ -20,7 +19,12 @@ EIGHT_BITS: tuple[str, ...] = get_args(EightBit)
 
 
 def scheme_of(target: Target, precision: EightBit = "int8") -> Scheme:
-    """Return the type to which activations are rounded for a target."""
+    """Return how activations are rounded for a target; see `edgedetr.calib.rounding`."""
     if precision == "fp8":
         return "fp8"
-    return "int8" if target == "tensorrt" else "uint8"
+    schemes: dict[Target, Scheme] = {
+        "tensorrt": "int8",
+        "onnxruntime": "uint8",
+        "openvino": "uint8_inputs",
+    }
+    return schemes[target]

@@ -23,7 +23,8 @@ from edgedetr.graph.requirements import (
     spec_of,
 )
 from edgedetr.graph.sampling_plugin import PLUGIN, plugin_nodes
-from edgedetr.runtime.errors import ArtifactError, UsageError
+from edgedetr.runtime.backend_lookup import backend as find_backend
+from edgedetr.runtime.errors import ArtifactError, EdgeDetrError, UsageError
 from edgedetr.runtime.files import atomic_path, is_same_file
 from edgedetr.runtime.manifest import versions_of, write_manifest
 
@@ -73,8 +74,8 @@ def export_qdq(  # noqa: PLR0913, PLR0917 - one argument per option
         precision: ``int8``, or ``fp8`` for TensorRT on GPUs that multiply it.
 
     Raises:
-        ArtifactError: If a file is damaged, they do not belong together, or the model has free
-            sizes or operators that ONNX does not define.
+        ArtifactError: If a file is damaged, they do not belong together, the model has free sizes
+            or operators that ONNX does not define, or the target's version here does not run it.
         UsageError: If an option names nothing, or what the target does not run.
         GateError: If TensorRT would break the graph.
     """
@@ -157,7 +158,29 @@ def _save(model: onnx.ModelProto, output: Path, spec: ModelSpec, target: Target)
     set_metadata(model, spec, versions, target)
     with atomic_path(output) as temporary:
         onnx.save(model, temporary)
+        if target != "tensorrt":
+            _check_runs(temporary, output, target)
     return versions
+
+
+def _check_runs(path: Path, output: Path, target: Target) -> None:
+    """Stop where the version of a CPU's library that is installed here cannot run a graph.
+
+    Where none is installed, the vehicle finds out when it opens the file.
+    """
+    try:
+        module = find_backend(target)
+    except UsageError:
+        return
+    try:
+        module.open_session(path).close()
+    except EdgeDetrError as error:
+        version = versions_of((target,))[0].replace("==", " ")
+        reason = str(error).replace(str(path), output.name)
+        raise ArtifactError(
+            f"{version} cannot run the INT8 graph: {reason}; install another version, or choose "
+            "another target with --for"
+        ) from error
 
 
 def _command(parents: list[Path], options: Mapping[str, str]) -> str:

@@ -54,6 +54,22 @@ def test_tiles_compare_the_last_student_with_the_teacher(report: Report) -> None
     assert size.answer == f"{100 * int8.file_mib / teacher.file_mib:.0f} %"
 
 
+def test_int8_that_is_no_faster_is_told(report: Report) -> None:
+    teacher, student, int8 = report.models
+
+    def judged(student_ms: float, int8_ms: float) -> Verdict:
+        times = ((teacher, 1.0), (student, student_ms), (int8, int8_ms))
+        models = [replace(m, model_latency=replace(m.model_latency, p50_ms=ms)) for m, ms in times]
+        return verdict([compared("passed")], [], models)
+
+    library = int8.ran_on.partition(",")[0]
+    assert int8.precision == "int8"
+    assert judged(9.7, 10.0) == Verdict(
+        "passed", (f"student.int8 is not worth it in {library}: 0.97x the speed of student.",)
+    )
+    assert judged(10.1, 10.0) == Verdict("passed", ())
+
+
 def compared(word: str, *, matched: int = 9, **figures: str | float) -> ParityResult:
     """A comparison of student.int8.onnx that came out as ``word``."""
     return ParityResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgedetr.calib.frames import frames_sha256
+from edgedetr.calib.stats import read_stats
 from edgedetr.export.search import int8_choice, int8_coverage
 from edgedetr.export.search.coverage_record import coverage_path, read_coverage
 from edgedetr.export.search.int8_choice import Request, choose_coverage
@@ -78,6 +81,38 @@ def test_int8_that_is_not_worth_it_is_refused(
     assert "wanted at least 20%" in err
     assert not output.exists()
     assert not read_coverage(coverage_path(output)).is_worth_it
+
+
+def test_without_splits_ap_is_of_frames_that_calibration_has_not_seen(
+    grey_onnx: Path, kitti: Path, write_grey_stats: Callable[..., Path], tmp_path: Path
+) -> None:
+    for listing in (kitti / "ImageSets").iterdir():
+        listing.unlink()
+    stats = write_grey_stats()
+    seen = frames_sha256([kitti / "training" / "image_2" / "000000.png"])
+    replace(read_stats(stats), frames_sha256=seen).write(stats)
+    output = tmp_path / "x.onnx"
+    choose_coverage(grey_onnx, stats, output, Request(kitti, 9, 0.5))
+    assert read_coverage(coverage_path(output)).frames == 3
+    replace(read_stats(stats), frames_sha256="0").write(stats)
+    choose_coverage(grey_onnx, stats, output, Request(kitti, 9, 0.5))
+    assert read_coverage(coverage_path(output)).frames == 4
+
+
+def test_one_frame_bounds_no_drop_of_ap(
+    grey_onnx: Path, kitti: Path, write_grey_stats: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"1 labelled frame cannot .* give at least 1 more"):
+        choose_coverage(grey_onnx, write_grey_stats(), tmp_path / "x.onnx", Request(kitti, 1, 0.5))
+
+
+def test_ranges_that_differ_from_calibration_are_named_beside_a_drop_of_ap(
+    grey_onnx: Path, kitti: Path, write_grey_stats: Callable[..., Path], tmp_path: Path
+) -> None:
+    stats = write_grey_stats("encoder/fpn")  # its range is a thousand times too wide
+    found = choose_coverage(grey_onnx, stats, tmp_path / "x.onnx", Request(kitti, 3, 0.5))
+    assert found.lines[0].startswith("Warning: the largest values of 1 activation in held-out")
+    assert "b 0.498 (498); calibrate on frames like these" in found.lines[0]
 
 
 @pytest.mark.parametrize(

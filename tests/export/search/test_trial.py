@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -10,6 +11,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from edgedetr.distill.dataset_conversion import convert
+from edgedetr.distill.dataset_shards import write_shards
 from edgedetr.export.search.trial import (
     NothingToCompareError,
     Trial,
@@ -40,6 +43,40 @@ def test_frames_are_preprocessed_once_and_removed(
         assert trial.effect(onnx.load(grey_onnx), "again").ap_drop == 0
     with pytest.raises(DataError):
         unlabelled_scenes(kitti / "nowhere")
+
+
+@pytest.mark.parametrize("kind", ["bdd100k", "coco", "nuimages", "shards", "voc", "yolo"])
+def test_labels_of_every_format_give_the_same_ap(
+    kind: str, grey_onnx: Path, grey_kitti: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Of two cars on grey 127 and 126 one is found: COCO's AP is 51 of 101."""
+    kitti, root = grey_kitti(1, 2), tmp_path / kind
+    dark = np.full((32, 64, 3), 126, np.uint8)
+    cv2.imwrite(str(kitti / "training" / "image_2" / "000002.png"), dark)
+    label = kitti / "training" / "label_2" / "000000.txt"
+    car = label.read_text("utf-8")
+    every = "".join(car.replace("Car", name) for name in SPEC.class_names)
+    label.write_text(every, encoding="utf-8")  # or these formats would not know the classes
+    if kind == "shards":
+        write_shards(kitti, root, None, 1 << 20)
+    else:
+        convert(kitti, root, kind)
+    scenes = labelled_scenes(root, SPEC.class_names)
+    assert [truth.boxes.tolist() for truth in scenes.truths or ()] == [[[16, 8, 48, 24]]] * 2
+    with Trial(onnx.load(grey_onnx), SPEC, scenes) as trial:
+        assert trial.ap == pytest.approx(100)
+        assert trial.effect(blind_in(grey_onnx, 126), "blind").ap == pytest.approx(100 * 51 / 101)
+
+
+def test_all_frames_are_labelled_scenes_where_there_are_no_splits(
+    grey_kitti: Callable[..., Path],
+) -> None:
+    root = grey_kitti(1, 2)
+    for listing in (root / "ImageSets").iterdir():
+        listing.unlink()
+    found = labelled_scenes(root, SPEC.class_names)
+    assert [image.stem for image in found.images] == ["000000", "000001", "000002"]
+    assert len(found.truths or ()) == 3
 
 
 def blind_in(grey_onnx: Path, grey: int) -> onnx.ModelProto:
@@ -116,6 +153,10 @@ def test_the_share_of_lost_detections_needs_no_labels(grey_onnx: Path, six_frame
     assert (effect.ap, effect.ap_drop, effect.ap_drop_high) == (None, None, None)
     assert (share.frames, share.lost, share.compared) == (7, 1, 7)
     assert share.verdict(0.1) == "undecided"
+    light = effect.without_pairs(INT8_LIMITS)
+    assert (light.pairs, light.share(INT8_LIMITS), light.figures) == ((), share, effect.figures)
+    with pytest.raises(ValueError, match="the pairs are gone"):
+        light.share(replace(INT8_LIMITS, lost_share=0.2))
 
 
 def test_where_the_reference_finds_nothing_nothing_can_be_lost(

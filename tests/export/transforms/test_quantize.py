@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -349,3 +350,19 @@ def test_int8_kernels_keep_the_bias_of_small_weights(
     for exact in (True, False):
         found = run(quantized, images, exact=exact)[0, :, 0, 0]
         np.testing.assert_allclose(found, [bias, 0.1], atol=0.6 * amax / 127)
+
+
+def test_a_calibration_that_corrects_nothing_for_a_target_is_refused(onnx_model: Build) -> None:
+    """Those of before know one correction for all CPUs, but OpenVINO rounds otherwise now."""
+    model = onnx_model(
+        [STEM, ("Conv", "next", ["x", "w"], "y", {})],
+        {"w": W},
+        inputs=IMAGES,
+        outputs=["y"],
+    )
+    ranges = [TensorRange(r.tensor, 1.27, 1.27, -1.0, 1.0) for r in stats_for(model).ranges]
+    stats = replace(stats_for(model), ranges=tuple(ranges), shifts={"uint8": {"y": [0.5, 0.0]}})
+    quantized = quantize(model, stats, target="onnxruntime")
+    assert "next_bias" in {t.name for t in quantized.graph.initializer}
+    with pytest.raises(ArtifactError, match="corrects nothing for openvino; run: edgedetr calib"):
+        quantize(model, stats, target="openvino")

@@ -192,3 +192,27 @@ def test_a_detector_opens_an_engine_and_feeds_it_on_the_device(
     assert (len(white), len(black), len(later)) == (1, 0, 1)
     np.testing.assert_allclose(white.boxes, [[10, 5, 30, 15]], atol=1e-4)
     np.testing.assert_array_equal(later.boxes, white.boxes)
+
+
+@pytest.mark.parametrize(
+    ("int8_ms", "chosen", "said"),
+    [
+        (10.3, "m.onnx", "; m.int8.onnx is not worth it in onnxruntime"),
+        (8.3, "m.int8.onnx", ""),  # a tie
+        (4, "m.int8.onnx", ""),
+    ],
+)
+def test_an_int8_file_that_is_no_faster_leaves_its_place(
+    tiny_onnx, times, int8_ms, chosen, said, caplog
+):
+    times.update({"m.int8.onnx": int8_ms, "m.fp16.onnx": 10, "m.onnx": 8})
+    path = tiny_onnx()
+    sessions = {name: backend("onnxruntime").open_session(path) for name in times}
+    assert auto.fastest_file(sessions) == chosen
+    runs_on = sessions[chosen].runs_on
+    assert said in runs_on
+    assert ("0.78x the speed of m.onnx" in runs_on) == ("0.78x" in caplog.text) == bool(said)
+    assert sessions[chosen].infer()
+    for name in set(times) - {chosen}:
+        with pytest.raises(ValueError, match="the session is closed"):
+            sessions[name].infer()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgedetr.runtime import Detector, Frame, ModelSpec
+from edgedetr.runtime.backends import auto
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.errors import ArtifactError, GateError, UsageError
 from edgedetr.runtime.inference.opening import open_model
@@ -24,7 +25,7 @@ MODEL = {"name": "models/m.onnx", "kind": "onnx", "precision": "fp32", "companio
 def write(tiny_onnx, package_files, write_folder, tmp_path):
     """Writes the folder of a package whose model is the tiny one, with its true golden answer."""
 
-    def write(*, change=lambda golden: golden, models=(MODEL,), **options):
+    def write(*, change=lambda golden: golden, models=(MODEL,), more=None, **options):
         path = tiny_onnx().rename(tmp_path / "m.onnx")
         write_manifest(path, kind="onnx", command="", spec=SPEC)
         found = best_detections(open_session(path), IMAGE, 1)
@@ -43,6 +44,7 @@ def write(tiny_onnx, package_files, write_folder, tmp_path):
             "golden.json": json.dumps(asdict(golden)).encode(),
             "golden.ppm": ppm_header(IMAGE.shape[:2]) + IMAGE.tobytes(),
         } | {m["name"]: b"an engine" for m in models if m["kind"] == "engine"}
+        changes |= more or {}
         files = package_files(changes=changes, models=list(models), **options)
         return write_folder(files, tmp_path / "package")
 
@@ -121,6 +123,34 @@ def test_the_first_model_that_the_backend_runs_is_opened(write, keys):
         open_model(folder, "onnxruntime", model="models/m.engine", public_key=keys[1])
     with pytest.raises(ArtifactError, match="holds no model x"):
         open_model(folder, "onnxruntime", model="x", public_key=keys[1])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "options"),
+    [
+        ("models/m.onnx", {"backend": "auto"}),
+        ("models/m.int8.onnx", {}),
+        ("models/m.int8.onnx", {"backend": "auto", "model": "models/m.int8.onnx"}),
+    ],
+)
+def test_auto_opens_a_float_model_where_int8_is_no_faster(
+    write, keys, tiny_onnx, monkeypatch, chosen, options
+):
+    times = {"onnxruntime": 1, "openvino": 9, "models/m.int8.onnx": 9, "models/m.onnx": 8}
+    monkeypatch.setattr(auto, "measure", lambda sessions: {n: times[n] for n in sessions})
+    int8 = MODEL | {"name": "models/m.int8.onnx", "precision": "int8"}
+
+    def same(golden):
+        answer = replace(golden.answers[0], model="models/m.int8.onnx")
+        return replace(golden, answers=(*golden.answers, answer))
+
+    path = tiny_onnx()
+    more = {"models/m.int8.onnx": path.read_bytes()}
+    folder = write(models=(int8, MODEL), change=same, more=more)
+    with Detector.open(folder, public_key=keys[1], **options) as detector:
+        assert detector.backend.partition("; ")[2].endswith(chosen)
+        said = "models/m.int8.onnx is not worth it in onnxruntime"
+        assert (said in detector.backend) == (chosen == "models/m.onnx")
 
 
 def test_a_package_that_is_in_use_keeps_out_older_ones(write, keys, tiny_onnx, tmp_path):

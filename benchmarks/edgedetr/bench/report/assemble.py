@@ -108,7 +108,7 @@ def write_report(
         )
     report = Report(
         run=run.resolve().name,
-        verdict=verdict(folder.parity, folder.coverage),
+        verdict=verdict(folder.parity, folder.coverage, models),
         models=models,
         data=facts.describe(len(measured[0].latency_ns)),
         worst_frames=_worst(models, facts),

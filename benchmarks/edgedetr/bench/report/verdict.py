@@ -10,26 +10,55 @@ from edgedetr.bench.report.table import factor, share
 from edgedetr.pages.rendering import Tile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from edgedetr.bench.report.contents import ModelReport, ParityResult, Report, Word
     from edgedetr.export.search.coverage_record import CoverageRecord
 
 
-def verdict(parity: Sequence[ParityResult], coverage: Sequence[CoverageRecord]) -> Verdict:
+def verdict(
+    parity: Sequence[ParityResult],
+    coverage: Sequence[CoverageRecord],
+    models: Sequence[ModelReport] = (),
+) -> Verdict:
     """Judge a run by its gates: the worst of them counts.
 
     Args:
         parity: Every comparison of two of its models.
         coverage: Every search for INT8 coverage. One that found too little counts as a failed gate:
             an INT8 model was wanted and there is none.
+        models: The measured models. INT8 that is no faster is told, and fails nothing: another
+            device may run it.
     """
     said = [_of_comparison(check) for check in parity] + [_of_search(record) for record in coverage]
     words = {word for word, _ in said}
     order: tuple[Word, ...] = ("failed", "undecided", "passed", "not compared")
     worst = next((word for word in order if word in words), order[-1])
     reasons = tuple(reason for _, reason in said if reason)
-    return Verdict(worst, reasons if said else ("Nothing was compared: run edgedetr verify.",))
+    reasons = reasons if said else ("Nothing was compared: run edgedetr verify.",)
+    return Verdict(worst, (*reasons, *_slow_int8(models)))
+
+
+def _slow_int8(models: Sequence[ModelReport]) -> Iterator[str]:
+    """Name the INT8 models that are no faster than a float one of the same name, in what ran them.
+
+    The name is what stands before the first dot: ``student`` of ``student.int8``.
+    """
+    for int8 in (m for m in models if m.precision == "int8"):
+        name = int8.name.partition(".")[0]
+        floats = [m for m in models if m.precision != "int8" and m.name.partition(".")[0] == name]
+        best = min(floats, key=_model_ms, default=None)
+        if best and _model_ms(best) <= _model_ms(int8):
+            library = int8.ran_on.partition(",")[0]
+            yield (
+                f"{int8.name} is not worth it in {library}: "
+                f"{_model_ms(best) / _model_ms(int8):.2f}x the speed of {best.name}."
+            )
+
+
+def _model_ms(model: ModelReport) -> float:
+    """Return the median time of the network alone."""
+    return model.model_latency.p50_ms
 
 
 def _of_comparison(check: ParityResult) -> tuple[Word, str]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from edgedetr.calib.frames import choose_frames, frames_sha256
 from edgedetr.calib.value_ranges import value_ranges
+from edgedetr.distill.labels.pictures import read_picture
 from edgedetr.export.verify.figures import counted
 from edgedetr.export.verify.lost_share import lost_share
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.images import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def unlike_ranges(
     Returns:
         A line that names the worst; none where ranges are alike.
     """
-    frames = map(read_image, choose_frames(images, PROBED))
+    frames = map(read_picture, choose_frames(images, PROBED))
     found = {n: r.magnitude for n, r in value_ranges(model, stats.spec, frames).items()}
     both = [(r.tensor, found[r.tensor], r.max) for r in stats.ranges if r.tensor in found]
     unlike = [b for b in both if max(b[1:]) > WILDLY * min(b[1:])]

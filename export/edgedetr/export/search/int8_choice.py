@@ -14,14 +14,21 @@ from edgedetr.export.search.held_out import check_enough, held_out, unlike_range
 from edgedetr.export.search.int8_coverage import WORTH, Coverage, find_coverage
 from edgedetr.export.search.sensitivity import Sensitivity, patterns
 from edgedetr.export.search.speed import Timer, library_of
-from edgedetr.export.search.trial import NothingToCompareError, Scenes, Trial, labelled_scenes
+from edgedetr.export.search.trial import (
+    NothingToCompareError,
+    Scenes,
+    Trial,
+    has_validation,
+    labelled_scenes,
+)
 from edgedetr.export.transforms.quantize import Rest, quantize, with_rest
+from edgedetr.export.verify.figures import counted
 from edgedetr.export.verify.limits import INT8_LIMITS
 from edgedetr.export.verify.lost_share import FIRST_LOOK
 from edgedetr.graph.checksum import model_sha256
 from edgedetr.graph.lint import refuse_broken
 from edgedetr.graph.model_file import load_onnx
-from edgedetr.runtime.errors import GateError, UsageError
+from edgedetr.runtime.errors import DataError, GateError, UsageError
 from edgedetr.runtime.images import list_images
 from edgedetr.runtime.manifest import manifest_path
 
@@ -39,13 +46,18 @@ if TYPE_CHECKING:
     from edgedetr.export.verify.limits import Limits
 
 
+LEAST_FOR_AP = 2
+"""Frames without which nothing is known of how AP differs from some to others."""
+
+
 @dataclass(frozen=True)
 class Request:
     """Frames and limit of a search.
 
     Attributes:
-        data: A data set. A drop of AP is measured on its validation split, lost detections on
-            frames of its training split that calibration did not use. None for a ``folder``.
+        data: A data set of any format. A drop of AP is measured on its validation split, lost
+            detections on frames of its training split that calibration did not use; where there are
+            no splits, both on such frames of all. None for a ``folder``.
         frames: How many frames at most, evenly spread.
         max_ap_drop: The limit, in points of AP from 0 to 100; None for one of lost detections.
         rest: The precision of the rest.
@@ -125,8 +137,7 @@ def choose_coverage(
             if default is not None:
                 coverage_path(output).unlink(missing_ok=True)
                 return default
-            if request.limits:
-                check_enough(trial, request.limits)
+            _check_enough(trial, request)
             found = find_coverage(
                 model,
                 stats,
@@ -143,7 +154,7 @@ def choose_coverage(
             raise
         record.write_nothing(str(error))
         raise GateError(f"{path} was not quantized: {error}") from error
-    unlike = unlike_ranges(model, stats, scenes.images) if request.limits else []
+    unlike = [] if request.is_gate else unlike_ranges(model, stats, scenes.images)
     return record.write(found, model, tuple(unlike))
 
 
@@ -206,11 +217,21 @@ def _default(
     return Chosen(lines=(speed.describe(),)) if speed.is_enough else None
 
 
+def _check_enough(trial: Trial, request: Request) -> None:
+    """Refuse frames that could prove no limit of one's own."""
+    if request.limits:
+        check_enough(trial, request.limits)
+    if request.max_ap_drop is not None and len(trial) < LEAST_FOR_AP:
+        raise DataError(
+            f"{counted(len(trial), 'labelled frame')} cannot bound a drop of AP, which differs "
+            f"from frame to frame; give at least {LEAST_FOR_AP - len(trial)} more"
+        )
+
+
 def _scenes(request: Request, stats: CalibrationStats) -> Scenes:
     """Choose the frames to measure on."""
     if request.max_ap_drop is not None and request.data:
-        scenes = labelled_scenes(request.data, stats.spec.class_names, request.kind)
-        return scenes.spread(request.frames)
+        return _labelled(request.data, request.kind, stats).spread(request.frames)
     source = request.data or request.folder
     if source is None:
         raise UsageError("give either --data ROOT or --images DIR")
@@ -220,6 +241,14 @@ def _scenes(request: Request, stats: CalibrationStats) -> Scenes:
     seen = set(choose_frames(every, stats.frames))
     unseen = [image for image in every if image not in seen]
     return Scenes(tuple(unseen if len(unseen) >= FIRST_LOOK else every)).spread(request.frames)
+
+
+def _labelled(root: Path, kind: str | None, stats: CalibrationStats) -> Scenes:
+    """Open labelled frames that calibration did not use: the validation split, or of all."""
+    scenes = labelled_scenes(root, stats.spec.class_names, kind)
+    if has_validation(root, kind):
+        return scenes
+    return scenes.among(held_out(training_images(root, kind), stats, root))
 
 
 @dataclass(frozen=True)

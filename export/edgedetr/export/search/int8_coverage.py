@@ -206,7 +206,8 @@ class _Search:
         """Measure the layers of blocks that did not hold alone, and add those that hold."""
         layers = split(self._model, blocks)
         found = [layer for of_block in layers.values() for layer in of_block]
-        alone = effects_alone(self._model, self._stats, self._trial, found, self._target)
+        limits = self.sensitivity.limits
+        alone = effects_alone(self._model, self._stats, self._trial, found, self._target, limits)
         effects = {c: e for c, e in self.sensitivity.effects.items() if c not in layers}
         self.sensitivity = replace(self.sensitivity, effects=effects | alone)
         self.try_each(sorted(found, key=self._cost), "layer")

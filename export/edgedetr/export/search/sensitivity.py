@@ -189,8 +189,8 @@ def sensitivity(  # noqa: PLR0913 - what is measured, and on which frames
         frames: How many of them at most, evenly spread.
         stats_path: The model's ranges; collected from `CALIBRATION` frames when None.
         spec: The contract of a model that carries none.
-        labelled: Whether ``source`` is a data set, whose validation split is used, and not a folder
-            of images.
+        labelled: Whether ``source`` is a data set, whose validation split is used, or all of it
+            where it has none, and not a folder of images.
         kind: The format of the data set; None recognises it.
 
     Raises:
@@ -236,7 +236,7 @@ def measure_sensitivity(
     found = candidates(model, target)
     if not found:
         raise ArtifactError("the model has no layer to quantize")
-    effects = effects_alone(model, stats, trial, found, target)
+    effects = effects_alone(model, stats, trial, found, target, limits)
     total = sum(macs(model).values())
     return Sensitivity(len(trial), total, trial.ap, effects, limits)
 
@@ -247,13 +247,14 @@ def effects_alone(
     trial: Trial,
     found: Sequence[Candidate],
     target: Target = "tensorrt",
+    limits: Limits = INT8_LIMITS,
 ) -> dict[Candidate, Effect]:
     """Measure each of some candidates alone; takes what `measure_sensitivity` does."""
     effects = {}
     with tqdm(found, desc="sensitivity", disable=None) as bar:
         for candidate in bar:
             alone = quantized(model, stats, [candidate], target)
-            effects[candidate] = trial.effect(alone, candidate.name)
+            effects[candidate] = trial.effect(alone, candidate.name).without_pairs(limits)
     return effects
 
 

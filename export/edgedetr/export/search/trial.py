@@ -13,9 +13,9 @@ from scipy.special import stdtrit
 from tqdm import tqdm
 
 from edgedetr.calib.frames import choose_frames
-from edgedetr.distill.data import open_dataset, split_images
-from edgedetr.distill.dataset_format import recognised
+from edgedetr.distill.data import data_module
 from edgedetr.distill.evaluation.coco import coco_ap
+from edgedetr.distill.labels.pictures import read_picture
 from edgedetr.export.verify.compare import SPARE
 from edgedetr.export.verify.figures import counted, figures_from_pairs
 from edgedetr.export.verify.lost_share import ERROR_RATE, lost_share
@@ -23,12 +23,13 @@ from edgedetr.export.verify.matching import MARGIN, Rule, match
 from edgedetr.graph.exact import exact_graph
 from edgedetr.runtime.backends.onnxruntime import open_session
 from edgedetr.runtime.errors import DataError
-from edgedetr.runtime.images import list_images, read_image
+from edgedetr.runtime.images import list_images
 from edgedetr.runtime.postprocess import postprocess
 from edgedetr.runtime.preprocess import Preprocessor
 from edgedetr.runtime.types import Detections
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -66,7 +67,11 @@ class Scenes:
 
     def spread(self, count: int) -> Scenes:
         """Take at most ``count`` frames, evenly spread over all."""
-        chosen = set(choose_frames(self.images, count))
+        return self.among(choose_frames(self.images, count))
+
+    def among(self, images: Iterable[Path]) -> Scenes:
+        """Take the frames of some images."""
+        chosen = set(images)
         kept = [i for i, image in enumerate(self.images) if image in chosen]
         truths = self.truths
         return Scenes(
@@ -76,7 +81,7 @@ class Scenes:
 
 
 def labelled_scenes(root: Path, class_names: tuple[str, ...], kind: str | None = None) -> Scenes:
-    """Open the validation split of a data set.
+    """Open the validation split of a data set; all of it where it has no such split.
 
     Args:
         root: Its folder.
@@ -84,11 +89,17 @@ def labelled_scenes(root: Path, class_names: tuple[str, ...], kind: str | None =
         kind: Its format; None recognises it.
 
     Raises:
-        DataError: If the folder, the split or a label is missing or wrong.
+        DataError: If the folder or a label is missing or wrong.
     """
-    kind = recognised(root, kind)
-    images = tuple(split_images(root, "val", kind))
-    return Scenes(images, open_dataset(kind, root, "val", class_names).truths)
+    module = data_module(kind, root)
+    split = "val" if has_validation(root, kind) else "all"
+    dataset = module.open_dataset(root, split, class_names)
+    return Scenes(dataset.paths, dataset.truths)
+
+
+def has_validation(root: Path, kind: str | None = None) -> bool:
+    """Tell whether a data set has a validation split; takes what `labelled_scenes` does."""
+    return "val" in data_module(kind, root).splits(root)
 
 
 def unlabelled_scenes(folder: Path) -> Scenes:
@@ -107,6 +118,7 @@ class Effect:
         pairs: The detections of each frame, paired with those of the reference.
         ap_drop_high: Upper bound of the drop at 95 % confidence; None without labels, or where it
             was not requested.
+        known: Limits, and the share that is lost by them, where the pairs are given up.
     """
 
     figures: Figures
@@ -114,9 +126,22 @@ class Effect:
     ap_drop: float | None = None
     pairs: tuple[Pairs, ...] = ()
     ap_drop_high: float | None = None
+    known: tuple[Limits, LostShare] | None = None
+
+    def without_pairs(self, limits: Limits) -> Effect:
+        """Keep the share that is lost by these limits alone.
+
+        Pairs take half a KiB of memory for each frame, and a search keeps dozens of effects.
+        """
+        return replace(self, pairs=(), known=(limits, self.share(limits)))
 
     def share(self, limits: Limits) -> LostShare:
         """Bound the share of lost detections."""
+        if self.known is not None:
+            only, share = self.known
+            if only != limits:
+                raise ValueError(f"the pairs are gone; only the share by {only} is known")
+            return share
         lost = [pairs.lost(limits) for pairs in self.pairs]
         return lost_share(lost, [pairs.compared for pairs in self.pairs])
 
@@ -219,7 +244,7 @@ class Trial:
         inputs = np.lib.format.open_memmap(path, "w+", np.float32, shape)
         images = tqdm(self._scenes.images, desc="frames", unit="frame", disable=None, leave=False)
         return inputs, [
-            preprocess(read_image(image), out) for image, out in zip(images, inputs, strict=True)
+            preprocess(read_picture(image), out) for image, out in zip(images, inputs, strict=True)
         ]
 
     def _detections(self, model: onnx.ModelProto, name: str) -> list[Detections]:

@@ -135,8 +135,7 @@ def quantize(
     chosen = _choose(eligible, default, include, exclude)
     maker = NodeMaker(quantized.graph)
     plan = roundings(wiring, chosen, stats.ranges, target, precision)
-    shifts = stats.shifts.get(scheme_of(target, precision), {})
-    added = shift_biases(wiring, chosen, shifts, maker)
+    added = shift_biases(wiring, chosen, _shifts(stats, target, precision), maker)
     pairs = {}
     for name, rounding in plan.items():
         pairs[name] = maker.pair(name, rounding.grid)
@@ -179,6 +178,21 @@ def with_rest(
         return quantized, None
     raised = raise_opset(quantized, TYPED_OPSET)
     return halve(raised, stats.spec, frames, stats.magnitudes)
+
+
+def _shifts(
+    stats: CalibrationStats, target: Target, precision: EightBit
+) -> Mapping[str, Sequence[float]]:
+    """Return what calibration corrects for a target; those of another would make it worse."""
+    scheme = scheme_of(target, precision)
+    if stats.shifts and scheme not in stats.shifts:
+        wanted = target if precision == "int8" else precision
+        raise ArtifactError(
+            f"the calibration is of an earlier version and corrects nothing for {wanted}; run: "
+            "edgedetr calib collect"
+        )
+    found: Mapping[str, Sequence[float]] = stats.shifts.get(scheme, {})
+    return found
 
 
 def _check_float(model: onnx.ModelProto) -> None:

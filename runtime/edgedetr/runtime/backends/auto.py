@@ -54,6 +54,35 @@ def open_session(path: Path, spec: ModelSpec | None = None, *, steady: bool = Fa
     return _fastest(_opened(path, spec, steady=steady))
 
 
+def fastest_file(sessions: Mapping[str, Session]) -> str:
+    """Choose among the files of one model, and close all other sessions.
+
+    The first stays unless another takes at least `MARGIN` less time. Then a warning and the
+    ``runs_on`` of the chosen session tell what the first does not pay.
+
+    Args:
+        sessions: An INT8 file and float ones, by name.
+
+    Returns:
+        The name of the chosen file.
+    """
+    first = next(iter(sessions))
+    if len(sessions) == 1:
+        return first
+    times_ms = measure(sessions)
+    chosen = _chosen(times_ms)
+    for name, session in sessions.items():
+        if name != chosen:
+            session.close()
+    if chosen != first:
+        library = sessions[chosen].runs_on.partition(",")[0]
+        speed = times_ms[chosen] / times_ms[first]
+        said = f"{first} is not worth it in {library}: {speed:.2f}x the speed of {chosen}"
+        sessions[chosen].runs_on += f"; {said}"
+        _LOG.warning("%s", said)
+    return chosen
+
+
 def measure(sessions: Mapping[str, Session]) -> dict[str, float]:
     """Time sessions on their present input, in turns.
 
@@ -148,8 +177,7 @@ def _fastest(sessions: dict[str, Session]) -> Session:
         for session in sessions.values():
             session.close()
         raise
-    best = min(times_ms, key=lambda name: times_ms[name])
-    chosen = best if times_ms[best] <= (1 - MARGIN) * times_ms[first] else first
+    chosen = _chosen(times_ms)
     for name, session in sessions.items():
         if name != chosen:
             session.close()
@@ -157,3 +185,10 @@ def _fastest(sessions: dict[str, Session]) -> Session:
     sessions[chosen].runs_on += f"; chosen of {figures}"
     _LOG.info("%s chosen of %s", chosen, figures)
     return sessions[chosen]
+
+
+def _chosen(times_ms: Mapping[str, float]) -> str:
+    """Return the fastest where it saves the `MARGIN`, and else the first."""
+    first = next(iter(times_ms))
+    best = min(times_ms, key=lambda name: times_ms[name])
+    return best if times_ms[best] <= (1 - MARGIN) * times_ms[first] else first

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedetr.runtime.backend_lookup import backend as find_backend
 from edgedetr.runtime.backend_lookup import suited_backend
+from edgedetr.runtime.backends.auto import fastest_file
 from edgedetr.runtime.bundled import named_detector
 from edgedetr.runtime.cuda.preflight import builder_of
 from edgedetr.runtime.errors import (
@@ -57,7 +58,8 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
     frame. Whether a file fits this version and device is the backend's check.
 
     Unless a model or a backend for ONNX is named, a package is served by its first engine that was
-    built for this machine, and by its first ONNX model where there is none. An engine that fits is
+    built for this machine, and by its first ONNX model where there is none. Where that is an INT8
+    model that is no faster than a float one here, ``auto`` takes the faster. An engine that fits is
     not replaced where it fails the self-test. The log and ``runs_on`` name what was chosen.
 
     Args:
@@ -89,8 +91,7 @@ def open_model(  # noqa: PLR0913 - what there is to know of a model
     with read_package(path, public_key, require_signature=require_signature) as package:
         keeper.check(package.manifest.counter, path, is_trusted=package.is_trusted)
         check_inputs(package.golden, package.spec)
-        model = model or _chosen_model(package, backend)
-        session = _open_file(package.model_path(model), backend, package.spec, steady=steady)
+        session, model = _open_packed(package, model, backend, steady=steady)
         try:
             check_answer(package.golden_answer(model), session, package.frame())
         except BaseException:
@@ -141,6 +142,35 @@ def _open_file(path: Path, backend: str, spec: ModelSpec | None, *, steady: bool
     if manifest_path(path).is_file():
         read_manifest(path)
     return module.open_session(path, spec, steady=steady)
+
+
+def _open_packed(
+    package: Package, model: str, backend: str, *, steady: bool
+) -> tuple[Session, str]:
+    """Open a model of a package, and return its name; ``auto`` opens an INT8 one if it pays."""
+    chosen = model or _chosen_model(package, backend)
+    wanted = [chosen]
+    if backend == AUTO and not model:
+        wanted += _in_place_of(chosen, package.manifest.models)
+    sessions: dict[str, Session] = {}
+    try:
+        for name in wanted:
+            path = package.model_path(name)
+            sessions[name] = _open_file(path, backend, package.spec, steady=steady)
+        chosen = fastest_file(sessions)
+    except BaseException:
+        for session in sessions.values():
+            session.close()
+        raise
+    return sessions[chosen], chosen
+
+
+def _in_place_of(chosen: str, models: Sequence[PackedModel]) -> list[str]:
+    """Name the float ONNX models that may run in place of an INT8 one that is no faster."""
+    graphs = {m.name: m.precision for m in models if m.kind == "onnx"}
+    if graphs.get(chosen) != "int8":
+        return []
+    return [name for name, precision in graphs.items() if precision != "int8"]
 
 
 def _chosen_model(package: Package, backend: str) -> str:
