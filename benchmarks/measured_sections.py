@@ -20,6 +20,7 @@ from edgedetr.bench.result_file import age, printable
 from edgedetr.runtime.errors import EdgeDetrError
 from edgedetr.runtime.files import write_text
 from peers.section import peers_section
+from study_section import study_section
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -172,6 +173,7 @@ def of_distillation() -> str:
     steps = result("method_step")
     return "\n".join(
         [
+            *study_section(result("study")),
             *lines,
             "## What a method costs",
             "",
