@@ -11,7 +11,7 @@ from figures.drawing import LINE, WIDTH, Drawing
 if TYPE_CHECKING:
     from edgedetr.export.verify.limits import Limits
 
-BOX = 150
+BOX = 168
 """Width of a file's box."""
 NODE = 34
 """Height of it."""
