@@ -233,11 +233,12 @@ def test_an_exported_plugin_stays_fp32(settled_model, calibration_images, tmp_pa
     count = len(plugin_nodes(onnx.load(full)))
     check_plugins_are_fp32(onnx.load(half), count)
     check_plugins_are_fp32(onnx.load(int8), count)
-    images = torch.rand(1, 3, *model.spec.input_hw).numpy()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(1, 3, *model.spec.input_hw, generator=generator).numpy()
     fine, *coarse = (OnnxRunner(path)(images)[1][0] for path in (full, half, int8))
-    for boxes, error in zip(coarse, (1e-3, 0.1), strict=True):
+    for boxes, error in zip(coarse, (1e-3, 1e-2), strict=True):
         nearest = abs(fine[:, None] - boxes).max(-1).min(-1)  # their order may change
-        assert np.quantile(nearest, 0.9) < error
+        assert np.median(nearest) < error
 
 
 def check_plugins_are_fp32(written, count):

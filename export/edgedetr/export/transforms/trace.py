@@ -23,6 +23,7 @@ from typing_extensions import override
 from edgedetr.distill.networks.reparameterize import drop_absorbed_scales, reparameterize
 from edgedetr.export.transforms.deformable_attention import Form, sampled_by
 from edgedetr.export.transforms.roi_align import regions_pooled_by
+from edgedetr.graph.model_file import load_onnx
 from edgedetr.graph.sampling_plugin import define_plugin
 from edgedetr.runtime.errors import ArtifactError
 
@@ -75,7 +76,7 @@ def trace(
             dynamo=False,
         )
     if deformable_attention == "plugin":
-        traced_model = onnx.load(path)
+        traced_model = load_onnx(path)
         define_plugin(traced_model)
         onnx.save(traced_model, path)
 
