@@ -91,7 +91,8 @@ def _gains() -> list[str]:
         gains.append(f"{_gain(comparison['gain']['clock'])} on {what}{age(comparison)}")
     plain, heir = result("distillation_synth"), result("distillation_synth_inheriting")
     study = result("study")
-    gains_over_heir = study["pairs"]["synth_d_fine"]["gain"]
+    over = study["pairs"]["synth_d_fine"]["gain"]
+    taught, longer = (_gain(over[arm]["inherit"]) for arm in ("inherit+clock", LONGER))
     ap = [sum(found["arms"]["none"]["ap"]) / len(found["seeds"]) for found in (plain, heir)]
     return [
         "- From scratch `clock` gains",
@@ -99,8 +100,8 @@ def _gains() -> list[str]:
         "  in points of AP over three seeds, with 95 % intervals of Student's t. Inheriting the",
         "  teacher's channels brings a student of rendered scenes from",
         f"  {ap[0]:.1f} to {ap[1]:.1f} with as many steps{age(heir)}. In short runs that start so",
-        f"  `clock` adds {_gain(gains_over_heir['inherit+clock']['inherit'])} over five seeds at equal",
-        f"  steps, a fifth more steps without it {_gain(gains_over_heir[LONGER]['inherit'])}{age(study)}.",
+        f"  `clock` adds {taught} over five seeds at equal",
+        f"  steps, a fifth more steps without it {longer}{age(study)}.",
     ]
 
 
