@@ -57,21 +57,15 @@ def taught(config, teacher):
     return replace(config, teacher=str(teacher))
 
 
-@pytest.mark.parametrize(
-    "arm",
-    [
-        {"methods": ("clock", "kd_detr")},
-        {"methods": ("clock",), "train": StepConfig(precision="fp16", accumulate=2)},
-    ],
-)
 def test_two_processes_that_split_weights_log_the_losses_of_one(
-    taught, run_of_processes, split, tmp_path, monkeypatch, arm
+    taught, run_of_processes, split, tmp_path, monkeypatch
 ):
     """Steepest descent moves weights by their gradients; Adam would by the signs of rounding."""
     monkeypatch.setattr("edgedetr.distill.recipe.optimizer_of", _descent)
     config = replace(
         taught,
-        **arm,
+        methods=("clock", "kd_detr"),
+        train=StepConfig(precision="fp16", accumulate=2),
         student=StudentConfig(family="dino", input_hw=(64, 96)),
         optimizer=OptimizerConfig(learning_rate=2e-4, warmup_steps=0, frozen_stages=4),
         epochs=6,
