@@ -6,7 +6,7 @@ from edgedetr.calib.targets import TARGETS, scheme_of
 
 
 def test_only_tensorrt_rounds_symmetrically() -> None:
-    assert {t: scheme_of(t) for t in TARGETS} == {  # type: ignore[arg-type]
+    assert {t: scheme_of(t) for t in TARGETS} == {
         "tensorrt": "int8",
         "openvino": "uint8_inputs",
         "onnxruntime": "uint8",

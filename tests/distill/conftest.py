@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from multiprocessing import get_context
@@ -17,6 +18,7 @@ from edgedetr.distill.config import DataConfig, DistillConfig, StudentConfig
 from edgedetr.distill.networks import query_fade
 from edgedetr.distill.optimizer_config import OptimizerConfig
 from edgedetr.distill.training.loop import TrainingLoop
+from edgedetr.distill.training.optimizer import parameter_groups
 from edgedetr.distill.types import Targets
 from edgedetr.distill.weights.checkpoint import save_model
 from edgedetr.runtime.errors import EdgeDetrError
@@ -218,6 +220,42 @@ def run_of_processes(started: Callable[..., tuple[list[Any], Any]]) -> Callable[
         return [process.exitcode for process in some]
 
     return finish
+
+
+@pytest.fixture
+def steepest_descent(monkeypatch):
+    """Lets runs move weights by their gradients; Adam would by the signs of rounding."""
+
+    def optimizer_of(trainee, config):
+        return torch.optim.SGD(parameter_groups(trainee, config))
+
+    monkeypatch.setattr("edgedetr.distill.recipe.optimizer_of", optimizer_of)
+
+
+@pytest.fixture
+def logged():
+    """Reads what a run logged of one kind."""
+
+    def read(out, kind="step"):
+        lines = (out / "log.jsonl").read_text().splitlines()
+        return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+    return read
+
+
+@pytest.fixture
+def check_same_losses(logged):
+    """Holds every term that two runs logged to be the same, but for rounding."""
+
+    def check(one, two, steps):
+        one, two = logged(one), logged(two)
+        assert len(one) == len(two) == steps
+        for mine, theirs in zip(one, two, strict=True):
+            assert mine.keys() == theirs.keys()
+            for term in mine.keys() - {"kind", "seconds"}:
+                assert theirs[term] == pytest.approx(mine[term], rel=1e-4, abs=1e-4), term
+
+    return check
 
 
 @pytest.fixture

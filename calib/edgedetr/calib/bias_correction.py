@@ -18,7 +18,7 @@ from edgedetr.calib.fp8_placement import default_fp8_points
 from edgedetr.calib.frames import choose_frames
 from edgedetr.calib.placement import Point, default_points, points
 from edgedetr.calib.rounding import roundings
-from edgedetr.calib.targets import scheme_of
+from edgedetr.calib.targets import TARGETS, scheme_of
 from edgedetr.graph.exact import exact_session
 from edgedetr.graph.fp8 import FP8_OPSET
 from edgedetr.graph.int8 import channel_axis, rounded_weights
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 FRAMES = 24
 """Frames on which shifts are measured at most. Means need fewer than ranges, and four schemes of
 rounding run on each: of 128 frames the whole calibration takes less than twice its ranges."""
-
-_TARGETS: tuple[Target, ...] = ("tensorrt", "openvino", "onnxruntime")
 
 _AXES_ARE_INPUTS = 18
 _DIGITS = 7
@@ -89,7 +87,7 @@ def mean_shifts(
 
 def _simulations(model: onnx.ModelProto, ranges: Sequence[TensorRange]) -> list[_Simulation]:
     """Make the rounded graphs; none of FP8 where ONNX cannot convert the model to its opset."""
-    found = [_Simulation(model, ranges, target, "int8") for target in _TARGETS]
+    found = [_Simulation(model, ranges, target, "int8") for target in TARGETS]
     try:
         newer = raise_opset(model, FP8_OPSET)
     except ArtifactError:

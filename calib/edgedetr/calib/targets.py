@@ -7,7 +7,7 @@ from typing import Literal, get_args
 Target = Literal["tensorrt", "openvino", "onnxruntime"]
 """TensorRT rounds activations symmetrically to int8, CPUs to uint8 with a zero point."""
 
-TARGETS: tuple[str, ...] = get_args(Target)
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 Scheme = Literal["int8", "uint8", "uint8_inputs", "fp8"]
 """The type of rounded activations; where only what a layer reads is rounded, that, too."""

@@ -9,7 +9,6 @@ import time
 from dataclasses import replace
 
 import pytest
-import torch
 from safetensors.numpy import load_file
 
 from edgedetr.distill.config import StudentConfig
@@ -19,7 +18,6 @@ from edgedetr.distill.recipe import train
 from edgedetr.distill.teacher_config import TeacherCacheConfig
 from edgedetr.distill.training import network_inputs
 from edgedetr.distill.training.network_inputs import NetworkInputs
-from edgedetr.distill.training.optimizer import parameter_groups
 from edgedetr.distill.training.processes import Processes, processes_of_run
 from edgedetr.distill.training.qat import uncalibrated
 from edgedetr.distill.training.run_state import RunState
@@ -45,21 +43,11 @@ PAIRS = {
 batch norms of grey frames and a few cells make much of a rounding, in one process too."""
 
 
-def _descent(trainee, config):
-    return torch.optim.SGD(parameter_groups(trainee, config))
-
-
-def _log(out, kind="step"):
-    lines = (out / "log.jsonl").read_text().splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
-
-
+@pytest.mark.usefixtures("steepest_descent")
 @pytest.mark.parametrize("name", PAIRS)
 def test_two_processes_log_the_losses_of_one_with_the_same_batches(
-    config, run_of_processes, tmp_path, make_model, monkeypatch, name
+    config, run_of_processes, tmp_path, make_model, check_same_losses, name
 ):
-    """Steepest descent moves weights by their gradients; Adam would by the signs of rounding."""
-    monkeypatch.setattr("edgedetr.distill.recipe.optimizer_of", _descent)
     family, teaching, methods, settings, frozen = PAIRS[name]
     teacher = tmp_path / "teacher.safetensors"
     save_model(teacher, make_model(teaching, seed=4), command="a test")
@@ -78,12 +66,7 @@ def test_two_processes_log_the_losses_of_one_with_the_same_batches(
     assert run_of_processes(1, train, config, tmp_path / "one", "a test") == [0]
     assert run_of_processes(2, train, config, tmp_path / "two", "a test") == [0, 0]
 
-    one, two = _log(tmp_path / "one"), _log(tmp_path / "two")
-    assert len(one) == len(two) == 20
-    for mine, theirs in zip(one, two, strict=True):
-        assert mine.keys() == theirs.keys()
-        for term in mine.keys() - {"kind", "seconds"}:
-            assert theirs[term] == pytest.approx(mine[term], rel=1e-4, abs=1e-4), term
+    check_same_losses(tmp_path / "one", tmp_path / "two", 20)
 
 
 def _evaluate_twice(config, path, out):
@@ -137,7 +120,7 @@ def _killed_in_epoch_3(config, out):
 
 
 def test_a_killed_process_ends_the_run_in_one_line_and_it_goes_on_as_one(
-    config, started, run_of_processes, tmp_path
+    config, started, run_of_processes, tmp_path, logged
 ):
     config = replace(config, batch_size=4, epochs=4, eval_every=4)
     some, errors = started(2, _killed_in_epoch_3, config, tmp_path / "killed")
@@ -158,10 +141,12 @@ def test_a_killed_process_ends_the_run_in_one_line_and_it_goes_on_as_one(
         (tmp_path / name / "student.safetensors").read_bytes() for name in ("killed", "whole")
     )
     assert killed == whole
-    assert [r["step"] for r in _log(tmp_path / "killed")] == [0, 1, 2, 3]
+    assert [r["step"] for r in logged(tmp_path / "killed")] == [0, 1, 2, 3]
 
 
-def test_a_state_of_two_processes_goes_on_with_one(config, run_of_processes, started, tmp_path):
+def test_a_state_of_two_processes_goes_on_with_one(
+    config, run_of_processes, started, tmp_path, logged
+):
     config = replace(config, batch_size=4, epochs=4, eval_every=4)
     some, _ = started(2, _killed_in_epoch_3, config, tmp_path)
     for process in some:
@@ -169,7 +154,7 @@ def test_a_state_of_two_processes_goes_on_with_one(config, run_of_processes, sta
 
     assert run_of_processes(1, train, config, tmp_path, "a test") == [0]
 
-    assert [r["step"] for r in _log(tmp_path)] == [0, 1, 2, 3]
+    assert [r["step"] for r in logged(tmp_path)] == [0, 1, 2, 3]
 
 
 def _fails_in(index):
@@ -256,7 +241,7 @@ def config_of_shards(config, kitti, teacher, tmp_path):
 
 
 def test_two_processes_share_shards_and_a_cache_skip_a_picture_and_go_on(
-    config_of_shards, run_of_processes, tmp_path, monkeypatch, capfd
+    config_of_shards, run_of_processes, tmp_path, monkeypatch, capfd, logged
 ):
     """Four pictures with two views, of which one breaks; killed after the state of two steps."""
     monkeypatch.setattr(network_inputs, "MEMORY_LIMIT_BYTES", 0)
@@ -284,7 +269,7 @@ def test_two_processes_share_shards_and_a_cache_skip_a_picture_and_go_on(
     students = [(tmp_path / n / "student.safetensors").read_bytes() for n in ("whole", "killed")]
     assert students[0] == students[1]
     for name in ("whole", "killed"):
-        assert [r["step"] for r in _log(tmp_path / name)] == list(range(8))
+        assert [r["step"] for r in logged(tmp_path / name)] == list(range(8))
         metrics = json.loads((tmp_path / name / "metrics.json").read_text())["metrics"]
         assert metrics["skipped_pictures"] == 1
         assert _answers(tmp_path / f"{name}-cache") == (6, 6)

@@ -18,7 +18,6 @@ from edgedetr.distill.recipe import train
 from edgedetr.distill.step_config import StepConfig
 from edgedetr.distill.training.loader import open_split
 from edgedetr.distill.training.network_inputs import NetworkInputs
-from edgedetr.distill.training.optimizer import parameter_groups
 from edgedetr.distill.training.qat import uncalibrated
 from edgedetr.distill.training.run_state import RunState
 from edgedetr.distill.training.sharding import forget_unused, fsdp_plugin, own_slice
@@ -42,26 +41,16 @@ def split(monkeypatch):
     return tell
 
 
-def _descent(trainee, config):
-    return torch.optim.SGD(parameter_groups(trainee, config))
-
-
-def _steps(out):
-    records = map(json.loads, (out / "log.jsonl").read_text().splitlines())
-    return [record for record in records if record["kind"] == "step"]
-
-
 @pytest.fixture
 def taught(config, teacher):
     """Settings of a run with a teacher."""
     return replace(config, teacher=str(teacher))
 
 
+@pytest.mark.usefixtures("steepest_descent")
 def test_two_processes_that_split_weights_log_the_losses_of_one(
-    taught, run_of_processes, split, tmp_path, monkeypatch
+    taught, run_of_processes, split, tmp_path, check_same_losses
 ):
-    """Steepest descent moves weights by their gradients; Adam would by the signs of rounding."""
-    monkeypatch.setattr("edgedetr.distill.recipe.optimizer_of", _descent)
     config = replace(
         taught,
         methods=("clock", "kd_detr"),
@@ -77,12 +66,7 @@ def test_two_processes_that_split_weights_log_the_losses_of_one(
     split(uses=True)
     assert run_of_processes(2, train, config, tmp_path / "two", "a test") == [0, 0]
 
-    one, two = _steps(tmp_path / "one"), _steps(tmp_path / "two")
-    assert len(one) == len(two) == 6
-    for mine, theirs in zip(one, two, strict=True):
-        assert mine.keys() == theirs.keys()
-        for term in mine.keys() - {"kind", "seconds"}:
-            assert theirs[term] == pytest.approx(mine[term], rel=1e-4, abs=1e-4), term
+    check_same_losses(tmp_path / "one", tmp_path / "two", 6)
 
 
 class _Ended:
@@ -129,7 +113,7 @@ def _weighed(config, out, *arguments):
 
 
 def test_a_split_run_goes_on_to_the_bit_and_ends_with_a_whole_student(
-    taught, run_of_processes, split, tmp_path
+    taught, run_of_processes, split, tmp_path, logged
 ):
     """An adapter of a method learns, and the best student of two is kept."""
     config = replace(
@@ -157,7 +141,7 @@ def test_a_split_run_goes_on_to_the_bit_and_ends_with_a_whole_student(
     whole, ended = (tmp_path / name / "student.safetensors" for name in ("whole", "ended"))
     assert whole.read_bytes() == ended.read_bytes()
     for name in ("whole", "unsplit"):
-        assert [step["step"] for step in _steps(tmp_path / name)] == list(range(4))
+        assert [step["step"] for step in logged(tmp_path / name)] == list(range(4))
         metrics = json.loads((tmp_path / name / "metrics.json").read_text())["metrics"]
         student = load_model(tmp_path / name / "student.safetensors")
         inputs = NetworkInputs(open_split(config.data, "val"), student.spec)
