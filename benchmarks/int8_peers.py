@@ -34,6 +34,7 @@ from typing_extensions import override
 from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.calib.collect import collect
 from edgedetr.calib.frames import choose_frames, kitti_images
+from edgedetr.calib.targets import TARGETS
 from edgedetr.distill.data.kitti import open_dataset
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.export.search.trial import Scenes, Trial
@@ -64,11 +65,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgedetr.calib.targets import Target
     from edgedetr.runtime.spec import ModelSpec
 
 PATH = click.Path(path_type=Path)
-TARGETS: tuple[Target, ...] = ("tensorrt", "openvino", "onnxruntime")
 LATENCY_FRAMES, TURNS, WARM_UP, THREADS = 4, 12, 2, 2
 PACKAGES = ("edgedetr", "onnx", "onnxruntime", "openvino")
 

@@ -28,6 +28,7 @@ from edgedetr.bench.result_file import result_option, write_result
 from edgedetr.calib.bias_correction import mean_shifts
 from edgedetr.calib.collect import collect
 from edgedetr.calib.frames import kitti_images
+from edgedetr.calib.targets import TARGETS
 from edgedetr.distill.data.kitti import open_dataset
 from edgedetr.distill.synth.writer import write_synth
 from edgedetr.export.search.trial import Scenes, Trial
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edgedetr.calib.stats import CalibrationStats
-    from edgedetr.calib.targets import Target
     from edgedetr.runtime.spec import ModelSpec
     from edgedetr.runtime.types import Detections
     from foreign_model import Image
@@ -96,13 +96,12 @@ def graphs(
     model: onnx.ModelProto, stats: CalibrationStats, include: str = ""
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
     """Make the graph of each target, corrected and not, and with further layers in INT8."""
-    targets: tuple[Target, ...] = ("tensorrt", "openvino", "onnxruntime")
-    for target in targets:
+    for target in TARGETS:
         for name, given in (("", stats), (", uncorrected", replace(stats, shifts={}))):
             made, _ = with_rest(quantize(model, given, target=target), stats, rest_of(target))
             yield target + name, made
     if include:
-        for target in targets:
+        for target in TARGETS:
             made, _ = with_rest(
                 quantize(model, stats, include, target=target), stats, rest_of(target)
             )
